@@ -1,0 +1,166 @@
+"""Photos to compressed files and back: `Codec`."""
+
+import math
+
+import numpy as np
+import tensorflow as tf
+
+from deepcomp_tf import operating_points
+from deepcomp_tf.codec import container
+from deepcomp_tf.codec import tiling
+from deepcomp_tf.codec.entropy_coder import EntropyCoder
+from deepcomp_tf.errors import BitstreamError
+from deepcomp_tf.errors import DeepcompError
+from deepcomp_tf.models.compression import STRIDE
+
+# Files that claim more pixels than this are refused before anything is allocated; as in Pillow, it can be set.
+MAX_PIXELS = 178_956_970
+
+
+class Codec:
+  """Compresses and decompresses with one operating point.
+
+  >>> codec = Codec.load("bpp0.330")
+  >>> data = codec.compress(image)        # uint8 [H, W, 3] -> bytes
+  >>> codec.decompress(data)              # bytes -> uint8 [H, W, 3]
+  >>> codec.symbols(data)                 # bytes -> uint8 [ceil(H/8), ceil(W/8), C], no neural network
+  >>> codec.representation(data)          # bytes -> float32 [ceil(H/8), ceil(W/8), C], no neural network
+
+  Attributes:
+    operating_point: name of the operating point.
+    channels: C.
+    fingerprint: 3 bytes that files of this operating point bear.
+    model: the `CompressionModel`.
+  """
+
+  def __init__(self, point):
+    self.operating_point = point.name
+    self.fingerprint = point.fingerprint
+    self.model = point.model
+    self.channels = point.model.channels
+    self.info = point.info
+    self._coder = EntropyCoder(point.context_model)
+    self._centers = point.model.quantizer.centers.numpy()
+
+    @tf.function(input_signature=[tf.TensorSpec([1, None, None, 3], tf.uint8)], jit_compile=False)
+    def encode(pixels):
+      return tf.cast(self.model.quantizer.symbols(self.model.encoder(pixels)), tf.uint8)
+
+    @tf.function(input_signature=[tf.TensorSpec([1, None, None, self.channels], tf.uint8)], jit_compile=False)
+    def decode(symbols):
+      return tf.saturate_cast(tf.round(self.model.decoder(self.model.quantizer.values(symbols))), tf.uint8)
+
+    self._encode, self._decode = encode, decode
+
+  @classmethod
+  def load(cls, name):
+    """The codec of an operating point.
+
+    Args:
+      name: one of `operating_points.names()`, or a folder that training wrote.
+
+    Raises:
+      DeepcompError: there is no such operating point.
+    """
+    return cls(operating_points.open_point(name))
+
+  @classmethod
+  def load_for(cls, data):
+    """The codec of the shipped operating point that a file was written with.
+
+    Raises:
+      BitstreamError: the file is damaged, or of an operating point that is not shipped.
+    """
+    fingerprint = container.read_header(data).fingerprint
+    for name in operating_points.names():
+      if operating_points.fingerprint(name) == fingerprint:
+        return cls.load(name)
+    raise BitstreamError(
+        f"of an unknown operating point {fingerprint.hex()}: expected one of {_known_fingerprints()}")
+
+  def encode(self, image):
+    """The symbols of an image, as its file holds them.
+
+    Args:
+      image: uint8 `[H, W, 3]` RGB, H and W at least 1.
+
+    Returns:
+      uint8 `[ceil(H/8), ceil(W/8), C]`, 0..L-1.
+    """
+    image = _check_image(image)
+    padded = tiling.pad(image)
+    symbols = np.empty([side // STRIDE for side in padded.shape[:2]] + [self.channels], np.uint8)
+    tiling.apply(self._encode, padded, symbols, STRIDE, 1)
+    return symbols
+
+  def compress(self, image):
+    """An image as the bytes of a file.
+
+    Args:
+      image: uint8 `[H, W, 3]` RGB.
+
+    Raises:
+      DeepcompError: it is not such an array.
+    """
+    image = _check_image(image)
+    return container.pack(self.fingerprint, *image.shape[:2], self._coder.encode(self.encode(image)))
+
+  def symbols(self, data):
+    """The symbols in a file: bytes -> uint8 `[ceil(H/8), ceil(W/8), C]`. Runs no neural network.
+
+    Raises:
+      BitstreamError: the file is damaged, of another operating point, or larger than `MAX_PIXELS`.
+    """
+    header = self._read(data)
+    rows, columns = (math.ceil(side / STRIDE) for side in (header.height, header.width))
+    return self._coder.decode(bytes(data)[header.size:], rows, columns)
+
+  def representation(self, data):
+    """The quantized representation in a file: bytes -> float32 `[ceil(H/8), ceil(W/8), C]`, no neural network.
+
+    Raises: as `symbols`.
+    """
+    return self._centers[self.symbols(data)]
+
+  def decompress(self, data):
+    """The picture in a file: bytes -> uint8 `[H, W, 3]` RGB.
+
+    Raises: as `symbols`.
+    """
+    header = self._read(data)
+    return self.reconstruct(self.symbols(data), header.height, header.width)
+
+  def reconstruct(self, symbols, height, width):
+    """The picture of symbols as `encode` gives them, cropped to height x width."""
+    image = np.empty([symbols.shape[0] * STRIDE, symbols.shape[1] * STRIDE, 3], np.uint8)
+    tiling.apply(self._decode, symbols, image, 1, STRIDE)
+    return np.ascontiguousarray(image[:height, :width])
+
+  def estimated_bits(self, symbols):
+    """Bits that the paper's measure gives: symbols times the entropy of their own pooled histogram."""
+    counts = np.bincount(symbols.ravel())
+    p = counts[counts > 0] / symbols.size
+    return float(-(p * np.log2(p)).sum() * symbols.size)
+
+  def _read(self, data):
+    header = container.read_header(data)
+    if header.fingerprint != self.fingerprint:
+      raise BitstreamError(
+          f"of another operating point: expected {self.fingerprint.hex()} ({self.operating_point}), the file says "
+          f"{header.fingerprint.hex()} (known are {_known_fingerprints()})")
+    if header.height * header.width > MAX_PIXELS:
+      raise BitstreamError(
+          f"{header.height}x{header.width} is more than the limit of {MAX_PIXELS} pixels (codec.MAX_PIXELS)")
+    return header
+
+
+def _known_fingerprints():
+  return ", ".join(f"{operating_points.fingerprint(name).hex()} ({name})" for name in operating_points.names())
+
+
+def _check_image(image):
+  image = np.asarray(image)
+  if image.dtype != np.uint8 or image.ndim != 3 or image.shape[-1] != 3 or 0 in image.shape:
+    raise DeepcompError("`image` must be a uint8 array of shape [H, W, 3], H and W at least 1. "
+                        f"Received: dtype={image.dtype}, shape={image.shape}")
+  return image

@@ -1,0 +1,95 @@
+"""The header of a compressed file.
+
+| bytes | field |
+|---|---|
+| 2 | magic, `dc` |
+| 1 | format version |
+| 3 | fingerprint of the operating point (its centers and context model) |
+| 1 to 3 each | height and width of the image in pixels, varints |
+| 4 | CRC-32 of everything else |
+
+Then the payload: the range coder's 32-bit words, little endian. At most 16 bytes of header.
+"""
+
+from typing import NamedTuple
+import zlib
+
+from deepcomp_tf.errors import BitstreamError
+from deepcomp_tf.errors import DeepcompError
+
+MAGIC = b"dc"
+VERSION = 1
+EXTENSION = ".deepcomp"
+MAX_SIDE = (1 << 21) - 1
+FINGERPRINT_BYTES = 3
+
+
+class Header(NamedTuple):
+  """fingerprint: 3 bytes; height, width: pixels of the image; size: bytes of the header itself."""
+  fingerprint: bytes
+  height: int
+  width: int
+  size: int
+
+
+def pack(fingerprint, height, width, payload):
+  """The bytes of a file."""
+  for side in (height, width):
+    if not 1 <= side <= MAX_SIDE:
+      raise DeepcompError(f"expected an image of 1 to {MAX_SIDE} pixels a side. Received: {height}x{width}")
+  front = MAGIC + bytes([VERSION]) + fingerprint + _varint(height) + _varint(width)
+  checksum = zlib.crc32(payload, zlib.crc32(front))
+  return front + checksum.to_bytes(4, "little") + payload
+
+
+def read_header(data):
+  """Checks everything about a file that can be checked without the operating point.
+
+  Args:
+    data: bytes of a whole file.
+
+  Returns:
+    a `Header`.
+
+  Raises:
+    BitstreamError: it is not an undamaged file of this format.
+  """
+  data = bytes(data)
+  if data[:2] != MAGIC:
+    raise BitstreamError(f"not a compressed image: expected it to begin with {MAGIC!r}, it begins with {data[:2]!r}")
+  if len(data) < 3:
+    raise BitstreamError("truncated in the header")
+  if data[2] != VERSION:
+    raise BitstreamError(f"expected format version {VERSION}, the file says {data[2]}")
+  at = 3 + FINGERPRINT_BYTES
+  sides = []
+  for name in ("height", "width"):
+    value = 0
+    for length in range(3):
+      if at >= len(data):
+        raise BitstreamError("truncated in the header")
+      byte = data[at]
+      at += 1
+      value |= (byte & 0x7F) << (7 * length)
+      if byte < 0x80:
+        break
+    else:
+      raise BitstreamError(f"damaged header: the {name} has no end")
+    if value == 0 or (length and byte == 0):
+      raise BitstreamError(f"damaged header: the {name} is not a valid number")
+    sides.append(value)
+  if at + 4 > len(data):
+    raise BitstreamError("truncated in the header")
+  expected = int.from_bytes(data[at:at + 4], "little")
+  found = zlib.crc32(data[at + 4:], zlib.crc32(data[:at]))
+  if expected != found:
+    raise BitstreamError(f"damaged or truncated: the checksum is {found:08x}, the header says {expected:08x}")
+  return Header(data[3:3 + FINGERPRINT_BYTES], *sides, at + 4)
+
+
+def _varint(value):
+  result = bytearray()
+  while value >= 0x80:
+    result.append(value & 0x7F | 0x80)
+    value >>= 7
+  return bytes(result + bytes([value]))

@@ -1,0 +1,212 @@
+"""Fits a `ContextModel` to the symbols of training photos.
+
+Least squares all through: the mean of a symbol on its best few known neighbours (chosen greedily), then the
+magnitude of what is left on magnitudes of neighbours and of their differences, then both again with every
+symbol weighted by its expected deviation. Coefficients are rounded to integers, and only then are the tables
+counted, so that they are those of the integer model.
+"""
+
+import numpy as np
+
+from deepcomp_tf.codec import context
+from deepcomp_tf.errors import DeepcompError
+
+MEAN_FEATURES = 14
+SCALE_FEATURES = 12
+SAMPLES = 20_000
+FRACTIONS = 8
+BINS = 40
+
+# Smallest and largest threshold of the deviation's bins, in symbols.
+_THRESHOLDS = (0.004, 24.0)
+
+
+def fit(maps, num_symbols, origin, seed=0, progress=lambda iterable: iterable):
+  """Fits a context model.
+
+  Args:
+    maps: list of uint8 `[h, w, C]`, symbols of whole photos.
+    num_symbols: L.
+    origin: the symbol of the center nearest to 0.
+    seed: of the choice of samples.
+    progress: wraps the iterable over channels, for example in `tqdm.tqdm`.
+
+  Returns:
+    a `ContextModel`.
+  """
+  if not maps:
+    raise DeepcompError("expected symbols of at least one photo to fit a context model to. Received: none")
+  rng = np.random.default_rng(seed)
+  channels = maps[0].shape[-1]
+  samples = [_Samples(maps, origin, index, rng) for index in range(len(context.PASSES))]
+  predictors = [[sample.fit(channel) for sample in samples] for channel in progress(range(channels))]
+  low, high = _THRESHOLDS
+  thresholds = np.unique(np.round(np.geomspace(low, high, BINS - 1) * context.ONE).astype(int)).tolist()
+  # The tables do not matter for the contexts: start from flat ones, count, replace.
+  model = context.ContextModel(num_symbols, origin, predictors, thresholds,
+                               _flat_tables(len(thresholds) + 1, FRACTIONS, num_symbols))
+  shape = model.tables.shape
+  counts = np.zeros(int(np.prod(shape)), np.int64)
+  for symbols in maps:
+    values = symbols.transpose(2, 0, 1).astype(np.int32).ravel() - origin
+
+    def code(positions, tables, bases):
+      entries = tables * shape[-1] + values[positions] - bases + num_symbols - 1
+      counts[:] += np.bincount(entries, minlength=counts.size)
+      return values[positions]
+
+    model.run(*symbols.shape[:2], code)
+  tables = np.stack([_smooth(c) for c in counts.reshape(shape)])
+  return context.ContextModel(num_symbols, origin, predictors, thresholds, tables)
+
+
+def flat_model(channels, num_symbols, origin):
+  """A context model that predicts nothing and holds all symbols equally likely."""
+  nothing = context.Predictor([], [], 0, [], [], 0)
+  return context.ContextModel(num_symbols, origin, [[nothing] * len(context.PASSES)] * channels, [],
+                              _flat_tables(1, 1, num_symbols))
+
+
+def _flat_tables(bins, fractions, num_symbols):
+  size = 2 * num_symbols - 1
+  table = np.full(size, context.TABLE_TOTAL // size)
+  table[:context.TABLE_TOTAL % size] += 1
+  return np.tile(table, [bins, fractions, 1])
+
+
+class _Samples:
+  """Sampled positions of one pass, over all maps."""
+
+  def __init__(self, maps, origin, pass_index, rng):
+    self._pass = pass_index
+    self._values = np.concatenate([m.reshape(-1, m.shape[-1]) for m in maps]).T.astype(np.float32) - origin
+    self._own = context.own_offsets(pass_index)
+    self._earlier = context.earlier_offsets(pass_index)
+    offsets = sorted({(0, 0), *self._own, *self._earlier})
+    total = sum(context.positions(*m.shape[:2])[pass_index][0].size for m in maps)
+    share = min(1.0, SAMPLES / max(1, total))
+    where = {offset: [] for offset in offsets}
+    passes, start = [], 0
+    for m in maps:
+      rows, columns = context.positions(*m.shape[:2])[pass_index]
+      kept = rng.random(rows.size) < share
+      for offset in offsets:
+        where[offset].append(context.neighbours(rows[kept], columns[kept], *offset, *m.shape[:2]) + start)
+      passes.append(_pass_map(*m.shape[:2]))
+      start += m.shape[0] * m.shape[1]
+    self._where = {offset: np.concatenate(parts) for offset, parts in where.items()}
+    self._passes = np.concatenate(passes)
+
+  def fit(self, channel):
+    """The `Predictor` of a channel at this pass."""
+    target = self._values[channel][self._where[0, 0]]
+    candidates = [(channel, dy, dx) for dy, dx in self._own]
+    candidates += [(source, dy, dx) for source in range(channel) for dy, dx in self._earlier]
+    if not candidates or target.size < 64:
+      mean = float(target.mean()) if target.size else 0.0
+      scale = float(np.abs(target - mean).mean()) if target.size else 1.0
+      return context.Predictor([], [], _fixed(mean), [], [], _fixed(scale))
+    seen = np.stack([self._look(channel, feature) for feature in candidates])
+    # Differences among the nearest four, then every candidate's own magnitude.
+    pairs = list(context.SPREAD_PAIRS) if self._own else []
+    pairs += [(i, -1) for i in range(len(candidates))]
+    magnitudes = np.stack([np.abs(seen[i] - seen[j]) if j >= 0 else np.abs(seen[i]) for i, j in pairs])
+    weights = np.ones_like(target)
+    for _ in range(2):
+      chosen, mean, mean_bias = _regress(seen, target, weights, MEAN_FEATURES)
+      residual = np.abs(target - mean @ seen[chosen] - mean_bias)
+      parts, scale, scale_bias = _regress(magnitudes, residual, weights, SCALE_FEATURES, positive=True)
+      deviation = np.maximum(scale @ magnitudes[parts] + scale_bias, 0.02 + 0.05 * residual.mean())
+      weights = (1.0 / deviation) ** 2
+      weights /= weights.mean()
+    used = sorted({*chosen, *(k for part in parts for k in pairs[part] if k >= 0)})
+    place = {k: i for i, k in enumerate(used)}
+    full_mean = np.zeros(len(used))
+    full_mean[[place[k] for k in chosen]] = mean
+    return context.Predictor(
+        features=[candidates[k] for k in used],
+        mean=[_fixed(m) for m in full_mean], mean_bias=_fixed(mean_bias),
+        differences=[(place[i], place[j] if j >= 0 else -1) for i, j in (pairs[part] for part in parts)],
+        scale=[_fixed(s) for s in scale], scale_bias=_fixed(scale_bias))
+
+  def _look(self, channel, feature):
+    """A feature at the sampled positions: the symbol there, or 0 where it is not known yet."""
+    source, dy, dx = feature
+    where = self._where[dy, dx]
+    # A channel `channel - source` ahead has done as many more passes.
+    known = self._passes[where] < self._pass + channel - source
+    return np.where(known, self._values[source][where], 0.0).astype(np.float32)
+
+
+def _pass_map(height, width):
+  """`[height * width]` index of the pass that codes each position."""
+  passes = np.empty(height * width, np.int32)
+  for index, (rows, columns) in enumerate(context.positions(height, width)):
+    passes[rows * width + columns] = index
+  return passes
+
+
+def _regress(features, target, weights, most, positive=False):
+  """Weighted least squares on at most `most` of the features, chosen greedily, and a constant.
+
+  Returns:
+    indices of the chosen features, their coefficients, the constant.
+  """
+  total = weights.sum()
+  center = (features @ weights) / total
+  target_center = (target @ weights) / total
+  gram = (features * weights) @ features.T / total - np.outer(center, center)
+  product = features @ (weights * target) / total - center * target_center
+  gram, product = gram.astype(np.float64), product.astype(np.float64)
+  size = np.sqrt(np.maximum(np.diag(gram), 1e-12))
+  usable = np.diag(gram) > 1e-9
+  chosen, coefficients = [], np.zeros(0)
+  while len(chosen) < min(most, len(features)):
+    left = product - gram[:, chosen] @ coefficients
+    gain = np.where(usable, (left if positive else np.abs(left)) / size, -np.inf)
+    gain[chosen] = -np.inf
+    best = int(np.argmax(gain))
+    if not gain[best] > 1e-6:
+      break
+    trial = chosen + [best]
+    solution = np.linalg.solve(gram[np.ix_(trial, trial)] + 1e-6 * np.diag(size[trial] ** 2), product[trial])
+    if positive and (solution < 0).any():
+      kept = [k for k, s in zip(trial, solution) if s > 0]
+      usable[[k for k in trial if k not in kept]] = False
+      trial = kept
+      solution = np.maximum(0.0, np.linalg.solve(
+          gram[np.ix_(trial, trial)] + 1e-6 * np.diag(size[trial] ** 2), product[trial]))
+    chosen, coefficients = trial, solution
+  return chosen, coefficients, target_center - coefficients @ center[chosen]
+
+
+def _fixed(x):
+  return int(np.round(x * context.ONE))
+
+
+def _smooth(counts):
+  """Integer tables from the counts `[fractions, 2L - 1]` of one deviation bin.
+
+  A table of few counts leans on its bin's other fractions, and all have the tails of a Laplace distribution.
+  """
+  size = counts.shape[-1]
+  errors = np.arange(size) - size // 2
+  pooled = counts.sum(axis=0)
+  spread = (pooled @ np.abs(errors) + 0.5) / (pooled.sum() + 1.0)
+  laplace = np.exp(-np.abs(errors) / max(spread, 0.05))
+  laplace /= laplace.sum()
+  pooled = (pooled + 4.0 * laplace) / (pooled.sum() + 4.0)
+  p = (counts + 8.0 * pooled) / (counts.sum(axis=-1, keepdims=True) + 8.0)
+  spare = context.TABLE_TOTAL - size
+  tables = 1 + np.floor(p * spare).astype(np.int64)
+  for table in tables:
+    table[np.argmax(table)] += context.TABLE_TOTAL - table.sum()
+    excess = table.max() - context.LARGEST_COUNT
+    if excess > 0:
+      best = np.argmax(table)
+      others = np.delete(np.arange(size), best)
+      table[best] -= excess
+      near = others[np.argsort(np.abs(others - best), kind="stable")[:2]]
+      table[near[0]] += excess - excess // 2
+      table[near[1]] += excess // 2
+  return tables

@@ -1,0 +1,85 @@
+"""Reading and writing image files as 8-bit RGB."""
+
+import io
+import os
+import warnings
+
+import numpy as np
+from PIL import Image
+from PIL import ImageOps
+
+from deepcomp_tf.errors import DeepcompError
+
+# Modes whose samples have more than 8 bits; Pillow's own conversion to RGB would clip them to white.
+_DEEP_MODES = ("I", "I;16", "I;16L", "I;16B", "I;16N", "F")
+
+
+def read_image(path):
+  """Reads an image file as uint8 `[h, w, 3]` RGB.
+
+  JPEG, PNG, WebP and whatever else Pillow reads. An EXIF orientation is applied, palettes and grayscale become
+  RGB, transparent pixels are laid over white, 16-bit samples are rounded to 8, of an animation the first frame is
+  taken. CMYK is converted by Pillow without a colour profile.
+
+  Raises:
+    DeepcompError: the file is missing, is no image, is damaged or has more pixels than Pillow's limit
+      (`PIL.Image.MAX_IMAGE_PIXELS`).
+  """
+  try:
+    with warnings.catch_warnings():
+      warnings.simplefilter("error", Image.DecompressionBombWarning)
+      with Image.open(path) as image:
+        image = ImageOps.exif_transpose(image)
+        return _to_rgb(image)
+  except FileNotFoundError:
+    raise DeepcompError(f"expected an image file. There is none at: {path}") from None
+  except (Image.DecompressionBombWarning, Image.DecompressionBombError):
+    raise DeepcompError(
+        f"expected an image of at most {Image.MAX_IMAGE_PIXELS} pixels (PIL.Image.MAX_IMAGE_PIXELS): {path}"
+    ) from None
+  except (OSError, SyntaxError, ValueError, EOFError) as error:
+    raise DeepcompError(f"expected an image file that Pillow can read. Received: {path} ({error})") from None
+
+
+def _to_rgb(image):
+  if image.mode in _DEEP_MODES:
+    samples = np.asarray(image).astype(np.float64)
+    if image.mode == "F":
+      raise DeepcompError("expected integer samples. Received: an image of floating-point samples")
+    if samples.min(initial=0) < 0 or samples.max(initial=0) > 65535:
+      raise DeepcompError("expected samples of at most 16 bits. Received: an image of 32-bit samples")
+    gray = np.floor(samples / 257.0 + 0.5).astype(np.uint8)
+    return np.repeat(gray[:, :, np.newaxis], 3, axis=2)
+  if image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info:
+    image = image.convert("RGBA")
+    white = Image.new("RGBA", image.size, (255, 255, 255, 255))
+    image = Image.alpha_composite(white, image)
+  return np.array(image.convert("RGB"))
+
+
+def write_file(path, data, overwrite=False):
+  """Writes bytes to a file so that it is there whole or not at all.
+
+  Raises:
+    DeepcompError: the file exists and `overwrite` is false, or its folder does not exist.
+  """
+  if not overwrite and os.path.exists(path):
+    raise DeepcompError(f"{path} exists; give --overwrite to replace it")
+  folder = os.path.dirname(path) or "."
+  if not os.path.isdir(folder):
+    raise DeepcompError(f"expected an existing folder to write to. Received: {folder}")
+  temporary = f"{path}.{os.getpid()}.tmp"
+  try:
+    with open(temporary, "wb") as file:
+      file.write(data)
+    os.replace(temporary, path)
+  finally:
+    if os.path.exists(temporary):
+      os.remove(temporary)
+
+
+def encode_png(image):
+  """uint8 `[h, w, 3]` -> the bytes of a PNG file."""
+  buffer = io.BytesIO()
+  Image.fromarray(image).save(buffer, "png")
+  return buffer.getvalue()

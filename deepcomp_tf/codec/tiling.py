@@ -1,0 +1,46 @@
+"""Running the networks over images of any size in bounded memory.
+
+A tile is computed with a halo as wide as the receptive field, so that it holds what the whole image would
+give there.
+"""
+
+import itertools
+
+import numpy as np
+
+from deepcomp_tf.models.compression import STRIDE
+
+# Edge of a tile without its halo, in positions of the representation.
+TILE = 128
+
+# The encoder sees 31 pixels before and 38 behind a position's 8x8 block, the decoder 6 positions before and 5
+# behind the one that a pixel lies in; both from the kernel sizes and strides of appendix A.1.
+HALO = 6
+
+
+def tiles(size):
+  """Tiles of an axis of `size` positions: (begin, end, begin with halo, end with halo)."""
+  return [(begin, min(begin + TILE, size), max(0, begin - HALO), min(begin + TILE + HALO, size))
+          for begin in range(0, size, TILE)]
+
+
+def apply(network, source, result, source_stride, result_stride):
+  """result = network(source), tile by tile.
+
+  Args:
+    network: function from `[1, h, w, channels]` to the same at the other stride.
+    source, result: `[height, width, channels]` arrays with `source_stride` and `result_stride` entries per
+      position of the representation; `result` is filled.
+  """
+  rows, columns = (side // source_stride for side in source.shape[:2])
+  for (y0, y1, top, bottom), (x0, x1, left, right) in itertools.product(tiles(rows), tiles(columns)):
+    s, r = source_stride, result_stride
+    part = np.asarray(network(source[np.newaxis, top * s:bottom * s, left * s:right * s]))[0]
+    result[y0 * r:y1 * r, x0 * r:x1 * r] = part[(y0 - top) * r:(y1 - top) * r, (x0 - left) * r:(x1 - left) * r]
+
+
+def pad(image):
+  """An image `[h, w, 3]` padded by reflection at the bottom and right to multiples of 8."""
+  height, width = image.shape[:2]
+  margins = ((0, -height % STRIDE), (0, -width % STRIDE), (0, 0))
+  return np.pad(image, margins, mode="reflect") if any(map(sum, margins)) else image

@@ -1,0 +1,1 @@
+"""Measuring: rate and distortion, baselines, accuracy, multiply-adds, time."""

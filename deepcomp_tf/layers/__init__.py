@@ -1,0 +1,10 @@
+"""Keras layers of the paper, one concept a file."""
+
+from deepcomp_tf.layers.context_entropy import ContextEntropy
+from deepcomp_tf.layers.entropy import HistogramEntropy
+from deepcomp_tf.layers.entropy import replica_mean
+from deepcomp_tf.layers.quantizer import Quantized
+from deepcomp_tf.layers.quantizer import Quantizer
+from deepcomp_tf.layers.residual import ResidualUnit
+
+__all__ = ["ContextEntropy", "HistogramEntropy", "Quantized", "Quantizer", "ResidualUnit", "replica_mean"]

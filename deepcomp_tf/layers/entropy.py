@@ -1,0 +1,47 @@
+"""H(q), the entropy of the symbols' histogram (section 3.1): the paper's measure of rate."""
+
+import math
+
+import tensorflow as tf
+
+
+@tf.keras.saving.register_keras_serializable(package="deepcomp_tf")
+class HistogramEntropy(tf.keras.layers.Layer):
+  """Entropy of the symbols in bits per symbol, from the quantizer's assignments.
+
+  H = -sum_j p_j log2 p_j, where p is the mean of the assignments over batch, positions and channels. With
+  the assignments of `Quantizer` the value is that of the hard histogram and the gradient that of the soft
+  one. Of a representation with C channels at 1/8 of the image's size, C * H / 64 is the rate in bits per
+  pixel.
+
+  Under `tf.distribute` the histogram is that of the global batch.
+
+  Args:
+    per_channel: one histogram per channel, and the mean of their entropies, instead of the paper's one
+      histogram for all channels.
+  """
+
+  def __init__(self, per_channel=False, **kwargs):
+    kwargs.setdefault("dtype", "float32")
+    super().__init__(**kwargs)
+    self.per_channel = per_channel
+
+  def call(self, assignments):
+    """Args: assignments `[batch, h, w, C, L]`. Returns: a scalar, 0..log2(L) bits per symbol."""
+    kept = 2 if self.per_channel else 1
+    p = tf.reduce_mean(tf.cast(assignments, tf.float32), axis=list(range(assignments.shape.rank - kept)))
+    p = replica_mean(p)
+    # 0 log 0 = 0, with a finite gradient for centers that no symbol uses.
+    entropy = -tf.reduce_sum(p * tf.math.log(tf.maximum(p, 1e-10)), axis=-1) / math.log(2.0)
+    return tf.reduce_mean(entropy)
+
+  def get_config(self):
+    return {**super().get_config(), "per_channel": self.per_channel}
+
+
+def replica_mean(x):
+  """Mean of x over the replicas of a `tf.distribute` strategy, differentiable; x itself outside of one."""
+  context = tf.distribute.get_replica_context()
+  if context is None or context.num_replicas_in_sync == 1:
+    return x
+  return context.all_reduce(tf.distribute.ReduceOp.MEAN, x)

@@ -1,0 +1,1 @@
+"""Losses, schedules and the parts that the training programs share."""

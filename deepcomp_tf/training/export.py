@@ -1,0 +1,53 @@
+"""From a trained network to an operating point: tables, files, and what it reaches on validation photos."""
+
+import numpy as np
+import tqdm
+
+from deepcomp_tf import operating_points
+from deepcomp_tf.codec import fitting
+from deepcomp_tf.codec.codec import Codec
+from deepcomp_tf.evaluation import metrics
+
+
+def export_operating_point(folder, model, training, validation, info):
+  """Writes the operating point of a trained `CompressionModel`.
+
+  The weights are rounded to those that are shipped before anything is measured, and the centers put in
+  ascending order.
+
+  Args:
+    folder: to write to.
+    model: the network, changed by the rounding.
+    training: iterable of uint8 `[h, w, 3]` photos that the coder's tables are fitted to.
+    validation: list of photos to measure on.
+    info: what else to write down, with a `name`.
+
+  Returns:
+    dict of means over the validation photos: bits_per_pixel (of the files), bits_per_pixel_pooled (the paper's
+    measure), psnr, ssim, ms_ssim.
+  """
+  operating_points.round_weights(model)
+  centers = np.sort(model.quantizer.centers.numpy())
+  model.quantizer.centers.assign(centers)
+  origin = int(np.argmin(np.abs(centers)))
+
+  # A codec with any context model encodes; its coder is not used until the real tables are there.
+  encoder = Codec(operating_points.OperatingPoint(info["name"], model, fitting.flat_model(
+      model.channels, len(centers), origin), b"", {}))
+  maps = [encoder.encode(photo) for photo in tqdm.tqdm(training, desc="encoding", unit="photo", mininterval=10)]
+  context_model = fitting.fit(
+      maps, len(centers), origin,
+      progress=lambda channels: tqdm.tqdm(channels, desc="fitting the tables", unit="channel", mininterval=10))
+  operating_points.save(folder, model, context_model, info)
+
+  codec = Codec.load(folder)
+  figures = []
+  for photo in tqdm.tqdm(validation, desc="validating", unit="photo", mininterval=10):
+    data = codec.compress(photo)
+    pixels = photo.shape[0] * photo.shape[1]
+    figures.append({"bits_per_pixel": 8 * len(data) / pixels,
+                    "bits_per_pixel_pooled": codec.estimated_bits(codec.symbols(data)) / pixels,
+                    **metrics.distortion(photo, codec.decompress(data))})
+  reached = {key: float(np.nanmean([figure[key] for figure in figures])) for key in figures[0]}
+  operating_points.save(folder, model, context_model, {**info, "reached_on_validation": reached})
+  return reached

@@ -1,0 +1,154 @@
+"""What the training programs share: strategies, checkpoints that survive a kill, curves and progress."""
+
+import contextlib
+import json
+import os
+import sys
+
+from absl import flags
+from absl import logging
+import tensorflow as tf
+import tqdm
+
+from deepcomp_tf.errors import DeepcompError
+
+STRATEGIES = ("default", "mirrored", "multi_worker")
+
+
+def define_flags():
+  """The flags that every training program has."""
+  flags.DEFINE_string("run_dir", None, "Folder for checkpoints, curves and the trained result. A run that is "
+                      "already there is continued.", required=True)
+  flags.DEFINE_integer("steps", None, "Training steps.", required=True, lower_bound=1)
+  flags.DEFINE_integer("batch_size", None, "Global batch size.", required=True, lower_bound=1)
+  flags.DEFINE_integer("seed", 0, "Seed of the initial weights and of the order of the data.")
+  flags.DEFINE_integer("checkpoint_every", 500, "Steps between checkpoints.", lower_bound=1)
+  flags.DEFINE_integer("summary_every", 100, "Steps between points of the curves.", lower_bound=1)
+  flags.DEFINE_integer("validate_every", 1000, "Steps between validations.", lower_bound=1)
+  flags.DEFINE_enum("strategy", "default", STRATEGIES, "tf.distribute strategy: one device, all GPUs of this "
+                    "machine, or the machines that TF_CONFIG names.")
+  flags.DEFINE_bool("mixed_precision", False, "Compute the networks in float16. Pays on recent GPUs only.")
+
+
+def make_strategy(name):
+  """The `tf.distribute` strategy of a `--strategy` flag. Several logical CPU devices count as devices, too."""
+  if name == "mirrored":
+    devices = tf.config.list_logical_devices("GPU") or tf.config.list_logical_devices("CPU")
+    return tf.distribute.MirroredStrategy([device.name for device in devices])
+  if name == "multi_worker":
+    return tf.distribute.MultiWorkerMirroredStrategy()
+  return tf.distribute.get_strategy()
+
+
+def distribute(strategy, make_dataset, batch_size):
+  """The global batches of `make_dataset()` dealt out to the replicas of a strategy.
+
+  Raises:
+    DeepcompError: the batch does not divide among the replicas.
+  """
+  replicas = strategy.num_replicas_in_sync
+  if batch_size % replicas:
+    raise DeepcompError(f"--batch_size must be a multiple of the {replicas} replicas. Received: {batch_size}")
+  if replicas == 1:
+    return make_dataset()
+  # Each worker makes the same batches and takes its own part of each: the batches then do not depend on
+  # how many workers there are.
+  def slices(context):
+    dataset = make_dataset().unbatch().batch(batch_size // replicas, drop_remainder=True)
+    return dataset.shard(context.num_input_pipelines, context.input_pipeline_id)
+  if strategy.extended._in_multi_worker_mode():  # pylint: disable=protected-access
+    return strategy.distribute_datasets_from_function(slices)
+  return strategy.experimental_distribute_dataset(make_dataset())
+
+
+class Run:
+  """A training run in a folder: its checkpoints, its curves, its record of settings and results.
+
+  Files: `checkpoints/` (the last two), `train/` and `validation/` (TensorBoard), `settings.json`,
+  `history.jsonl` (one line per validation).
+
+  Args:
+    folder: made where it is missing.
+    settings: dict of what defines the run. A folder that holds a run of other settings is refused.
+    **state: trackable objects to save: model, optimizer, variables.
+  """
+
+  def __init__(self, folder, settings, **state):
+    os.makedirs(folder, exist_ok=True)
+    self.folder = folder
+    self.settings = settings
+    path = os.path.join(folder, "settings.json")
+    if os.path.exists(path):
+      with open(path) as file:
+        before = json.load(file)
+      changed = {key: (before.get(key), settings.get(key)) for key in sorted({*before, *settings})
+                 if before.get(key) != settings.get(key)}
+      if changed:
+        what = ", ".join(f"{key} was {old} and is now {new}" for key, (old, new) in changed.items())
+        raise DeepcompError(f"{folder} holds a run of other settings ({what}); give another --run_dir")
+    else:
+      write_json(path, settings)
+    self.step = tf.Variable(0, dtype=tf.int64, trainable=False, name="step")
+    checkpoint = tf.train.Checkpoint(step=self.step, **state)
+    self._manager = tf.train.CheckpointManager(checkpoint, os.path.join(folder, "checkpoints"), max_to_keep=2)
+    self._restored = None
+    self._writers = {}
+
+  def restore(self):
+    """Continues from the last checkpoint, if there is one. Returns the number of steps done."""
+    if self._manager.latest_checkpoint:
+      self._manager.checkpoint.restore(self._manager.latest_checkpoint).assert_existing_objects_matched()
+      logging.info("Continuing from step %d of %s.", self.step.numpy(), self.folder)
+    return int(self.step.numpy())
+
+  def save(self):
+    self._manager.save(checkpoint_number=self.step)
+
+  @contextlib.contextmanager
+  def summaries(self, part):
+    """Context in which `tf.summary` writes the curves of `part` ("train", "validation") at the current step."""
+    if part not in self._writers:
+      self._writers[part] = tf.summary.create_file_writer(os.path.join(self.folder, part))
+    with self._writers[part].as_default(step=self.step):
+      yield
+    self._writers[part].flush()
+
+  def record(self, figures):
+    """Appends a line to `history.jsonl`."""
+    with open(os.path.join(self.folder, "history.jsonl"), "a") as file:
+      file.write(json.dumps({"step": int(self.step.numpy()), **figures}) + "\n")
+
+  def history(self):
+    """The recorded lines, without those that a resumed run has repeated."""
+    path = os.path.join(self.folder, "history.jsonl")
+    if not os.path.exists(path):
+      return []
+    lines = {}
+    with open(path) as file:
+      for line in file:
+        try:
+          entry = json.loads(line)
+        except json.JSONDecodeError:  # the line that a kill cut off
+          continue
+        lines[entry["step"]] = entry
+    return [lines[step] for step in sorted(lines)]
+
+
+def is_run(folder):
+  """Whether a folder holds a run that has saved a checkpoint."""
+  return tf.train.latest_checkpoint(os.path.join(folder, "checkpoints")) is not None
+
+
+def write_json(path, value):
+  """Writes JSON so that the file is there whole or not at all."""
+  temporary = f"{path}.{os.getpid()}.tmp"
+  with open(temporary, "w") as file:
+    json.dump(value, file, indent=1, sort_keys=True)
+    file.write("\n")
+  os.replace(temporary, path)
+
+
+def progress_bar(steps, done):
+  """A tqdm bar over training steps: live at a terminal, a line a minute in a log file."""
+  return tqdm.tqdm(total=steps, initial=done, unit="step", dynamic_ncols=True, smoothing=0.05,
+                   mininterval=1 if sys.stderr.isatty() else 60)

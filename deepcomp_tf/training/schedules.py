@@ -1,0 +1,23 @@
+"""Learning-rate schedules that Keras does not have."""
+
+import math
+
+import tensorflow as tf
+
+
+@tf.keras.saving.register_keras_serializable(package="deepcomp_tf")
+class WarmupCosine(tf.keras.optimizers.schedules.LearningRateSchedule):
+  """Rises linearly from 0 to `peak` over `warmup` steps, then falls along half a cosine to `peak * final` at `steps`."""
+
+  def __init__(self, peak, steps, warmup=0, final=0.01):
+    self.peak, self.steps, self.warmup, self.final = peak, steps, warmup, final
+
+  def __call__(self, step):
+    step = tf.cast(step, tf.float32)
+    rise = tf.minimum(1.0, (step + 1.0) / max(1.0, self.warmup))
+    progress = tf.clip_by_value((step - self.warmup) / max(1.0, self.steps - self.warmup), 0.0, 1.0)
+    fall = self.final + (1.0 - self.final) * 0.5 * (1.0 + tf.cos(math.pi * progress))
+    return self.peak * rise * fall
+
+  def get_config(self):
+    return {"peak": self.peak, "steps": self.steps, "warmup": self.warmup, "final": self.final}

@@ -1,0 +1,1 @@
+"""Programs, one per experiment of the paper."""

@@ -1,0 +1,289 @@
+"""Trains a compression network for Eq. 1 (section 3.1, appendix A.1).
+
+The paper's operating points, on ImageNet:
+  python -m experiments.train_compression --flagfile=flags/compression/bpp0.330.flags --run_dir=...
+Their twins for a folder of photos and two cores (the shipped operating points):
+  python -m experiments.train_compression --flagfile=flags/compression/bpp0.330_small.flags \
+      --images=PHOTOS --run_dir=...
+The same command continues a run that was stopped. Curves: `tensorboard --logdir=RUN_DIR`.
+"""
+
+import os
+import time
+
+from absl import app
+from absl import flags
+from absl import logging
+import numpy as np
+import tensorflow as tf
+
+import deepcomp_tf as dc
+from deepcomp_tf.codec.images import read_image
+from deepcomp_tf.data import photos
+from deepcomp_tf.evaluation import metrics
+from deepcomp_tf.models.compression import ENTROPIES
+from deepcomp_tf.training import klt
+from deepcomp_tf.training.export import export_operating_point
+from deepcomp_tf.training import loop
+from deepcomp_tf.training import losses
+from deepcomp_tf.training import schedules
+
+FLAGS = flags.FLAGS
+loop.define_flags()
+flags.DEFINE_string("images", None, "Folder or pattern of photos to train on, in place of --dataset.")
+flags.DEFINE_string("dataset", "imagenet2012", "TFDS data set to train on.")
+flags.DEFINE_string("data_dir", None, "Where TFDS keeps its data sets.")
+flags.DEFINE_string("train_split", "train", "Split of --dataset to train on.")
+flags.DEFINE_string("validation_split", "validation[:64]", "Split of --dataset to validate on.")
+flags.DEFINE_integer("held_out", 30, "Photos of --images held back from training for validation.", lower_bound=1)
+flags.DEFINE_integer("channels", None, "C, channels of the representation.", required=True, lower_bound=1)
+flags.DEFINE_integer("num_centers", 6, "L, centers of the quantizer.", lower_bound=2, upper_bound=256)
+flags.DEFINE_float("temperature", 1.0, "sigma, temperature of the soft assignment.", lower_bound=1e-6)
+flags.DEFINE_float("centers_l2", 0.0, "Factor of the L2 penalty on the centers.", lower_bound=0.0)
+flags.DEFINE_enum("entropy", "pooled", ENTROPIES, "H of Eq. 1: entropy of one histogram (the paper), of one per "
+                  "channel, or given the neighbours, as the files are coded.")
+flags.DEFINE_float("beta", None, "beta of Eq. 1.", required=True, lower_bound=0.0)
+flags.DEFINE_float("target_entropy", None, "H_t of Eq. 1, in bits per symbol.", required=True, lower_bound=0.0)
+flags.DEFINE_float("entropy_average", 0.0, "Decay of the running average of H whose value decides whether the "
+                   "rate term of Eq. 1 is active; 0 takes each batch's own H (the paper).",
+                   lower_bound=0.0, upper_bound=0.9999)
+flags.DEFINE_integer("beta_warmup", 0, "Steps over which beta rises from 0.", lower_bound=0)
+flags.DEFINE_integer("crop_size", 224, "Edge of the training crops in pixels, a multiple of 8.", lower_bound=8)
+flags.DEFINE_float("learning_rate", None, "Adam's learning rate.", required=True, lower_bound=0.0)
+flags.DEFINE_enum("schedule", "constant", ["constant", "cosine"], "Course of the learning rate.")
+flags.DEFINE_float("weight_average", 0.0, "Decay of the average of the weights that is validated and exported; 0 "
+                   "takes the last weights.", lower_bound=0.0, upper_bound=0.9999)
+flags.DEFINE_string("start", "random", "Weights to start from: random, klt, or an operating point (a name or a "
+                    "folder), whose first channels are taken where it has more.")
+flags.DEFINE_float("klt_step", 60.0, "Quantizer step of the KLT start, in pixel values.", lower_bound=0.01)
+flags.DEFINE_float("start_scale", 1.0, "Factor on the representation of the operating point to start from; below 1 "
+                   "quantizes it more coarsely.", lower_bound=1e-3)
+flags.DEFINE_string("name", None, "Name of the operating point that the run ends in.", required=True)
+flags.DEFINE_integer("tables_from", 360, "Training photos that the coder's tables are fitted to.", lower_bound=1)
+flags.DEFINE_bool("export_now", False, "Write the operating point of the last checkpoint and stop.")
+
+# What may differ when a run is continued.
+OPERATIONAL_FLAGS = ("run_dir", "images", "data_dir", "checkpoint_every", "summary_every", "validate_every",
+                     "strategy", "name", "tables_from", "export_now")
+
+
+def main(argv):
+  del argv
+  if FLAGS.crop_size % 8:
+    raise dc.DeepcompError(f"--crop_size must be a multiple of 8. Received: {FLAGS.crop_size}")
+  tf.keras.utils.set_random_seed(FLAGS.seed)
+  if FLAGS.mixed_precision:
+    tf.keras.mixed_precision.set_global_policy("mixed_float16")
+  strategy = loop.make_strategy(FLAGS.strategy)
+  replicas = strategy.num_replicas_in_sync
+
+  if FLAGS.images:
+    paths, held_out = photos.split_images(photos.list_images(FLAGS.images), FLAGS.held_out)
+    logging.info("%d photos to train on, %d to validate on.", len(paths), len(held_out))
+    batches = lambda first: photos.folder_crops(paths, FLAGS.crop_size, FLAGS.batch_size, FLAGS.seed, first)
+    validation = [read_image(path) for path in held_out]
+  else:
+    batches = lambda first: photos.tfds_crops(
+        FLAGS.dataset, FLAGS.train_split, FLAGS.data_dir, FLAGS.crop_size, FLAGS.batch_size, FLAGS.seed, first)
+    validation = photos.tfds_images(FLAGS.dataset, FLAGS.validation_split, FLAGS.data_dir)
+  example = next(iter(batches(0)))
+
+  with strategy.scope():
+    model = dc.models.CompressionModel(
+        FLAGS.channels, FLAGS.num_centers, FLAGS.temperature, entropy=FLAGS.entropy, centers_l2=FLAGS.centers_l2,
+        centers=None if FLAGS.start == "random" else klt.centers(FLAGS.num_centers))
+    model(example[:1])
+    if not loop.is_run(FLAGS.run_dir) and FLAGS.start != "random":
+      start_from(model, FLAGS.start, batches(0))
+    rate = (schedules.WarmupCosine(FLAGS.learning_rate, FLAGS.steps, warmup=min(100, FLAGS.steps // 10))
+            if FLAGS.schedule == "cosine" else FLAGS.learning_rate)
+    optimizer = tf.keras.optimizers.Adam(
+        rate, use_ema=FLAGS.weight_average > 0, ema_momentum=FLAGS.weight_average or 0.99, jit_compile=False)
+    optimizer.build(model.trainable_variables)
+    if FLAGS.mixed_precision:
+      optimizer = tf.keras.mixed_precision.LossScaleOptimizer(optimizer)
+    # The paper's Eq. 1 takes H from each batch; the running average is that of the training distribution.
+    average_bits = tf.Variable(-1.0, trainable=False, name="average_bits_per_symbol")
+
+  settings = {name: FLAGS[name].value for module in (__name__, "__main__", loop.__name__)
+              for name in (flag.name for flag in FLAGS.flags_by_module_dict().get(module, []))
+              if name not in OPERATIONAL_FLAGS}
+  run = loop.Run(FLAGS.run_dir, settings, model=model, optimizer=optimizer, average_bits=average_bits)
+  done = run.restore()
+
+  if FLAGS.export_now:
+    export(run, model, optimizer, paths if FLAGS.images else None, validation)
+    return
+
+  def replica_step(images, step):
+    with tf.GradientTape() as tape:
+      output = model(images, training=True)
+      error = tf.cast(images, tf.float32) - output.reconstruction
+      mse = dc.layers.replica_mean(tf.reduce_mean(tf.square(error)))
+      bits = output.bits_per_symbol
+      if FLAGS.entropy_average:
+        decay = tf.where(average_bits < 0.0, 0.0, FLAGS.entropy_average)
+        average = decay * average_bits + (1.0 - decay) * tf.stop_gradient(bits)
+        average_bits.assign(average)
+        bits = losses.with_value_of(bits, average)
+      warmup = tf.minimum(1.0, tf.cast(step, tf.float32) / max(1, FLAGS.beta_warmup)) if FLAGS.beta_warmup else 1.0
+      loss = losses.rate_distortion(mse, bits, FLAGS.beta * warmup, FLAGS.target_entropy)
+      total = loss + tf.add_n(model.losses) if model.losses else loss
+      # Every replica computes the loss of the global batch; their gradients are summed.
+      scaled = total / replicas
+      if FLAGS.mixed_precision:
+        scaled = optimizer.get_scaled_loss(scaled)
+    gradients = tape.gradient(scaled, model.trainable_variables)
+    if FLAGS.mixed_precision:
+      gradients = optimizer.get_unscaled_gradients(gradients)
+    optimizer.apply_gradients(zip(gradients, model.trainable_variables))
+    return {"loss": loss, "mse": mse, "bits_per_symbol": output.bits_per_symbol}
+
+  @tf.function
+  def train_step(images, step):
+    figures = strategy.run(replica_step, args=(images, step))
+    return {name: strategy.experimental_local_results(value)[0] for name, value in figures.items()}
+
+  sums, since = {}, 0
+  with loop.progress_bar(FLAGS.steps, done) as bar:
+    dataset = loop.distribute(strategy, lambda: batches(done), FLAGS.batch_size)
+    for images in dataset:
+      if done >= FLAGS.steps:
+        break
+      figures = train_step(images, run.step)
+      run.step.assign_add(1)
+      done += 1
+      bar.update()
+      sums = {name: sums.get(name, 0.0) + value for name, value in figures.items()}
+      since += 1
+      if done % FLAGS.summary_every == 0 or done == FLAGS.steps:
+        means = {name: float(value) / since for name, value in sums.items()}
+        sums, since = {}, 0
+        write_curves(run, model, optimizer, means)
+        bar.set_postfix(mse=f"{means['mse']:.1f}", H=f"{means['bits_per_symbol']:.3f}",
+                        bpp=f"{means['bits_per_symbol'] * FLAGS.channels / 64:.4f}")
+      if done % FLAGS.validate_every == 0 or done == FLAGS.steps:
+        with averaged_weights(model, optimizer):
+          validate(run, model, validation)
+      if done % FLAGS.checkpoint_every == 0 or done == FLAGS.steps:
+        run.save()
+  export(run, model, optimizer, paths if FLAGS.images else None, validation)
+
+
+def start_from(model, start, batches):
+  """Sets the weights of a new run to the KLT of its first training crops, or to those of another run."""
+  if start == "klt":
+    logging.info("Starting from the KLT of the first training crops.")
+    basis = klt.block_basis(batches.take(max(1, 1600 // FLAGS.batch_size)), FLAGS.channels)
+    klt.set_weights(model, basis, FLAGS.klt_step)
+  else:
+    start_from_point(model, dc.operating_points.load(start))
+  if FLAGS.entropy == "context":
+    fit_entropy(model, batches, steps=800)
+
+
+def start_from_point(model, source):
+  """Copies the weights of a trained network with at least as many channels, and scales its representation."""
+  if source.channels < model.channels:
+    raise dc.DeepcompError(f"--start must have at least --channels={model.channels} channels. "
+                           f"Received: {FLAGS.start} with {source.channels}")
+  weights = dc.operating_points.named_variables(source)
+  for name, variable in dc.operating_points.named_variables(model).items():
+    if name != "quantizer/centers":
+      # Only the axis of the representation, which is always the last, can differ.
+      variable.assign(weights[name][..., :variable.shape[-1]])
+  for variable in (model.encoder.conv3.kernel, model.encoder.conv3.bias):
+    variable.assign(variable * FLAGS.start_scale)
+  model.decoder.conv1.kernel.assign(model.decoder.conv1.kernel / FLAGS.start_scale)
+
+
+def fit_entropy(model, batches, steps):
+  """Trains the entropy layer alone, so that its first gradients do not flatten a good representation."""
+  variables = model.entropy.trainable_variables
+  values = tf.concat([model.encoder(images) for images in batches.take(50)], axis=0)
+  model.entropy.spread.assign(tf.maximum(0.3, tf.math.reduce_std(values, axis=[0, 1, 2])))
+  optimizer = tf.keras.optimizers.Adam(schedules.WarmupCosine(1e-3, steps), jit_compile=False)
+
+  @tf.function
+  def step(images):
+    values = model.quantizer(model.encoder(images)).values
+    with tf.GradientTape() as tape:
+      bits = model.entropy(values)
+    optimizer.apply_gradients(zip(tape.gradient(bits, variables), variables))
+    return bits
+
+  for images in batches.take(steps):
+    bits = step(images)
+  logging.info("The fitted entropy of the start is %.3f bits per symbol, %.4f bits per pixel.",
+               bits, bits * FLAGS.channels / 64)
+
+
+def export(run, model, optimizer, paths, validation):
+  """Fits the coder's tables and writes the operating point into the run's folder."""
+  if paths is None:
+    training = photos.tfds_images(FLAGS.dataset, f"{FLAGS.train_split}[:{FLAGS.tables_from}]", FLAGS.data_dir)
+  else:
+    training = (read_image(path) for path in paths[:FLAGS.tables_from])
+  with averaged_weights(model, optimizer):
+    info = {"name": FLAGS.name, "trained": {
+        "program": "experiments.train_compression", "steps": int(run.step.numpy()), "settings": run.settings,
+        "data": f"{len(paths)} photos of a folder" if paths else f"{FLAGS.dataset}, {FLAGS.train_split}"}}
+    reached = export_operating_point(os.path.join(run.folder, "operating_point"), model, training, validation, info)
+  logging.info("Exported to %s/operating_point: validation %s", run.folder,
+               "  ".join(f"{name} {value:.4f}" for name, value in reached.items()))
+
+
+class averaged_weights:
+  """Context in which the model has the optimizer's averaged weights, if it averages them."""
+
+  def __init__(self, model, optimizer):
+    self.model = model
+    self.optimizer = getattr(optimizer, "inner_optimizer", optimizer)
+
+  def __enter__(self):
+    if self.optimizer.use_ema:
+      self.kept = [tf.identity(variable) for variable in self.model.trainable_variables]
+      self.optimizer.finalize_variable_values(self.model.trainable_variables)
+
+  def __exit__(self, *_):
+    if self.optimizer.use_ema:
+      for variable, value in zip(self.model.trainable_variables, self.kept):
+        variable.assign(value)
+
+
+def write_curves(run, model, optimizer, means):
+  with run.summaries("train"):
+    for name, value in means.items():
+      tf.summary.scalar(name, value)
+    tf.summary.scalar("bits_per_pixel", means["bits_per_symbol"] * FLAGS.channels / 64)
+    tf.summary.scalar("learning_rate", optimizer.learning_rate)
+    tf.summary.histogram("centers", model.quantizer.centers)
+
+
+def validate(run, model, images):
+  """Rate and distortion on whole photos, into the curves and `history.jsonl`."""
+  begin = time.time()
+  figures = []
+  pictures = []
+  for image in images:
+    height, width = (side // 8 * 8 for side in image.shape[:2])
+    image = image[:height, :width]
+    output = model(image[np.newaxis])
+    decoded = tf.saturate_cast(tf.round(output.reconstruction[0]), tf.uint8)
+    figures.append({"bits_per_pixel": float(output.bits_per_symbol) * FLAGS.channels / 64,
+                    **metrics.distortion(image, decoded)})
+    if len(pictures) < 3:
+      pictures.append(np.concatenate([image, decoded], axis=1))
+  means = {name: float(np.nanmean([figure[name] for figure in figures])) for name in figures[0]}
+  with run.summaries("validation"):
+    for name, value in means.items():
+      tf.summary.scalar(name, value)
+    for i, picture in enumerate(pictures):
+      tf.summary.image(f"input_beside_reconstruction/{i}", picture[np.newaxis])
+  run.record(means)
+  logging.info("step %d: validation %s (%.0f s)", run.step.numpy(),
+               "  ".join(f"{name} {value:.4f}" for name, value in means.items()), time.time() - begin)
+
+
+if __name__ == "__main__":
+  app.run(main)

@@ -1,0 +1,46 @@
+"""Installs deepcomp_tf: `pip install -c constraints.txt .`"""
+
+import pathlib
+import re
+
+import setuptools
+
+HERE = pathlib.Path(__file__).parent
+VERSION = re.search(r'__version__ = "(.+)"', (HERE / "deepcomp_tf/__init__.py").read_text())[1]
+
+BEAM = ["apache-beam>=2.60,<2.77", "protobuf>=4.25,<5"]
+
+setuptools.setup(
+    name="deepcomp_tf",
+    version=VERSION,
+    description="Image understanding from deep compression without decoding, for TensorFlow 2 and Keras",
+    long_description=(HERE / "README.md").read_text(),
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    # TensorFlow 2.15 has no wheels for Python 3.12 and later.
+    python_requires=">=3.10,<3.12",
+    packages=setuptools.find_packages(include=["deepcomp_tf", "deepcomp_tf.*"]),
+    package_data={
+        "deepcomp_tf.operating_points": ["*/*.npz", "*/*.json"],
+        "deepcomp_tf.samples": ["*.png", "*.md"],
+    },
+    entry_points={"console_scripts": ["deepcomp = deepcomp_tf.cli:main"]},
+    install_requires=[
+        "absl-py>=2.0,<3",
+        "constriction>=0.4,<0.6",
+        "matplotlib>=3.8,<4",
+        "numpy>=1.24,<2",
+        "pillow>=11.3,<13",
+        "tensorflow>=2.15,<2.16",
+        "tensorflow-addons>=0.23,<0.24",
+        "tensorflow-datasets>=4.9,<4.10",
+        # A newer one needs protobuf 5, which TensorFlow 2.15 does not take.
+        "tensorflow-metadata>=1.14,<1.16",
+        "tqdm>=4.60,<5",
+    ],
+    extras_require={
+        "beam": BEAM,
+        "gpu": ["tensorflow[and-cuda]>=2.15,<2.16"],
+        "test": ["pytest>=8,<10", "scikit-image>=0.22,<0.27", *BEAM],
+    },
+)
