@@ -8,7 +8,7 @@ import setuptools
 HERE = pathlib.Path(__file__).parent
 VERSION = re.search(r'__version__ = "(.+)"', (HERE / "deepcomp_tf/__init__.py").read_text())[1]
 
-BEAM = ["apache-beam>=2.60,<2.77", "protobuf>=4.25,<5"]
+BEAM = ["apache-beam>=2.60,<2.77", "protobuf>=3.20.3,<5"]
 
 setuptools.setup(
     name="deepcomp_tf",
@@ -22,7 +22,7 @@ setuptools.setup(
     packages=setuptools.find_packages(include=["deepcomp_tf", "deepcomp_tf.*"]),
     package_data={
         "deepcomp_tf.operating_points": ["*/*.npz", "*/*.json"],
-        "deepcomp_tf.samples": ["*.png", "*.md"],
+        "deepcomp_tf.samples": ["*.png", "*.jpg", "*.md"],
     },
     entry_points={"console_scripts": ["deepcomp = deepcomp_tf.cli:main"]},
     install_requires=[

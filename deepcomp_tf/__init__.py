@@ -1,5 +1,6 @@
 """Image understanding from deep compression without decoding (Torfason et al., ICLR 2018), for TensorFlow 2."""
 
+from deepcomp_tf import evaluation
 from deepcomp_tf import layers
 from deepcomp_tf import models
 from deepcomp_tf import operating_points

@@ -63,8 +63,7 @@ flags.DEFINE_integer("tables_from", 360, "Training photos that the coder's table
 flags.DEFINE_bool("export_now", False, "Write the operating point of the last checkpoint and stop.")
 
 # What may differ when a run is continued.
-OPERATIONAL_FLAGS = ("run_dir", "images", "data_dir", "checkpoint_every", "summary_every", "validate_every",
-                     "strategy", "name", "tables_from", "export_now")
+OPERATIONAL_FLAGS = ("images", "data_dir", "name", "tables_from", "export_now")
 
 
 def main(argv):
@@ -105,9 +104,7 @@ def main(argv):
     # The paper's Eq. 1 takes H from each batch; the running average is that of the training distribution.
     average_bits = tf.Variable(-1.0, trainable=False, name="average_bits_per_symbol")
 
-  settings = {name: FLAGS[name].value for module in (__name__, "__main__", loop.__name__)
-              for name in (flag.name for flag in FLAGS.flags_by_module_dict().get(module, []))
-              if name not in OPERATIONAL_FLAGS}
+  settings = loop.settings("channels", leave_out=OPERATIONAL_FLAGS)
   run = loop.Run(FLAGS.run_dir, settings, model=model, optimizer=optimizer, average_bits=average_bits)
   done = run.restore()
 

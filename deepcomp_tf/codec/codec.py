@@ -103,7 +103,11 @@ class Codec:
       DeepcompError: it is not such an array.
     """
     image = _check_image(image)
-    return container.pack(self.fingerprint, *image.shape[:2], self._coder.encode(self.encode(image)))
+    return container.pack(self.fingerprint, *image.shape[:2], self.encode_symbols(self.encode(image)))
+
+  def encode_symbols(self, symbols):
+    """The payload of a file for symbols as `encode` gives them: uint8 `[h, w, C]` -> bytes."""
+    return self._coder.encode(symbols)
 
   def symbols(self, data):
     """The symbols in a file: bytes -> uint8 `[ceil(H/8), ceil(W/8), C]`. Runs no neural network.

@@ -30,6 +30,20 @@ def define_flags():
   flags.DEFINE_bool("mixed_precision", False, "Compute the networks in float16. Pays on recent GPUs only.")
 
 
+def settings(own_flag, leave_out):
+  """What defines a run: dict of the values of these flags and of the program's own.
+
+  Args:
+    own_flag: name of any flag of the program, by which its others are found.
+    leave_out: names of the program's flags that may change when a run is continued.
+  """
+  values = flags.FLAGS
+  modules = {values.find_module_defining_flag(name) for name in (own_flag, "run_dir")}
+  operational = ("run_dir", "checkpoint_every", "summary_every", "validate_every", "strategy", *leave_out)
+  return {flag.name: flag.value for module in modules for flag in values.get_flags_for_module(module)
+          if flag.name not in operational}
+
+
 def make_strategy(name):
   """The `tf.distribute` strategy of a `--strategy` flag. Several logical CPU devices count as devices, too."""
   if name == "mirrored":

@@ -1,0 +1,209 @@
+"""The `deepcomp` command."""
+
+import argparse
+import os
+import sys
+import time
+
+from absl import app
+from absl.flags import argparse_flags
+import tqdm
+
+import deepcomp_tf as dc
+from deepcomp_tf.codec import container
+from deepcomp_tf.codec.images import encode_png
+from deepcomp_tf.codec.images import read_image
+from deepcomp_tf.codec.images import write_file
+from deepcomp_tf.data.photos import list_images
+from deepcomp_tf.errors import DeepcompError
+
+DEFAULT_OPERATING_POINT = "bpp0.330"
+
+
+def main(argv=None):
+  """Entry point of the command."""
+  del argv
+  app.run(_run, flags_parser=_parse)
+
+
+def _parse(argv):
+  parser = argparse_flags.ArgumentParser(
+      prog="deepcomp", formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+      description="Stores photos as small learned bitstreams.")
+  commands = parser.add_subparsers(dest="command", metavar="command", required=True)
+
+  def command(name, function, text):
+    sub = commands.add_parser(name, help=text, description=text,
+                              formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+    sub.set_defaults(function=function)
+    return sub
+
+  def outputs(sub):
+    sub.add_argument("--output_dir", default="", help="Existing folder for the outputs; empty: beside each input.")
+    sub.add_argument("--overwrite", action="store_true", help="Replace outputs that exist.")
+
+  point_help = f"One of {', '.join(dc.operating_points.names())}, or a folder that training wrote"
+  sub = command("compress", _compress, "Photos (JPEG, PNG, WebP and what else Pillow reads) to .deepcomp files.")
+  sub.add_argument("files", nargs="+")
+  sub.add_argument("--operating_point", default=DEFAULT_OPERATING_POINT, help=point_help)
+  outputs(sub)
+
+  sub = command("decompress", _decompress, ".deepcomp files to PNG files.")
+  sub.add_argument("files", nargs="+")
+  sub.add_argument("--operating_point", default="", help=f"{point_help}; empty: the shipped one that the file names.")
+  outputs(sub)
+
+  sub = command("info", _info, "Size, operating point and rate of .deepcomp files.")
+  sub.add_argument("files", nargs="+")
+  sub.add_argument("--operating_point", default="", help=f"{point_help}; empty: the shipped one that the file names.")
+
+  sub = command("evaluate", _evaluate, "Rate and distortion on images beside JPEG, JPEG 2000, WebP and AVIF at no "
+                "more bytes: a table as text, CSV and picture.")
+  sub.add_argument("--images", required=True, help="Folder or glob pattern of images.")
+  sub.add_argument("--operating_point", action="append", default=None, help=f"{point_help}; may be repeated; by "
+                   "default all shipped ones.")
+  outputs(sub)
+  return parser.parse_args(argv[1:])
+
+
+def _run(args):
+  try:
+    return args.function(args)
+  except DeepcompError as error:
+    print(f"deepcomp: {error}", file=sys.stderr)
+    return 1
+
+
+def _each(files, work):
+  """Calls work(file) for each file, with progress, going on after a bad one. Returns the exit code."""
+  failed = 0
+  quiet = len(files) == 1 or not sys.stderr.isatty()
+  for file in tqdm.tqdm(files, unit="file", disable=quiet):
+    try:
+      line = work(file)
+    except (DeepcompError, OSError) as error:
+      failed += 1
+      tqdm.tqdm.write(f"deepcomp: {file}: {error}", file=sys.stderr)
+    else:
+      tqdm.tqdm.write(line)
+  if len(files) > 1:
+    tqdm.tqdm.write(f"{len(files) - failed} of {len(files)} files done" + (f", {failed} failed" if failed else ""))
+  return 1 if failed else 0
+
+
+def _output(args, file, extension):
+  """Where the output of a file goes; refuses early what may not be overwritten."""
+  stem = os.path.splitext(os.path.basename(file))[0]
+  path = os.path.join(args.output_dir or os.path.dirname(file), stem + extension)
+  if os.path.exists(path) and not args.overwrite:
+    raise DeepcompError(f"{path} exists; give --overwrite to replace it")
+  return path
+
+
+def _read(file):
+  try:
+    with open(file, "rb") as source:
+      return source.read()
+  except OSError as error:
+    raise DeepcompError(f"cannot be read: {error.strerror}") from None
+
+
+class _Codecs:
+  """Codecs by operating point, each loaded once."""
+
+  def __init__(self, name):
+    self._name = name
+    self._loaded = {}
+
+  def for_data(self, data):
+    key = self._name or container.read_header(data).fingerprint
+    if key not in self._loaded:
+      self._loaded[key] = dc.Codec.load(self._name) if self._name else dc.Codec.load_for(data)
+    return self._loaded[key]
+
+
+def _compress(args):
+  codec = dc.Codec.load(args.operating_point)
+
+  def work(file):
+    path = _output(args, file, container.EXTENSION)
+    image = read_image(file)
+    data = codec.compress(image)
+    write_file(path, data, overwrite=args.overwrite)
+    height, width = image.shape[:2]
+    return f"{file} -> {path}: {width}x{height}, {len(data)} bytes, {8 * len(data) / (height * width):.4f} bits per pixel"
+
+  return _each(args.files, work)
+
+
+def _decompress(args):
+  codecs = _Codecs(args.operating_point)
+
+  def work(file):
+    path = _output(args, file, ".png")
+    data = _read(file)
+    image = codecs.for_data(data).decompress(data)
+    write_file(path, encode_png(image), overwrite=args.overwrite)
+    return f"{file} -> {path}: {image.shape[1]}x{image.shape[0]}"
+
+  return _each(args.files, work)
+
+
+def _info(args):
+  codecs = _Codecs(args.operating_point)
+
+  def work(file):
+    data = _read(file)
+    header = container.read_header(data)
+    codec = codecs.for_data(data)
+    pixels = header.height * header.width
+    pooled = codec.estimated_bits(codec.symbols(data))
+    return (f"{file}: {header.width}x{header.height} pixels, operating point {codec.operating_point}, "
+            f"{len(data)} bytes, {8 * len(data) / pixels:.4f} bits per pixel; "
+            f"entropy of one histogram (the paper's estimate): {pooled / pixels:.4f} bits per pixel")
+
+  return _each(args.files, work)
+
+
+def _evaluate(args):
+  from deepcomp_tf.evaluation import figures
+  from deepcomp_tf.evaluation import rate_distortion
+
+  paths = list_images(args.images)
+  codecs = [dc.Codec.load(name) for name in args.operating_point or dc.operating_points.names()]
+  folder = args.output_dir or "."
+  names = ("rate_distortion.txt", "rate_distortion.csv", "rate_distortion.png", "representation.png")
+  for name in names:
+    if os.path.exists(os.path.join(folder, name)) and not args.overwrite:
+      raise DeepcompError(f"{os.path.join(folder, name)} exists; give --overwrite to replace it")
+  if not os.path.isdir(folder):
+    raise DeepcompError(f"expected an existing folder for the outputs. Received: {folder}")
+  rows, failed, sample = [], 0, None
+  for path in tqdm.tqdm(paths, unit="image", mininterval=1 if sys.stderr.isatty() else 60):
+    try:
+      image = read_image(path)
+    except DeepcompError as error:
+      failed += 1
+      tqdm.tqdm.write(f"deepcomp: {error}", file=sys.stderr)
+      continue
+    sample = image if sample is None else sample
+    for group in rate_distortion.measure(codecs, [(os.path.basename(path), image)]):
+      rows.extend(group)
+  if not rows:
+    raise DeepcompError(f"expected images that can be read. Received: {args.images}")
+  summary = rate_distortion.means(rows)
+  title = f"{args.images}: {len(paths) - failed} images, {time.strftime('%Y-%m-%d')}"
+  text = f"{title}\n{rate_distortion.table(summary)}\n"
+  contents = (text.encode(), rate_distortion.to_csv(rows).encode(),
+              figures.rate_distortion_figure(summary, title), figures.representation_figure(codecs, sample))
+  for name, content in zip(names, contents):
+    write_file(os.path.join(folder, name), content, overwrite=args.overwrite)
+  print(text, end="")
+  print(f"Written to {folder}: {', '.join(names)}")
+  if failed:
+    print(f"{failed} of {len(paths)} images failed", file=sys.stderr)
+  return 1 if failed else 0
+
+
+if __name__ == "__main__":
+  main()

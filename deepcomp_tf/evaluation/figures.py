@@ -1,0 +1,101 @@
+"""Pictures of rate, distortion and representations (Figures 1, 8 and 9 of the paper)."""
+
+import io
+
+import matplotlib
+import matplotlib.figure
+import numpy as np
+
+from deepcomp_tf.evaluation import rate_distortion
+
+_METRICS = (("ms_ssim", "MS-SSIM"), ("ssim", "SSIM"), ("psnr", "PSNR [dB]"))
+_STYLES = {"deepcomp": ("o", "-", "#c0392b"), "jpeg": ("s", ":", "#7f8c8d"), "jpeg2000": ("^", "--", "#2980b9"),
+           "webp": ("D", "-.", "#27ae60"), "avif": ("v", (0, (5, 1, 1, 1, 1, 1)), "#8e44ad")}
+
+
+def rate_distortion_figure(summary, title):
+  """PNG bytes: MS-SSIM, SSIM and PSNR over bits per pixel, a line per codec (Figure 8).
+
+  Args:
+    summary: as `rate_distortion.means` gives it.
+    title: what was measured.
+  """
+  figure = matplotlib.figure.Figure(figsize=(12, 4), layout="constrained")
+  axes = figure.subplots(1, len(_METRICS))
+  kinds = list(dict.fromkeys(row["codec"] for row in summary))
+  for axis, (key, name) in zip(axes, _METRICS):
+    for kind in kinds:
+      marker, line, colour = _STYLES[kind]
+      points = sorted((row["bits_per_pixel"], row[key]) for row in summary if row["codec"] == kind)
+      axis.plot(*zip(*points), marker=marker, linestyle=line, color=colour, label=rate_distortion.label(kind),
+                linewidth=2.2 if kind == rate_distortion.OURS else 1.2, zorder=3 if kind == rate_distortion.OURS else 2)
+    axis.set_xlabel("rate [bits per pixel]")
+    axis.set_ylabel(name)
+    axis.grid(alpha=0.3)
+  axes[0].legend()
+  figure.suptitle(title)
+  return _png(figure)
+
+
+def representation_figure(codecs, image):
+  """PNG bytes: a row per operating point with the original, its reconstruction and the four channels of highest
+  entropy (Figures 1 and 9).
+
+  Args:
+    codecs: list of `Codec`.
+    image: uint8 `[h, w, 3]`.
+  """
+  height, width = image.shape[:2]
+  figure = matplotlib.figure.Figure(
+      figsize=(13, (2.1 * height / width + 0.3) * len(codecs)), layout="constrained")
+  axes = figure.subplots(len(codecs), 6, squeeze=False)
+  for row, codec in zip(axes, codecs):
+    data = codec.compress(image)
+    symbols = codec.symbols(data)
+    entropies = [channel_entropy(symbols[..., c]) for c in range(symbols.shape[-1])]
+    pictures = [(image, "original"),
+                (codec.decompress(data), f"{codec.operating_point}: {8 * len(data) / (height * width):.4f} bits/pixel")]
+    pictures += [(symbols[..., c], f"channel {c + 1}: {entropies[c]:.2f} bits/symbol")
+                 for c in np.argsort(entropies)[::-1][:4]]
+    for axis in row:
+      axis.set_axis_off()
+    for axis, (picture, text) in zip(row, pictures):
+      axis.imshow(picture, cmap="gray", interpolation="nearest")
+      axis.set_title(text, fontsize=8)
+  return _png(figure)
+
+
+def comparison_figure(codecs, photos):
+  """PNG bytes: a row per photo with the original and its reconstruction at every operating point.
+
+  Args:
+    codecs: list of `Codec`.
+    photos: dict from a name to uint8 `[h, w, 3]`.
+  """
+  figure = matplotlib.figure.Figure(figsize=(3.4 * (len(codecs) + 1), 2.8 * len(photos)), layout="constrained")
+  axes = figure.subplots(len(photos), len(codecs) + 1, squeeze=False)
+  for row, (name, image) in zip(axes, photos.items()):
+    pixels = image.shape[0] * image.shape[1]
+    pictures = [(image, f"{name}, original, {image.nbytes / 1000:.0f} kB of pixels")]
+    for codec in codecs:
+      data = codec.compress(image)
+      pictures.append((codec.decompress(data), f"{codec.operating_point}: {len(data) / 1000:.1f} kB, "
+                                               f"{8 * len(data) / pixels:.3f} bits/pixel"))
+    for axis, (picture, text) in zip(row, pictures):
+      axis.set_axis_off()
+      axis.imshow(picture)
+      axis.set_title(text, fontsize=9)
+  return _png(figure)
+
+
+def channel_entropy(symbols):
+  """Entropy of the symbols' own histogram, in bits per symbol."""
+  counts = np.bincount(symbols.ravel())
+  p = counts[counts > 0] / symbols.size
+  return float(-(p * np.log2(p)).sum())
+
+
+def _png(figure):
+  buffer = io.BytesIO()
+  figure.savefig(buffer, format="png", dpi=110, metadata={"Software": None})
+  return buffer.getvalue()

@@ -1,0 +1,87 @@
+"""Rate and distortion of operating points beside JPEG, JPEG 2000, WebP and AVIF at no more bytes."""
+
+import csv
+import io
+
+import numpy as np
+
+from deepcomp_tf.evaluation import baselines
+from deepcomp_tf.evaluation import metrics
+
+COLUMNS = ("image", "operating_point", "codec", "bytes", "bits_per_pixel", "bits_per_pixel_pooled", *metrics.NAMES)
+
+# Rows of our own codec have this in the column `codec`.
+OURS = "deepcomp"
+
+
+def measure(codecs, images, peers=tuple(baselines.FORMATS)):
+  """Rows of figures of every image, operating point and format, one image after the other.
+
+  Args:
+    codecs: list of `Codec`.
+    images: iterable of (name, uint8 `[h, w, 3]`).
+    peers: names of `baselines.FORMATS`; each gets the largest file not above ours.
+
+  Yields:
+    lists of dicts with the keys `COLUMNS`, a list per image. Rates count every byte of the file and the pixels
+    of the original image; `bits_per_pixel_pooled` is the paper's measure (entropy of one histogram), ours only.
+  """
+  for name, image in images:
+    pixels = image.shape[0] * image.shape[1]
+    rows = []
+    for codec in codecs:
+      data = codec.compress(image)
+      pooled = codec.estimated_bits(codec.symbols(data)) / pixels
+      files = {OURS: data, **{peer: baselines.encode_at_most(peer, image, len(data)) for peer in peers}}
+      for kind, content in files.items():
+        decoded = codec.decompress(content) if kind == OURS else baselines.decode(content)
+        rows.append({
+            "image": name, "operating_point": codec.operating_point, "codec": kind, "bytes": len(content),
+            "bits_per_pixel": 8 * len(content) / pixels,
+            "bits_per_pixel_pooled": pooled if kind == OURS else float("nan"),
+            **metrics.distortion(image, decoded)})
+    yield rows
+
+
+def means(rows):
+  """Means over the images: list of dicts with `operating_point`, `codec`, `images` and the figures' means."""
+  groups = {}
+  for row in rows:
+    groups.setdefault((row["operating_point"], row["codec"]), []).append(row)
+  figures = COLUMNS[3:]
+  # An image too small for a metric has NaN there and is left out of that mean.
+  return [{"operating_point": point, "codec": kind, "images": len(group),
+           **{key: _mean([row[key] for row in group]) for key in figures}}
+          for (point, kind), group in groups.items()]
+
+
+def _mean(values):
+  values = np.asarray(values, np.float64)
+  values = values[~np.isnan(values)]
+  return float(values.mean()) if values.size else float("nan")
+
+
+def label(kind):
+  return baselines.FORMATS[kind].label if kind in baselines.FORMATS else "deepcomp_tf"
+
+
+def table(summary):
+  """Means as text for people, a block of lines per operating point."""
+  lines = [f"{'operating point':16} {'codec':12} {'bits/pixel':>10} {'PSNR':>7} {'SSIM':>7} {'MS-SSIM':>8}  "
+           f"{'pooled entropy':>14}"]
+  for row in summary:
+    pooled = row["bits_per_pixel_pooled"]
+    saved = "" if np.isnan(pooled) else f"{pooled:.4f} ({100 * (row['bits_per_pixel'] / pooled - 1):+.0f} %)"
+    lines.append(f"{row['operating_point']:16} {label(row['codec']):12} {row['bits_per_pixel']:10.4f} "
+                 f"{row['psnr']:7.2f} {row['ssim']:7.4f} {row['ms_ssim']:8.4f}  {saved:>14}")
+  return "\n".join(lines)
+
+
+def to_csv(rows):
+  """Rows per image as CSV text."""
+  buffer = io.StringIO()
+  writer = csv.DictWriter(buffer, COLUMNS, lineterminator="\n")
+  writer.writeheader()
+  for row in rows:
+    writer.writerow({key: f"{row[key]:.6g}" if isinstance(row[key], float) else row[key] for key in COLUMNS})
+  return buffer.getvalue()

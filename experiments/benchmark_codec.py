@@ -1,0 +1,120 @@
+"""Speed and memory of the codec, everything in one run on one machine.
+
+  python -m experiments.benchmark_codec
+
+Prints, as ratios of what was measured in the same run: the network's throughput in multiply-adds against a
+float32 matrix product, entropy coding's share of compressing and decompressing, the time to decode the symbols
+of a 224x224 photo, and the start-up of a fresh process. `--megapixels=48` also compresses and decompresses a
+photo of that size in a fresh process and reports its peak memory.
+"""
+
+import os
+import platform
+import resource
+import statistics
+import subprocess
+import sys
+import time
+
+from absl import app
+from absl import flags
+import numpy as np
+import tensorflow as tf
+
+import deepcomp_tf as dc
+from deepcomp_tf import samples
+
+FLAGS = flags.FLAGS
+flags.DEFINE_integer("repeats", 20, "Measurements of each; the median counts.", lower_bound=3)
+flags.DEFINE_float("megapixels", 0.0, "Also measure the memory for a photo of so many million pixels.", lower_bound=0.0)
+flags.DEFINE_bool("memory_only", False, "Measure nothing but the memory, in this process.")
+flags.DEFINE_string("memory_operating_point", "bpp0.635", "Operating point of the memory measurement.")
+
+MATRIX = 2048
+STARTUP = "import deepcomp_tf as dc; dc.Codec.load('bpp0.330').compress(__import__('numpy').zeros([64, 64, 3], 'uint8'))"
+
+
+def main(argv):
+  del argv
+  if FLAGS.memory_only:
+    measure_memory()
+    return
+  print(f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores, "
+        f"{len(tf.config.list_physical_devices('GPU'))} GPUs, TensorFlow {tf.__version__}")
+  # The photo is 768x512 as Kodak's are: the sample enlarged.
+  photo = tf.image.resize(samples.photos()["coffee"], [512, 768], "bicubic")
+  photo = tf.cast(tf.clip_by_value(tf.round(photo), 0, 255), tf.uint8).numpy()
+  a = tf.random.normal([MATRIX, MATRIX])
+  product = tf.function(lambda: tf.matmul(a, a))
+
+  for name in dc.operating_points.names():
+    codec = dc.Codec.load(name)
+    data = codec.compress(photo)
+    symbols = codec.symbols(data)
+    small = codec.compress(photo[128:352, 256:480])
+    figures = measure({
+        "matrix product": product,
+        "encoder": lambda: codec.encode(photo),
+        "decoder": lambda: codec.reconstruct(symbols, *photo.shape[:2]),
+        "entropy encoding": lambda: codec.encode_symbols(symbols),
+        "entropy decoding": lambda: codec.symbols(data),
+        "symbols of 224x224": lambda: codec.symbols(small),
+    })
+    peak = MATRIX ** 3 / figures["matrix product"]
+    print(f"\n{name}, {len(data)} bytes for 768x512; matrix product {peak / 1e9:.1f} G multiply-adds/s")
+    for part, network, shape in (("encoder", codec.model.encoder, photo.shape),
+                                 ("decoder", codec.model.decoder, symbols.shape)):
+      count = dc.evaluation.multiply_adds(network, shape)
+      rate = count / figures[part]
+      print(f"  {part}: {1000 * figures[part]:.1f} ms, {count / 1e9:.2f} G multiply-adds, "
+            f"{rate / 1e9:.1f} G/s, {100 * rate / peak:.0f} % of the matrix product")
+    for direction, network in (("encoding", "encoder"), ("decoding", "decoder")):
+      entropy = figures[f"entropy {direction}"]
+      print(f"  entropy {direction}: {1000 * entropy:.1f} ms, {100 * entropy / (entropy + figures[network]):.1f} % of all")
+    print(f"  symbols of a 224x224 photo ({len(small)} bytes): {1000 * figures['symbols of 224x224']:.2f} ms")
+
+  begin = time.perf_counter()
+  subprocess.run([sys.executable, "-c", STARTUP], check=True, stderr=subprocess.DEVNULL)
+  print(f"\nstart-up, from a new process to its first compressed byte: {time.perf_counter() - begin:.1f} s")
+  if FLAGS.megapixels:
+    subprocess.run([sys.executable, "-m", "experiments.benchmark_codec", "--memory_only",
+                    f"--megapixels={FLAGS.megapixels}", f"--memory_operating_point={FLAGS.memory_operating_point}"],
+                   check=True)
+
+
+def measure(works):
+  """Median seconds of each function, measured in turns so that all see the same machine."""
+  for work in works.values():
+    work()
+    work()
+  times = {name: [] for name in works}
+  for _ in range(FLAGS.repeats):
+    for name, work in works.items():
+      begin = time.perf_counter()
+      result = work()
+      if tf.is_tensor(result):
+        result.numpy()
+      times[name].append(time.perf_counter() - begin)
+  return {name: statistics.median(values) for name, values in times.items()}
+
+
+def measure_memory():
+  """Peak resident memory of compressing and decompressing one large photo."""
+  side = int(round((FLAGS.megapixels * 1e6 / 12) ** 0.5))
+  tile = samples.photos()["coffee"]
+  height, width = 3 * side, 4 * side
+  repeats = (-(-height // tile.shape[0]), -(-width // tile.shape[1]), 1)
+  photo = np.tile(tile, repeats)[:height, :width]
+  codec = dc.Codec.load(FLAGS.memory_operating_point)
+  begin = time.perf_counter()
+  data = codec.compress(photo)
+  middle = time.perf_counter()
+  assert codec.decompress(data).shape == photo.shape
+  end = time.perf_counter()
+  peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024 ** 2
+  print(f"{codec.operating_point}, {width}x{height}: peak resident memory {peak:.2f} GiB; compressed in "
+        f"{middle - begin:.0f} s to {len(data)} bytes, decompressed in {end - middle:.0f} s")
+
+
+if __name__ == "__main__":
+  app.run(main)

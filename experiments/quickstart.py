@@ -1,0 +1,55 @@
+"""Compresses the shipped sample photos at every operating point, and shows what came out.
+
+  python -m experiments.quickstart
+
+Writes real files, decodes them, prints the table against JPEG and JPEG 2000 at no more bytes and writes one
+picture, all into the folder `quickstart_output`.
+"""
+
+import os
+import time
+
+from absl import app
+from absl import flags
+import tqdm
+
+import deepcomp_tf as dc
+from deepcomp_tf import samples
+from deepcomp_tf.codec.container import EXTENSION
+from deepcomp_tf.codec.images import encode_png
+from deepcomp_tf.codec.images import write_file
+from deepcomp_tf.evaluation import figures
+from deepcomp_tf.evaluation import rate_distortion
+
+FLAGS = flags.FLAGS
+flags.DEFINE_string("output_dir", "quickstart_output", "Folder for the files; made where it is missing, its files "
+                    "are overwritten.")
+
+
+def main(argv):
+  del argv
+  begin = time.time()
+  os.makedirs(FLAGS.output_dir, exist_ok=True)
+  codecs = [dc.Codec.load(name) for name in dc.operating_points.names()]
+  photos = samples.photos()
+
+  for name, image in photos.items():
+    for codec in codecs:
+      stem = os.path.join(FLAGS.output_dir, f"{name}_{codec.operating_point}")
+      write_file(stem + EXTENSION, codec.compress(image), overwrite=True)
+      with open(stem + EXTENSION, "rb") as file:
+        write_file(stem + ".png", encode_png(codec.decompress(file.read())), overwrite=True)
+  print(f"{len(photos)} photos at {len(codecs)} operating points are in {FLAGS.output_dir} as *{EXTENSION} and *.png")
+
+  rows = []
+  for group in tqdm.tqdm(rate_distortion.measure(codecs, photos.items(), peers=("jpeg", "jpeg2000")),
+                         total=len(photos), unit="photo", desc="comparing"):
+    rows.extend(group)
+  print(rate_distortion.table(rate_distortion.means(rows)))
+  picture = os.path.join(FLAGS.output_dir, "quickstart.png")
+  write_file(picture, figures.comparison_figure(codecs, photos), overwrite=True)
+  print(f"Look at {picture} ({time.time() - begin:.0f} s in all)")
+
+
+if __name__ == "__main__":
+  app.run(main)
