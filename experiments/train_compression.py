@@ -11,13 +11,13 @@ The same command continues a run that was stopped. Curves: `tensorboard --logdir
 import os
 import time
 
-from absl import app
 from absl import flags
 from absl import logging
 import numpy as np
 import tensorflow as tf
 
 import deepcomp_tf as dc
+from deepcomp_tf.codec import tiling
 from deepcomp_tf.codec.images import read_image
 from deepcomp_tf.data import photos
 from deepcomp_tf.evaluation import metrics
@@ -105,6 +105,8 @@ def main(argv):
     average_bits = tf.Variable(-1.0, trainable=False, name="average_bits_per_symbol")
 
   settings = loop.settings("channels", leave_out=OPERATIONAL_FLAGS)
+  if FLAGS.images:
+    settings["photos"] = len(paths)
   run = loop.Run(FLAGS.run_dir, settings, model=model, optimizer=optimizer, average_bits=average_bits)
   done = run.restore()
 
@@ -263,15 +265,13 @@ def validate(run, model, images):
   figures = []
   pictures = []
   for image in images:
-    height, width = (side // 8 * 8 for side in image.shape[:2])
-    image = image[:height, :width]
-    output = model(image[np.newaxis])
-    decoded = tf.saturate_cast(tf.round(output.reconstruction[0]), tf.uint8)
+    output = model(tiling.pad(image)[np.newaxis])
+    decoded = tf.saturate_cast(tf.round(output.reconstruction[0]), tf.uint8)[:image.shape[0], :image.shape[1]]
     figures.append({"bits_per_pixel": float(output.bits_per_symbol) * FLAGS.channels / 64,
                     **metrics.distortion(image, decoded)})
     if len(pictures) < 3:
       pictures.append(np.concatenate([image, decoded], axis=1))
-  means = {name: float(np.nanmean([figure[name] for figure in figures])) for name in figures[0]}
+  means = metrics.means(figures)
   with run.summaries("validation"):
     for name, value in means.items():
       tf.summary.scalar(name, value)
@@ -283,4 +283,4 @@ def validate(run, model, images):
 
 
 if __name__ == "__main__":
-  app.run(main)
+  loop.main(main)

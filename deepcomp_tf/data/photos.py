@@ -5,6 +5,7 @@ often the run was stopped and resumed.
 """
 
 import glob
+import itertools
 import os
 
 import numpy as np
@@ -86,8 +87,9 @@ def folder_crops(paths, crop_size, batch_size, seed, first_step=0):
 
   def example(index):
     key = tf.stack([tf.cast(seed, tf.int64), index])
-    which = tf.random.stateless_uniform([], key, 0, len(paths), tf.int32)
-    return random_crop(load(which), crop_size, key)
+    choice, place = tf.unstack(tf.random.experimental.stateless_split(key, 2))
+    which = tf.random.stateless_uniform([], choice, 0, len(paths), tf.int32)
+    return random_crop(load(which), crop_size, place)
 
   examples = tf.data.Dataset.range(first_step * batch_size, np.iinfo(np.int64).max)
   return (examples.map(example, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
@@ -123,10 +125,13 @@ def tfds_crops(name, split, data_dir, crop_size, batch_size, seed, first_step=0,
     return random_crop(decoder.decode_example(encoded), crop_size, key)
 
   first = first_step * batch_size
-  examples = epoch(first // count).skip(first % count)
-  # The epochs' file orders are fixed when their data set is made, so they are chained one by one.
-  for index in range(first // count + 1, first // count + 1000):
-    examples = examples.concatenate(epoch(index))
+  # An epoch's file order is fixed when its data set is made, so they are made one by one as they are needed.
+  def examples():
+    for index in itertools.count(first // count):
+      yield from epoch(index).skip(first % count if index == first // count else 0)
+
+  examples = tf.data.Dataset.from_generator(
+      examples, output_signature=(tf.TensorSpec([], tf.int64), tf.TensorSpec([], tf.string)))
   return (examples.map(example, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
           .batch(batch_size, drop_remainder=True).prefetch(tf.data.AUTOTUNE))
 
@@ -150,8 +155,9 @@ def random_crop(photo, crop_size, key):
     return tf.cast(tf.clip_by_value(tf.round(tf.image.resize(photo, target, "bicubic")), 0, 255), tf.uint8)
 
   photo = tf.cond(shortest < crop_size, enlarged, lambda: photo)
-  crop = tf.image.stateless_random_crop(photo, [crop_size, crop_size, 3], key)
-  return tf.image.stateless_random_flip_left_right(crop, key + 1)
+  place, mirror = tf.unstack(tf.random.experimental.stateless_split(key, 2))
+  crop = tf.image.stateless_random_crop(photo, [crop_size, crop_size, 3], place)
+  return tf.image.stateless_random_flip_left_right(crop, mirror)
 
 
 def tfds_images(name, split, data_dir, builder=None):

@@ -1,5 +1,6 @@
 """Distortion of a reconstruction: PSNR, SSIM and MS-SSIM, as TensorFlow computes them on RGB in 0..255."""
 
+import numpy as np
 import tensorflow as tf
 
 # MS-SSIM halves the image four times and then needs an 11x11 window.
@@ -26,3 +27,14 @@ def distortion(original, reconstruction):
       "ms_ssim": (float(tf.image.ssim_multiscale(original, reconstruction, 255))
                   if shortest >= MS_SSIM_MINIMUM else float("nan")),
   }
+
+
+def means(figures):
+  """Means of dicts of figures. NaNs, of images too small for a metric, are left out; so is a figure that none has."""
+  result = {}
+  for key in figures[0]:
+    values = np.array([figure[key] for figure in figures], np.float64)
+    values = values[~np.isnan(values)]
+    if values.size:
+      result[key] = float(values.mean())
+  return result

@@ -49,16 +49,10 @@ def means(rows):
   for row in rows:
     groups.setdefault((row["operating_point"], row["codec"]), []).append(row)
   figures = COLUMNS[3:]
-  # An image too small for a metric has NaN there and is left out of that mean.
-  return [{"operating_point": point, "codec": kind, "images": len(group),
-           **{key: _mean([row[key] for row in group]) for key in figures}}
+  nothing = dict.fromkeys(figures, float("nan"))
+  return [{"operating_point": point, "codec": kind, "images": len(group), **nothing,
+           **metrics.means([{key: row[key] for key in figures} for row in group])}
           for (point, kind), group in groups.items()]
-
-
-def _mean(values):
-  values = np.asarray(values, np.float64)
-  values = values[~np.isnan(values)]
-  return float(values.mean()) if values.size else float("nan")
 
 
 def label(kind):

@@ -75,7 +75,7 @@ class Quantizer(tf.keras.layers.Layer):
         assignments=_forward_backward(hard, soft))
 
   def symbols(self, z):
-    """Index of the nearest center for every entry of z (any shape), int32; ties go to the lower index."""
+    """Index of the nearest center for every entry of z (any shape), int32; ties go to the lower center."""
     order = tf.argsort(self.centers, stable=True)
     ordered = tf.gather(self.centers, order)
     middles = (ordered[1:] + ordered[:-1]) / 2.0

@@ -48,6 +48,6 @@ def export_operating_point(folder, model, training, validation, info):
     figures.append({"bits_per_pixel": 8 * len(data) / pixels,
                     "bits_per_pixel_pooled": codec.estimated_bits(codec.symbols(data)) / pixels,
                     **metrics.distortion(photo, codec.decompress(data))})
-  reached = {key: float(np.nanmean([figure[key] for figure in figures])) for key in figures[0]}
+  reached = metrics.means(figures)
   operating_points.save(folder, model, context_model, {**info, "reached_on_validation": reached})
   return reached

@@ -5,6 +5,7 @@ import json
 import os
 import sys
 
+from absl import app
 from absl import flags
 from absl import logging
 import tensorflow as tf
@@ -28,6 +29,16 @@ def define_flags():
   flags.DEFINE_enum("strategy", "default", STRATEGIES, "tf.distribute strategy: one device, all GPUs of this "
                     "machine, or the machines that TF_CONFIG names.")
   flags.DEFINE_bool("mixed_precision", False, "Compute the networks in float16. Pays on recent GPUs only.")
+
+
+def main(program):
+  """Runs a program's main function; bad input ends it with one line instead of a traceback."""
+  def guarded(argv):
+    try:
+      program(argv)
+    except DeepcompError as error:
+      sys.exit(f"error: {error}")
+  app.run(guarded)
 
 
 def settings(own_flag, leave_out):
@@ -129,8 +140,12 @@ class Run:
 
   def record(self, figures):
     """Appends a line to `history.jsonl`."""
-    with open(os.path.join(self.folder, "history.jsonl"), "a") as file:
-      file.write(json.dumps({"step": int(self.step.numpy()), **figures}) + "\n")
+    with open(os.path.join(self.folder, "history.jsonl"), "ab+") as file:
+      if file.tell():
+        file.seek(-1, os.SEEK_END)
+        if file.read(1) != b"\n":  # a kill cut the last line off
+          file.write(b"\n")
+      file.write((json.dumps({"step": int(self.step.numpy()), **figures}) + "\n").encode())
 
   def history(self):
     """The recorded lines, without those that a resumed run has repeated."""

@@ -1,0 +1,187 @@
+"""The codec with the shipped operating points: exactness, robustness, old files."""
+
+import os
+
+import numpy as np
+import pytest
+
+import deepcomp_tf as dc
+from deepcomp_tf import samples
+from deepcomp_tf.codec import codec as codec_module
+from deepcomp_tf.codec import container
+from deepcomp_tf.codec import tiling
+
+NAMES = ("bpp0.0983", "bpp0.330", "bpp0.635")
+GOLDEN = os.path.join(os.path.dirname(__file__), "golden")
+
+
+@pytest.fixture(scope="module")
+def codecs():
+  return {name: dc.Codec.load(name) for name in NAMES}
+
+
+@pytest.fixture(scope="module")
+def photo():
+  return samples.photos()["coffee"]
+
+
+def test_names():
+  assert dc.operating_points.names() == list(NAMES)
+
+
+def test_symbols_of_the_file_are_the_encoders(codecs, photo):
+  """On a hundred random sizes, against the Keras model called directly."""
+  rng = np.random.default_rng(0)
+  for i in range(100):
+    codec = codecs[NAMES[i % 3]]
+    height, width = rng.integers(1, 120, 2)
+    top, left = rng.integers(0, photo.shape[0] - height), rng.integers(0, photo.shape[1] - width)
+    image = photo[top:top + height, left:left + width]
+    symbols = codec.symbols(codec.compress(image))
+    assert symbols.shape == (-(-height // 8), -(-width // 8), codec.channels) and symbols.dtype == np.uint8
+    padded = np.pad(image, ((0, -height % 8), (0, -width % 8), (0, 0)), mode="reflect")
+    direct = codec.model.quantizer.symbols(codec.model.encoder(padded[np.newaxis]))[0]
+    np.testing.assert_array_equal(symbols, direct)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_tiles_change_nothing(codecs, photo, name, monkeypatch):
+  codec = codecs[name]
+  whole = codec.encode(photo)
+  picture = codec.reconstruct(whole, *photo.shape[:2])
+  monkeypatch.setattr(tiling, "TILE", 17)
+  np.testing.assert_array_equal(codec.encode(photo), whole)
+  difference = codec.reconstruct(whole, *photo.shape[:2]).astype(int) - picture
+  # A pixel at .5 may round either way; nothing else may differ.
+  assert np.abs(difference).max() <= 1 and (difference != 0).mean() < 1e-4
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_representation_is_the_symbols_centers(codecs, photo, name):
+  codec = codecs[name]
+  data = codec.compress(photo)
+  centers = codec.model.quantizer.centers.numpy()
+  representation = codec.representation(data)
+  np.testing.assert_array_equal(representation, centers[codec.symbols(data)])
+  z = codec.model.encoder(photo[np.newaxis, :, :])[0].numpy() if photo.shape[0] % 8 == photo.shape[1] % 8 == 0 else None
+  if z is not None:
+    inside = (z > centers[0]) & (z < centers[-1])
+    assert np.abs(z - representation)[inside].max() <= np.diff(centers).max() / 2 + 1e-3
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_rate_and_quality(codecs, name):
+  """The sample photos: near the rate of the name, far better than a picture of block means at that size."""
+  codec = codecs[name]
+  for image in samples.photos().values():
+    data = codec.compress(image)
+    pixels = image.shape[0] * image.shape[1]
+    assert 0.2 < 8 * len(data) / pixels / float(name[3:]) < 2.5
+    # Contexts beat the paper's pooled histogram by a fifth.
+    assert 8 * len(data) < 0.8 * codec.estimated_bits(codec.symbols(data))
+    blurred = tiling.pad(image).astype(float)
+    means = blurred.reshape(blurred.shape[0] // 8, 8, -1, 8, 3).mean(axis=(1, 3), keepdims=True)
+    block_error = np.square(blurred.reshape(blurred.shape[0] // 8, 8, -1, 8, 3) - means).mean()
+    assert np.square(codec.decompress(data).astype(float) - image).mean() < 0.5 * block_error
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_golden_files_keep_their_symbols(codecs, name):
+  """Files of earlier versions; made by `codec.compress(samples.photos()["chelsea"][:120, :150])`."""
+  with open(os.path.join(GOLDEN, f"{name}.deepcomp"), "rb") as file:
+    symbols = codecs[name].symbols(file.read())
+  with np.load(os.path.join(GOLDEN, "symbols.npz")) as expected:
+    np.testing.assert_array_equal(symbols, expected[name])
+
+
+def test_tiny_images(codecs):
+  for shape in ((1, 1), (1, 40), (3, 2), (8, 8), (9, 8)):
+    image = np.full([*shape, 3], 200, np.uint8)
+    for codec in codecs.values():
+      decoded = codec.decompress(codec.compress(image))
+      assert decoded.shape == image.shape and np.abs(decoded.astype(int) - 200).mean() < 40
+
+
+@pytest.mark.parametrize("image", [
+    np.zeros([4, 4], np.uint8), np.zeros([4, 4, 4], np.uint8), np.zeros([4, 4, 3], np.float32),
+    np.zeros([0, 4, 3], np.uint8), np.zeros([1, 4, 4, 3], np.uint8)])
+def test_bad_arrays(codecs, image):
+  with pytest.raises(dc.DeepcompError, match="uint8 array of shape"):
+    codecs["bpp0.330"].compress(image)
+
+
+def test_unknown_operating_point():
+  with pytest.raises(dc.DeepcompError, match="bpp0.0983, bpp0.330, bpp0.635"):
+    dc.Codec.load("bpp0.5")
+
+
+def test_wrong_operating_point_is_named(codecs, photo):
+  data = codecs["bpp0.330"].compress(photo[:32, :32])
+  with pytest.raises(dc.BitstreamError, match="another operating point.*bpp0.635"):
+    codecs["bpp0.635"].decompress(data)
+  assert dc.Codec.load_for(data).operating_point == "bpp0.330"
+  unknown = container.pack(b"\0\0\0", 8, 8, b"")
+  with pytest.raises(dc.BitstreamError, match="unknown operating point"):
+    dc.Codec.load_for(unknown)
+
+
+def test_ten_thousand_corruptions(codecs, photo):
+  """Each ends in BitstreamError, with a checksum that is right or wrong."""
+  rng = np.random.default_rng(1)
+  data = {name: codec.compress(photo[:64, :72]) for name, codec in codecs.items()}
+  refused = 0
+  for i in range(10_000):
+    name = NAMES[rng.integers(3)]
+    valid = data[name]
+    kind = i % 5
+    if kind == 0:  # flipped bits
+      broken = bytearray(valid)
+      for _ in range(rng.integers(1, 9)):
+        bit = rng.integers(8 * len(valid))
+        broken[bit // 8] ^= 1 << int(bit % 8)
+    elif kind == 1:
+      broken = valid[:rng.integers(len(valid))]
+    elif kind == 2:
+      broken = valid + rng.bytes(rng.integers(1, 50))
+    elif kind == 3:  # another file's header
+      other = data[NAMES[(NAMES.index(name) + 1) % 3]]
+      cut = rng.integers(4, 13)
+      broken = other[:cut] + valid[cut:]
+    else:
+      broken = rng.bytes(rng.integers(0, 200))
+    if bytes(broken) == valid:
+      continue
+    with pytest.raises(dc.BitstreamError):
+      codecs[name].symbols(bytes(broken))
+    refused += 1
+  assert refused > 9_990
+
+
+def test_payloads_with_a_right_checksum(codecs, photo):
+  """Somebody who knows the format can make any payload: it decodes to symbols in range or is refused."""
+  rng = np.random.default_rng(2)
+  codec = codecs["bpp0.330"]
+  for _ in range(60):
+    data = container.pack(codec.fingerprint, 64, 64, rng.bytes(4 * int(rng.integers(0, 40))))
+    try:
+      assert codec.symbols(data).max() < codec.model.quantizer.num_centers
+    except dc.BitstreamError:
+      pass
+
+
+def test_claims_are_refused_before_anything_is_allocated(codecs, monkeypatch):
+  import tracemalloc
+  codec = codecs["bpp0.0983"]
+  huge = container.pack(codec.fingerprint, 2**16, 2**15, b"12345678" * 3)
+  large = container.pack(codec.fingerprint, 10_000, 10_000, b"12345678" * 3)
+  tracemalloc.start()
+  with pytest.raises(dc.BitstreamError, match="limit of"):
+    codec.symbols(huge)
+  with pytest.raises(dc.BitstreamError, match="cannot hold"):
+    codec.symbols(large)
+  peak = tracemalloc.get_traced_memory()[1]
+  tracemalloc.stop()
+  assert peak < 100_000
+  monkeypatch.setattr(codec_module, "MAX_PIXELS", 100)
+  with pytest.raises(dc.BitstreamError, match="limit of 100 pixels"):
+    codec.symbols(codec.compress(np.zeros([11, 10, 3], np.uint8)))

@@ -1,0 +1,94 @@
+"""Metrics against scikit-image, peers' sizes, means and tables."""
+
+import csv
+import io
+
+import numpy as np
+import pytest
+from skimage import metrics as skimage_metrics
+
+import deepcomp_tf as dc
+from deepcomp_tf import samples
+from deepcomp_tf.evaluation import baselines
+from deepcomp_tf.evaluation import metrics
+from deepcomp_tf.evaluation import rate_distortion
+
+
+@pytest.fixture(scope="module")
+def pair():
+  image = samples.photos()["astronaut"][:200, 100:300]
+  noise = np.random.default_rng(0).normal(0, 12, image.shape)
+  return image, np.clip(np.round(image + noise), 0, 255).astype(np.uint8)
+
+
+def test_psnr_and_ssim_equal_scikit_images(pair):
+  figures = metrics.distortion(*pair)
+  assert figures["psnr"] == pytest.approx(skimage_metrics.peak_signal_noise_ratio(*pair), abs=1e-4)
+  # TensorFlow leaves the border out, scikit-image crops it likewise when it takes the mean.
+  expected = skimage_metrics.structural_similarity(
+      *pair, channel_axis=2, gaussian_weights=True, sigma=1.5, use_sample_covariance=False, data_range=255)
+  assert figures["ssim"] == pytest.approx(expected, abs=1e-4)
+
+
+def test_ms_ssim(pair):
+  image, noisy = pair
+  assert metrics.distortion(image, image)["ms_ssim"] == pytest.approx(1.0)
+  # White noise fades at coarser scales: MS-SSIM must be above SSIM.
+  figures = metrics.distortion(image, noisy)
+  assert figures["ssim"] < figures["ms_ssim"] < 1.0
+
+
+def test_small_images_have_no_ssim():
+  image = np.zeros([10, 300, 3], np.uint8)
+  figures = metrics.distortion(image, image + 1)
+  assert figures["psnr"] == pytest.approx(48.13, abs=0.01)
+  assert np.isnan(figures["ssim"]) and np.isnan(figures["ms_ssim"])
+  assert np.isnan(metrics.distortion(np.zeros([175, 300, 3], np.uint8), np.zeros([175, 300, 3], np.uint8))["ms_ssim"])
+
+
+@pytest.mark.parametrize("name", list(baselines.FORMATS))
+def test_peers_take_the_largest_file_that_fits(pair, name):
+  image = pair[0]
+  data = baselines.encode_at_most(name, image, 4000)
+  assert 2800 < len(data) <= 4000
+  decoded = baselines.decode(data)
+  assert decoded.shape == image.shape
+  assert metrics.distortion(image, decoded)["psnr"] > 25
+  assert len(baselines.encode_at_most(name, image, 10**7)) > 20_000
+  assert len(baselines.encode_at_most(name, image, 1)) < 2800
+
+
+def test_jpeg_2000_transforms_colours(pair):
+  """Without the colour transform it would be a weaker peer than it is."""
+  image = pair[0]
+  options = baselines.FORMATS["jpeg2000"].options(256)
+  assert options["mct"] == 1 and options["irreversible"]
+  data = baselines.encode_at_most("jpeg2000", image, 4000)
+  cod = data.index(b"\xff\x52")  # the COD marker: its ninth byte is the multiple component transform
+  assert data[cod + 8] == 1
+
+
+def test_unknown_format():
+  with pytest.raises(dc.DeepcompError, match="jpeg, jpeg2000, webp, avif"):
+    baselines.encode_at_most("bpg", np.zeros([8, 8, 3], np.uint8), 10)
+
+
+def test_means_leave_out_what_is_not_there():
+  row = {"operating_point": "p", "codec": "jpeg", "bytes": 10, "bits_per_pixel": 1.0,
+         "bits_per_pixel_pooled": float("nan"), "psnr": 30.0, "ssim": 0.5, "ms_ssim": float("nan")}
+  other = {**row, "bytes": 20, "psnr": 40.0, "ms_ssim": 0.25}
+  mean, = rate_distortion.means([row, other])
+  assert (mean["images"], mean["bytes"], mean["psnr"], mean["ms_ssim"]) == (2, 15.0, 35.0, 0.25)
+  assert np.isnan(mean["bits_per_pixel_pooled"])
+
+
+def test_measure_counts_every_byte(pair):
+  codec = dc.Codec.load("bpp0.330")
+  rows, = rate_distortion.measure([codec], [("x", pair[0])], peers=("jpeg", "webp"))
+  assert [row["codec"] for row in rows] == ["deepcomp", "jpeg", "webp"]
+  size = len(codec.compress(pair[0]))
+  assert rows[0]["bytes"] == size and all(row["bytes"] <= size for row in rows)
+  assert rows[0]["bits_per_pixel"] == 8 * size / (200 * 200)
+  read = list(csv.DictReader(io.StringIO(rate_distortion.to_csv(rows))))
+  assert float(read[1]["psnr"]) == pytest.approx(rows[1]["psnr"], rel=1e-5)
+  assert "WebP" in rate_distortion.table(rate_distortion.means(rows))

@@ -1,0 +1,77 @@
+"""The `deepcomp` command, called as a user calls it."""
+
+import os
+import subprocess
+import sys
+
+import numpy as np
+from PIL import Image
+import pytest
+
+from deepcomp_tf import samples
+import deepcomp_tf as dc
+
+
+def deepcomp(*args, cwd):
+  environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"}
+  return subprocess.run([sys.executable, "-m", "deepcomp_tf.cli", *args], cwd=cwd, env=environment,
+                        capture_output=True, text=True, timeout=300)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+  folder = tmp_path_factory.mktemp("photos")
+  for name, image in samples.photos().items():
+    Image.fromarray(image[:96, :120]).save(folder / f"{name}.png")
+  (folder / "broken.png").write_bytes(b"no image at all")
+  return folder
+
+
+def test_compress_info_decompress(folder, tmp_path):
+  result = deepcomp("compress", str(folder / "coffee.png"), str(folder / "broken.png"), str(folder / "rocket.png"),
+                    "--output_dir=.", "--operating_point=bpp0.635", cwd=tmp_path)
+  assert result.returncode == 1
+  assert "broken.png" in result.stderr and "2 of 3 files done, 1 failed" in result.stdout
+  assert sorted(os.listdir(tmp_path)) == ["coffee.deepcomp", "rocket.deepcomp"]
+
+  result = deepcomp("info", "coffee.deepcomp", cwd=tmp_path)
+  size = os.path.getsize(tmp_path / "coffee.deepcomp")
+  assert result.returncode == 0
+  assert f"120x96 pixels, operating point bpp0.635, {size} bytes, {8 * size / (96 * 120):.4f} bits" in result.stdout
+
+  result = deepcomp("decompress", "coffee.deepcomp", cwd=tmp_path)
+  assert result.returncode == 0, result.stderr
+  data = (tmp_path / "coffee.deepcomp").read_bytes()
+  np.testing.assert_array_equal(np.array(Image.open(tmp_path / "coffee.png")), dc.Codec.load_for(data).decompress(data))
+
+  result = deepcomp("decompress", "coffee.deepcomp", cwd=tmp_path)
+  assert result.returncode == 1 and "--overwrite" in result.stderr
+  assert deepcomp("decompress", "--overwrite", "coffee.deepcomp", cwd=tmp_path).returncode == 0
+
+  (tmp_path / "cut.deepcomp").write_bytes(data[:-3])
+  result = deepcomp("decompress", "cut.deepcomp", cwd=tmp_path)
+  assert result.returncode == 1 and "damaged or truncated" in result.stderr
+  assert not (tmp_path / "cut.png").exists()
+
+
+def test_evaluate(folder, tmp_path):
+  result = deepcomp("evaluate", f"--images={folder}", "--operating_point=bpp0.330", "--output_dir=.", cwd=tmp_path)
+  assert result.returncode == 1 and "1 of 5 images failed" in result.stderr
+  assert "AVIF" in result.stdout
+  assert len((tmp_path / "rate_distortion.csv").read_text().splitlines()) == 1 + 4 * 5
+  for name in ("rate_distortion.png", "representation.png"):
+    assert min(Image.open(tmp_path / name).size) > 200
+
+
+@pytest.mark.parametrize("args, message", [
+    (["compress", "missing.jpg"], "There is none at"),
+    (["compress", "x.jpg", "--operating_point=bpp9"], "no operating point 'bpp9': expected one of bpp0.0983"),
+    (["decompress", "missing.deepcomp"], "cannot be read"),
+    (["evaluate", "--images=nowhere"], "expected a folder with images"),
+    (["info"], "required"),
+])
+def test_errors_are_one_line(args, message, tmp_path):
+  result = deepcomp(*args, cwd=tmp_path)
+  assert result.returncode and message in result.stderr
+  assert "Traceback" not in result.stderr
+  assert not os.listdir(tmp_path)

@@ -1,0 +1,92 @@
+"""Every example of the README runs, and every flagfile is what its name says."""
+
+import os
+import pathlib
+import re
+import shlex
+import subprocess
+import sys
+
+from absl import flags
+from PIL import Image
+import pytest
+
+from deepcomp_tf import samples
+
+ROOT = pathlib.Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text()
+ENVIRONMENT = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"}
+
+
+def blocks(language):
+  return re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL)
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory):
+  folder = tmp_path_factory.mktemp("readme")
+  (folder / "more").mkdir()
+  for name, image in samples.photos().items():
+    Image.fromarray(image[:184, :192]).save(folder / "more" / f"{name}.png")
+  Image.fromarray(samples.photos()["rocket"][:64, :64]).save(folder / "photo.jpg")
+  (folder / "compressed").mkdir()
+  (folder / "decoded").mkdir()
+  (folder / "report").mkdir()
+  return folder
+
+
+def test_python_examples(tmp_path, monkeypatch):
+  monkeypatch.chdir(tmp_path)
+  assert blocks("python")
+  for code in blocks("python"):
+    exec(compile(code, "README.md", "exec"), {})  # pylint: disable=exec-used
+
+
+def test_deepcomp_examples(photos):
+  lines = [line for block in blocks("bash") for line in block.splitlines() if line.startswith("deepcomp ")]
+  assert {line.split()[1] for line in lines} >= {"compress", "info", "decompress", "evaluate"}
+  for line in lines:
+    line = line.replace("deepcomp", f"{shlex.quote(sys.executable)} -m deepcomp_tf.cli", 1).replace("FOLDER", "more")
+    result = subprocess.run(["bash", "-c", line], cwd=photos, env=ENVIRONMENT, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, (line, result.stderr)
+
+
+def test_training_examples_name_files_that_exist():
+  named = set(re.findall(r"flags/\S+\.flags", README))
+  assert named and all((ROOT / name).exists() for name in named)
+  for module in set(re.findall(r"-m (experiments\.\w+)", README)):
+    assert (ROOT / f"{module.replace('.', '/')}.py").exists()
+
+
+def parsed(path):
+  """The values of a flagfile of train_compression."""
+  from experiments import train_compression  # pylint: disable=unused-import
+  values = flags.FlagValues()
+  values.append_flag_values(flags.FLAGS)
+  values = values.__deepcopy__({})
+  values(["train", f"--flagfile={path}", "--run_dir=x"])
+  return values
+
+
+@pytest.mark.parametrize("rate, channels, beta, target, learning_rate", [
+    ("0.0983", 8, 600, 0.8, 1e-3), ("0.330", 16, None, None, 1e-5), ("0.635", 32, 150, 1.265, 1e-3)])
+def test_paper_flagfiles(rate, channels, beta, target, learning_rate):
+  """Appendices A.1 and A.8."""
+  values = parsed(ROOT / f"flags/compression/bpp{rate}.flags")
+  assert (values.channels, values.batch_size, values.steps) == (channels, 30, 600_000)
+  assert values.learning_rate == learning_rate and values.schedule == "constant"
+  assert (values.entropy, values.start, values.dataset) == ("pooled", "random", "imagenet2012")
+  if beta:
+    assert (values.beta, values.target_entropy) == (beta, target)
+  # H_t is the rate of the name: bits per pixel = C * H / 64.
+  assert values.target_entropy * channels / 64 == pytest.approx(float(rate), rel=0.02)
+
+
+def test_small_flagfile_trains(photos, tmp_path):
+  """The twin that starts from a shipped operating point, cut to two steps."""
+  command = [sys.executable, "-m", "experiments.train_compression",
+             f"--flagfile={ROOT}/flags/compression/bpp0.0983_small.flags", f"--images={photos}/more", "--held_out=1",
+             "--steps=2", "--crop_size=32", f"--run_dir={tmp_path}/run"]
+  result = subprocess.run(command, cwd=ROOT, env=ENVIRONMENT, capture_output=True, text=True, check=False)
+  assert result.returncode == 0, result.stderr
+  assert (tmp_path / "run" / "operating_point" / "operating_point.json").exists()

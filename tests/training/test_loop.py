@@ -1,0 +1,128 @@
+"""`Run`: what a folder of a run keeps, refuses and survives."""
+
+import json
+
+import pytest
+import tensorflow as tf
+
+import deepcomp_tf as dc
+from deepcomp_tf.training import loop
+
+SETTINGS = {"steps": 10, "beta": 0.5, "images": None}
+
+
+def test_restore_continues_from_the_last_checkpoint(tmp_path):
+  weight = tf.Variable(1.0)
+  run = loop.Run(str(tmp_path), SETTINGS, weight=weight)
+  assert run.restore() == 0 and not loop.is_run(str(tmp_path))
+  for step in range(1, 5):
+    run.step.assign_add(1)
+    weight.assign(10.0 * step)
+    if step in (1, 2, 3):
+      run.save()
+  assert loop.is_run(str(tmp_path))
+  again = tf.Variable(0.0)
+  resumed = loop.Run(str(tmp_path), SETTINGS, weight=again)
+  assert resumed.restore() == 3
+  assert float(again) == 30.0
+  assert len(list((tmp_path / "checkpoints").glob("*.index"))) == 2
+
+
+def test_optimizer_state_is_restored(tmp_path):
+  def build():
+    weight = tf.Variable([1.0, 2.0])
+    optimizer = tf.keras.optimizers.Adam(0.1, use_ema=True, ema_momentum=0.5, jit_compile=False)
+    optimizer.build([weight])
+    return weight, optimizer, loop.Run(str(tmp_path), SETTINGS, weight=weight, optimizer=optimizer)
+
+  def steps(weight, optimizer, count):
+    for _ in range(count):
+      optimizer.apply_gradients([(2 * weight, weight)])
+
+  weight, optimizer, run = build()
+  steps(weight, optimizer, 3)
+  run.step.assign(3)
+  run.save()
+  steps(weight, optimizer, 2)
+  resumed, resumed_optimizer, run = build()
+  assert run.restore() == 3
+  steps(resumed, resumed_optimizer, 2)
+  assert resumed.numpy().tolist() == weight.numpy().tolist()
+  optimizer.finalize_variable_values([weight])
+  resumed_optimizer.finalize_variable_values([resumed])
+  assert resumed.numpy().tolist() == weight.numpy().tolist()
+
+
+def test_other_settings_are_refused(tmp_path):
+  loop.Run(str(tmp_path), SETTINGS)
+  loop.Run(str(tmp_path), dict(SETTINGS))
+  with pytest.raises(dc.DeepcompError, match=r"other settings \(beta was 0.5 and is now 0.7\); give another --run_dir"):
+    loop.Run(str(tmp_path), {**SETTINGS, "beta": 0.7})
+  with pytest.raises(dc.DeepcompError, match="gamma was None and is now 1"):
+    loop.Run(str(tmp_path), {**SETTINGS, "gamma": 1})
+  assert json.loads((tmp_path / "settings.json").read_text()) == SETTINGS
+
+
+def _record(run, figures):
+  for step, psnr in figures.items():
+    run.step.assign(step)
+    run.record({"psnr": psnr})
+
+
+def test_history_of_a_resumed_run_has_each_step_once(tmp_path):
+  run = loop.Run(str(tmp_path), SETTINGS)
+  assert run.history() == []
+  _record(run, {1: 20.0, 2: 21.0, 3: 22.0})
+  _record(run, {2: 21.5, 3: 22.5, 4: 23.5})
+  assert [(entry["step"], entry["psnr"]) for entry in run.history()] == [(1, 20.0), (2, 21.5), (3, 22.5), (4, 23.5)]
+
+
+def test_history_survives_a_cut_line(tmp_path):
+  run = loop.Run(str(tmp_path), SETTINGS)
+  _record(run, {1: 20.0, 2: 21.0, 3: 22.0})
+  path = tmp_path / "history.jsonl"
+  path.write_text(path.read_text()[:-9])
+  assert run.history() == [{"step": 1, "psnr": 20.0}, {"step": 2, "psnr": 21.0}]
+
+
+def test_records_after_a_cut_line_are_kept(tmp_path):
+  run = loop.Run(str(tmp_path), SETTINGS)
+  _record(run, {1: 20.0, 2: 21.0})
+  path = tmp_path / "history.jsonl"
+  path.write_text(path.read_text()[:-9])
+  _record(loop.Run(str(tmp_path), SETTINGS), {2: 21.5, 3: 22.5})
+  assert [entry["psnr"] for entry in run.history()] == [20.0, 21.5, 22.5]
+
+
+def test_summaries_can_be_read_back(tmp_path):
+  run = loop.Run(str(tmp_path), SETTINGS)
+  for step in (5, 6):
+    run.step.assign(step)
+    with run.summaries("train"):
+      tf.summary.scalar("loss", 2.0 * step)
+  read = {}
+  for path in (tmp_path / "train").iterdir():
+    for event in tf.compat.v1.train.summary_iterator(str(path)):
+      for value in event.summary.value:
+        read[event.step] = float(tf.make_ndarray(value.tensor))
+  assert read == {5: 10.0, 6: 12.0}
+
+
+def test_json_is_written_whole(tmp_path):
+  path = tmp_path / "a.json"
+  loop.write_json(str(path), {"b": 1})
+  with pytest.raises(TypeError):
+    loop.write_json(str(path), {"b": object()})
+  assert json.loads(path.read_text()) == {"b": 1}
+
+
+def test_batch_must_divide_among_the_replicas():
+  class TwoReplicas:
+    num_replicas_in_sync = 2
+  with pytest.raises(dc.DeepcompError, match="--batch_size must be a multiple of the 2 replicas. Received: 3"):
+    loop.distribute(TwoReplicas(), lambda: None, 3)
+
+
+def test_one_replica_gets_the_data_as_it_is():
+  dataset = tf.data.Dataset.range(3)
+  assert loop.distribute(loop.make_strategy("default"), lambda: dataset, 3) is dataset
