@@ -192,7 +192,8 @@ def _evaluate(args):
   if not rows:
     raise DeepcompError(f"expected images that can be read. Received: {args.images}")
   summary = rate_distortion.means(rows)
-  title = f"{args.images}: {len(paths) - failed} images, {time.strftime('%Y-%m-%d')}"
+  name = os.path.basename(os.path.normpath(args.images))
+  title = f"{name}: {len(paths) - failed} images, {time.strftime('%Y-%m-%d')}"
   text = f"{title}\n{rate_distortion.table(summary)}\n"
   contents = (text.encode(), rate_distortion.to_csv(rows).encode(),
               figures.rate_distortion_figure(summary, title), figures.representation_figure(codecs, sample))

@@ -92,7 +92,7 @@ def main(argv):
         FLAGS.channels, FLAGS.num_centers, FLAGS.temperature, entropy=FLAGS.entropy, centers_l2=FLAGS.centers_l2,
         centers=None if FLAGS.start == "random" else klt.centers(FLAGS.num_centers))
     model(example[:1])
-    if not loop.is_run(FLAGS.run_dir) and FLAGS.start != "random":
+    if not loop.latest_checkpoint(FLAGS.run_dir) and FLAGS.start != "random":
       start_from(model, FLAGS.start, batches(0))
     rate = (schedules.WarmupCosine(FLAGS.learning_rate, FLAGS.steps, warmup=min(100, FLAGS.steps // 10))
             if FLAGS.schedule == "cosine" else FLAGS.learning_rate)

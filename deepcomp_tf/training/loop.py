@@ -18,8 +18,8 @@ STRATEGIES = ("default", "mirrored", "multi_worker")
 
 def define_flags():
   """The flags that every training program has."""
-  flags.DEFINE_string("run_dir", None, "Folder for checkpoints, curves and the trained result. A run that is "
-                      "already there is continued.", required=True)
+  flags.DEFINE_string("run_dir", None, "Folder for checkpoints, curves and the trained result; with several workers "
+                      "one that all of them share. A run that is already there is continued.", required=True)
   flags.DEFINE_integer("steps", None, "Training steps.", required=True, lower_bound=1)
   flags.DEFINE_integer("batch_size", None, "Global batch size.", required=True, lower_bound=1)
   flags.DEFINE_integer("seed", 0, "Seed of the initial weights and of the order of the data.")
@@ -76,21 +76,18 @@ def distribute(strategy, make_dataset, batch_size):
     raise DeepcompError(f"--batch_size must be a multiple of the {replicas} replicas. Received: {batch_size}")
   if replicas == 1:
     return make_dataset()
-  # Each worker makes the same batches and takes its own part of each: the batches then do not depend on
-  # how many workers there are.
-  def slices(context):
-    dataset = make_dataset().unbatch().batch(batch_size // replicas, drop_remainder=True)
-    return dataset.shard(context.num_input_pipelines, context.input_pipeline_id)
-  if strategy.extended._in_multi_worker_mode():  # pylint: disable=protected-access
-    return strategy.distribute_datasets_from_function(slices)
-  return strategy.experimental_distribute_dataset(make_dataset())
+  # Every worker makes the same batches and takes its own part of each.
+  options = tf.data.Options()
+  options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.DATA
+  return strategy.experimental_distribute_dataset(make_dataset().with_options(options))
 
 
 class Run:
   """A training run in a folder: its checkpoints, its curves, its record of settings and results.
 
   Files: `checkpoints/` (the last two), `train/` and `validation/` (TensorBoard), `settings.json`,
-  `history.jsonl` (one line per validation).
+  `history.jsonl` (one line per validation). Of several workers the first writes there, the others into
+  `worker1/` and so on; all continue from the first one's checkpoint.
 
   Args:
     folder: made where it is missing.
@@ -99,8 +96,9 @@ class Run:
   """
 
   def __init__(self, folder, settings, **state):
-    os.makedirs(folder, exist_ok=True)
-    self.folder = folder
+    worker = tf.distribute.cluster_resolver.TFConfigClusterResolver().task_id or 0
+    self.folder = os.path.join(folder, f"worker{worker}") if worker else folder
+    os.makedirs(self.folder, exist_ok=True)
     self.settings = settings
     path = os.path.join(folder, "settings.json")
     if os.path.exists(path):
@@ -111,18 +109,19 @@ class Run:
       if changed:
         what = ", ".join(f"{key} was {old} and is now {new}" for key, (old, new) in changed.items())
         raise DeepcompError(f"{folder} holds a run of other settings ({what}); give another --run_dir")
-    else:
+    elif not worker:
       write_json(path, settings)
     self.step = tf.Variable(0, dtype=tf.int64, trainable=False, name="step")
-    checkpoint = tf.train.Checkpoint(step=self.step, **state)
-    self._manager = tf.train.CheckpointManager(checkpoint, os.path.join(folder, "checkpoints"), max_to_keep=2)
-    self._restored = None
+    self._checkpoint = tf.train.Checkpoint(step=self.step, **state)
+    self._latest = latest_checkpoint(folder)
+    self._manager = tf.train.CheckpointManager(
+        self._checkpoint, os.path.join(self.folder, "checkpoints"), max_to_keep=2)
     self._writers = {}
 
   def restore(self):
     """Continues from the last checkpoint, if there is one. Returns the number of steps done."""
-    if self._manager.latest_checkpoint:
-      self._manager.checkpoint.restore(self._manager.latest_checkpoint).assert_existing_objects_matched()
+    if self._latest:
+      self._checkpoint.restore(self._latest).assert_existing_objects_matched()
       logging.info("Continuing from step %d of %s.", self.step.numpy(), self.folder)
     return int(self.step.numpy())
 
@@ -163,9 +162,9 @@ class Run:
     return [lines[step] for step in sorted(lines)]
 
 
-def is_run(folder):
-  """Whether a folder holds a run that has saved a checkpoint."""
-  return tf.train.latest_checkpoint(os.path.join(folder, "checkpoints")) is not None
+def latest_checkpoint(folder):
+  """Path of the last checkpoint of the run in a folder, or None."""
+  return tf.train.latest_checkpoint(os.path.join(folder, "checkpoints"))
 
 
 def write_json(path, value):

@@ -14,13 +14,13 @@ SETTINGS = {"steps": 10, "beta": 0.5, "images": None}
 def test_restore_continues_from_the_last_checkpoint(tmp_path):
   weight = tf.Variable(1.0)
   run = loop.Run(str(tmp_path), SETTINGS, weight=weight)
-  assert run.restore() == 0 and not loop.is_run(str(tmp_path))
+  assert run.restore() == 0 and not loop.latest_checkpoint(str(tmp_path))
   for step in range(1, 5):
     run.step.assign_add(1)
     weight.assign(10.0 * step)
     if step in (1, 2, 3):
       run.save()
-  assert loop.is_run(str(tmp_path))
+  assert loop.latest_checkpoint(str(tmp_path))
   again = tf.Variable(0.0)
   resumed = loop.Run(str(tmp_path), SETTINGS, weight=again)
   assert resumed.restore() == 3
