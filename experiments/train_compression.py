@@ -60,10 +60,11 @@ flags.DEFINE_float("start_scale", 1.0, "Factor on the representation of the oper
                    "quantizes it more coarsely.", lower_bound=1e-3)
 flags.DEFINE_string("name", None, "Name of the operating point that the run ends in.", required=True)
 flags.DEFINE_integer("tables_from", 360, "Training photos that the coder's tables are fitted to.", lower_bound=1)
+flags.DEFINE_string("data_note", "", "What the photos are and under which terms; written into the operating point.")
 flags.DEFINE_bool("export_now", False, "Write the operating point of the last checkpoint and stop.")
 
 # What may differ when a run is continued.
-OPERATIONAL_FLAGS = ("images", "data_dir", "name", "tables_from", "export_now")
+OPERATIONAL_FLAGS = ("images", "data_dir", "name", "tables_from", "data_note", "export_now")
 
 
 def main(argv):
@@ -107,6 +108,10 @@ def main(argv):
   settings = loop.settings("channels", leave_out=OPERATIONAL_FLAGS)
   if FLAGS.images:
     settings["photos"] = len(paths)
+    for name in ("dataset", "train_split", "validation_split"):
+      del settings[name]
+  if FLAGS.start not in ("random", "klt"):
+    settings["start"] = dc.operating_points.read_info(FLAGS.start)["name"]
   run = loop.Run(FLAGS.run_dir, settings, model=model, optimizer=optimizer, average_bits=average_bits)
   done = run.restore()
 
@@ -226,7 +231,8 @@ def export(run, model, optimizer, paths, validation):
   with averaged_weights(model, optimizer):
     info = {"name": FLAGS.name, "trained": {
         "program": "experiments.train_compression", "steps": int(run.step.numpy()), "settings": run.settings,
-        "data": f"{len(paths)} photos of a folder" if paths else f"{FLAGS.dataset}, {FLAGS.train_split}"}}
+        "data": f"{len(paths)} photos of a folder" if paths else f"{FLAGS.dataset}, {FLAGS.train_split}",
+        "data_note": FLAGS.data_note}}
     reached = export_operating_point(os.path.join(run.folder, "operating_point"), model, training, validation, info)
   logging.info("Exported to %s/operating_point: validation %s", run.folder,
                "  ".join(f"{name} {value:.4f}" for name, value in reached.items()))

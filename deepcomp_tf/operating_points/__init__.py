@@ -53,7 +53,7 @@ def load(name):
 def open_point(name):
   """All that belongs to an operating point, as an `OperatingPoint`."""
   folder = _folder(name)
-  info = _read_info(folder)
+  info = read_info(folder)
   try:
     with np.load(os.path.join(folder, _CONTEXT)) as arrays:
       arrays = dict(arrays)
@@ -71,7 +71,13 @@ def open_point(name):
 
 def fingerprint(name):
   """The 3 bytes that mark files of an operating point, without building its networks."""
-  return bytes.fromhex(_read_info(_folder(name))["fingerprint"])
+  return bytes.fromhex(read_info(name)["fingerprint"])
+
+
+def read_info(name):
+  """What an operating point's JSON file says: how it was trained, on what, and what it reached."""
+  with open(os.path.join(_folder(name), _INFO)) as file:
+    return json.load(file)
 
 
 def save(folder, model, context_model, info):
@@ -125,11 +131,6 @@ def _folder(name):
       return folder
   raise DeepcompError(f"no operating point {name!r}: expected one of {', '.join(names()) or '(none)'}, or a folder "
                       f"with {_INFO}")
-
-
-def _read_info(folder):
-  with open(os.path.join(folder, _INFO)) as file:
-    return json.load(file)
 
 
 def _fingerprint(centers, arrays):
