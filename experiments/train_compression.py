@@ -166,7 +166,7 @@ def main(argv):
         write_curves(run, model, optimizer, means)
         bar.set_postfix(mse=f"{means['mse']:.1f}", H=f"{means['bits_per_symbol']:.3f}",
                         bpp=f"{means['bits_per_symbol'] * FLAGS.channels / 64:.4f}")
-      if done % FLAGS.validate_every == 0 or done == FLAGS.steps:
+      if done % FLAGS.validate_every == 0 and done < FLAGS.steps:  # the export measures the end
         with averaged_weights(model, optimizer):
           validate(run, model, validation)
       if done % FLAGS.checkpoint_every == 0 or done == FLAGS.steps:
@@ -234,6 +234,7 @@ def export(run, model, optimizer, paths, validation):
         "data": f"{len(paths)} photos of a folder" if paths else f"{FLAGS.dataset}, {FLAGS.train_split}",
         "data_note": FLAGS.data_note}}
     reached = export_operating_point(os.path.join(run.folder, "operating_point"), model, training, validation, info)
+  run.record(reached)
   logging.info("Exported to %s/operating_point: validation %s", run.folder,
                "  ".join(f"{name} {value:.4f}" for name, value in reached.items()))
 
