@@ -5,6 +5,9 @@ import re
 
 import setuptools
 
+# Where TensorFlow 2.15 has no wheels, nothing is required, so that pip names the Python version as what is wrong.
+SUPPORTED = '; python_version < "3.12"'
+
 HERE = pathlib.Path(__file__).parent
 VERSION = re.search(r'__version__ = "(.+)"', (HERE / "deepcomp_tf/__init__.py").read_text())[1]
 
@@ -17,7 +20,6 @@ setuptools.setup(
     long_description=(HERE / "README.md").read_text(),
     long_description_content_type="text/markdown",
     license="Apache-2.0",
-    # TensorFlow 2.15 has no wheels for Python 3.12 and later.
     python_requires=">=3.10,<3.12",
     packages=setuptools.find_packages(include=["deepcomp_tf", "deepcomp_tf.*"]),
     package_data={
@@ -25,7 +27,7 @@ setuptools.setup(
         "deepcomp_tf.samples": ["*.png", "*.jpg", "*.md"],
     },
     entry_points={"console_scripts": ["deepcomp = deepcomp_tf.cli:main"]},
-    install_requires=[
+    install_requires=[requirement + SUPPORTED for requirement in [
         "absl-py>=2.0,<3",
         "constriction>=0.4,<0.6",
         "matplotlib>=3.8,<4",
@@ -37,7 +39,7 @@ setuptools.setup(
         # A newer one needs protobuf 5, which TensorFlow 2.15 does not take.
         "tensorflow-metadata>=1.14,<1.16",
         "tqdm>=4.60,<5",
-    ],
+    ]],
     extras_require={
         "beam": BEAM,
         "gpu": ["tensorflow[and-cuda]>=2.15,<2.16"],
