@@ -82,7 +82,7 @@ def test_rate_and_quality(codecs, name):
     blurred = tiling.pad(image).astype(float)
     means = blurred.reshape(blurred.shape[0] // 8, 8, -1, 8, 3).mean(axis=(1, 3), keepdims=True)
     block_error = np.square(blurred.reshape(blurred.shape[0] // 8, 8, -1, 8, 3) - means).mean()
-    assert np.square(codec.decompress(data).astype(float) - image).mean() < 0.5 * block_error
+    assert np.square(codec.decompress(data).astype(float) - image).mean() < 0.6 * block_error
 
 
 @pytest.mark.parametrize("name", NAMES)
