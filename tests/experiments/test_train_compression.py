@@ -95,10 +95,10 @@ def test_run_ends_in_an_operating_point(finished, photos):
   np.testing.assert_array_equal(codec.symbols(data), codec.encode(image))
   assert codec.info["trained"]["steps"] == STEPS
   reached = codec.info["reached_on_validation"]
-  assert {"bits_per_pixel", "bits_per_pixel_pooled", "psnr", "ssim", "ms_ssim"} <= set(reached)
-  # The averaged weights, rounded to float16, are those validated last; sizes here are multiples of 8.
-  assert reached["psnr"] == pytest.approx(_history(finished)[STEPS]["psnr"], abs=0.1)
-  assert reached["bits_per_pixel_pooled"] == pytest.approx(_history(finished)[STEPS]["bits_per_pixel"], rel=0.05)
+  # The photos are too small for MS-SSIM, which is then left out.
+  assert set(reached) == {"bits_per_pixel", "bits_per_pixel_pooled", "psnr", "ssim"}
+  assert _history(finished)[STEPS] == {"step": STEPS, **reached}
+  assert reached["psnr"] > _history(finished)[50]["psnr"]
 
 
 def test_killed_run_continues_as_if_nothing_had_happened(finished, photos, tmp_path):
