@@ -165,7 +165,7 @@ def _builder(examples, features):
       return {"train": enumerate(examples)}
 
     def _generate_examples(self):
-      raise NotImplementedError
+      raise AssertionError("the fake is not to be downloaded")
 
   builder = Tiny(data_dir=tempfile.mkdtemp())
   builder.download_and_prepare()
