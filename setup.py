@@ -30,6 +30,8 @@ setuptools.setup(
     install_requires=[requirement + SUPPORTED for requirement in [
         "absl-py>=2.0,<3",
         "constriction>=0.4,<0.6",
+        # TensorFlow Datasets needs it to write a set, and says so for old Pythons only.
+        "importlib_resources>=5,<8",
         "matplotlib>=3.8,<4",
         "numpy>=1.24,<2",
         "pillow>=11.3,<13",

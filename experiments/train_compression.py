@@ -30,6 +30,8 @@ from deepcomp_tf.training import schedules
 
 FLAGS = flags.FLAGS
 loop.define_flags()
+flags.DEFINE_integer("steps", None, "Training steps.", required=True, lower_bound=1)
+flags.DEFINE_integer("validate_every", 1000, "Steps between validations.", lower_bound=1)
 flags.DEFINE_string("images", None, "Folder or pattern of photos to train on, in place of --dataset.")
 flags.DEFINE_string("dataset", "imagenet2012", "TFDS data set to train on.")
 flags.DEFINE_string("data_dir", None, "Where TFDS keeps its data sets.")
@@ -44,13 +46,13 @@ flags.DEFINE_enum("entropy", "pooled", ENTROPIES, "H of Eq. 1: entropy of one hi
                   "channel, or given the neighbours, as the files are coded.")
 flags.DEFINE_float("beta", None, "beta of Eq. 1.", required=True, lower_bound=0.0)
 flags.DEFINE_float("target_entropy", None, "H_t of Eq. 1, in bits per symbol.", required=True, lower_bound=0.0)
-flags.DEFINE_float("entropy_average", 0.0, "Decay of the running average of H whose value decides whether the "
-                   "rate term of Eq. 1 is active; 0 takes each batch's own H (the paper).",
-                   lower_bound=0.0, upper_bound=0.9999)
-flags.DEFINE_integer("beta_warmup", 0, "Steps over which beta rises from 0.", lower_bound=0)
+flags.DEFINE_float("rate_step", 0.0, "Step by which the weight of the rate term follows H - H_t, between 0 and beta; 0 "
+                   "weighs with beta where a batch's H is above H_t, else with 0 (the paper).", lower_bound=0.0)
 flags.DEFINE_integer("crop_size", 224, "Edge of the training crops in pixels, a multiple of 8.", lower_bound=8)
 flags.DEFINE_float("learning_rate", None, "Adam's learning rate.", required=True, lower_bound=0.0)
 flags.DEFINE_enum("schedule", "constant", ["constant", "cosine"], "Course of the learning rate.")
+flags.DEFINE_float("gradient_clip", 0.0, "Largest norm of the gradient, all weights together; 0 is no limit.",
+                   lower_bound=0.0)
 flags.DEFINE_float("weight_average", 0.0, "Decay of the average of the weights that is validated and exported; 0 "
                    "takes the last weights.", lower_bound=0.0, upper_bound=0.9999)
 flags.DEFINE_string("start", "random", "Weights to start from: random, klt, or an operating point (a name or a "
@@ -64,7 +66,7 @@ flags.DEFINE_string("data_note", "", "What the photos are and under which terms;
 flags.DEFINE_bool("export_now", False, "Write the operating point of the last checkpoint and stop.")
 
 # What may differ when a run is continued.
-OPERATIONAL_FLAGS = ("images", "data_dir", "name", "tables_from", "data_note", "export_now")
+OPERATIONAL_FLAGS = ("validate_every", "images", "data_dir", "name", "tables_from", "data_note", "export_now")
 
 
 def main(argv):
@@ -95,15 +97,15 @@ def main(argv):
     model(example[:1])
     if not loop.latest_checkpoint(FLAGS.run_dir) and FLAGS.start != "random":
       start_from(model, FLAGS.start, batches(0))
-    rate = (schedules.WarmupCosine(FLAGS.learning_rate, FLAGS.steps, warmup=min(100, FLAGS.steps // 10))
+    rate = (schedules.WarmupCosine(FLAGS.learning_rate, FLAGS.steps, warmup=min(500, FLAGS.steps // 10))
             if FLAGS.schedule == "cosine" else FLAGS.learning_rate)
     optimizer = tf.keras.optimizers.Adam(
-        rate, use_ema=FLAGS.weight_average > 0, ema_momentum=FLAGS.weight_average or 0.99, jit_compile=False)
+        rate, global_clipnorm=FLAGS.gradient_clip or None, use_ema=FLAGS.weight_average > 0,
+        ema_momentum=FLAGS.weight_average or 0.99, jit_compile=False)
     optimizer.build(model.trainable_variables)
     if FLAGS.mixed_precision:
       optimizer = tf.keras.mixed_precision.LossScaleOptimizer(optimizer)
-    # The paper's Eq. 1 takes H from each batch; the running average is that of the training distribution.
-    average_bits = tf.Variable(-1.0, trainable=False, name="average_bits_per_symbol")
+    rate_weight = tf.Variable(0.0, trainable=False, name="rate_weight")
 
   settings = loop.settings("channels", leave_out=OPERATIONAL_FLAGS)
   if FLAGS.images:
@@ -112,40 +114,34 @@ def main(argv):
       del settings[name]
   if FLAGS.start not in ("random", "klt"):
     settings["start"] = dc.operating_points.read_info(FLAGS.start)["name"]
-  run = loop.Run(FLAGS.run_dir, settings, model=model, optimizer=optimizer, average_bits=average_bits)
+  run = loop.Run(FLAGS.run_dir, settings, model=model, optimizer=optimizer, rate_weight=rate_weight)
   done = run.restore()
 
   if FLAGS.export_now:
     export(run, model, optimizer, paths if FLAGS.images else None, validation)
     return
 
-  def replica_step(images, step):
+  def replica_step(images):
     with tf.GradientTape() as tape:
       output = model(images, training=True)
       error = tf.cast(images, tf.float32) - output.reconstruction
       mse = dc.layers.replica_mean(tf.reduce_mean(tf.square(error)))
       bits = output.bits_per_symbol
-      if FLAGS.entropy_average:
-        decay = tf.where(average_bits < 0.0, 0.0, FLAGS.entropy_average)
-        average = decay * average_bits + (1.0 - decay) * tf.stop_gradient(bits)
-        average_bits.assign(average)
-        bits = losses.with_value_of(bits, average)
-      warmup = tf.minimum(1.0, tf.cast(step, tf.float32) / max(1, FLAGS.beta_warmup)) if FLAGS.beta_warmup else 1.0
-      loss = losses.rate_distortion(mse, bits, FLAGS.beta * warmup, FLAGS.target_entropy)
+      if FLAGS.rate_step:
+        weight = losses.follow_rate(rate_weight, bits, FLAGS.beta, FLAGS.target_entropy, FLAGS.rate_step)
+        loss = mse + weight * (bits - FLAGS.target_entropy)
+      else:
+        loss = losses.rate_distortion(mse, bits, FLAGS.beta, FLAGS.target_entropy)
       total = loss + tf.add_n(model.losses) if model.losses else loss
       # Every replica computes the loss of the global batch; their gradients are summed.
-      scaled = total / replicas
-      if FLAGS.mixed_precision:
-        scaled = optimizer.get_scaled_loss(scaled)
-    gradients = tape.gradient(scaled, model.trainable_variables)
-    if FLAGS.mixed_precision:
-      gradients = optimizer.get_unscaled_gradients(gradients)
+      scaled = loop.scaled_loss(optimizer, total / replicas)
+    gradients = loop.gradients(optimizer, tape, scaled, model.trainable_variables)
     optimizer.apply_gradients(zip(gradients, model.trainable_variables))
-    return {"loss": loss, "mse": mse, "bits_per_symbol": output.bits_per_symbol}
+    return {"loss": loss, "mse": mse, "bits_per_symbol": bits, "rate_weight": rate_weight.read_value()}
 
   @tf.function
-  def train_step(images, step):
-    figures = strategy.run(replica_step, args=(images, step))
+  def train_step(images):
+    figures = strategy.run(replica_step, args=(images,))
     return {name: strategy.experimental_local_results(value)[0] for name, value in figures.items()}
 
   sums, since = {}, 0
@@ -154,7 +150,7 @@ def main(argv):
     for images in dataset:
       if done >= FLAGS.steps:
         break
-      figures = train_step(images, run.step)
+      figures = train_step(images)
       run.step.assign_add(1)
       done += 1
       bar.update()

@@ -31,6 +31,7 @@ class Codec:
     channels: C.
     fingerprint: 3 bytes that files of this operating point bear.
     model: the `CompressionModel`.
+    mean, deviation: float32 `[C]`, statistics of the representation, see `operating_points.OperatingPoint`.
   """
 
   def __init__(self, point):
@@ -39,6 +40,7 @@ class Codec:
     self.model = point.model
     self.channels = point.model.channels
     self.info = point.info
+    self.mean, self.deviation = point.mean, point.deviation
     self._coder = EntropyCoder(point.context_model)
     self._centers = point.model.quantizer.centers.numpy()
 

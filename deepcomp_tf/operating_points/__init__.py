@@ -1,7 +1,8 @@
 """Trained compression networks that come with the package, and their format on disk.
 
 An operating point is a folder:
-  operating_point.json  its name, its architecture, how it was trained, on what, and what it reached
+  operating_point.json  its name, its architecture, how it was trained, on what, what it reached, and the statistics
+                        of its representation
   weights.npz           float16 weights of encoder and decoder, float32 centers
   context.npz           the integer tables and coefficients of the entropy coder
 """
@@ -23,12 +24,19 @@ _INFO, _WEIGHTS, _CONTEXT = "operating_point.json", "weights.npz", "context.npz"
 
 
 class OperatingPoint(NamedTuple):
-  """What a folder holds; `fingerprint` is 3 bytes made of the centers and the context model."""
+  """What a folder holds.
+
+  fingerprint: 3 bytes made of the centers and the context model.
+  mean, deviation: float32 `[C]`, of the quantized representation's channels over the training photos. Classifiers
+    see it centered and scaled by them.
+  """
   name: str
   model: CompressionModel
   context_model: ContextModel
   fingerprint: bytes
   info: dict
+  mean: np.ndarray
+  deviation: np.ndarray
 
 
 def names():
@@ -64,9 +72,11 @@ def open_point(name):
     model(tf.zeros([1, 16, 16, 3]))
     for key, variable in named_variables(model).items():
       variable.assign(weights[key].astype(np.float32))
+    mean, deviation = (np.asarray(info["representation"][key], np.float32) for key in ("mean", "deviation"))
   except (OSError, KeyError, ValueError) as error:
     raise DeepcompError(f"the operating point in {folder} is damaged or incomplete ({error})") from None
-  return OperatingPoint(info["name"], model, context_model, _fingerprint(weights["quantizer/centers"], arrays), info)
+  return OperatingPoint(info["name"], model, context_model, _fingerprint(weights["quantizer/centers"], arrays), info,
+                        mean, deviation)
 
 
 def fingerprint(name):
@@ -80,7 +90,7 @@ def read_info(name):
     return json.load(file)
 
 
-def save(folder, model, context_model, info):
+def save(folder, model, context_model, info, mean, deviation):
   """Writes an operating point.
 
   Args:
@@ -88,6 +98,7 @@ def save(folder, model, context_model, info):
     model: a `CompressionModel` whose centers ascend.
     context_model: a `ContextModel` of its symbols.
     info: dict for people: name, how it was trained, what it reached.
+    mean, deviation: `[C]`, see `OperatingPoint`.
   """
   centers = model.quantizer.centers.numpy()
   if (np.diff(centers) <= 0).any():
@@ -97,7 +108,9 @@ def save(folder, model, context_model, info):
   weights = {key: variable.numpy().astype(np.float32 if key == "quantizer/centers" else np.float16)
              for key, variable in named_variables(model).items()}
   info = {**info, "channels": model.channels, "num_centers": len(centers),
-          "fingerprint": _fingerprint(weights["quantizer/centers"], arrays).hex()}
+          "fingerprint": _fingerprint(weights["quantizer/centers"], arrays).hex(),
+          "representation": {"mean": np.asarray(mean, np.float32).tolist(),
+                             "deviation": np.asarray(deviation, np.float32).tolist()}}
   np.savez_compressed(os.path.join(folder, _WEIGHTS), **weights)
   np.savez_compressed(os.path.join(folder, _CONTEXT), **arrays)
   with open(os.path.join(folder, _INFO), "w") as file:

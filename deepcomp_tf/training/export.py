@@ -33,12 +33,16 @@ def export_operating_point(folder, model, training, validation, info):
 
   # A codec with any context model encodes; its coder is not used until the real tables are there.
   encoder = Codec(operating_points.OperatingPoint(info["name"], model, fitting.flat_model(
-      model.channels, len(centers), origin), b"", {}))
+      model.channels, len(centers), origin), b"", {}, None, None))
   maps = [encoder.encode(photo) for photo in tqdm.tqdm(training, desc="encoding", unit="photo", mininterval=10)]
   context_model = fitting.fit(
       maps, len(centers), origin,
       progress=lambda channels: tqdm.tqdm(channels, desc="fitting the tables", unit="channel", mininterval=10))
-  operating_points.save(folder, model, context_model, info)
+  values = np.concatenate([centers[symbols].reshape(-1, model.channels) for symbols in maps]).astype(np.float64)
+  # A channel that never changes is left unscaled.
+  deviation = values.std(axis=0)
+  statistics = values.mean(axis=0), np.where(deviation > 0, deviation, 1.0)
+  operating_points.save(folder, model, context_model, info, *statistics)
 
   codec = Codec.load(folder)
   figures = []
@@ -49,5 +53,5 @@ def export_operating_point(folder, model, training, validation, info):
                     "bits_per_pixel_pooled": codec.estimated_bits(codec.symbols(data)) / pixels,
                     **metrics.distortion(photo, codec.decompress(data))})
   reached = metrics.means(figures)
-  operating_points.save(folder, model, context_model, {**info, "reached_on_validation": reached})
+  operating_points.save(folder, model, context_model, {**info, "reached_on_validation": reached}, *statistics)
   return reached

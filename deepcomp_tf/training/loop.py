@@ -20,12 +20,10 @@ def define_flags():
   """The flags that every training program has."""
   flags.DEFINE_string("run_dir", None, "Folder for checkpoints, curves and the trained result; with several workers "
                       "one that all of them share. A run that is already there is continued.", required=True)
-  flags.DEFINE_integer("steps", None, "Training steps.", required=True, lower_bound=1)
   flags.DEFINE_integer("batch_size", None, "Global batch size.", required=True, lower_bound=1)
   flags.DEFINE_integer("seed", 0, "Seed of the initial weights and of the order of the data.")
   flags.DEFINE_integer("checkpoint_every", 500, "Steps between checkpoints.", lower_bound=1)
   flags.DEFINE_integer("summary_every", 100, "Steps between points of the curves.", lower_bound=1)
-  flags.DEFINE_integer("validate_every", 1000, "Steps between validations.", lower_bound=1)
   flags.DEFINE_enum("strategy", "default", STRATEGIES, "tf.distribute strategy: one device, all GPUs of this "
                     "machine, or the machines that TF_CONFIG names.")
   flags.DEFINE_bool("mixed_precision", False, "Compute the networks in float16. Pays on recent GPUs only.")
@@ -50,7 +48,7 @@ def settings(own_flag, leave_out):
   """
   values = flags.FLAGS
   modules = {values.find_module_defining_flag(name) for name in (own_flag, "run_dir")}
-  operational = ("run_dir", "checkpoint_every", "summary_every", "validate_every", "strategy", *leave_out)
+  operational = ("run_dir", "checkpoint_every", "summary_every", "strategy", *leave_out)
   return {flag.name: flag.value for module in modules for flag in values.get_flags_for_module(module)
           if flag.name not in operational}
 
@@ -63,6 +61,19 @@ def make_strategy(name):
   if name == "multi_worker":
     return tf.distribute.MultiWorkerMirroredStrategy()
   return tf.distribute.get_strategy()
+
+
+def scaled_loss(optimizer, loss):
+  """The loss to differentiate, scaled where the optimizer does so for the sake of float16 gradients."""
+  mixed = isinstance(optimizer, tf.keras.mixed_precision.LossScaleOptimizer)
+  return optimizer.get_scaled_loss(loss) if mixed else loss
+
+
+def gradients(optimizer, tape, loss, variables):
+  """Gradients of what `scaled_loss` returned, without that scale."""
+  result = tape.gradient(loss, variables)
+  mixed = isinstance(optimizer, tf.keras.mixed_precision.LossScaleOptimizer)
+  return optimizer.get_unscaled_gradients(result) if mixed else result
 
 
 def distribute(strategy, make_dataset, batch_size):

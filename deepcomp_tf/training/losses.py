@@ -15,6 +15,29 @@ def rate_distortion(mse, bits_per_symbol, beta, target_entropy):
   return mse + beta * tf.maximum(bits_per_symbol - target_entropy, 0.0)
 
 
-def with_value_of(x, value):
-  """A tensor with the value of `value` and the gradient of x."""
-  return tf.stop_gradient(value) + (x - tf.stop_gradient(x))
+def follow_rate(weight, bits_per_symbol, beta, target_entropy, step):
+  """Moves the weight of the rate term towards where H = H_t: by step * (H - H_t), within 0..beta.
+
+  Eq. 1 has a kink at H = H_t, and there it ends: any weight between 0 and beta is a subgradient of its rate term.
+  Switching between the two from batch to batch makes the rate oscillate; this weight settles.
+
+  Args:
+    weight: scalar variable, updated.
+    bits_per_symbol, beta, target_entropy: as in `rate_distortion`.
+    step: per training step.
+
+  Returns:
+    the new weight, without a gradient.
+  """
+  moved = weight + step * (tf.stop_gradient(bits_per_symbol) - target_entropy)
+  return weight.assign(tf.clip_by_value(moved, 0.0, beta), read_value=True)
+
+
+def weight_decay(variables, factor):
+  """TF-Slim's L2 penalty: factor / 2 * sum of squares of all kernels; batch normalization and biases are left out.
+
+  Args:
+    variables: of a network.
+    factor: weight decay, 1e-4 for classification (appendix A.4). Keras' `l2(x)` has no half.
+  """
+  return factor * tf.add_n([tf.nn.l2_loss(variable) for variable in variables if "kernel" in variable.name])

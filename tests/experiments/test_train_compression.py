@@ -1,50 +1,25 @@
 """The compression training program as people run it: it learns, survives SIGKILL, names what is wrong."""
 
 import json
-import os
-import pathlib
-import signal
-import subprocess
-import sys
-import time
 
 import numpy as np
 from PIL import Image
+import programs
 import pytest
-import tensorflow as tf
 
 import deepcomp_tf as dc
 
-ROOT = pathlib.Path(__file__).parents[2]
 STEPS, CHECKPOINT = 100, 20
 SMALL = ["--held_out=1", "--channels=4", "--num_centers=9", "--entropy=pooled", "--beta=10", "--target_entropy=1.5",
          "--crop_size=32", "--batch_size=2", "--learning_rate=1e-3", "--name=tiny"]
 # Everything that has a state to restore: Adam, its schedule, both averages, the order of the crops.
 LONG = [*SMALL, "--start=klt", "--klt_step=100", f"--steps={STEPS}", "--schedule=cosine", "--weight_average=0.9",
-        "--entropy_average=0.9", "--beta_warmup=30", "--summary_every=5", f"--checkpoint_every={CHECKPOINT}",
+        "--rate_step=5", "--gradient_clip=400", "--summary_every=5", f"--checkpoint_every={CHECKPOINT}",
         "--validate_every=50"]
 
 
 def _start(run, *flags):
-  environment = {**os.environ, "PYTHONPATH": str(ROOT), "TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": ""}
-  return subprocess.Popen([sys.executable, "-m", "experiments.train_compression", f"--run_dir={run}", *flags],
-                          cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-
-
-def _finish(process):
-  output, _ = process.communicate(timeout=300)
-  return process.returncode, output
-
-
-def _curve(run, name):
-  """dict of step -> value; of a step that a resumed run repeats, the later value."""
-  values = {}
-  for path in sorted((run / "train").iterdir()):
-    for event in tf.compat.v1.train.summary_iterator(str(path)):
-      for value in event.summary.value:
-        if value.tag == name:
-          values[event.step] = float(tf.make_ndarray(value.tensor))
-  return values
+  return programs.start("train_compression", f"--run_dir={run}", *flags)
 
 
 def _history(run):
@@ -68,22 +43,22 @@ def fixture_photos(tmp_path_factory):
 @pytest.fixture(name="finished", scope="module")
 def fixture_finished(photos, tmp_path_factory):
   run = tmp_path_factory.mktemp("runs") / "finished"
-  code, output = _finish(_start(run, f"--images={photos}", *LONG))
+  code, output = programs.finish(_start(run, f"--images={photos}", *LONG))
   assert code == 0, output[-3000:]
   return run
 
 
 def test_training_lowers_the_loss(finished):
-  mse = _curve(finished, "mse")
+  mse = programs.curve(finished, "mse")
   assert sorted(mse) == list(range(5, STEPS + 1, 5))
   assert np.mean([mse[step] for step in (85, 90, 95, 100)]) < 0.7 * np.mean([mse[step] for step in (5, 10, 15, 20)])
   history = _history(finished)
   assert sorted(history) == [50, 100]
   assert history[100]["psnr"] > history[50]["psnr"] > 10
   # C * H / 64, with H at most log2 of 9 centers.
-  bits = _curve(finished, "bits_per_symbol")
+  bits = programs.curve(finished, "bits_per_symbol")
   assert all(0 < value <= np.log2(9) for value in bits.values())
-  assert _curve(finished, "bits_per_pixel")[100] == pytest.approx(4 * bits[100] / 64)
+  assert programs.curve(finished, "bits_per_pixel")[100] == pytest.approx(4 * bits[100] / 64)
 
 
 def test_run_ends_in_an_operating_point(finished, photos):
@@ -104,22 +79,14 @@ def test_run_ends_in_an_operating_point(finished, photos):
 def test_killed_run_continues_as_if_nothing_had_happened(finished, photos, tmp_path):
   run = tmp_path / "killed"
   process = _start(run, f"--images={photos}", *LONG)
-  try:
-    # A checkpoint is there once its index is.
-    deadline = time.monotonic() + 120
-    while not (run / "checkpoints" / f"ckpt-{2 * CHECKPOINT}.index").exists():
-      assert process.poll() is None and time.monotonic() < deadline, process.stdout.read()[-3000:]
-      time.sleep(0.02)
-  finally:
-    process.send_signal(signal.SIGKILL)
-  assert _finish(process)[0] == -signal.SIGKILL
+  programs.kill_after_checkpoint(process, run, 2 * CHECKPOINT)
   assert not (run / "operating_point").exists()
 
-  code, output = _finish(_start(run, f"--images={photos}", *LONG))
+  code, output = programs.finish(_start(run, f"--images={photos}", *LONG))
   assert code == 0, output[-3000:]
   assert "Continuing from step" in output
   for name in ("loss", "mse", "bits_per_symbol", "learning_rate"):
-    expected, resumed = _curve(finished, name), _curve(run, name)
+    expected, resumed = programs.curve(finished, name), programs.curve(run, name)
     assert sorted(resumed) == sorted(expected)
     for step, value in expected.items():
       assert resumed[step] == pytest.approx(value, rel=1e-3), (name, step)
@@ -130,15 +97,8 @@ def test_killed_run_continues_as_if_nothing_had_happened(finished, photos, tmp_p
       assert resumed[step][name] == pytest.approx(figures[name], rel=1e-3), (name, step)
 
 
-def _error(process):
-  """The last line of what a failing program says, without the log's and progress bar's lines."""
-  code, output = _finish(process)
-  assert code not in (0, -signal.SIGKILL), output[-3000:]
-  return output.strip().splitlines()[-1], output
-
-
 def test_other_settings_of_a_finished_run_are_refused(finished, photos):
-  line, _ = _error(_start(finished, f"--images={photos}", *LONG, "--channels=6"))
+  line, _ = programs.error(_start(finished, f"--images={photos}", *LONG, "--channels=6"))
   assert "channels was 4 and is now 6" in line and "--run_dir" in line
   assert json.loads((finished / "settings.json").read_text())["channels"] == 4
 
@@ -150,12 +110,12 @@ def test_other_settings_of_a_finished_run_are_refused(finished, photos):
     (["--start=bpp9.9"], "no operating point 'bpp9.9'"),
 ])
 def test_bad_values_are_named(photos, tmp_path, flags, message):
-  line, _ = _error(_start(tmp_path / "run", f"--images={photos}", *SMALL, "--steps=1", *flags))
+  line, _ = programs.error(_start(tmp_path / "run", f"--images={photos}", *SMALL, "--steps=1", *flags))
   assert message in line
 
 
 def test_bad_values_give_no_traceback(photos, tmp_path):
-  _, output = _error(_start(tmp_path / "run", f"--images={photos}", *SMALL, "--steps=1", "--crop_size=30"))
+  _, output = programs.error(_start(tmp_path / "run", f"--images={photos}", *SMALL, "--steps=1", "--crop_size=30"))
   assert "Traceback" not in output
 
 
@@ -164,5 +124,5 @@ def test_bad_values_give_no_traceback(photos, tmp_path):
     ([*SMALL, "--steps=1", "--entropy=huffman"], "pooled|per_channel|context"),
 ])
 def test_flags_out_of_range(tmp_path, flags, message):
-  _, output = _error(_start(tmp_path / "run", *flags))
+  _, output = programs.error(_start(tmp_path / "run", *flags))
   assert message in output and "Traceback" not in output

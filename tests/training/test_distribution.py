@@ -1,36 +1,18 @@
 """`tf.distribute`: two replicas train as one device with the same global batch does."""
 
-import os
-import pathlib
-import subprocess
-import sys
-
 import numpy as np
 from PIL import Image
+import programs
 import pytest
 import tensorflow as tf
 
-ROOT = pathlib.Path(__file__).parents[2]
-
-# The real training program, on a machine that has several logical CPU devices.
-PROGRAM = """
-import sys
-import tensorflow as tf
-tf.config.set_logical_device_configuration(
-    tf.config.list_physical_devices("CPU")[0], [tf.config.LogicalDeviceConfiguration()] * int(sys.argv.pop(1)))
-from absl import app
-from experiments import train_compression
-app.run(train_compression.main)
-"""
 FLAGS = ["--held_out=1", "--channels=2", "--num_centers=7", "--crop_size=16", "--beta=100", "--target_entropy=0.1",
          "--centers_l2=0.5", "--learning_rate=1e-3", "--name=tiny", "--checkpoint_every=1", "--summary_every=1"]
 
 
 def _train(folder, run, devices, *flags):
-  command = [sys.executable, "-c", PROGRAM, str(devices), f"--images={folder}", f"--run_dir={folder / run}",
-             *FLAGS, *flags]
-  environment = {**os.environ, "PYTHONPATH": str(ROOT), "TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": ""}
-  return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
+  return programs.finish(programs.start(
+      "train_compression", f"--images={folder}", f"--run_dir={folder / run}", *FLAGS, *flags, devices=devices))
 
 
 def _curves(run):
@@ -59,10 +41,10 @@ def fixture_photos(tmp_path):
 
 def test_two_replicas_are_one_device(photos):
   flags = ["--batch_size=4", "--steps=2", "--start=klt", "--klt_step=60",
-           "--entropy_average=0.5", "--weight_average=0.9"]
+           "--rate_step=20", "--weight_average=0.9"]
   for run, devices, strategy in (("one", 1, "default"), ("two", 2, "mirrored")):
-    result = _train(photos, run, devices, *flags, f"--strategy={strategy}")
-    assert result.returncode == 0, result.stderr[-2000:]
+    code, output = _train(photos, run, devices, *flags, f"--strategy={strategy}")
+    assert code == 0, output[-2000:]
   one, two = _curves(photos / "one"), _curves(photos / "two")
   assert one.keys() == two.keys() and ("bits_per_symbol", 2) in one
   for key, value in one.items():
@@ -79,6 +61,7 @@ def test_two_replicas_are_one_device(photos):
 
 
 def test_batch_that_does_not_divide_is_an_error(photos):
-  result = _train(photos, "odd", 2, "--batch_size=3", "--steps=1", "--strategy=mirrored")
-  assert result.returncode != 0
-  assert "--batch_size must be a multiple of the 2 replicas. Received: 3" in result.stderr.splitlines()[-1]
+  line, _ = programs.error(programs.start(
+      "train_compression", f"--images={photos}", f"--run_dir={photos / 'odd'}", *FLAGS, "--batch_size=3", "--steps=1",
+      "--strategy=mirrored", devices=2))
+  assert "--batch_size must be a multiple of the 2 replicas. Received: 3" in line

@@ -2,7 +2,6 @@
 
 import math
 
-import numpy as np
 import pytest
 import tensorflow as tf
 
@@ -52,10 +51,10 @@ def test_rate_has_a_gradient_only_above_its_target(bits, expected):
   assert float(tape.gradient(loss, bits)) == expected
 
 
-def test_with_value_of():
-  x = tf.constant([2.0, 3.0])
-  with tf.GradientTape() as tape:
-    tape.watch(x)
-    y = losses.with_value_of(x ** 2, tf.constant([7.0, -1.0]))
-  np.testing.assert_array_equal(y, [7.0, -1.0])
-  np.testing.assert_array_equal(tape.gradient(y, x), [4.0, 6.0])
+def test_weight_of_the_rate_follows_it_within_0_and_beta():
+  weight = tf.Variable(100.0)
+  follow = lambda bits: float(losses.follow_rate(weight, tf.constant(bits), 150.0, 1.25, 40.0))
+  assert follow(1.75) == pytest.approx(120.0)
+  assert follow(1.0) == pytest.approx(110.0)
+  assert follow(3.25) == 150.0
+  assert follow(-5.0) == 0.0 and float(weight) == 0.0
