@@ -7,5 +7,6 @@ from deepcomp_tf import operating_points
 from deepcomp_tf.codec.codec import Codec
 from deepcomp_tf.errors import BitstreamError
 from deepcomp_tf.errors import DeepcompError
+from deepcomp_tf.inference.classifier import Classifier
 
 __version__ = "0.1.0"

@@ -57,6 +57,12 @@ def _parse(argv):
   sub.add_argument("files", nargs="+")
   sub.add_argument("--operating_point", default="", help=f"{point_help}; empty: the shipped one that the file names.")
 
+  sub = command("classify", _classify, "The most probable classes of photos, straight from their .deepcomp files.")
+  sub.add_argument("files", nargs="+")
+  sub.add_argument("--classifier", default="", help=f"One of {', '.join(dc.Classifier.names()) or '(none)'}, or a folder "
+                   "that training wrote; empty: the first shipped one.")
+  sub.add_argument("--top", type=int, default=5, help="Classes to print.")
+
   sub = command("evaluate", _evaluate, "Rate and distortion on images beside JPEG, JPEG 2000, WebP and AVIF at no "
                 "more bytes: a table as text, CSV and picture.")
   sub.add_argument("--images", required=True, help="Folder or glob pattern of images.")
@@ -161,6 +167,23 @@ def _info(args):
     return (f"{file}: {header.width}x{header.height} pixels, operating point {codec.operating_point}, "
             f"{len(data)} bytes, {8 * len(data) / pixels:.4f} bits per pixel; "
             f"entropy of one histogram (the paper's estimate): {pooled / pixels:.4f} bits per pixel")
+
+  return _each(args.files, work)
+
+
+def _classify(args):
+  if args.top < 1:
+    raise DeepcompError(f"--top must be at least 1. Received: {args.top}")
+  name = args.classifier or next(iter(dc.Classifier.names()), None)
+  if name is None:
+    raise DeepcompError("no classifier is shipped; give --classifier=FOLDER")
+  classifier = dc.Classifier.load(name)
+  print(f"{name} knows {len(classifier.class_names)} classes"
+        + (f": {', '.join(classifier.class_names)}" if len(classifier.class_names) <= 20 else ""))
+
+  def work(file):
+    classes = classifier.classify(_read(file))[:args.top]
+    return f"{file}: " + ", ".join(f"{name} {100 * probability:.1f} %" for name, probability in classes)
 
   return _each(args.files, work)
 

@@ -11,7 +11,9 @@ from absl import flags
 from PIL import Image
 import pytest
 
+import deepcomp_tf as dc
 from deepcomp_tf import samples
+from deepcomp_tf.inference.inputs import NetworkInput
 
 ROOT = pathlib.Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
@@ -32,6 +34,8 @@ def photos(tmp_path_factory):
   (folder / "compressed").mkdir()
   (folder / "decoded").mkdir()
   (folder / "report").mkdir()
+  inputs = NetworkInput("representation", dc.Codec.load("bpp0.330"))
+  dc.Classifier(dc.models.CResNet(39, 2, width=0.125), inputs, ["cat", "dog"]).save(folder / "RUN_DIR/classifier")
   return folder
 
 
@@ -44,7 +48,7 @@ def test_python_examples(tmp_path, monkeypatch):
 
 def test_deepcomp_examples(photos):
   lines = [line for block in blocks("bash") for line in block.splitlines() if line.startswith("deepcomp ")]
-  assert {line.split()[1] for line in lines} >= {"compress", "info", "decompress", "evaluate"}
+  assert {line.split()[1] for line in lines} >= {"compress", "info", "decompress", "evaluate", "classify"}
   for line in lines:
     line = line.replace("deepcomp", f"{shlex.quote(sys.executable)} -m deepcomp_tf.cli", 1).replace("FOLDER", "more")
     result = subprocess.run(["bash", "-c", line], cwd=photos, env=ENVIRONMENT, capture_output=True, text=True, check=False)
@@ -90,3 +94,36 @@ def test_small_flagfile_trains(photos, tmp_path):
   result = subprocess.run(command, cwd=ROOT, env=ENVIRONMENT, capture_output=True, text=True, check=False)
   assert result.returncode == 0, result.stderr
   assert (tmp_path / "run" / "operating_point" / "operating_point.json").exists()
+
+
+def read_flagfile(path):
+  """dict of a flagfile's flags, with those of the files that it names."""
+  values = {}
+  for line in path.read_text().splitlines():
+    if line.startswith("--"):
+      name, value = line[2:].split("=", 1)
+      values.update(read_flagfile(ROOT / value) if name == "flagfile" else {name: value})
+  return values
+
+
+def test_classification_flagfiles():
+  """Every row of Table 2 has a flagfile and a small twin, with the figures of appendix A.4."""
+  rows = {"resnet50_original"} | {f"{network}_bpp{rate}" for rate in ("0.635", "0.330", "0.0983")
+                                  for network in ("resnet50", "cresnet51", "cresnet39")}
+  rows |= {"resnet71_bpp0.0983", "cresnet72_bpp0.0983"}
+  folder = ROOT / "flags/classification"
+  names = {path.stem for path in folder.glob("*.flags")}
+  assert names == {"imagenet", "small"} | rows | {f"{row}_small" for row in rows}
+  for row in rows:
+    network, source = row.split("_")
+    for name in (row, f"{row}_small"):
+      values = read_flagfile(folder / f"{name}.flags")
+      family, depth = values["network"].split("-")
+      assert f"{family.lower()}{depth}" == network
+      assert values["input"] == ("original" if source == "original" else
+                                 "representation" if network.startswith("c") else "decoded")
+      assert values.get("operating_point", "original") == source
+      assert (values["learning_rate"], values["batch_size"], values["weight_decay"], values["momentum"]) == (
+          "0.025", "64", "1e-4", "0.9")
+      assert values["epochs"] == "28" and values["decay_epochs"] == "8,16,24"
+    assert read_flagfile(folder / f"{row}.flags")["crop_size"] == "224"

@@ -4,5 +4,7 @@ from deepcomp_tf.models.compression import CompressionModel
 from deepcomp_tf.models.compression import CompressionOutput
 from deepcomp_tf.models.compression import Decoder
 from deepcomp_tf.models.compression import Encoder
+from deepcomp_tf.models.resnet import CResNet
+from deepcomp_tf.models.resnet import ResNet
 
-__all__ = ["CompressionModel", "CompressionOutput", "Decoder", "Encoder"]
+__all__ = ["CResNet", "CompressionModel", "CompressionOutput", "Decoder", "Encoder", "ResNet"]

@@ -1,0 +1,264 @@
+"""Classification sets: photos or compressed files with labels, from TFDS or a folder.
+
+A set gives encoded bytes (JPEG files, or our bitstreams), and `Examples` decides whether they are decoded anew in
+every epoch, kept in memory as they are, or decoded once and kept as pixels or symbols, one byte each.
+"""
+
+import os
+from typing import Callable
+from typing import NamedTuple
+
+import numpy as np
+import tensorflow as tf
+import tensorflow_datasets as tfds
+import tqdm
+
+from deepcomp_tf.errors import DeepcompError
+
+# Feature of the sets of our bitstreams (`data/compressed.py`).
+BITSTREAM = "bitstream"
+
+CACHES = ("none", "encoded", "decoded")
+
+# Examples of a streamed set are shuffled within a window of this size, besides the order of its files.
+SHUFFLE_BUFFER = 16384
+
+
+class Source(NamedTuple):
+  """One split of a classification set, as it is stored.
+
+  name: for people.
+  class_names: list of str; labels are indices into it.
+  num_examples: how many there are.
+  bitstreams: whether the examples are compressed files of ours; else they are image files.
+  read: function of a seed, or None for the stored order, that returns the data set of (bytes, label).
+  """
+  name: str
+  class_names: list
+  num_examples: int
+  bitstreams: bool
+  read: Callable
+
+
+def open_source(name, split, data_dir=None):
+  """Opens a split of a TFDS set, of a set that `experiments.compress_dataset` wrote, or of a folder.
+
+  Args:
+    name: name of a TFDS set with the features `image` or `bitstream`, and `label`; or a folder with the images in
+      `split/class/*.jpg`.
+    split: of the set, such as "train" or "train[90%:]".
+    data_dir: where TFDS keeps its sets.
+
+  Raises:
+    DeepcompError: there is no such set, split or feature, or a class of the folder is empty.
+  """
+  if os.path.isdir(name):
+    return _open_folder(name, split)
+  try:
+    builder = tfds.builder(name, data_dir=data_dir)
+  except (tfds.core.registered.DatasetNotFoundError, ValueError) as error:
+    raise DeepcompError(f"expected a TFDS set or a folder. Received: {name} ({one_line(error)})") from None
+  if not builder.is_prepared():
+    raise DeepcompError(f"{name} is not prepared in {builder.data_dir}; tfds.builder({name!r}).download_and_prepare() "
+                        "does that")
+  features = builder.info.features
+  key = next((key for key in (BITSTREAM, "image") if key in features), None)
+  if key is None or not isinstance(dict(features.items()).get("label"), tfds.features.ClassLabel):
+    raise DeepcompError(f"expected a set with the features image or {BITSTREAM}, and label. Received: {name} "
+                        f"with {', '.join(features)}")
+  count = _slice_of(builder, split)[2]
+  decoders = {"image": tfds.decode.SkipDecoding()} if key == "image" else None
+
+  def read(seed):
+    config = tfds.ReadConfig(shuffle_seed=seed, add_tfds_id=False)
+    dataset = builder.as_dataset(split=split, shuffle_files=seed is not None, decoders=decoders, read_config=config)
+    return dataset.map(lambda example: (example[key], example["label"]), num_parallel_calls=tf.data.AUTOTUNE)
+
+  return Source(name, features["label"].names, count, key != "image", read)
+
+
+def _open_folder(folder, split):
+  builder = tfds.ImageFolder(folder)
+  if not builder.info.splits:
+    raise DeepcompError(f"expected images in split/class/*.jpg. Received: {folder}, where there are none")
+  plain, begin, count = _slice_of(builder, split)
+  names = builder.info.features["label"].names
+  for label in names:
+    inside = os.path.join(folder, plain, label)
+    if not os.path.isdir(inside) or not any(os.scandir(inside)):
+      raise DeepcompError(f"expected images of every class. Received: {inside}, which is empty or missing")
+
+  def read(seed):
+    dataset = builder.as_dataset(split=plain, decoders={"image": tfds.decode.SkipDecoding()}, shuffle_files=False)
+    dataset = dataset.skip(begin).take(count)
+    if seed is not None:
+      dataset = dataset.shuffle(count, seed=seed)
+    return dataset.map(lambda example: (example["image"], example["label"]))
+
+  return Source(os.path.basename(os.path.normpath(folder)), names, count, False, read)
+
+
+def _slice_of(builder, split):
+  """(plain split, first example, number of examples) of a split with one optional slice."""
+  sizes = {name: info.num_examples for name, info in builder.info.splits.items()}
+  try:
+    part, = tfds.core.ReadInstruction.from_spec(split).to_absolute(builder.info.splits)
+    plain, begin, end = part.splitname, part.from_ or 0, sizes[part.splitname] if part.to is None else part.to
+  except (KeyError, ValueError, AssertionError) as error:
+    raise DeepcompError(f"expected one split of {', '.join(sizes)}, or a slice of one. Received: {split!r} "
+                        f"({one_line(error)})") from None
+  if end <= begin:
+    raise DeepcompError(f"expected a split with examples. Received: {split!r}, which has none")
+  return plain, begin, end - begin
+
+
+def one_line(error):
+  """An error's message without what TensorFlow wraps around it."""
+  line = (str(error).strip() or type(error).__name__).splitlines()[0]
+  return line.split("}} ")[-1].split(" [Op:")[0]
+
+
+class Examples:
+  """The examples of a source, ready to be cropped: pixels or symbols, uint8 `[h, w, c]`, with labels.
+
+  Args:
+    source: a `Source`.
+    codec: the `Codec` that a source of bitstreams is read with; None for images.
+    pixels: whether bitstreams are decoded to pixels, by the network, rather than to symbols.
+    cache: "none" reads and decodes anew in every epoch, "encoded" keeps the files in memory, "decoded" what is in
+      them. Only "decoded" names and counts the examples that cannot be decoded before training begins; the others
+      leave them out with a warning.
+
+  Attributes:
+    stored_bytes, memory_bytes: of the examples as they are stored and as they are kept in memory; None if not cached.
+    smallest: the shortest side of the examples; "decoded" only.
+    skipped: messages, one for each example that could not be decoded; "decoded" only.
+
+  Raises:
+    DeepcompError: a source of bitstreams without a codec, or none of the examples can be decoded.
+  """
+
+  def __init__(self, source, codec=None, pixels=False, cache="none"):
+    if cache not in CACHES:
+      raise DeepcompError(f"`cache` must be one of {', '.join(CACHES)}. Received: cache={cache!r}")
+    if source.bitstreams and codec is None:
+      raise DeepcompError(f"{source.name} holds bitstreams; reading them takes the codec they were written with")
+    self.source, self._cache = source, cache
+    self.skipped, self.stored_bytes, self.memory_bytes, self.smallest = [], None, None, None
+    if not source.bitstreams:
+      self._decode, self.channels = decode_image, 3
+    else:
+      self._decode = codec.decompress if pixels else codec.symbols
+      self.channels = 3 if pixels else codec.channels
+    if cache != "none":
+      self._fill()
+
+  def __len__(self):
+    """How many there are; in a source that is not cached, with those that cannot be decoded."""
+    return self.source.num_examples if self._cache == "none" else len(self._labels)
+
+  def _fill(self):
+    kept, labels, stored = [], [], 0
+    progress = tqdm.tqdm(self.source.read(None).as_numpy_iterator(), desc=f"reading {self.source.name}",
+                         total=self.source.num_examples, unit="example", mininterval=10)
+    for number, (data, label) in enumerate(progress):
+      stored += len(data)
+      if self._cache == "decoded":
+        try:
+          data = np.asarray(self._decode(data))
+        except (DeepcompError, tf.errors.InvalidArgumentError) as error:
+          self.skipped.append(f"example {number} ({self.source.class_names[label]}): {one_line(error)}")
+          continue
+      kept.append(data)
+      labels.append(label)
+    if not kept:
+      raise DeepcompError(f"none of the {len(self.skipped)} examples of {self.source.name} can be decoded; the first: "
+                          f"{self.skipped[0]}")
+    self._labels = tf.constant(labels, tf.int64)
+    self.stored_bytes = stored
+    if self._cache == "encoded":
+      self._kept, self.memory_bytes = tf.constant(kept), stored
+      return
+    self._sizes = tf.constant([data.shape[:2] for data in kept], tf.int64)
+    ends = np.cumsum([data.shape[0] * data.shape[1] for data in kept])
+    self._starts = tf.constant(np.concatenate([[0], ends[:-1]]), tf.int64)
+    self._kept = tf.constant(np.concatenate([data.reshape(-1, self.channels) for data in kept]))
+    self.memory_bytes = int(ends[-1]) * self.channels
+    self.smallest = min(min(data.shape[:2]) for data in kept)
+
+  def _load(self, index):
+    size, start = self._sizes[index], self._starts[index]
+    data = tf.reshape(self._kept[start:start + tf.reduce_prod(size)], [size[0], size[1], self.channels])
+    return data, self._labels[index]
+
+  def random_crops(self, indices, size, key):
+    """Crops of decoded examples in memory, at random places and mirrored at random, a whole batch at once.
+
+    Args:
+      indices: int64 `[batch]`.
+      size: edge of the crops, at most `smallest`.
+      key: int64 pair, seed of the choice.
+
+    Returns:
+      uint8 `[batch, size, size, channels]`, labels int64 `[batch]`.
+    """
+    place, mirror = tf.unstack(tf.random.experimental.stateless_split(key, 2))
+    sizes = tf.gather(self._sizes, indices)
+    room = tf.cast(sizes - size + 1, tf.float32)
+    corners = tf.cast(tf.random.stateless_uniform(tf.shape(room), place) * room, tf.int64)
+    rows, columns = (corners[:, axis, tf.newaxis] + tf.range(size, dtype=tf.int64) for axis in (0, 1))
+    mirrored = tf.random.stateless_uniform(tf.shape(indices), mirror) < 0.5
+    columns = tf.where(mirrored[:, tf.newaxis], columns[:, ::-1], columns)
+    positions = (tf.gather(self._starts, indices)[:, tf.newaxis, tf.newaxis]
+                 + rows[:, :, tf.newaxis] * sizes[:, 1, tf.newaxis, tf.newaxis] + columns[:, tf.newaxis])
+    return tf.gather(self._kept, positions), tf.gather(self._labels, indices)
+
+  def indices(self, seed=None):
+    """The data set of the indices of one epoch of a cached source, in an order that the seed decides."""
+    dataset = tf.data.Dataset.range(len(self))
+    return dataset if seed is None else dataset.shuffle(len(self), seed=seed)
+
+  def _decode_in_graph(self, data, label):
+    decoded = (decode_image(data) if not self.source.bitstreams else
+               tf.numpy_function(self._decode, [data], tf.uint8))
+    return tf.ensure_shape(decoded, [None, None, self.channels]), label
+
+  def epoch(self, seed=None):
+    """The data set of (uint8 `[h, w, c]`, label) of one epoch, in an order that the seed decides.
+
+    Args:
+      seed: an integer; None for the stored order.
+    """
+    if self._cache == "none":
+      dataset = self.source.read(seed)
+      if seed is not None:
+        dataset = dataset.shuffle(min(SHUFFLE_BUFFER, self.source.num_examples), seed=seed)
+    else:
+      dataset = self.indices(seed)
+      if self._cache == "decoded":
+        return dataset.map(self._load, num_parallel_calls=tf.data.AUTOTUNE)
+      dataset = dataset.map(lambda index: (self._kept[index], self._labels[index]))
+    return (dataset.map(self._decode_in_graph, num_parallel_calls=tf.data.AUTOTUNE)
+            .ignore_errors(log_warning=True))
+
+
+def open_examples(name, split, inputs, data_dir=None, cache="none"):
+  """The examples of a split, as a network's input needs them.
+
+  Args:
+    name, split, data_dir: as of `open_source`.
+    inputs: the network's `inference.inputs.NetworkInput`.
+    cache: as of `Examples`.
+
+  Raises:
+    DeepcompError: the set is of compressed files and the network wants original pixels, or as of `open_source`.
+  """
+  source = open_source(name, split, data_dir)
+  if source.bitstreams and inputs.kind == "original":
+    raise DeepcompError(f"expected a set of images for original pixels. Received: {name}, which holds compressed files")
+  return Examples(source, inputs.codec if source.bitstreams else None, inputs.kind == "decoded", cache)
+
+
+def decode_image(data):
+  """bytes of a JPEG, PNG, GIF or BMP file -> uint8 `[h, w, 3]` RGB."""
+  return tf.io.decode_image(data, channels=3, expand_animations=False)

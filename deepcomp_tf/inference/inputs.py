@@ -1,0 +1,56 @@
+"""What the inference networks see of a photo: its pixels, its decoded pixels, or its representation (section 4.4)."""
+
+import tensorflow as tf
+
+from deepcomp_tf.errors import DeepcompError
+from deepcomp_tf.models.compression import PIXEL_MEAN
+from deepcomp_tf.models.compression import STRIDE
+
+INPUTS = ("original", "decoded", "representation")
+
+
+class NetworkInput:
+  """From what is stored, one byte a value, to what a network takes.
+
+  Args:
+    kind: "original" pixels, "decoded" ones, or the "representation". Pixels are centered by their mean over ImageNet
+      (appendix A.4), the representation's channels centered and scaled by theirs over the training photos.
+    codec: the operating point's `Codec`; None for original pixels.
+
+  Attributes:
+    channels: of what is stored: 3 for pixels, C for symbols.
+    stride: pixels per position of it.
+  """
+
+  def __init__(self, kind, codec=None):
+    if kind not in INPUTS:
+      raise DeepcompError(f"`input` must be one of {', '.join(INPUTS)}. Received: input={kind!r}")
+    if kind != "original" and codec is None:
+      raise DeepcompError(f"`input` {kind} takes an operating point. Received: none")
+    self.kind, self.codec = kind, codec
+    self.channels, self.stride = (codec.channels, STRIDE) if kind == "representation" else (3, 1)
+
+  def compress(self, pixels):
+    """uint8 `[batch, h, w, 3]` photos -> what a file would hold of them, by the fixed networks.
+
+    Returns:
+      uint8 `[batch, ceil(h/8), ceil(w/8), C]` symbols, or `[batch, h, w, 3]` decoded pixels.
+    """
+    if self.kind == "original":
+      return pixels
+    model = self.codec.model
+    symbols = tf.cast(model.quantizer.symbols(model.encoder(pixels)), tf.uint8)
+    if self.kind == "representation":
+      return symbols
+    decoded = model.decoder(model.quantizer.values(symbols))
+    return tf.saturate_cast(tf.round(decoded), tf.uint8)[:, :tf.shape(pixels)[1], :tf.shape(pixels)[2]]
+
+  def __call__(self, stored):
+    """uint8 `[batch, h, w, channels]` pixels or symbols -> float32 network input of that shape."""
+    if self.kind != "representation":
+      return tf.cast(stored, tf.float32) - PIXEL_MEAN
+    return self.normalize(self.codec.model.quantizer.values(stored))
+
+  def normalize(self, representation):
+    """Centers and scales the values of a representation, float32 `[batch, h, w, C]`."""
+    return (representation - self.codec.mean) / self.codec.deviation

@@ -1,0 +1,74 @@
+"""Compresses a classification set once, to train and evaluate on straight from the bitstreams (sections 4.3, 4.5).
+
+  python -m experiments.compress_dataset --dataset=imagenet2012 --splits=train,validation --shorter_side=256 \
+      --operating_point=bpp0.330 --output_dir=SETS
+  python -m experiments.compress_dataset --dataset=FOLDER --splits=train,val --operating_point=bpp0.330 --output_dir=SETS
+
+The result is a TFDS set: `tfds.load("compressed_classification/imagenet2012-bpp0.330", data_dir=SETS)`, the name
+that the training and evaluation programs take as --dataset, with --data_dir=SETS. A stopped run goes on where it
+was. With --beam_runner the work runs on Apache Beam.
+"""
+
+import os
+
+from absl import flags
+import tensorflow_datasets as tfds
+
+import deepcomp_tf as dc
+from deepcomp_tf.data import classification
+from deepcomp_tf.data.compressed import CompressedClassification
+from deepcomp_tf.data.compressed import CompressedConfig
+from deepcomp_tf.training import loop
+
+FLAGS = flags.FLAGS
+flags.DEFINE_string("dataset", None, "TFDS set with image and label, or folder of split/class/*.jpg.", required=True)
+flags.DEFINE_string("data_dir", None, "Where TFDS keeps --dataset.")
+flags.DEFINE_list("splits", ["train", "validation"], "Splits to compress.")
+flags.DEFINE_string("operating_point", None, "A name or a folder.", required=True)
+flags.DEFINE_integer("shorter_side", 0, "Resize images so that this is their shorter side, in pixels; 0 keeps them as "
+                     "they are. 256 is that of TF-Slim's evaluation on ImageNet.", lower_bound=0)
+flags.DEFINE_string("output_dir", None, "Folder of TFDS sets to write to.", required=True)
+flags.DEFINE_string("beam_runner", None, "Apache Beam runner, DirectRunner for example; by default no Beam.")
+flags.DEFINE_list("beam_options", [], "Options of the Beam pipeline, without the dashes: key=value,...")
+
+
+def main(argv):
+  del argv
+  source = classification.open_source(FLAGS.dataset, FLAGS.splits[0], FLAGS.data_dir)
+  if source.bitstreams:
+    raise dc.DeepcompError(f"expected a set of images. Received: {FLAGS.dataset}, which holds compressed files")
+  codec = dc.Codec.load(FLAGS.operating_point)
+  config = CompressedConfig(
+      name=f"{source.name.split(':')[0].replace('/', '-')}-{codec.operating_point}", source=FLAGS.dataset,
+      source_dir=FLAGS.data_dir or "", splits=tuple(FLAGS.splits), operating_point=FLAGS.operating_point,
+      shorter_side=FLAGS.shorter_side)
+  builder = CompressedClassification(config=config, data_dir=FLAGS.output_dir, beam=bool(FLAGS.beam_runner))
+  if builder.is_prepared():
+    written = tfds.builder_from_directory(builder.data_dir).info.metadata
+    if (written["fingerprint"], written["shorter_side"]) != (codec.fingerprint.hex(), FLAGS.shorter_side):
+      raise dc.DeepcompError(f"{builder.data_dir} holds a set of other networks or another size ({written}); remove it "
+                             "or give another --output_dir")
+    print(f"{builder.data_dir} is there already.")
+    return
+  options = {}
+  if FLAGS.beam_runner:
+    beam = tfds.core.lazy_imports.apache_beam
+    options = {"beam_runner": FLAGS.beam_runner, "beam_options": beam.options.pipeline_options.PipelineOptions(
+        [f"--{option}" for option in FLAGS.beam_options])}
+  totals = builder.compress(**options)
+  print(f"{builder.data_dir}: {totals['examples']} examples at {codec.operating_point}")
+  rows = (("source", totals["source_bytes"]), ("bitstreams (in RAM with --cache=encoded)", totals["bytes"]),
+          ("on disk as a TFDS set", sum(os.path.getsize(os.path.join(builder.data_dir, name))
+                                        for name in os.listdir(builder.data_dir))),
+          ("symbols in RAM (--cache=decoded)", totals["symbols"]))
+  for name, size in rows:
+    print(f"  {name}: {size / 1e6:.2f} MB, {size / totals['examples']:.0f} bytes an example, "
+          f"1/{totals['source_bytes'] / size:.1f} of the source")
+  for line in totals["skipped"][:5]:
+    print(f"  skipped: {line}")
+  if totals["skipped"]:
+    print(f"  {len(totals['skipped'])} images cannot be decoded and are left out")
+
+
+if __name__ == "__main__":
+  loop.main(main)

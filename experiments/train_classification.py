@@ -1,0 +1,214 @@
+"""Trains a classification network on pixels, decoded pixels or the representation (section 4, appendix A.4).
+
+The rows of Table 2, on ImageNet:
+  python -m experiments.train_classification --flagfile=flags/classification/cresnet51_bpp0.330.flags --run_dir=...
+Their twins for smaller images and two cores:
+  python -m experiments.train_classification --flagfile=flags/classification/cresnet51_bpp0.330_small.flags \
+      --dataset=SET --run_dir=...
+SET is a TFDS set, a folder with split/class/*.jpg, or a set that `experiments.compress_dataset` wrote; images that
+are not compressed yet are compressed on the way, by the fixed networks of the operating point. The same command
+continues a run that was stopped. RUN_DIR/classifier is what `dc.Classifier.load` takes.
+"""
+
+import os
+import time
+
+from absl import flags
+from absl import logging
+import tensorflow as tf
+
+import deepcomp_tf as dc
+from deepcomp_tf.data import classification
+from deepcomp_tf.data.crops import CROPS
+from deepcomp_tf.data.crops import Crops
+from deepcomp_tf.evaluation import accuracy
+from deepcomp_tf.inference.classifier import make_network
+from deepcomp_tf.inference.classifier import takes_representation
+from deepcomp_tf.inference.inputs import INPUTS
+from deepcomp_tf.inference.inputs import NetworkInput
+from deepcomp_tf.layers.bottleneck import STRIDE_PLACES
+from deepcomp_tf.models.resnet import ARCHITECTURES
+from deepcomp_tf.training import loop
+from deepcomp_tf.training import losses
+
+FLAGS = flags.FLAGS
+loop.define_flags()
+flags.DEFINE_string("dataset", "imagenet2012", "TFDS set, set of compressed files, or folder of split/class/*.jpg.")
+flags.DEFINE_string("data_dir", None, "Where TFDS keeps its sets.")
+flags.DEFINE_string("train_split", "train", "Split of --dataset to train on.")
+flags.DEFINE_string("validation_split", "validation", "Split of --dataset to validate on.")
+flags.DEFINE_enum("network", None, list(ARCHITECTURES), "Network of Table 1.", required=True)
+flags.DEFINE_float("width", 1.0, "Factor on the network's numbers of channels.", lower_bound=0.01)
+flags.DEFINE_enum("stride_in", "conv1", STRIDE_PLACES, "Where the network subsamples: as in Table 3 (conv1) or as in "
+                  "TF-Slim (conv2).")
+flags.DEFINE_enum("input", None, INPUTS, "What the network sees of a photo.", required=True)
+flags.DEFINE_string("operating_point", None, "The compression network: a name or a folder.")
+flags.DEFINE_enum("cache", "none", classification.CACHES, "Keep the splits in memory: as they are stored (encoded), or as "
+                  "pixels or symbols, one byte each (decoded).")
+flags.DEFINE_integer("crop_size", 224, "Edge of the crops in pixels, 8 times that of the representation's.")
+flags.DEFINE_enum("crop", "pixels", CROPS, "Of images that are compressed on the way: whether their pixels are cropped, "
+                  "or the representation of --image_size pixels.")
+flags.DEFINE_integer("image_size", 256, "Edge of the images whose representation is cropped.", lower_bound=8)
+flags.DEFINE_list("resize", [], "LOW,HIGH: images are resized to a shorter side of LOW for validation, of LOW to HIGH for "
+                  "training. Compressed files keep their size.")
+flags.DEFINE_integer("epochs", 28, "Passes through the training split.", lower_bound=1)
+flags.DEFINE_list("decay_epochs", ["8", "16", "24"], "After so many epochs the learning rate is divided by 10.")
+flags.DEFINE_float("learning_rate", 0.025, "At a batch of 64; scaled in proportion to the batch (Goyal et al. 2017).",
+                   lower_bound=0.0)
+flags.DEFINE_float("momentum", 0.9, "Of SGD.", lower_bound=0.0, upper_bound=1.0)
+flags.DEFINE_float("weight_decay", 1e-4, "Of kernels.", lower_bound=0.0)
+flags.DEFINE_string("data_note", "", "What the images are and under which terms; written into the classifier.")
+
+# What may differ when a run is continued.
+OPERATIONAL_FLAGS = ("dataset", "data_dir", "cache", "operating_point", "data_note")
+LEARNING_RATE_BATCH = 64
+
+
+def main(argv):
+  del argv
+  inputs = checked_inputs()
+  tf.keras.utils.set_random_seed(FLAGS.seed)
+  if FLAGS.mixed_precision:
+    tf.keras.mixed_precision.set_global_policy("mixed_float16")
+  strategy = loop.make_strategy(FLAGS.strategy)
+  replicas = strategy.num_replicas_in_sync
+
+  training, validation = (
+      classification.open_examples(FLAGS.dataset, split, inputs, FLAGS.data_dir, FLAGS.cache)
+      for split in (FLAGS.train_split, FLAGS.validation_split))
+  for examples in (training, validation):
+    report(examples)
+  class_names = training.source.class_names
+  if validation.source.class_names != class_names:
+    raise dc.DeepcompError("expected the same classes in the splits for training and validation. Received: "
+                           f"{', '.join(class_names[:5])}... and {', '.join(validation.source.class_names[:5])}...")
+  steps_per_epoch = len(training) // FLAGS.batch_size
+  if not steps_per_epoch:
+    raise dc.DeepcompError(f"--batch_size must be at most the {len(training)} training examples. "
+                           f"Received: {FLAGS.batch_size}")
+  crops = Crops(inputs, training.source.bitstreams, FLAGS.crop_size, FLAGS.crop, FLAGS.image_size,
+                numbers("resize", 2) if FLAGS.resize else None)
+
+  with strategy.scope():
+    network = make_network(FLAGS.network, len(class_names), FLAGS.width, FLAGS.stride_in)
+    network(tf.zeros([1, 32, 32, inputs.channels]))
+    rate = FLAGS.learning_rate * FLAGS.batch_size / LEARNING_RATE_BATCH
+    decays = [epoch * steps_per_epoch - 1 for epoch in numbers("decay_epochs")]
+    optimizer = tf.keras.optimizers.SGD(
+        tf.keras.optimizers.schedules.PiecewiseConstantDecay(decays, [rate / 10 ** i for i in range(len(decays) + 1)])
+        if decays else rate, momentum=FLAGS.momentum, jit_compile=False)
+    optimizer.build(network.trainable_variables)
+    if FLAGS.mixed_precision:
+      optimizer = tf.keras.mixed_precision.LossScaleOptimizer(optimizer)
+
+  settings = loop.settings("network", leave_out=OPERATIONAL_FLAGS)
+  settings.update(source=training.source.name, examples=len(training), fingerprint=inputs.codec and
+                  inputs.codec.fingerprint.hex())
+  run = loop.Run(FLAGS.run_dir, settings, network=network, optimizer=optimizer)
+  done, total = run.restore(), FLAGS.epochs * steps_per_epoch
+
+  def replica_step(stored, labels, step):
+    x = crops.on_device(stored, tf.stack([FLAGS.seed + 1, tf.cast(step, tf.int32)]))
+    with tf.GradientTape() as tape:
+      logits = network(x, training=True)
+      cross_entropy = tf.reduce_mean(tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits))
+      loss = cross_entropy + losses.weight_decay(network.trainable_variables, FLAGS.weight_decay)
+      # The gradients of the replicas are summed.
+      scaled = loop.scaled_loss(optimizer, loss / replicas)
+    gradients = loop.gradients(optimizer, tape, scaled, network.trainable_variables)
+    optimizer.apply_gradients(zip(gradients, network.trainable_variables))
+    correct = tf.reduce_mean(tf.cast(tf.equal(tf.argmax(logits, -1), labels), tf.float32))
+    return {"loss": loss, "cross_entropy": cross_entropy, "top_1": correct}
+
+  @tf.function(jit_compile=False)
+  def train_step(stored, labels, step):
+    figures = strategy.run(replica_step, args=(stored, labels, step))
+    return {name: strategy.reduce(tf.distribute.ReduceOp.MEAN, value, axis=None) for name, value in figures.items()}
+
+  classifier = dc.Classifier(network, inputs, class_names)
+  sums, since, begin = {}, 0, time.time()
+  with loop.progress_bar(total, done) as bar:
+    for epoch in range(done // steps_per_epoch, FLAGS.epochs):
+      first = done - epoch * steps_per_epoch
+      batches = loop.distribute(
+          strategy, lambda: crops.training_batches(training, FLAGS.batch_size, FLAGS.seed, epoch, first),
+          FLAGS.batch_size)
+      for stored, labels in batches:
+        figures = train_step(stored, labels, run.step)
+        run.step.assign_add(1)
+        done += 1
+        bar.update()
+        sums = {name: sums.get(name, 0.0) + value for name, value in figures.items()}
+        since += 1
+        if done % FLAGS.summary_every == 0 or done % steps_per_epoch == 0:
+          means = {name: float(value) / since for name, value in sums.items()}
+          sums, since = {}, 0
+          with run.summaries("train"):
+            for name, value in {**means, "learning_rate": tf.convert_to_tensor(optimizer.learning_rate)}.items():
+              tf.summary.scalar(name, value)
+          bar.set_postfix(epoch=epoch + 1, loss=f"{means['loss']:.3f}", top_1=f"{means['top_1']:.3f}")
+        if done % FLAGS.checkpoint_every == 0 and done < total:
+          run.save()
+        if done % steps_per_epoch == 0:  # where examples were left out, the data may last longer than the epoch
+          break
+      if done < total:
+        validate(run, classifier, crops, validation, epoch + 1)
+  if run.history()[-1:] and run.history()[-1].get("epoch") == FLAGS.epochs:
+    logging.info("The run is done: %s", run.history()[-1])
+    return
+  run.save()
+  classifier.round_weights()
+  reached = validate(run, classifier, crops, validation, FLAGS.epochs)
+  classifier.info = {
+      "crop_size": FLAGS.crop_size, "resize": crops.resize,
+      "trained": {"program": "experiments.train_classification", "steps": done, "settings": settings,
+                  "seconds": round(time.time() - begin), "data_note": FLAGS.data_note},
+      "reached_on_validation": reached}
+  classifier.save(os.path.join(run.folder, "classifier"), FLAGS.operating_point)
+  logging.info("Written to %s/classifier", run.folder)
+
+
+def checked_inputs():
+  """The network's input, after a look at whether the flags go together."""
+  if takes_representation(FLAGS.network) != (FLAGS.input == "representation"):
+    raise dc.DeepcompError(f"expected a ResNet for pixels or a cResNet for the representation. Received: "
+                           f"--network={FLAGS.network} --input={FLAGS.input}")
+  if (FLAGS.input == "original") != (FLAGS.operating_point is None):
+    raise dc.DeepcompError("--operating_point is for --input=decoded and --input=representation, which need it. "
+                           f"Received: --input={FLAGS.input} --operating_point={FLAGS.operating_point}")
+  return NetworkInput(FLAGS.input, FLAGS.operating_point and dc.Codec.load(FLAGS.operating_point))
+
+
+def numbers(name, count=None):
+  """The positive integers of a flag that is a list."""
+  value = FLAGS[name].value
+  if any(not text.isdigit() or not int(text) for text in value) or count not in (None, len(value)):
+    raise dc.DeepcompError(f"--{name} must be {count or 'some'} positive numbers. Received: {','.join(value)}")
+  return [int(text) for text in value]
+
+
+def report(examples):
+  """Says what a split takes, and what of it could not be read."""
+  logging.info("%s: %d examples%s", examples.source.name, len(examples), "" if examples.memory_bytes is None else
+               f", {examples.stored_bytes / 1e6:.1f} MB stored, {examples.memory_bytes / 1e6:.1f} MB in memory")
+  for line in examples.skipped[:5]:
+    logging.warning("skipped: %s", line)
+  if examples.skipped:
+    logging.warning("%d examples of %s cannot be decoded and are left out.", len(examples.skipped), examples.source.name)
+
+
+def validate(run, classifier, crops, validation, epoch):
+  """Accuracy on the validation split, into the curves and `history.jsonl`."""
+  begin = time.time()
+  figures = accuracy.evaluate(classifier.network, crops, validation, FLAGS.batch_size)
+  with run.summaries("validation"):
+    for name, value in figures.items():
+      tf.summary.scalar(name, value)
+  run.record({"epoch": epoch, **figures})
+  logging.info("epoch %d: validation %s (%.0f s)", epoch,
+               "  ".join(f"{name} {value:.4g}" for name, value in figures.items()), time.time() - begin)
+  return figures
+
+
+if __name__ == "__main__":
+  loop.main(main)

@@ -1,0 +1,259 @@
+"""Classification sets and their crops: every example with its own label, from images and from compressed files."""
+
+import numpy as np
+from PIL import Image
+import pytest
+import tensorflow as tf
+import tensorflow_datasets as tfds
+
+import deepcomp_tf as dc
+from deepcomp_tf.data import classification
+from deepcomp_tf.data.compressed import CompressedClassification
+from deepcomp_tf.data.compressed import CompressedConfig
+from deepcomp_tf.data.crops import Crops
+from deepcomp_tf.inference.inputs import NetworkInput
+
+CLASSES = ("ant", "bee", "cat")
+SIZES = {"train": [(40, 48), (48, 40), (64, 40), (40, 40)], "val": [(48, 48)]}
+
+
+def _number(split, label, index):
+  return 10 * label + index + (100 if split == "val" else 0)
+
+
+def _write(root):
+  """Images whose pixels tell their row, their column, and a number that tells their class."""
+  for split, sizes in SIZES.items():
+    for label, name in enumerate(CLASSES):
+      (root / split / name).mkdir(parents=True)
+      for index, (height, width) in enumerate(sizes):
+        rows, columns = np.mgrid[:height, :width]
+        pixels = np.stack([rows, columns, np.full_like(rows, _number(split, label, index))], -1).astype(np.uint8)
+        Image.fromarray(pixels).save(root / split / name / f"{index}.png")
+  return str(root)
+
+
+@pytest.fixture(name="folder")
+def fixture_folder(tmp_path):
+  return _write(tmp_path / "images")
+
+
+@pytest.fixture(name="codec", scope="module")
+def fixture_codec():
+  return dc.Codec.load("bpp0.0983")
+
+
+@pytest.fixture(name="sets", scope="module")
+def fixture_sets(tmp_path_factory):
+  """Where `_write`'s images lie compressed, and the totals of that."""
+  root = tmp_path_factory.mktemp("compressed")
+  config = CompressedConfig(name="images-bpp0.0983", source=_write(root / "images"), splits=("train", "val"),
+                            operating_point="bpp0.0983")
+  builder = CompressedClassification(config=config, data_dir=str(root / "sets"))
+  return str(root / "sets"), builder.compress(), str(root / "images")
+
+
+COMPRESSED = "compressed_classification/images-bpp0.0983"
+ORIGINAL = NetworkInput("original")
+
+
+def _open(name, split="train", inputs=ORIGINAL, **arguments):
+  return classification.open_examples(name, split, inputs, **arguments)
+
+
+@pytest.mark.parametrize("cache", classification.CACHES)
+def test_every_image_comes_once_with_its_label(folder, cache):
+  examples = _open(folder, cache=cache)
+  assert (len(examples), examples.source.class_names) == (12, list(CLASSES))
+  expected = sorted((_number("train", label, index), label) for label in range(3) for index in range(4))
+  for seed in (None, 0, 1):
+    seen = [(int(image[0, 0, 2]), int(label)) for image, label in examples.epoch(seed).as_numpy_iterator()]
+    assert sorted(seen) == expected
+
+
+@pytest.mark.parametrize("cache", classification.CACHES)
+def test_the_seed_decides_the_order(folder, cache):
+  examples = _open(folder, cache=cache)
+  order = lambda seed: [int(image[0, 0, 2]) for image, _ in examples.epoch(seed).as_numpy_iterator()]
+  assert order(3) == order(3) != order(4)
+  assert order(None) == order(None)
+
+
+def test_slices_of_a_folder(folder):
+  numbers = [{int(image[0, 0, 2]) for image, _ in _open(folder, split).epoch().as_numpy_iterator()}
+             for split in ("train[:75%]", "train[75%:]", "train")]
+  assert [len(one) for one in numbers] == [9, 3, 12]
+  assert numbers[0] | numbers[1] == numbers[2]
+
+
+def test_tfds_sets(tmp_path):
+  builder = tfds.testing.DummyMnist(data_dir=str(tmp_path))
+  builder.download_and_prepare()
+  examples = _open("dummy_mnist", "test[:7]", data_dir=str(tmp_path))
+  assert len(examples) == 7 and len(examples.source.class_names) == 10
+  images = [image for image, _ in examples.epoch().as_numpy_iterator()]
+  assert {image.shape for image in images} == {(28, 28, 3)}
+
+
+@pytest.mark.parametrize("cache", ["none", "decoded"])
+def test_training_crops_are_parts_of_their_images(folder, cache):
+  crops = Crops(ORIGINAL, False, 32)
+  examples = _open(folder, cache=cache)
+  corners, mirrored = set(), set()
+  for epoch in range(12):
+    for batch, labels in crops.training_batches(examples, 5, seed=7, epoch=epoch).as_numpy_iterator():
+      assert batch.shape == (5, 32, 32, 3)
+      for crop, label in zip(batch, labels):
+        assert (crop[..., 2] == crop[0, 0, 2]).all() and crop[0, 0, 2] // 10 == label
+        flipped = crop[0, 0, 1] > crop[0, 1, 1]
+        upright = crop[:, ::-1] if flipped else crop
+        rows, columns = np.mgrid[:32, :32]
+        np.testing.assert_array_equal(upright[..., 0] - upright[0, 0, 0], rows)
+        np.testing.assert_array_equal(upright[..., 1] - upright[0, 0, 1], columns)
+        height, width = SIZES["train"][crop[0, 0, 2] % 10]
+        assert upright[-1, 0, 0] < height and upright[0, -1, 1] < width
+        corners.add((int(upright[0, 0, 0]), int(upright[0, 0, 1])))
+        mirrored.add(bool(flipped))
+  assert mirrored == {False, True} and len(corners) > 40
+  assert {row for row, _ in corners} >= {0, 8} and {column for _, column in corners} >= {0, 8}
+
+
+@pytest.mark.parametrize("cache", ["none", "decoded"])
+@pytest.mark.parametrize("resize", [None, (40, 50)])
+def test_a_stopped_epoch_goes_on(folder, cache, resize):
+  crops, examples = Crops(ORIGINAL, False, 32, resize=resize), _open(folder, cache=cache)
+  batches = lambda **where: list(crops.training_batches(examples, 5, seed=1, **where).as_numpy_iterator())
+  whole = batches(epoch=2)
+  assert len(whole) == 2
+  rest = batches(epoch=2, first_step=1)
+  np.testing.assert_array_equal(rest[0][0], whole[1][0])
+  np.testing.assert_array_equal(rest[0][1], whole[1][1])
+  assert (batches(epoch=3)[0][0] != whole[0][0]).any()
+
+
+def test_centers_for_evaluation(folder):
+  (batch, labels), = Crops(ORIGINAL, False, 32).evaluation_batches(_open(folder, "val"), 8).as_numpy_iterator()
+  assert batch.shape == (3, 32, 32, 3)
+  assert (batch[:, 0, 0, :2] == 8).all() and [n // 10 - 10 for n in batch[:, 0, 0, 2]] == labels.tolist()
+
+
+def test_resizing_to_a_shorter_side(folder):
+  (batch, _), = Crops(ORIGINAL, False, 24, resize=(24, 30)).evaluation_batches(_open(folder, "val"), 8).as_numpy_iterator()
+  # 48 pixels become 24: each is the mean of two.
+  np.testing.assert_allclose(batch[0, :, 0, 0], np.arange(24) * 2 + 0.5, atol=0.5)
+  (batch, _), = Crops(ORIGINAL, False, 96).evaluation_batches(_open(folder, "val"), 8).as_numpy_iterator()
+  assert batch.shape == (3, 96, 96, 3)  # smaller images are enlarged
+
+
+def test_network_input_of_pixels_is_centered():
+  x = ORIGINAL(np.full([1, 1, 1, 3], 124, np.uint8))[0, 0, 0]
+  np.testing.assert_allclose(x, [0.325, 7.72, 20.47], atol=1e-4)
+
+
+@pytest.mark.parametrize("cache", classification.CACHES)
+def test_compressed_examples_are_the_codecs(sets, codec, cache):
+  folder, _, images = sets
+  originals = {}
+  for image, label in _open(images, "val").epoch().as_numpy_iterator():
+    originals[int(label)] = image
+  inputs = NetworkInput("representation", codec)
+  examples = _open(COMPRESSED, "val", inputs, data_dir=folder, cache=cache)
+  seen = set()
+  for symbols, label in examples.epoch().as_numpy_iterator():
+    np.testing.assert_array_equal(symbols, codec.encode(originals[int(label)]))
+    seen.add(int(label))
+  assert seen == {0, 1, 2}
+
+
+def test_symbols_in_memory_take_a_byte_each(sets, codec):
+  folder, totals, _ = sets
+  examples = _open(COMPRESSED, "train", NetworkInput("representation", codec), data_dir=folder, cache="decoded")
+  assert examples.memory_bytes == 3 * codec.channels * sum(h * w // 64 for h, w in SIZES["train"])
+  bitstreams = _open(COMPRESSED, "train", NetworkInput("representation", codec), data_dir=folder, cache="encoded")
+  assert bitstreams.memory_bytes == bitstreams.stored_bytes < totals["bytes"]
+
+
+def test_network_input_of_the_representation(sets, codec):
+  folder, _, _ = sets
+  inputs = NetworkInput("representation", codec)
+  examples = _open(COMPRESSED, "val", inputs, data_dir=folder)
+  crops = Crops(inputs, True, 32)
+  (batch, _), = crops.evaluation_batches(examples, 8)
+  assert batch.shape == (3, 4, 4, codec.channels)
+  centers = codec.model.quantizer.centers.numpy()
+  np.testing.assert_allclose(crops.on_device(batch), (centers[batch.numpy()] - codec.mean) / codec.deviation, rtol=1e-5)
+
+
+def test_decoded_pixels_are_the_codecs(sets, codec):
+  folder, _, images = sets
+  inputs = NetworkInput("decoded", codec)
+  stored = _open(COMPRESSED, "val", inputs, data_dir=folder, cache="decoded")
+  assert stored.channels == 3
+  image, label = next(stored.epoch().as_numpy_iterator())
+  original = next(image for image, l in _open(images, "val").epoch().as_numpy_iterator() if l == label)
+  np.testing.assert_array_equal(image, codec.decompress(codec.compress(original)))
+  # Compressed on the way, from the images themselves:
+  np.testing.assert_array_equal(inputs.compress(original[np.newaxis])[0], image)
+
+
+@pytest.mark.parametrize("kind", ["representation", "decoded"])
+@pytest.mark.parametrize("crop", ["pixels", "representation"])
+def test_images_compressed_on_the_way(folder, codec, kind, crop):
+  inputs = NetworkInput(kind, codec)
+  crops = Crops(inputs, False, 32, crop=crop, image_size=40)
+  examples = _open(folder, "train", inputs)
+  shape = (4, 4, 4, codec.channels) if kind == "representation" else (4, 32, 32, 3)
+  for stored, _ in crops.training_batches(examples, 4, seed=0).take(1):
+    side = 32 if crop == "pixels" else 40
+    assert stored.shape == (4, side, side, 3)
+    x = crops.on_device(stored, tf.constant([1, 2]))
+    assert x.shape == shape
+    whole = inputs(inputs.compress(stored)).numpy()
+    for crop_of, image in zip(x.numpy(), whole):  # each lies somewhere in its own image
+      windows = [image[i:i + shape[1], j:j + shape[2]] for i in range(image.shape[0] - shape[1] + 1)
+                 for j in range(image.shape[1] - shape[2] + 1)]
+      assert any(np.allclose(crop_of, window, atol=1e-4) for window in windows)
+
+
+def test_broken_images_are_counted_and_named(folder, tmp_path):
+  (tmp_path / "images/train/bee/9.png").write_bytes(b"no image")
+  examples = _open(folder, cache="decoded")
+  assert len(examples) == 12
+  assert len(examples.skipped) == 1 and "bee" in examples.skipped[0]
+  for cache in ("none", "encoded"):
+    assert len(list(_open(folder, cache=cache).epoch(0))) == 12
+
+
+def test_empty_classes_are_named(folder, tmp_path):
+  (tmp_path / "images/train/wasp").mkdir()
+  with pytest.raises(dc.DeepcompError, match="wasp"):
+    _open(folder)
+
+
+def test_bad_input(folder, sets, codec, tmp_path):
+  (tmp_path / "empty").mkdir()
+  for name, split, message in ((folder, "test", "train, val"), ("no_such_set", "train", "no_such_set"),
+                               (folder, "train[5:5]", "none"), (str(tmp_path / "empty"), "train", "there are none"),
+                               (folder, "train+val", "one split")):
+    with pytest.raises(dc.DeepcompError, match=message):
+      _open(name, split)
+  with pytest.raises(dc.DeepcompError, match="original pixels"):
+    _open(COMPRESSED, "val", data_dir=sets[0])
+  small = _open(COMPRESSED, "val", NetworkInput("representation", codec), data_dir=sets[0], cache="decoded")
+  large = Crops(NetworkInput("representation", codec), True, 64)
+  with pytest.raises(dc.DeepcompError, match="at least 64 pixels.*Received: one of 48"):
+    large.evaluation_batches(small, 1)
+  streamed = _open(COMPRESSED, "val", NetworkInput("representation", codec), data_dir=sets[0])
+  with pytest.raises(tf.errors.InvalidArgumentError, match="at least as large"):
+    list(large.training_batches(streamed, 1, 0))
+  for arguments in ({"crop_size": 30}, {"crop_size": 32, "resize": (5, 4)}):
+    with pytest.raises(dc.DeepcompError, match="Received"):
+      Crops(ORIGINAL, False, **arguments)
+  with pytest.raises(dc.DeepcompError, match="image_size=24"):
+    Crops(NetworkInput("representation", codec), False, 32, crop="representation", image_size=24)
+
+
+def test_files_of_another_operating_point(sets):
+  other = NetworkInput("representation", dc.Codec.load("bpp0.330"))
+  with pytest.raises(dc.DeepcompError, match="none of the 3 examples.*another operating point"):
+    _open(COMPRESSED, "val", other, data_dir=sets[0], cache="decoded")

@@ -1,0 +1,104 @@
+"""Sets of compressed files: TFDS opens them, a stopped run goes on, Beam writes the same."""
+
+import os
+
+import numpy as np
+from PIL import Image
+import pytest
+import tensorflow_datasets as tfds
+
+import deepcomp_tf as dc
+from deepcomp_tf.data import classification
+from deepcomp_tf.data import compressed
+
+POINT = "bpp0.0983"
+
+
+@pytest.fixture(name="images")
+def fixture_images(tmp_path):
+  rng = np.random.default_rng(0)
+  for split, count in (("train", 5), ("val", 2)):
+    for name in ("ant", "bee"):
+      folder = tmp_path / "images" / split / name
+      folder.mkdir(parents=True)
+      for i in range(count):
+        pixels = rng.integers(0, 256, [3 + i, 4, 3]).repeat(8, 0).repeat(8, 1).astype(np.uint8)
+        Image.fromarray(pixels).save(folder / f"{i}.png")
+  (tmp_path / "images/train/ant/broken.jpg").write_bytes(b"no image")
+  return str(tmp_path / "images")
+
+
+@pytest.fixture(name="small_chunks", autouse=True)
+def fixture_small_chunks(monkeypatch):
+  monkeypatch.setattr(compressed, "CHUNK", 4)
+
+
+def _builder(images, folder, **arguments):
+  config = compressed.CompressedConfig(
+      name=f"images-{POINT}", source=images, splits=("train", "val"), operating_point=POINT,
+      shorter_side=arguments.pop("shorter_side", 0))
+  return compressed.CompressedClassification(config=config, data_dir=str(folder), **arguments)
+
+
+def _examples(folder, split):
+  dataset, info = tfds.load(f"compressed_classification/images-{POINT}", split=split, data_dir=str(folder),
+                            with_info=True)
+  return [(example["bitstream"], info.features["label"].int2str(int(example["label"])))
+          for example in tfds.as_numpy(dataset)]
+
+
+def _expected(images, split):
+  codec = dc.Codec.load(POINT)
+  source = classification.open_source(images, split)
+  result = []
+  for data, label in source.read(None).as_numpy_iterator():
+    if data != b"no image":
+      result.append((codec.compress(classification.decode_image(data).numpy()), source.class_names[label]))
+  return sorted(result)
+
+
+def test_tfds_opens_what_was_compressed(images, tmp_path):
+  totals = _builder(images, tmp_path / "sets").compress()
+  for split in ("train", "val"):
+    assert sorted(_examples(tmp_path / "sets", split)) == _expected(images, split)
+  assert totals["examples"] == 14
+  assert len(totals["skipped"]) == 1 and "ant" in totals["skipped"][0]
+  assert totals["bytes"] == sum(len(data) for split in ("train", "val") for data, _ in _expected(images, split))
+  assert totals["symbols"] == 8 * sum(2 * (3 + i) * 4 for i in [*range(5), *range(2)])
+  metadata = tfds.builder(f"compressed_classification/images-{POINT}", data_dir=str(tmp_path / "sets")).info.metadata
+  assert metadata["operating_point"] == POINT
+  folder, = (tmp_path / "sets/compressed_classification").iterdir()
+  assert [path.name for path in folder.iterdir()] == ["1.0.0"]  # nothing half-done is left
+
+
+def test_a_stopped_run_goes_on(images, tmp_path, monkeypatch):
+  compress, calls = dc.Codec.compress, []
+
+  def stopping(codec, image):
+    calls.append(None)
+    if len(calls) == 7:
+      raise KeyboardInterrupt
+    return compress(codec, image)
+
+  monkeypatch.setattr(dc.Codec, "compress", stopping)
+  with pytest.raises(KeyboardInterrupt):
+    _builder(images, tmp_path / "sets").compress()
+  _builder(images, tmp_path / "sets").compress()
+  # One chunk was whole when the run stopped; what of the second was done is done again.
+  assert 14 < len(calls) <= 14 + 4
+  for split in ("train", "val"):
+    assert sorted(_examples(tmp_path / "sets", split)) == _expected(images, split)
+
+
+def test_beam_writes_the_same(images, tmp_path):
+  _builder(images, tmp_path / "sets", beam=True).compress(beam_runner="DirectRunner")
+  for split in ("train", "val"):
+    assert sorted(_examples(tmp_path / "sets", split)) == _expected(images, split)
+
+
+def test_images_are_resized_before(images, tmp_path):
+  totals = _builder(images, tmp_path / "sets", shorter_side=16).compress()
+  codec = dc.Codec.load(POINT)
+  for data, _ in _examples(tmp_path / "sets", "train"):
+    assert min(codec.symbols(data).shape[:2]) == 2
+  assert os.path.isdir(tmp_path / "sets") and totals["examples"] == 14

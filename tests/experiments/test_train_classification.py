@@ -1,0 +1,142 @@
+"""The classification programs as people run them: they learn, survive SIGKILL, evaluate, and name what is wrong."""
+
+import json
+
+import numpy as np
+from PIL import Image
+import programs
+import pytest
+
+import deepcomp_tf as dc
+
+SMALL = ["--train_split=train", "--validation_split=val", "--width=0.125", "--crop_size=32", "--batch_size=8",
+         "--epochs=6", "--decay_epochs=4", "--cache=decoded", "--summary_every=2", "--checkpoint_every=3"]
+REPRESENTATION = [*SMALL, "--network=cResNet-39", "--input=representation", "--operating_point=bpp0.0983"]
+STEPS = 6 * 3
+
+
+@pytest.fixture(name="images", scope="module")
+def fixture_images(tmp_path_factory):
+  """Two classes that a glance tells apart: bright and dark."""
+  root = tmp_path_factory.mktemp("images")
+  rng = np.random.default_rng(0)
+  for split, count in (("train", 14), ("val", 4)):
+    for name, level in (("bright", 200), ("dark", 50)):
+      (root / split / name).mkdir(parents=True)
+      for i in range(count):
+        pixels = rng.normal(level, 20, [10, 10, 3]).repeat(4, 0).repeat(4, 1)
+        Image.fromarray(np.clip(pixels, 0, 255).astype(np.uint8)).save(root / split / name / f"{i}.png")
+  (root / "train/dark/broken.jpg").write_bytes(b"no image")
+  return root
+
+
+@pytest.fixture(name="sets", scope="module")
+def fixture_sets(images, tmp_path_factory):
+  folder = tmp_path_factory.mktemp("sets")
+  flags = [f"--dataset={images}", "--splits=train,val", "--operating_point=bpp0.0983", f"--output_dir={folder}"]
+  code, output = programs.finish(programs.start("compress_dataset", *flags))
+  assert code == 0 and "36 examples" in output and "1 images cannot be decoded" in output, output[-3000:]
+  code, output = programs.finish(programs.start("compress_dataset", *flags))
+  assert code == 0 and "is there already" in output
+  name, = (folder / "compressed_classification").iterdir()
+  return [f"--dataset=compressed_classification/{name.name}", f"--data_dir={folder}"]
+
+
+def _start(run, *flags, devices=None):
+  return programs.start("train_classification", f"--run_dir={run}", *flags, devices=devices)
+
+
+@pytest.fixture(name="finished", scope="module")
+def fixture_finished(sets, tmp_path_factory):
+  run = tmp_path_factory.mktemp("runs") / "finished"
+  code, output = programs.finish(_start(run, *sets, *REPRESENTATION))
+  assert code == 0, output[-3000:]
+  return run
+
+
+def _history(run):
+  return {line["epoch"]: line for line in map(json.loads, (run / "history.jsonl").read_text().splitlines())}
+
+
+def test_training_lowers_the_loss(finished):
+  loss = programs.curve(finished, "cross_entropy")
+  assert np.mean([loss[step] for step in sorted(loss)[-3:]]) < 0.5 * loss[2]
+  rates = programs.curve(finished, "learning_rate")
+  assert rates[2] == pytest.approx(0.025 * 8 / 64) and rates[STEPS] == pytest.approx(0.0025 * 8 / 64)
+  assert sorted(_history(finished)) == [1, 2, 3, 4, 5, 6]
+  assert all(line["examples"] == 8 for line in _history(finished).values())
+
+
+def test_run_ends_in_a_classifier(finished, sets, images):
+  classifier = dc.Classifier.load(str(finished / "classifier"))
+  assert classifier.class_names == ["bright", "dark"] and classifier.operating_point == "bpp0.0983"
+  reached = classifier.info["reached_on_validation"]
+  for where in (sets, [f"--dataset={images}"]):
+    code, output = programs.finish(programs.start(
+        "evaluate_classification", f"--classifier={finished / 'classifier'}", "--split=val", *where))
+    assert code == 0, output[-3000:]
+    if where is sets:
+      assert f"top-1 {100 * reached['top_1']:.2f} %" in output
+    assert "8 examples" in output
+
+
+def test_killed_run_continues_as_if_nothing_had_happened(finished, sets, tmp_path):
+  run = tmp_path / "killed"
+  programs.kill_after_checkpoint(_start(run, *sets, *REPRESENTATION), run, 9)
+  assert not (run / "classifier").exists()
+  code, output = programs.finish(_start(run, *sets, *REPRESENTATION))
+  assert code == 0 and "Continuing from step" in output, output[-3000:]
+  for name in ("cross_entropy", "learning_rate"):
+    resumed = programs.curve(run, name)
+    for step, value in programs.curve(finished, name).items():
+      assert resumed[step] == pytest.approx(value, rel=2e-2), (name, step)
+  assert _history(run)[6]["top_1"] == _history(finished)[6]["top_1"]
+
+
+def test_a_finished_run_is_left_alone(finished, sets):
+  before = (finished / "history.jsonl").read_bytes()
+  code, output = programs.finish(_start(finished, *sets, *REPRESENTATION))
+  assert code == 0 and "is done" in output
+  assert (finished / "history.jsonl").read_bytes() == before
+
+
+def test_original_pixels_with_a_broken_image_on_two_devices(images, tmp_path):
+  flags = [f"--dataset={images}", *SMALL, "--network=ResNet-50", "--input=original", "--epochs=1"]
+  code, output = programs.finish(_start(tmp_path / "run", *flags, "--strategy=mirrored", devices=2))
+  assert code == 0 and "1 examples of" in output and "left out" in output, output[-3000:]
+  assert dc.Classifier.load(str(tmp_path / "run/classifier")).operating_point is None
+  assert len(programs.curve(tmp_path / "run", "loss")) == 2
+
+
+@pytest.mark.parametrize("flags, message", [
+    (["--network=cResNet-39", "--input=decoded", "--operating_point=bpp0.330"], "--network=cResNet-39 --input=decoded"),
+    (["--network=ResNet-50", "--input=decoded"], "--operating_point=None"),
+    (["--network=ResNet-50", "--input=original", "--crop_size=33"], "crop_size=33"),
+    (["--network=ResNet-50", "--input=original", "--resize=64"], "--resize must be 2 positive numbers"),
+    (["--network=ResNet-50", "--input=original", "--validation_split=test"], "train, val"),
+    (["--network=ResNet-50", "--input=original", "--batch_size=64"], "--batch_size must be at most the 28"),
+])
+def test_bad_values_are_named(images, tmp_path, flags, message):
+  line, output = programs.error(_start(tmp_path / "run", f"--dataset={images}", *SMALL, *flags))
+  assert message in line and "Traceback" not in output
+
+
+def test_unknown_classes_are_named(finished, images, tmp_path):
+  (tmp_path / "val").mkdir()
+  (images / "val/dark").rename(tmp_path / "val/dim")
+  try:
+    line, _ = programs.error(programs.start(
+        "evaluate_classification", f"--classifier={finished / 'classifier'}", "--split=val", f"--dataset={tmp_path}"))
+  finally:
+    (tmp_path / "val/dim").rename(images / "val/dark")
+  assert "bright, dark" in line and "Received: dim" in line
+
+
+def test_the_plan_of_the_paper(tmp_path):
+  code, output = programs.finish(programs.start("reproduce", "--scale=paper", f"--results_dir={tmp_path}"))
+  assert code == 0, output[-3000:]
+  commands = [line for line in output.splitlines() if "experiments.train_classification" in line]
+  assert len(commands) == 12 and all("_small" not in line for line in commands)  # the rows of Table 2
+  code, output = programs.finish(programs.start("reproduce", "--plan", f"--results_dir={tmp_path}", "--images=SET",
+                                                "--only=cresnet51"))
+  assert code == 0 and "left: 5 of 5 steps" in output, output[-3000:]

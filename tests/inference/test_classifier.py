@@ -1,0 +1,120 @@
+"""`Classifier`: from bytes to classes, its folder, its SavedModel, and what it refuses."""
+
+import json
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import deepcomp_tf as dc
+from deepcomp_tf import samples
+from deepcomp_tf.inference.inputs import NetworkInput
+
+CLASSES = ["cup", "cat", "rocket"]
+
+
+@pytest.fixture(name="codec", scope="module")
+def fixture_codec():
+  return dc.Codec.load("bpp0.0983")
+
+
+def _classifier(codec, kind="representation", network=None):
+  tf.keras.utils.set_random_seed(0)
+  network = network or (dc.models.CResNet(39, 3, width=0.125) if kind == "representation" else
+                        dc.models.ResNet(50, 3, width=0.125))
+  inputs = NetworkInput(kind, codec if kind != "original" else None)
+  network(tf.zeros([1, 32, 32, inputs.channels]))
+  rng = np.random.default_rng(0)
+  for name, variable in network.named_variables().items():  # statistics that a mistake in saving would show
+    if "bn" in name:
+      variable.assign(rng.uniform(0.5, 1.5, variable.shape))
+  return dc.Classifier(network, inputs, CLASSES, {"crop_size": 112})
+
+
+@pytest.fixture(name="files", scope="module")
+def fixture_files(codec):
+  photos = samples.photos()
+  return [codec.compress(photos["coffee"][:96, :128]), codec.compress(photos["chelsea"][:64, :64]),
+          codec.compress(photos["astronaut"][:96, :128])]
+
+
+def test_probabilities_are_the_networks(codec, files):
+  classifier = _classifier(codec)
+  result = classifier.classify(files[0])
+  x = (codec.representation(files[0]) - codec.mean) / codec.deviation
+  expected = tf.nn.softmax(classifier.network(x[np.newaxis])[0]).numpy()
+  assert [name for name, _ in result] == [CLASSES[k] for k in np.argsort(-expected)]
+  np.testing.assert_allclose([p for _, p in result], np.sort(expected)[::-1], rtol=1e-4)
+  assert sum(p for _, p in result) == pytest.approx(1.0)
+
+
+def test_a_batch_is_its_files(codec, files):
+  classifier = _classifier(codec)
+  for one, alone in zip(classifier.classify(files), map(classifier.classify, files)):
+    assert [name for name, _ in one] == [name for name, _ in alone]
+    np.testing.assert_allclose([p for _, p in one], [p for _, p in alone], rtol=1e-4)
+  assert classifier.classify([]) == []
+
+
+def test_no_picture_is_decoded(codec, files, monkeypatch):
+  classifier = _classifier(codec)
+  monkeypatch.setattr(codec.model.decoder, "call", None)
+  monkeypatch.setattr(codec.model.encoder, "call", None)
+  assert len(classifier.classify(files[0])) == 3
+
+
+@pytest.mark.parametrize("kind", ["representation", "decoded"])
+def test_round_trip(codec, files, tmp_path, kind):
+  classifier = _classifier(codec, kind)
+  classifier.round_weights()
+  classifier.save(tmp_path / "one")
+  twin = dc.Classifier.load(str(tmp_path / "one"))
+  assert twin.operating_point == "bpp0.0983" and twin.class_names == CLASSES and twin.info["crop_size"] == 112
+  for (name, p), (other, q) in zip(classifier.classify(files[0]), twin.classify(files[0])):
+    assert name == other and p == pytest.approx(q, rel=1e-5)
+
+
+def test_saved_model(codec, files, tmp_path):
+  classifier = _classifier(codec)
+  classifier.export_saved_model(str(tmp_path / "model"))
+  loaded = tf.saved_model.load(str(tmp_path / "model"))
+  expected = dict(classifier.classify(files[0]))
+  for signature, data in (("serving_default", {"representation": codec.representation(files[0])}),
+                          ("symbols", {"symbols": codec.symbols(files[0])})):
+    (name, value), = data.items()
+    outputs = loaded.signatures[signature](**{name: tf.constant(value[np.newaxis])})
+    names = [text.decode() for text in outputs["class_names"].numpy()]
+    for label, probability in zip(names, outputs["probabilities"].numpy()[0]):
+      assert probability == pytest.approx(expected[label], rel=1e-4)
+    np.testing.assert_allclose(tf.nn.softmax(outputs["logits"]), outputs["probabilities"], rtol=1e-5)
+
+
+def test_shipped_classifiers_load():
+  for name in dc.Classifier.names():
+    classifier = dc.Classifier.load(name)
+    assert classifier.operating_point in dc.operating_points.names()
+
+
+def test_a_file_of_another_operating_point(codec):
+  data = dc.Codec.load("bpp0.330").compress(np.zeros([32, 32, 3], np.uint8))
+  with pytest.raises(dc.BitstreamError, match="another operating point"):
+    _classifier(codec).classify(data)
+
+
+def test_bad_input(codec, tmp_path):
+  with pytest.raises(dc.DeepcompError, match="no classifier 'nowhere'"):
+    dc.Classifier.load("nowhere")
+  with pytest.raises(dc.DeepcompError, match="3 classes.*2 names"):
+    dc.Classifier(dc.models.CResNet(39, 3, width=0.125), NetworkInput("representation", codec), ["a", "b"])
+  with pytest.raises(dc.DeepcompError, match="original pixels"):
+    _classifier(codec, "original").classify(b"")
+  with pytest.raises(dc.DeepcompError, match="representation"):
+    _classifier(codec, "original").export_saved_model(str(tmp_path / "model"))
+  classifier = _classifier(codec)
+  classifier.save(tmp_path / "one")
+  with pytest.raises(dc.DeepcompError, match="trained on the operating point"):
+    dc.Classifier.load(str(tmp_path / "one"), dc.Codec.load("bpp0.330"))
+  info = json.loads((tmp_path / "one/classifier.json").read_text())
+  (tmp_path / "one/classifier.json").write_text(json.dumps({**info, "network": "cResNet-51"}))
+  with pytest.raises(dc.DeepcompError, match="damaged or incomplete"):
+    dc.Classifier.load(str(tmp_path / "one"))
