@@ -1,5 +1,6 @@
 """Keras layers of the paper, one concept a file."""
 
+from deepcomp_tf.layers.aspp import AtrousSpatialPyramidPooling
 from deepcomp_tf.layers.bottleneck import Bottleneck
 from deepcomp_tf.layers.context_entropy import ContextEntropy
 from deepcomp_tf.layers.entropy import HistogramEntropy
@@ -8,5 +9,5 @@ from deepcomp_tf.layers.quantizer import Quantized
 from deepcomp_tf.layers.quantizer import Quantizer
 from deepcomp_tf.layers.residual import ResidualUnit
 
-__all__ = ["Bottleneck", "ContextEntropy", "HistogramEntropy", "Quantized", "Quantizer", "ResidualUnit",
-           "replica_mean"]
+__all__ = ["AtrousSpatialPyramidPooling", "Bottleneck", "ContextEntropy", "HistogramEntropy", "Quantized", "Quantizer",
+           "ResidualUnit", "replica_mean"]

@@ -1,0 +1,61 @@
+"""DeepLab on ResNet-d and cResNet-d (section 5)."""
+
+import tensorflow as tf
+
+from deepcomp_tf import layers
+from deepcomp_tf.errors import DeepcompError
+
+
+@tf.keras.saving.register_keras_serializable(package="deepcomp_tf")
+class DeepLab(tf.keras.Model):
+  """Semantic segmentation: a dilated backbone and atrous spatial pyramid pooling.
+
+  For a ResNet-d, `[batch, h, w, 3]` centered pixels -> logits `[batch, ceil(h/8), ceil(w/8), num_classes]`; for a
+  cResNet-d, the normalised representation `[batch, h, w, C]` -> logits `[batch, h, w, num_classes]`. Either way one
+  position of the logits stands for 8x8 pixels.
+
+  Batch normalization keeps the statistics of the classifier that the backbone was trained as, in training too.
+
+  Args:
+    backbone: a `ResNet` or `CResNet` with `dilated=True` and `num_classes=None`.
+    num_classes: the classes of the logits.
+    rates: see `layers.AtrousSpatialPyramidPooling`.
+  """
+
+  def __init__(self, backbone, num_classes, rates=(6, 12, 18, 24), **kwargs):
+    super().__init__(**kwargs)
+    if not backbone.dilated or backbone.num_classes is not None:
+      raise DeepcompError("`backbone` must be dilated and end with its features (num_classes=None). Received: "
+                          f"dilated={backbone.dilated}, num_classes={backbone.num_classes}")
+    self.backbone, self.num_classes = backbone, num_classes
+    self.head = layers.AtrousSpatialPyramidPooling(num_classes, rates, name="head")
+
+  @classmethod
+  def from_classifier(cls, network, num_classes, **kwargs):
+    """DeepLab on the dilated form of a trained classification network, with its weights.
+
+    Args:
+      network: a built `ResNet` or `CResNet`.
+      num_classes: of the segmentation.
+    """
+    backbone = type(network)(network.depth, None, network.width, network.stride_in, dilated=True)
+    if not network.built:
+      raise DeepcompError("expected a network that is built. Received: one without weights")
+    first = network.root or network.units[0].conv1
+    backbone(tf.zeros([1, 32, 32, first.kernel.shape[2]]))
+    weights = network.named_variables()
+    for name, variable in backbone.named_variables().items():
+      variable.assign(weights[name])
+    return cls(backbone, num_classes, **kwargs)
+
+  def call(self, x, training=None):
+    del training  # the backbone's statistics stay as they are
+    return self.head(tf.cast(self.backbone.features(tf.cast(x, self.compute_dtype), training=False), tf.float32))
+
+  def get_config(self):
+    return {"name": self.name, "backbone": tf.keras.saving.serialize_keras_object(self.backbone),
+            "num_classes": self.num_classes, "rates": self.head.rates}
+
+  @classmethod
+  def from_config(cls, config):
+    return cls(**{**config, "backbone": tf.keras.saving.deserialize_keras_object(config["backbone"])})
