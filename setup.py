@@ -32,10 +32,11 @@ setuptools.setup(
         "absl-py>=2.0,<3",
         "constriction>=0.4,<0.6",
         # TensorFlow Datasets needs it to write a set, and says so for old Pythons only.
-        "importlib_resources>=5,<8",
+        "importlib-resources>=5,<8",
         "matplotlib>=3.8,<4",
         "numpy>=1.24,<2",
         "pillow>=11.3,<13",
+        "scipy>=1.11,<2",
         "tensorflow>=2.15,<2.16",
         "tensorflow-addons>=0.23,<0.24",
         "tensorflow-datasets>=4.9,<4.10",

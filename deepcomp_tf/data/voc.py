@@ -1,0 +1,156 @@
+"""TFDS builders of semantic segmentation sets: Pascal VOC 2012 with SBD's annotations, and plain folders (section 5).
+
+Examples: `image`, uint8 `[h, w, 3]`; `mask`, uint8 `[h, w, 1]` of class ids, 255 for void; `name`.
+"""
+
+import os
+
+import numpy as np
+from PIL import Image
+import tensorflow_datasets as tfds
+
+from deepcomp_tf.codec.images import read_image
+from deepcomp_tf.data.photos import EXTENSIONS
+from deepcomp_tf.errors import DeepcompError
+
+CLASS_NAMES = (
+    "background", "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow", "diningtable",
+    "dog", "horse", "motorbike", "person", "pottedplant", "sheep", "sofa", "train", "tvmonitor")
+VOID = 255
+
+_ORIENTATION = 0x0112  # EXIF tag
+
+_VOC_URL = "http://host.robots.ox.ac.uk/pascal/VOC/voc2012/VOCtrainval_11-May-2012.tar"
+_SBD_URL = "http://www.eecs.berkeley.edu/Research/Projects/CS/vision/grouping/semantic_contours/benchmark.tgz"
+
+
+def read_mask(path, num_classes=len(CLASS_NAMES)):
+  """The class ids of a palette PNG in VOC's style: uint8 `[h, w]`, 0..num_classes-1 and 255 for void.
+
+  Raises:
+    DeepcompError: the file is missing, is no palette or grayscale image, or has other ids.
+  """
+  try:
+    with Image.open(path) as image:
+      if image.mode not in ("P", "L"):
+        raise DeepcompError(f"expected a palette PNG of class ids. Received: {path}, an image of mode {image.mode}")
+      mask = np.array(image)
+  except FileNotFoundError:
+    raise DeepcompError(f"expected a mask. There is none at: {path}") from None
+  except OSError as error:
+    raise DeepcompError(f"expected a palette PNG of class ids. Received: {path} ({error})") from None
+  return _checked(mask, path, num_classes)
+
+
+def read_sbd_mask(path):
+  """The class ids of one of SBD's `cls/*.mat` files: uint8 `[h, w]`."""
+  from scipy import io  # slow to import, and only this needs it
+  try:
+    mask = io.loadmat(path, squeeze_me=True, struct_as_record=False)["GTcls"].Segmentation
+  except (FileNotFoundError, KeyError, AttributeError, ValueError) as error:
+    raise DeepcompError(f"expected a GTcls annotation of SBD. Received: {path} ({error})") from None
+  return _checked(np.asarray(mask, np.uint8), path, len(CLASS_NAMES))
+
+
+def _checked(mask, path, num_classes):
+  ids = np.unique(mask)
+  unknown = ids[(ids >= num_classes) & (ids != VOID)]
+  if unknown.size:
+    raise DeepcompError(f"expected class ids below {num_classes}, or {VOID} for void. Received: {path} with "
+                        f"{', '.join(map(str, unknown[:5]))}")
+  return mask
+
+
+def _example(name, image_path, mask):
+  image = read_image(image_path)
+  if image.shape[:2] != mask.shape:
+    raise DeepcompError(f"expected a mask of its image's size. Received: {image_path} of "
+                        f"{image.shape[1]}x{image.shape[0]} with a mask of {mask.shape[1]}x{mask.shape[0]}")
+  with Image.open(image_path) as file:  # what TensorFlow would decode to the same pixels is kept as it is
+    plain = file.format in ("JPEG", "PNG") and file.mode == "RGB" and file.getexif().get(_ORIENTATION, 1) == 1
+  return name, {"image": os.fspath(image_path) if plain else image, "mask": mask[..., np.newaxis], "name": name}
+
+
+def _info(builder, description, **details):
+  return tfds.core.DatasetInfo(
+      builder=builder, description=description,
+      features=tfds.features.FeaturesDict({
+          "image": tfds.features.Image(shape=(None, None, 3)),
+          "mask": tfds.features.Image(shape=(None, None, 1), encoding_format="png"),
+          "name": tfds.features.Text()}),
+      supervised_keys=("image", "mask"), **details)
+
+
+class VocSegmentation(tfds.core.GeneratorBasedBuilder):
+  """Pascal VOC 2012 for semantic segmentation, with the annotations of the Semantic Boundaries Dataset merged in.
+
+  `train` holds the 10,582 images of VOC's train and of all of SBD that are not in VOC's val, with VOC's own masks where
+  there are some; `train_voc` the 1,464 of VOC's train; `validation` the 1,449 of VOC's val.
+  """
+
+  VERSION = tfds.core.Version("1.0.0")
+
+  def _info(self):
+    return _info(self, "Pascal VOC 2012 segmentation with the annotations of SBD (Hariharan et al. 2011).",
+                 homepage="http://host.robots.ox.ac.uk/pascal/VOC/voc2012/")
+
+  def _split_generators(self, dl_manager):
+    paths = dl_manager.download_and_extract({"voc": _VOC_URL, "sbd": _SBD_URL})
+    voc = os.path.join(paths["voc"], "VOCdevkit", "VOC2012")
+    sbd = os.path.join(paths["sbd"], "benchmark_RELEASE", "dataset")
+    names = lambda *parts: set(_lines(os.path.join(*parts)))
+    train, validation = (names(voc, "ImageSets", "Segmentation", f"{split}.txt") for split in ("train", "val"))
+    more = (names(sbd, "train.txt") | names(sbd, "val.txt")) - train - validation
+    return {"train": self._generate_examples(voc, sbd, train, more),
+            "train_voc": self._generate_examples(voc, sbd, train, set()),
+            "validation": self._generate_examples(voc, sbd, validation, set())}
+
+  def _generate_examples(self, voc, sbd, own, more):
+    for name in sorted(own | more):
+      mask = (read_mask(os.path.join(voc, "SegmentationClass", f"{name}.png")) if name in own else
+              read_sbd_mask(os.path.join(sbd, "cls", f"{name}.mat")))
+      image = os.path.join(voc, "JPEGImages", f"{name}.jpg")
+      yield _example(name, image if os.path.exists(image) else os.path.join(sbd, "img", f"{name}.jpg"), mask)
+
+
+class FolderSegmentation(tfds.core.GeneratorBasedBuilder, skip_registration=True):
+  """A segmentation set from a folder with `images/SPLIT/*.jpg` and `masks/SPLIT/*.png`, palette PNGs of class ids.
+
+  Args:
+    folder: the folder.
+    data_dir: where the prepared set is written.
+  """
+
+  VERSION = tfds.core.Version("1.0.0")
+
+  def __init__(self, *, folder, data_dir):
+    self._folder = os.path.normpath(folder)
+    if not os.path.isdir(os.path.join(folder, "images")) or not os.path.isdir(os.path.join(folder, "masks")):
+      raise DeepcompError(f"expected a folder with images/SPLIT and masks/SPLIT. Received: {folder}")
+    super().__init__(config=tfds.core.BuilderConfig(name=os.path.basename(self._folder)), data_dir=data_dir)
+
+  def _info(self):
+    return _info(self, f"Images and masks of a folder {os.path.basename(self._folder)}.")
+
+  def _split_generators(self, dl_manager):
+    del dl_manager
+    splits = sorted(entry.name for entry in os.scandir(os.path.join(self._folder, "images")) if entry.is_dir())
+    if not splits:
+      raise DeepcompError(f"expected folders of images in {self._folder}/images. Received: none")
+    return {split: self._generate_examples(split) for split in splits}
+
+  def _generate_examples(self, split):
+    images = os.path.join(self._folder, "images", split)
+    for file in sorted(os.listdir(images)):
+      name, extension = os.path.splitext(file)
+      if extension.lower() in EXTENSIONS:
+        yield _example(name, os.path.join(images, file),
+                       read_mask(os.path.join(self._folder, "masks", split, f"{name}.png")))
+
+
+def _lines(path):
+  try:
+    with open(path) as file:
+      return file.read().split()
+  except FileNotFoundError:
+    raise DeepcompError(f"expected a list of images. There is none at: {path}") from None
