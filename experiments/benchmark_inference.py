@@ -22,8 +22,8 @@ import tensorflow as tf
 import deepcomp_tf as dc
 from deepcomp_tf import samples
 from deepcomp_tf.evaluation import baselines
-from deepcomp_tf.inference.classifier import make_network
 from deepcomp_tf.inference.inputs import NetworkInput
+from deepcomp_tf.inference.stored import make_network
 from deepcomp_tf.training import loop
 
 FLAGS = flags.FLAGS

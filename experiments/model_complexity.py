@@ -7,8 +7,8 @@ from absl import app
 from absl import flags
 
 import deepcomp_tf as dc
-from deepcomp_tf.inference.classifier import make_network
-from deepcomp_tf.inference.classifier import takes_representation
+from deepcomp_tf.inference.stored import make_network
+from deepcomp_tf.inference.stored import takes_representation
 from deepcomp_tf.layers.bottleneck import STRIDE_PLACES
 from deepcomp_tf.models.compression import STRIDE
 from deepcomp_tf.models.resnet import ARCHITECTURES

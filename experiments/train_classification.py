@@ -22,10 +22,10 @@ from deepcomp_tf.data import classification
 from deepcomp_tf.data.crops import CROPS
 from deepcomp_tf.data.crops import Crops
 from deepcomp_tf.evaluation import accuracy
-from deepcomp_tf.inference.classifier import make_network
-from deepcomp_tf.inference.classifier import takes_representation
 from deepcomp_tf.inference.inputs import INPUTS
 from deepcomp_tf.inference.inputs import NetworkInput
+from deepcomp_tf.inference.stored import make_network
+from deepcomp_tf.inference.stored import takes_representation
 from deepcomp_tf.layers.bottleneck import STRIDE_PLACES
 from deepcomp_tf.models.resnet import ARCHITECTURES
 from deepcomp_tf.training import loop
