@@ -8,5 +8,6 @@ from deepcomp_tf.codec.codec import Codec
 from deepcomp_tf.errors import BitstreamError
 from deepcomp_tf.errors import DeepcompError
 from deepcomp_tf.inference.classifier import Classifier
+from deepcomp_tf.inference.segmenter import Segmenter
 
 __version__ = "0.1.0"

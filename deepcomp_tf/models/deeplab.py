@@ -52,6 +52,13 @@ class DeepLab(tf.keras.Model):
     del training  # the backbone's statistics stay as they are
     return self.head(tf.cast(self.backbone.features(tf.cast(x, self.compute_dtype), training=False), tf.float32))
 
+  def named_variables(self):
+    """The variables of a built network by names such as `backbone/conv3_1/conv2/kernel` and `head/rate6/bias`."""
+    named = {f"backbone/{name}": variable for name, variable in self.backbone.named_variables().items()}
+    for branch in self.head.branches:
+      named[f"head/{branch.name}/kernel"], named[f"head/{branch.name}/bias"] = branch.kernel, branch.bias
+    return named
+
   def get_config(self):
     return {"name": self.name, "backbone": tf.keras.saving.serialize_keras_object(self.backbone),
             "num_classes": self.num_classes, "rates": self.head.rates}

@@ -41,3 +41,17 @@ def weight_decay(variables, factor):
     factor: weight decay, 1e-4 for classification (appendix A.4). Keras' `l2(x)` has no half.
   """
   return factor * tf.add_n([tf.nn.l2_loss(variable) for variable in variables if "kernel" in variable.name])
+
+
+def masked_cross_entropy(labels, logits, void):
+  """Mean cross entropy over the positions whose label is not void; 0 where all are.
+
+  Args:
+    labels: int `[batch, h, w]`.
+    logits: `[batch, h, w, K]`.
+    void: the label that is left out.
+  """
+  counts = labels != void
+  losses = tf.nn.sparse_softmax_cross_entropy_with_logits(tf.where(counts, labels, 0), logits)
+  counts = tf.cast(counts, losses.dtype)
+  return tf.math.divide_no_nan(tf.reduce_sum(losses * counts), tf.reduce_sum(counts))

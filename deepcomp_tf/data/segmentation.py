@@ -1,0 +1,179 @@
+"""Segmentation sets as networks take them: random crops for training, whole images for evaluation (section 5,
+appendix A.5).
+"""
+
+import os
+
+import numpy as np
+import tensorflow as tf
+import tensorflow_datasets as tfds
+import tqdm
+
+from deepcomp_tf.data import voc
+from deepcomp_tf.data.classification import one_line
+from deepcomp_tf.errors import DeepcompError
+from deepcomp_tf.models.compression import STRIDE
+
+CACHES = ("none", "decoded")
+_SHUFFLE_BUFFER = 1024
+
+
+def open_builder(name, data_dir=None):
+  """The TFDS builder of a segmentation set; that of a folder is prepared if it is not yet.
+
+  Args:
+    name: a TFDS set with the features `image` and `mask`, such as "voc_segmentation"; or a folder as of
+      `voc.FolderSegmentation`.
+    data_dir: where TFDS keeps its sets.
+
+  Raises:
+    DeepcompError: there is no such set, it is not prepared, or lacks the features; or a mask of the folder is wrong.
+  """
+  if os.path.isdir(name):
+    builder = voc.FolderSegmentation(folder=name, data_dir=data_dir)
+    builder.download_and_prepare()
+    return builder
+  try:
+    builder = tfds.builder(name, data_dir=data_dir)
+  except (tfds.core.registered.DatasetNotFoundError, ValueError) as error:
+    raise DeepcompError(f"expected a TFDS set or a folder. Received: {name} ({one_line(error)})") from None
+  if not builder.is_prepared():
+    raise DeepcompError(f"{name} is not prepared in {builder.data_dir}; tfds.builder({name!r}).download_and_prepare() "
+                        "does that")
+  if not {"image", "mask"} <= set(builder.info.features):
+    raise DeepcompError(f"expected a set with the features image and mask. Received: {name} with "
+                        f"{', '.join(builder.info.features)}")
+  return builder
+
+
+class SegmentationExamples:
+  """Images with their labels, one id a pixel, from a split of a segmentation set.
+
+  Args:
+    builder: of `open_builder`.
+    split: name of a split.
+    inputs: the network's `inference.inputs.NetworkInput`. Whole images are compressed.
+    class_ids: the mask ids of classes 0, 1, ... of the network; other ids become void, 255.
+    cache: "decoded" keeps pixels or symbols and labels in memory, one byte each; "none" reads, and compresses, in every
+      epoch.
+    random_scale: None, or (low, high): training images are resized by a random factor before they are compressed.
+      DrSleep's DeepLab has 0.5 to 1.5; the paper names no scaling.
+  """
+
+  def __init__(self, builder, split, inputs, class_ids, cache="decoded", random_scale=None):
+    if cache not in CACHES:
+      raise DeepcompError(f"`cache` must be one of {', '.join(CACHES)}. Received: cache={cache!r}")
+    if split not in builder.info.splits:
+      raise DeepcompError(f"expected one of the splits {', '.join(builder.info.splits)}. Received: {split}")
+    if random_scale and not 0 < random_scale[0] <= random_scale[1]:
+      raise DeepcompError(f"`random_scale` must be (low, high), 0 < low <= high. Received: {tuple(random_scale)}")
+    self.inputs, self._scale = inputs, random_scale
+    self._builder, self._split = builder, split
+    self._classes = np.full(256, voc.VOID, np.uint8)
+    self._classes[list(class_ids)] = np.arange(len(class_ids))
+    self._kept = None
+    if cache == "decoded":
+      examples = tqdm.tqdm(self._read().as_numpy_iterator(), total=len(self), unit="image", mininterval=10,
+                           desc=f"reading {builder.name}, {split}")
+      convert = self._same if random_scale else self._store
+      self._kept = [(convert(image), label) for image, label in examples]
+
+  def __len__(self):
+    return self._builder.info.splits[self._split].num_examples
+
+  def _read(self, seed=None):
+    """The data set of (image uint8 `[h, w, 3]`, label uint8 `[h, w]`)."""
+    classes = tf.constant(self._classes)
+    dataset = self._builder.as_dataset(split=self._split, shuffle_files=seed is not None,
+                                       read_config=tfds.ReadConfig(shuffle_seed=seed))
+    return dataset.map(lambda example: (example["image"], tf.gather(classes, tf.cast(example["mask"][..., 0], tf.int32))),
+                       num_parallel_calls=tf.data.AUTOTUNE)
+
+  @staticmethod
+  def _same(image):
+    return image
+
+  def _store(self, image):
+    """What a file would hold of a photo: uint8 pixels or symbols."""
+    if self.inputs.kind == "original":
+      return image
+    symbols = self.inputs.codec.encode(image)
+    return symbols if self.inputs.kind == "representation" else self.inputs.codec.reconstruct(symbols, *image.shape[:2])
+
+  def whole(self):
+    """Iterates over (stored uint8 `[h', w', c]`, label uint8 `[h, w]`), in the set's order, unscaled."""
+    if self._kept is not None:
+      for stored, label in self._kept:
+        yield self._store(stored) if self._scale else stored, label
+    else:
+      for image, label in self._read().as_numpy_iterator():
+        yield self._store(image), label
+
+  def training_batches(self, crop_size, batch_size, seed, first_step=0):
+    """Endless random crops, mirrored at random.
+
+    Images that are smaller than the crop are padded, below and on the right, by the mean that the network's input was
+    centered with, their labels by 255.
+
+    Args:
+      crop_size: edge in pixels, a multiple of 8.
+      batch_size: crops.
+      seed: of the run.
+      first_step: batches that are left out, to continue a stopped run.
+
+    Returns:
+      data set of (network input float32 `[batch, crop/stride, crop/stride, channels]`, labels int32
+      `[batch, crop/8, crop/8]`, of the pixel in the middle of each 8x8 block).
+    """
+    if crop_size < STRIDE or crop_size % STRIDE:
+      raise DeepcompError(f"`crop_size` must be a positive multiple of {STRIDE}. Received: crop_size={crop_size}")
+
+    def example(number, stored, label):
+      key = tf.stack([tf.constant(seed, tf.int64), number])
+      scale, place, mirror = tf.unstack(tf.random.experimental.stateless_split(key, 3))
+      stored = tf.ensure_shape(stored, [None, None, 3 if self._scale else self.inputs.channels])
+      if self._scale:
+        factor = tf.random.stateless_uniform([], scale, *self._scale)
+        size = tf.maximum(1, tf.cast(tf.round(tf.cast(tf.shape(stored)[:2], tf.float32) * factor), tf.int32))
+        stored = tf.saturate_cast(tf.round(tf.image.resize(stored, size)), tf.uint8)
+        label = tf.image.resize(label[..., tf.newaxis], size, "nearest")[..., 0]
+        stored = tf.ensure_shape(tf.numpy_function(self._store, [stored], tf.uint8),
+                                 [None, None, self.inputs.channels])
+      return _random_crop(self.inputs(stored[tf.newaxis])[0], label, crop_size, self.inputs.stride, place, mirror)
+
+    return (self._shuffled(seed, first_step * batch_size).map(example, num_parallel_calls=tf.data.AUTOTUNE)
+            .batch(batch_size).prefetch(tf.data.AUTOTUNE))
+
+  def _shuffled(self, seed, first):
+    """Endless (number, stored or image, label) from number `first` on, every epoch in an order of its own."""
+    if self._kept is None:
+      dataset = self._read(seed).shuffle(_SHUFFLE_BUFFER, seed=seed).repeat().enumerate().skip(first)
+      store = self._same if self._scale else self._store
+      return dataset.map(lambda number, data: (number, tf.numpy_function(store, [data[0]], tf.uint8), data[1]),
+                         num_parallel_calls=tf.data.AUTOTUNE)
+    count = len(self._kept)
+
+    def load(number):
+      place = tf.random.experimental.index_shuffle(
+          number % count, tf.stack([tf.constant(seed, tf.int64), number // count]), count - 1)
+      stored, label = tf.numpy_function(lambda i: self._kept[i], [place], [tf.uint8, tf.uint8])
+      return number, stored, tf.ensure_shape(label, [None, None])
+
+    return tf.data.Dataset.counter(first, dtype=tf.int64).map(load)
+
+
+def _random_crop(x, label, crop_size, stride, place, mirror):
+  """A crop of a network input `[h, w, c]` and of its label `[H, W]`, with H and W at most stride * h and w."""
+  size = crop_size // stride
+  height, width = tf.unstack(tf.maximum(tf.shape(x)[:2], size))
+  x = tf.pad(x, [[0, height - tf.shape(x)[0]], [0, width - tf.shape(x)[1]], [0, 0]])
+  label = tf.pad(label, [[0, height * stride - tf.shape(label)[0]], [0, width * stride - tf.shape(label)[1]]],
+                 constant_values=tf.constant(voc.VOID, tf.uint8))
+  room = tf.cast(tf.stack([height, width]) - size + 1, tf.float32)
+  top, left = tf.unstack(tf.cast(tf.random.stateless_uniform([2], place) * room, tf.int32))
+  x = tf.ensure_shape(x[top:top + size, left:left + size], [size, size, x.shape[-1]])
+  label = tf.ensure_shape(
+      label[stride * top:stride * top + crop_size, stride * left:stride * left + crop_size], [crop_size, crop_size])
+  mirrored = tf.random.stateless_uniform([], mirror) < 0.5
+  x, label = tf.cond(mirrored, lambda: (x[:, ::-1], label[:, ::-1]), lambda: (x, label))
+  return x, tf.cast(label[STRIDE // 2::STRIDE, STRIDE // 2::STRIDE], tf.int32)

@@ -1,0 +1,81 @@
+"""Segmentation of compressed files: `Segmenter`."""
+
+import numpy as np
+import tensorflow as tf
+
+from deepcomp_tf import models
+from deepcomp_tf.codec import container
+from deepcomp_tf.errors import DeepcompError
+from deepcomp_tf.inference.stored import make_network
+from deepcomp_tf.inference.stored import StoredNetwork
+from deepcomp_tf.models.compression import STRIDE
+
+
+class Segmenter(StoredNetwork):
+  """Segments compressed files straight from their bytes.
+
+  >>> segmenter = Segmenter.load(Segmenter.names()[0])
+  >>> segmenter.segment(data)           # bytes -> uint8 [H, W] of class ids; segmenter.class_names
+
+  Args:
+    network: a `models.DeepLab`.
+    inputs, class_names, info: see `StoredNetwork`.
+  """
+
+  KIND = "segmenter"
+
+  def __init__(self, network, inputs, class_names, info=None):
+    super().__init__(network, inputs, class_names, info)
+
+    @tf.function(input_signature=[tf.TensorSpec([1, None, None, inputs.channels], tf.uint8),
+                                  tf.TensorSpec([], tf.int32), tf.TensorSpec([], tf.int32)], jit_compile=False)
+    def forward(stored, height, width):
+      x = inputs(stored)
+      if inputs.stride == 1:
+        # Whole blocks of 8x8 pixels, so that every position of the logits stands for one.
+        x = tf.pad(x, [[0, 0], [0, -tf.shape(x)[1] % STRIDE], [0, -tf.shape(x)[2] % STRIDE], [0, 0]])
+      return class_ids(network(x, training=False), height, width)
+
+    self._forward = forward
+
+  @classmethod
+  def _make(cls, info):
+    backbone = make_network(info["network"], None, info["width"], info["stride_in"], dilated=True)
+    return models.DeepLab(backbone, len(info["class_names"]), info["rates"])
+
+  def _describe(self):
+    backbone = self.network.backbone
+    return {"network": backbone.architecture, "width": backbone.width, "stride_in": backbone.stride_in,
+            "rates": list(self.network.head.rates)}
+
+  def predict(self, stored, height, width):
+    """Class ids of one photo: uint8 `[h, w, channels]` pixels or symbols -> uint8 `[height, width]`."""
+    return self._forward(stored[np.newaxis], height, width)[0].numpy()
+
+  def segment(self, data):
+    """Class ids of every pixel of a compressed file.
+
+    Args:
+      data: bytes of a file.
+
+    Returns:
+      uint8 `[H, W]`, indices into `class_names`, at the photo's full size.
+
+    Raises:
+      BitstreamError: the file is damaged, or of another operating point.
+    """
+    if self.codec is None:
+      raise DeepcompError("this segmenter takes original pixels, which a compressed file does not have")
+    stored = self.codec.symbols(data) if self.inputs.kind == "representation" else self.codec.decompress(data)
+    header = container.read_header(data)
+    return self.predict(stored, header.height, header.width)
+
+
+def class_ids(logits, height, width):
+  """Logits `[batch, h, w, K]`, a position for every 8x8 pixels -> uint8 class ids `[batch, height, width]`.
+
+  The logits are upsampled bilinearly, then cut to the photo.
+  """
+  shape = tf.shape(logits)
+  upsampled = tf.image.resize(logits, [STRIDE * shape[1], STRIDE * shape[2]])
+  return tf.cast(tf.argmax(upsampled[:, :height, :width], axis=-1), tf.uint8)

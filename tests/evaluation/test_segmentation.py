@@ -1,0 +1,107 @@
+"""IoU against a confusion matrix in NumPy, VOC's colours, the geometry of upsampled logits, the masked loss."""
+
+import io
+
+import numpy as np
+from PIL import Image
+import pytest
+import tensorflow as tf
+
+from deepcomp_tf.evaluation import segmentation
+from deepcomp_tf.inference.segmenter import class_ids
+from deepcomp_tf.training import losses
+
+
+class _Examples:
+  def __init__(self, labels):
+    self.labels = labels
+
+  def whole(self):
+    return ((np.zeros([2, 2, 1], np.uint8), label) for label in self.labels)
+
+
+def test_mean_iou_is_that_of_a_confusion_matrix():
+  rng = np.random.default_rng(0)
+  labels = [rng.choice([0, 1, 2, 4, 255], size).astype(np.uint8) for size in ((9, 7), (12, 5), (3, 3))]
+  predictions = [rng.integers(0, 5, label.shape).astype(np.uint8) for label in labels]
+  expected = np.zeros([5, 5])
+  for label, prediction in zip(labels, predictions):
+    for i, j in zip(label.ravel(), prediction.ravel()):
+      if i != 255:
+        expected[i, j] += 1
+  inside = np.diag(expected)
+  union = expected.sum(0) + expected.sum(1) - inside
+  remaining = iter(predictions)
+  figures = segmentation.evaluate(lambda stored, h, w: next(remaining), _Examples(labels), 5)
+  np.testing.assert_allclose(figures["iou"], inside / union, rtol=1e-6)  # class 3 is predicted, but never true: 0
+  assert figures["iou"][3] == 0.0
+  assert figures["mean_iou"] == pytest.approx(np.mean(inside / union))
+  assert figures["pixel_accuracy"] == pytest.approx(inside.sum() / expected.sum())
+
+
+def test_classes_that_do_not_occur_do_not_count():
+  label = np.array([[0, 0, 1, 255]], np.uint8)
+  figures = segmentation.evaluate(lambda stored, h, w: np.array([[0, 1, 1, 2]], np.uint8), _Examples([label]), 4)
+  assert figures["iou"] == [0.5, 0.5, None, None]
+  assert figures["mean_iou"] == 0.5
+
+
+def test_palette_is_vocs():
+  # Background, aeroplane, bicycle, bird, person, void, as in VOC's development kit.
+  colours = segmentation.palette()
+  assert colours[[0, 1, 2, 3, 15, 255]].tolist() == [
+      [0, 0, 0], [128, 0, 0], [0, 128, 0], [128, 128, 0], [192, 128, 128], [224, 224, 192]]
+
+
+def test_masks_survive_their_file():
+  mask = np.random.default_rng(0).choice([0, 8, 15, 255], [7, 5]).astype(np.uint8)
+  with Image.open(io.BytesIO(segmentation.encode_mask(mask))) as image:
+    assert image.mode == "P"
+    np.testing.assert_array_equal(np.array(image), mask)
+    np.testing.assert_array_equal(np.array(image.convert("RGB")), segmentation.palette()[mask])
+
+
+def test_overlay_leaves_background_alone():
+  image = np.full([1, 3, 3], 100, np.uint8)
+  blended = segmentation.overlay(image, np.array([[0, 8, 255]], np.uint8), opacity=0.5)
+  np.testing.assert_array_equal(blended[0, [0, 2]], image[0, [0, 2]])
+  np.testing.assert_array_equal(blended[0, 1], [82, 50, 50])
+
+
+@pytest.mark.parametrize("height, width", [(64, 64), (61, 57), (9, 17)])
+@pytest.mark.parametrize("top, left", [(1, 2), (0, 0), (2, 1)])
+def test_upsampled_logits_lie_where_their_blocks_do(height, width, top, left):
+  rows, columns = -(-height // 8), -(-width // 8)
+  logits = np.zeros([1, rows, columns, 2], np.float32)
+  logits[..., 0] = 1.0
+  if top < rows and left < columns:
+    logits[0, top, left] = [0.0, 1.0]
+  mask = class_ids(tf.constant(logits), height, width)[0].numpy()
+  assert mask.shape == (height, width)
+  expected = np.zeros([8 * rows, 8 * columns], np.uint8)
+  if top < rows and left < columns:
+    # Halfway to the neighbours' centers in each direction, bilinearly: a rounded square around the block's middle.
+    expected[8 * top:8 * top + 8, 8 * left:8 * left + 8] = 1
+  expected = expected[:height, :width]
+  where = np.argwhere(mask)
+  if len(where):
+    assert expected[tuple(where.T)].all()
+    if 0 < top < rows - 1 and 0 < left < columns - 1:  # not at an edge: symmetric around the block's center
+      np.testing.assert_allclose(where.mean(axis=0), [8 * top + 3.5, 8 * left + 3.5])
+
+
+def test_masked_cross_entropy():
+  rng = np.random.default_rng(0)
+  logits = rng.normal(size=[2, 3, 3, 4]).astype(np.float32)
+  labels = rng.choice([0, 1, 3, 255], [2, 3, 3])
+  log_p = logits - np.log(np.exp(logits).sum(-1, keepdims=True))
+  expected = -np.mean([log_p[i][labels[i]] for i in np.ndindex(labels.shape) if labels[i] != 255])
+  assert float(losses.masked_cross_entropy(tf.constant(labels), tf.constant(logits), 255)) == pytest.approx(expected, rel=1e-5)
+
+
+def test_a_crop_of_nothing_but_void_has_no_gradient():
+  logits = tf.Variable(tf.random.stateless_normal([1, 2, 2, 3], [0, 1]))
+  with tf.GradientTape() as tape:
+    loss = losses.masked_cross_entropy(tf.fill([1, 2, 2], 255), logits, 255)
+  assert float(loss) == 0.0
+  np.testing.assert_array_equal(tape.gradient(loss, logits), np.zeros([1, 2, 2, 3]))

@@ -1,0 +1,107 @@
+"""The segmentation program as people run it: it learns, survives SIGKILL, and names what is wrong."""
+
+import json
+
+import numpy as np
+from PIL import Image
+import programs
+import pytest
+import tensorflow as tf
+
+import deepcomp_tf as dc
+from deepcomp_tf.inference.inputs import NetworkInput
+
+STEPS = 16
+SMALL = ["--validation_split=val", "--train_split=train", "--crop_size=48", "--batch_size=4", f"--steps={STEPS}",
+         "--checkpoint_every=4", "--summary_every=2", "--validate_every=8", "--class_ids=0,8", "--learning_rate=0.001",
+         "--head_learning_rate=0.01"]
+
+
+@pytest.fixture(name="folder", scope="module")
+def fixture_folder(tmp_path_factory):
+  """Bright cats on dark ground."""
+  root = tmp_path_factory.mktemp("segmentation")
+  rng = np.random.default_rng(0)
+  for split, count in (("train", 8), ("val", 3)):
+    for kind in ("images", "masks"):
+      (root / "set" / kind / split).mkdir(parents=True)
+    for number in range(count):
+      mask = np.zeros([56, 64], np.uint8)
+      top, left = rng.integers(0, 28, 2)
+      mask[top:top + 28, left:left + 28] = 8
+      mask[:2] = 255
+      pixels = np.where(mask[..., np.newaxis] == 8, 220, 40) + rng.normal(0, 5, [56, 64, 3])
+      Image.fromarray(np.clip(pixels, 0, 255).astype(np.uint8)).save(root / f"set/images/{split}/{number}.png")
+      image = Image.fromarray(mask, "P")
+      image.putpalette(list(range(256)) * 3)
+      image.save(root / f"set/masks/{split}/{number}.png")
+  return [f"--dataset={root / 'set'}", f"--data_dir={root / 'sets'}"]
+
+
+@pytest.fixture(name="classifier", scope="module")
+def fixture_classifier(tmp_path_factory):
+  tf.keras.utils.set_random_seed(0)
+  folder = tmp_path_factory.mktemp("classifier")
+  network = dc.models.CResNet(39, 2, width=0.125)
+  x = tf.random.stateless_normal([16, 8, 8, 8], [0, 1])
+  network(x)
+  for unit in network.units:  # statistics as after training, without which random features explode
+    for layer in (unit.bn1, unit.bn2, unit.bn3, unit.bn_projection):
+      if layer is not None:
+        layer.momentum = 0.0
+  network(x, training=True)
+  dc.Classifier(network, NetworkInput("representation", dc.Codec.load("bpp0.0983")), ["a", "b"]).save(folder)
+  return f"--classifier={folder}"
+
+
+def _start(run, *flags, **arguments):
+  return programs.start("train_segmentation", f"--run_dir={run}", *flags, **arguments)
+
+
+@pytest.fixture(name="finished", scope="module")
+def fixture_finished(folder, classifier, tmp_path_factory):
+  run = tmp_path_factory.mktemp("runs") / "finished"
+  code, output = programs.finish(_start(run, *folder, *SMALL, classifier))
+  assert code == 0, output[-3000:]
+  return run
+
+
+def _history(run):
+  return {line["step"]: line for line in map(json.loads, (run / "history.jsonl").read_text().splitlines())}
+
+
+def test_training_lowers_the_loss(finished):
+  loss = programs.curve(finished, "cross_entropy")
+  assert np.mean([loss[step] for step in (12, 14, 16)]) < 0.8 * loss[2]
+  assert sorted(_history(finished)) == [8, 16]
+  assert programs.curve(finished, "learning_rate")[8] == pytest.approx(0.001 * 0.5 ** 0.9, rel=1e-3)
+
+
+def test_run_ends_in_a_segmenter(finished):
+  segmenter = dc.Segmenter.load(str(finished / "segmenter"))
+  assert segmenter.class_names == ["background", "cat"] and segmenter.operating_point == "bpp0.0983"
+  mask = segmenter.segment(segmenter.codec.compress(np.full([37, 51, 3], 40, np.uint8)))
+  assert mask.shape == (37, 51) and mask.dtype == np.uint8 and mask.max() < 2
+
+
+def test_killed_run_continues_as_if_nothing_had_happened(finished, folder, classifier, tmp_path):
+  run = tmp_path / "killed"
+  programs.kill_after_checkpoint(_start(run, *folder, *SMALL, classifier), run, 8)
+  assert not (run / "segmenter").exists()
+  code, output = programs.finish(_start(run, *folder, *SMALL, classifier))
+  assert code == 0 and "Continuing from step" in output, output[-3000:]
+  resumed = programs.curve(run, "cross_entropy")
+  for step, value in programs.curve(finished, "cross_entropy").items():
+    assert resumed[step] == pytest.approx(value, rel=1e-2), step
+  assert _history(run)[16]["mean_iou"] == pytest.approx(_history(finished)[16]["mean_iou"], abs=1e-2)
+
+
+@pytest.mark.parametrize("flags, message", [
+    (["--class_ids=0,21"], "ids below 21. Received: 0,21"),
+    (["--random_scale=2"], "--random_scale must be LOW,HIGH"),
+    (["--validation_split=test"], "Received: test"),
+    (["--classifier=nowhere"], "no classifier 'nowhere'"),
+])
+def test_bad_values_are_named(folder, classifier, tmp_path, flags, message):
+  line, output = programs.error(_start(tmp_path / "run", *folder, *SMALL, classifier, *flags))
+  assert message in line and "Traceback" not in output
