@@ -64,7 +64,9 @@ class Quantizer(tf.keras.layers.Layer):
   def call(self, z):
     z = tf.cast(z, tf.float32)
     scores = -self.temperature * tf.square(z[..., tf.newaxis] - self.centers)
-    soft = tf.nn.softmax(scores)
+    # Flat, since oneDNN's softmax, which TensorFlow takes on some processors, has at most five dimensions.
+    flat = tf.nn.softmax(tf.reshape(scores, [-1, self.num_centers]))
+    soft = tf.ensure_shape(tf.reshape(flat, tf.shape(scores)), scores.shape)
     soft_values = tf.linalg.matvec(soft, self.centers)
     symbols = self.symbols(z)
     hard = tf.one_hot(symbols, self.num_centers)
