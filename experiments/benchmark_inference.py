@@ -23,7 +23,7 @@ import deepcomp_tf as dc
 from deepcomp_tf import samples
 from deepcomp_tf.evaluation import baselines
 from deepcomp_tf.inference.inputs import NetworkInput
-from deepcomp_tf.inference.stored import make_network
+from deepcomp_tf.models.resnet import make_network
 from deepcomp_tf.training import loop
 
 FLAGS = flags.FLAGS
@@ -32,7 +32,7 @@ flags.DEFINE_integer("image_size", 224, "Edge of the photos in pixels, a multipl
 flags.DEFINE_list("batch_sizes", ["1", "32"], "Files at a time.")
 flags.DEFINE_integer("repeats", 10, "Measurements of each; the median counts.", lower_bound=3)
 
-JPEG_BYTES_PER_PIXEL = 0.75 / 4  # about quality 90
+JPEG_BITS_PER_PIXEL = 1.5
 
 
 def main(argv):
@@ -45,10 +45,9 @@ def main(argv):
   size, side = FLAGS.image_size, FLAGS.image_size // 8
   photos = list(photo_crops(max(int(batch) for batch in FLAGS.batch_sizes), size))
   files = [codec.compress(photo) for photo in photos]
-  jpegs = [baselines.encode_at_most("jpeg", photo, int(size * size * JPEG_BYTES_PER_PIXEL)) for photo in photos]
+  jpegs = [baselines.encode_at_most("jpeg", photo, int(size * size * JPEG_BITS_PER_PIXEL / 8)) for photo in photos]
 
-  representation, pixels = NetworkInput("representation", codec), NetworkInput("original")
-  decode = lambda symbols: tf.saturate_cast(tf.round(codec.model.decoder(codec.model.quantizer.values(symbols))), tf.uint8)
+  representation, decoded = NetworkInput("representation", codec), NetworkInput("decoded", codec)
   decoder = dc.evaluation.multiply_adds(codec.model.decoder, (side, side, codec.channels))
   ways = {}  # name: (bytes, how they are read, network from what was read to logits, multiply-adds)
   for name in ("cResNet-39", "cResNet-51"):
@@ -59,9 +58,9 @@ def main(argv):
   resnet = make_network("ResNet-50", 1000)
   count = dc.evaluation.multiply_adds(resnet, (size, size, 3))
   reference = "(b) bitstream -> decoder -> ResNet-50"
-  ways[reference] = (files, codec.symbols, lambda symbols: resnet(pixels(decode(symbols)), training=False),
+  ways[reference] = (files, codec.symbols, lambda symbols: resnet(decoded(decoded.decode(symbols)), training=False),
                      count + decoder)
-  ways["(c) JPEG -> ResNet-50"] = (jpegs, baselines.decode, lambda image: resnet(pixels(image), training=False), count)
+  ways["(c) JPEG -> ResNet-50"] = (jpegs, baselines.decode, lambda image: resnet(decoded(image), training=False), count)
 
   print(f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores, "
         f"{len(tf.config.list_physical_devices('GPU'))} GPUs, TensorFlow {tf.__version__}; {size}x{size} pixels, "

@@ -18,8 +18,7 @@ import tensorflow as tf
 
 import deepcomp_tf as dc
 from deepcomp_tf.data import classification
-from deepcomp_tf.data.compressed import CompressedClassification
-from deepcomp_tf.data.compressed import CompressedConfig
+from deepcomp_tf.data import compressed
 from deepcomp_tf.data.crops import Crops
 from deepcomp_tf.inference.inputs import NetworkInput
 from deepcomp_tf.training import loop
@@ -42,11 +41,9 @@ def main(argv):
   source = classification.open_source(FLAGS.dataset, FLAGS.split, FLAGS.data_dir)
   with contextlib.ExitStack() as stack:
     folder = FLAGS.compressed_dir or stack.enter_context(tempfile.TemporaryDirectory())
-    config = CompressedConfig(
-        name=f"{source.name.replace('/', '-')}-{codec.operating_point}", source=FLAGS.dataset,
-        source_dir=FLAGS.data_dir or "", splits=(FLAGS.split,), operating_point=FLAGS.operating_point,
-        shorter_side=FLAGS.shorter_side)
-    builder = CompressedClassification(config=config, data_dir=folder)
+    config = compressed.make_config(FLAGS.dataset, FLAGS.data_dir, [FLAGS.split], FLAGS.operating_point,
+                                    FLAGS.shorter_side)
+    builder = compressed.CompressedClassification(config=config, data_dir=folder)
     if not builder.is_prepared():
       builder.compress()
     name = f"{builder.name}/{config.name}"

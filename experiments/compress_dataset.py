@@ -15,9 +15,7 @@ from absl import flags
 import tensorflow_datasets as tfds
 
 import deepcomp_tf as dc
-from deepcomp_tf.data import classification
-from deepcomp_tf.data.compressed import CompressedClassification
-from deepcomp_tf.data.compressed import CompressedConfig
+from deepcomp_tf.data import compressed
 from deepcomp_tf.training import loop
 
 FLAGS = flags.FLAGS
@@ -34,15 +32,9 @@ flags.DEFINE_list("beam_options", [], "Options of the Beam pipeline, without the
 
 def main(argv):
   del argv
-  source = classification.open_source(FLAGS.dataset, FLAGS.splits[0], FLAGS.data_dir)
-  if source.bitstreams:
-    raise dc.DeepcompError(f"expected a set of images. Received: {FLAGS.dataset}, which holds compressed files")
   codec = dc.Codec.load(FLAGS.operating_point)
-  config = CompressedConfig(
-      name=f"{source.name.split(':')[0].replace('/', '-')}-{codec.operating_point}", source=FLAGS.dataset,
-      source_dir=FLAGS.data_dir or "", splits=tuple(FLAGS.splits), operating_point=FLAGS.operating_point,
-      shorter_side=FLAGS.shorter_side)
-  builder = CompressedClassification(config=config, data_dir=FLAGS.output_dir, beam=bool(FLAGS.beam_runner))
+  config = compressed.make_config(FLAGS.dataset, FLAGS.data_dir, FLAGS.splits, FLAGS.operating_point, FLAGS.shorter_side)
+  builder = compressed.CompressedClassification(config=config, data_dir=FLAGS.output_dir, beam=bool(FLAGS.beam_runner))
   if builder.is_prepared():
     written = tfds.builder_from_directory(builder.data_dir).info.metadata
     if (written["fingerprint"], written["shorter_side"]) != (codec.fingerprint.hex(), FLAGS.shorter_side):

@@ -7,21 +7,18 @@ from absl import app
 from absl import flags
 
 import deepcomp_tf as dc
-from deepcomp_tf.inference.stored import make_network
-from deepcomp_tf.inference.stored import takes_representation
 from deepcomp_tf.layers.bottleneck import STRIDE_PLACES
 from deepcomp_tf.models.compression import STRIDE
 from deepcomp_tf.models.resnet import ARCHITECTURES
 from deepcomp_tf.models.resnet import FILTERS
+from deepcomp_tf.models.resnet import make_network
+from deepcomp_tf.models.resnet import takes_representation
+from experiments import paper
 
 FLAGS = flags.FLAGS
 flags.DEFINE_integer("image_size", 224, "Edge of the image in pixels, a multiple of 8.", lower_bound=8)
 flags.DEFINE_integer("channels", 32, "C of the representation.", lower_bound=1)
 flags.DEFINE_enum("stride_in", "conv1", STRIDE_PLACES, "Where the networks subsample: as in Table 3 or as in TF-Slim.")
-
-# G multiply-adds for 224x224 pixels, C=32; Table 1 and section 3.1, and section 4.5's 2.85 for the decoder.
-PAPER = {"ResNet-50": 3.86, "ResNet-71": 5.38, "cResNet-39": 2.95, "cResNet-51": 3.83, "cResNet-72": 5.36,
-         "encoder": 3.56, "decoder": 2.85}
 
 
 def main(argv):
@@ -37,10 +34,10 @@ def main(argv):
     count = dc.evaluation.multiply_adds(make_network(name, 1000, stride_in=FLAGS.stride_in),
                                         representation if cut else pixels)
     print(f"{name:<12}{'no' if cut else 'yes':>6}" + "".join(f"{n or 'none':>9}" for n in units)
-          + f"{count / 1e9:>9.3f}{PAPER[name]:>8.2f}")
+          + f"{count / 1e9:>9.3f}{paper.MULTIPLY_ADDS[name]:>8.2f}")
   for name, network, shape in (("encoder", dc.models.Encoder(FLAGS.channels), pixels),
                                ("decoder", dc.models.Decoder(FLAGS.channels), representation)):
-    print(f"{name:<51}{dc.evaluation.multiply_adds(network, shape) / 1e9:>8.3f}{PAPER[name]:>8.2f}")
+    print(f"{name:<51}{dc.evaluation.multiply_adds(network, shape) / 1e9:>8.3f}{paper.MULTIPLY_ADDS[name]:>8.2f}")
   print("The decoder counts in full; the paper's figure is that of its first convolution and its residual units.")
 
 

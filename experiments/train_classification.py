@@ -24,10 +24,10 @@ from deepcomp_tf.data.crops import Crops
 from deepcomp_tf.evaluation import accuracy
 from deepcomp_tf.inference.inputs import INPUTS
 from deepcomp_tf.inference.inputs import NetworkInput
-from deepcomp_tf.inference.stored import make_network
-from deepcomp_tf.inference.stored import takes_representation
 from deepcomp_tf.layers.bottleneck import STRIDE_PLACES
 from deepcomp_tf.models.resnet import ARCHITECTURES
+from deepcomp_tf.models.resnet import make_network
+from deepcomp_tf.models.resnet import takes_representation
 from deepcomp_tf.training import loop
 from deepcomp_tf.training import losses
 
@@ -67,6 +67,9 @@ LEARNING_RATE_BATCH = 64
 def main(argv):
   del argv
   inputs = checked_inputs()
+  decay_epochs = loop.numbers("decay_epochs")
+  if sorted({0, *decay_epochs}) != [0, *decay_epochs]:
+    raise dc.DeepcompError(f"--decay_epochs must rise, from 1 or more. Received: {','.join(FLAGS.decay_epochs)}")
   tf.keras.utils.set_random_seed(FLAGS.seed)
   if FLAGS.mixed_precision:
     tf.keras.mixed_precision.set_global_policy("mixed_float16")
@@ -87,13 +90,13 @@ def main(argv):
     raise dc.DeepcompError(f"--batch_size must be at most the {len(training)} training examples. "
                            f"Received: {FLAGS.batch_size}")
   crops = Crops(inputs, training.source.bitstreams, FLAGS.crop_size, FLAGS.crop, FLAGS.image_size,
-                numbers("resize", 2) if FLAGS.resize else None)
+                loop.numbers("resize", counts=(0, 2)) or None)
 
   with strategy.scope():
     network = make_network(FLAGS.network, len(class_names), FLAGS.width, FLAGS.stride_in)
     network(tf.zeros([1, 32, 32, inputs.channels]))
     rate = FLAGS.learning_rate * FLAGS.batch_size / LEARNING_RATE_BATCH
-    decays = [epoch * steps_per_epoch - 1 for epoch in numbers("decay_epochs")]
+    decays = [epoch * steps_per_epoch - 1 for epoch in decay_epochs]
     optimizer = tf.keras.optimizers.SGD(
         tf.keras.optimizers.schedules.PiecewiseConstantDecay(decays, [rate / 10 ** i for i in range(len(decays) + 1)])
         if decays else rate, momentum=FLAGS.momentum, jit_compile=False)
@@ -126,7 +129,7 @@ def main(argv):
     return {name: strategy.reduce(tf.distribute.ReduceOp.MEAN, value, axis=None) for name, value in figures.items()}
 
   classifier = dc.Classifier(network, inputs, class_names)
-  sums, since, begin = {}, 0, time.time()
+  means, begin = loop.Means(), time.time()
   with loop.progress_bar(total, done) as bar:
     for epoch in range(done // steps_per_epoch, FLAGS.epochs):
       first = done - epoch * steps_per_epoch
@@ -138,15 +141,13 @@ def main(argv):
         run.step.assign_add(1)
         done += 1
         bar.update()
-        sums = {name: sums.get(name, 0.0) + value for name, value in figures.items()}
-        since += 1
+        means.add(figures)
         if done % FLAGS.summary_every == 0 or done % steps_per_epoch == 0:
-          means = {name: float(value) / since for name, value in sums.items()}
-          sums, since = {}, 0
+          point = means.take()
           with run.summaries("train"):
-            for name, value in {**means, "learning_rate": tf.convert_to_tensor(optimizer.learning_rate)}.items():
+            for name, value in {**point, "learning_rate": tf.convert_to_tensor(optimizer.learning_rate)}.items():
               tf.summary.scalar(name, value)
-          bar.set_postfix(epoch=epoch + 1, loss=f"{means['loss']:.3f}", top_1=f"{means['top_1']:.3f}")
+          bar.set_postfix(epoch=epoch + 1, loss=f"{point['loss']:.3f}", top_1=f"{point['top_1']:.3f}")
         if done % FLAGS.checkpoint_every == 0 and done < total:
           run.save()
         if done % steps_per_epoch == 0:  # where examples were left out, the data may last longer than the epoch
@@ -177,14 +178,6 @@ def checked_inputs():
     raise dc.DeepcompError("--operating_point is for --input=decoded and --input=representation, which need it. "
                            f"Received: --input={FLAGS.input} --operating_point={FLAGS.operating_point}")
   return NetworkInput(FLAGS.input, FLAGS.operating_point and dc.Codec.load(FLAGS.operating_point))
-
-
-def numbers(name, count=None):
-  """The positive integers of a flag that is a list."""
-  value = FLAGS[name].value
-  if any(not text.isdigit() or not int(text) for text in value) or count not in (None, len(value)):
-    raise dc.DeepcompError(f"--{name} must be {count or 'some'} positive numbers. Received: {','.join(value)}")
-  return [int(text) for text in value]
 
 
 def report(examples):

@@ -144,7 +144,7 @@ def main(argv):
     figures = strategy.run(replica_step, args=(images,))
     return {name: strategy.experimental_local_results(value)[0] for name, value in figures.items()}
 
-  sums, since = {}, 0
+  means = loop.Means()
   with loop.progress_bar(FLAGS.steps, done) as bar:
     dataset = loop.distribute(strategy, lambda: batches(done), FLAGS.batch_size)
     for images in dataset:
@@ -154,14 +154,12 @@ def main(argv):
       run.step.assign_add(1)
       done += 1
       bar.update()
-      sums = {name: sums.get(name, 0.0) + value for name, value in figures.items()}
-      since += 1
+      means.add(figures)
       if done % FLAGS.summary_every == 0 or done == FLAGS.steps:
-        means = {name: float(value) / since for name, value in sums.items()}
-        sums, since = {}, 0
-        write_curves(run, model, optimizer, means)
-        bar.set_postfix(mse=f"{means['mse']:.1f}", H=f"{means['bits_per_symbol']:.3f}",
-                        bpp=f"{means['bits_per_symbol'] * FLAGS.channels / 64:.4f}")
+        point = means.take()
+        write_curves(run, model, optimizer, point)
+        bar.set_postfix(mse=f"{point['mse']:.1f}", H=f"{point['bits_per_symbol']:.3f}",
+                        bpp=f"{point['bits_per_symbol'] * FLAGS.channels / 64:.4f}")
       if done % FLAGS.validate_every == 0 and done < FLAGS.steps:  # the export measures the end
         with averaged_weights(model, optimizer):
           validate(run, model, validation)
@@ -253,11 +251,11 @@ class averaged_weights:
         variable.assign(value)
 
 
-def write_curves(run, model, optimizer, means):
+def write_curves(run, model, optimizer, point):
   with run.summaries("train"):
-    for name, value in means.items():
+    for name, value in point.items():
       tf.summary.scalar(name, value)
-    tf.summary.scalar("bits_per_pixel", means["bits_per_symbol"] * FLAGS.channels / 64)
+    tf.summary.scalar("bits_per_pixel", point["bits_per_symbol"] * FLAGS.channels / 64)
     tf.summary.scalar("learning_rate", optimizer.learning_rate)
     tf.summary.histogram("centers", model.quantizer.centers)
 

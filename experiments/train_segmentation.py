@@ -60,13 +60,11 @@ def main(argv):
     raise dc.DeepcompError("--mixed_precision is not for segmentation: its optimizer does not scale losses")
   strategy = loop.make_strategy(FLAGS.strategy)
   replicas = strategy.num_replicas_in_sync
-  class_ids = numbers("class_ids", int) or list(range(len(voc.CLASS_NAMES)))
+  class_ids = loop.numbers("class_ids") or list(range(len(voc.CLASS_NAMES)))
   if max(class_ids) >= len(voc.CLASS_NAMES) or len(set(class_ids)) < len(class_ids):
     raise dc.DeepcompError(f"--class_ids must be different ids below {len(voc.CLASS_NAMES)}. "
                            f"Received: {','.join(map(str, class_ids))}")
-  scale = numbers("random_scale", float) or None
-  if scale and len(scale) != 2:
-    raise dc.DeepcompError(f"--random_scale must be LOW,HIGH. Received: {','.join(FLAGS.random_scale)}")
+  scale = loop.numbers("random_scale", float, counts=(0, 2)) or None
   class_names = [voc.CLASS_NAMES[i] for i in class_ids]
 
   with strategy.scope():
@@ -104,7 +102,7 @@ def main(argv):
     return {name: strategy.reduce(tf.distribute.ReduceOp.MEAN, value, axis=None) for name, value in figures.items()}
 
   segmenter = dc.Segmenter(model, inputs, class_names)
-  sums, since, begin = {}, 0, time.time()
+  means, begin = loop.Means(), time.time()
   with loop.progress_bar(FLAGS.steps, done) as bar:
     batches = loop.distribute(strategy, lambda: training.training_batches(
         FLAGS.crop_size, FLAGS.batch_size, FLAGS.seed, done), FLAGS.batch_size)
@@ -115,16 +113,14 @@ def main(argv):
       run.step.assign_add(1)
       done += 1
       bar.update()
-      sums = {name: sums.get(name, 0.0) + value for name, value in figures.items()}
-      since += 1
+      means.add(figures)
       if done % FLAGS.summary_every == 0 or done == FLAGS.steps:
-        means = {name: float(value) / since for name, value in sums.items()}
-        sums, since = {}, 0
+        point = means.take()
         with run.summaries("train"):
-          for name, value in means.items():
+          for name, value in point.items():
             tf.summary.scalar(name, value)
           tf.summary.scalar("learning_rate", parts["body_optimizer"].learning_rate(run.step))
-        bar.set_postfix(loss=f"{means['loss']:.3f}")
+        bar.set_postfix(loss=f"{point['loss']:.3f}")
       if done % FLAGS.checkpoint_every == 0 and done < FLAGS.steps:
         run.save()
       if done % FLAGS.validate_every == 0 and done < FLAGS.steps:
@@ -141,17 +137,6 @@ def main(argv):
       "reached_on_validation": reached}
   segmenter.save(os.path.join(run.folder, "segmenter"), FLAGS.operating_point or classifier.info.get("operating_point"))
   logging.info("Written to %s/segmenter", run.folder)
-
-
-def numbers(name, kind):
-  """The numbers of a flag that is a list."""
-  try:
-    values = [kind(text) for text in FLAGS[name].value]
-  except ValueError:
-    values = [-1]
-  if any(value < 0 for value in values):
-    raise dc.DeepcompError(f"--{name} must be numbers. Received: {','.join(FLAGS[name].value)}")
-  return values
 
 
 def validate(run, segmenter, validation):

@@ -54,13 +54,7 @@ def open_source(name, split, data_dir=None):
   """
   if os.path.isdir(name):
     return _open_folder(name, split)
-  try:
-    builder = tfds.builder(name, data_dir=data_dir)
-  except (tfds.core.registered.DatasetNotFoundError, ValueError) as error:
-    raise DeepcompError(f"expected a TFDS set or a folder. Received: {name} ({one_line(error)})") from None
-  if not builder.is_prepared():
-    raise DeepcompError(f"{name} is not prepared in {builder.data_dir}; tfds.builder({name!r}).download_and_prepare() "
-                        "does that")
+  builder = prepared_builder(name, data_dir)
   features = builder.info.features
   key = next((key for key in (BITSTREAM, "image") if key in features), None)
   if key is None or not isinstance(dict(features.items()).get("label"), tfds.features.ClassLabel):
@@ -75,6 +69,22 @@ def open_source(name, split, data_dir=None):
     return dataset.map(lambda example: (example[key], example["label"]), num_parallel_calls=tf.data.AUTOTUNE)
 
   return Source(name, features["label"].names, count, key != "image", read)
+
+
+def prepared_builder(name, data_dir=None):
+  """The builder of a TFDS set that is on disk.
+
+  Raises:
+    DeepcompError: there is no such set, or it is not prepared.
+  """
+  try:
+    builder = tfds.builder(name, data_dir=data_dir)
+  except (tfds.core.registered.DatasetNotFoundError, ValueError) as error:
+    raise DeepcompError(f"expected a TFDS set or a folder. Received: {name} ({one_line(error)})") from None
+  if not builder.is_prepared():
+    raise DeepcompError(f"{name} is not prepared in {builder.data_dir}; tfds.builder({name!r}).download_and_prepare() "
+                        "does that")
+  return builder
 
 
 def _open_folder(folder, split):

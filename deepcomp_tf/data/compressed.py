@@ -18,6 +18,7 @@ import tqdm
 from deepcomp_tf.codec.codec import Codec
 from deepcomp_tf.data import classification
 from deepcomp_tf.data import crops
+from deepcomp_tf.errors import DeepcompError
 
 # Examples that are compressed between two points from which a stopped run goes on.
 CHUNK = 256
@@ -38,6 +39,25 @@ class CompressedConfig(tfds.core.BuilderConfig):
   splits: tuple = ()
   operating_point: str = ""
   shorter_side: int = 0
+
+
+def make_config(source, source_dir, splits, operating_point, shorter_side=0):
+  """A `CompressedConfig` of these values, named after the source and the operating point.
+
+  Raises:
+    DeepcompError: the source holds compressed files, or as of `classification.open_source`.
+  """
+  opened = classification.open_source(source, splits[0], source_dir)
+  if opened.bitstreams:
+    raise DeepcompError(f"expected a set of images. Received: {source}, which holds compressed files")
+  return CompressedConfig(
+      name=config_name(opened.name, _codec(operating_point).operating_point), source=source,
+      source_dir=source_dir or "", splits=tuple(splits), operating_point=operating_point, shorter_side=shorter_side)
+
+
+def config_name(source_name, operating_point):
+  """Such as imagenet2012-bpp0.330: of a source's name without its version, and an operating point's name."""
+  return f"{source_name.split(':')[0].replace('/', '-')}-{operating_point}"
 
 
 class CompressedClassification(tfds.core.GeneratorBasedBuilder, skip_registration=True):
@@ -93,7 +113,8 @@ class CompressedClassification(tfds.core.GeneratorBasedBuilder, skip_registratio
     if not self._beam:
       for split in self.builder_config.splits:
         self._compress_in_order(split)
-    self.download_and_prepare(download_dir=self._partial_dir, download_config=tfds.download.DownloadConfig(**download_options))
+    self.download_and_prepare(download_dir=self._partial_dir,
+                              download_config=tfds.download.DownloadConfig(**download_options))
     totals = {"examples": 0, "skipped": [], "source_bytes": 0, "bytes": 0, "symbols": 0}
     for split in self.builder_config.splits:
       for index in range(self._chunks(split)):

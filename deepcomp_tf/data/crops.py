@@ -46,9 +46,9 @@ class Crops:
     if self._crops_on_device and (image_size % STRIDE or image_size < crop_size):
       raise DeepcompError(f"`image_size` must be a multiple of {STRIDE} and at least crop_size={crop_size}. "
                           f"Received: image_size={image_size}")
-    symbols = bitstreams and inputs.kind == "representation"
-    self._channels = inputs.channels if symbols else 3
-    self._size = image_size if self._crops_on_device else crop_size // STRIDE if symbols else crop_size
+    self._symbols = bitstreams and inputs.kind == "representation"  # is what is stored, not pixels
+    self._channels = inputs.channels if self._symbols else 3
+    self._size = image_size if self._crops_on_device else crop_size // STRIDE if self._symbols else crop_size
 
   def training_batches(self, examples, batch_size, seed, epoch=0, first_step=0):
     """The batches of an epoch: random crops, mirrored at random: (uint8 `[batch, h, w, c]`, label `[batch]`).
@@ -75,7 +75,7 @@ class Crops:
       scale, place, mirror = tf.unstack(tf.random.experimental.stateless_split(key, 3))
       if resize:
         data = resize_shorter_side(data, tf.random.stateless_uniform([], scale, resize[0], resize[1] + 1, tf.int32))
-      data = tf.image.stateless_random_crop(_at_least(data, size), [size, size, channels], place)
+      data = tf.image.stateless_random_crop(self._at_least(data), [size, size, channels], place)
       return tf.image.stateless_random_flip_left_right(data, mirror), label
 
     return (examples.epoch(order).enumerate().skip(first_step * batch_size)
@@ -90,7 +90,7 @@ class Crops:
     def example(data, label):
       if resize:
         data = resize_shorter_side(data, resize[0])
-      data = _at_least(data, size)
+      data = self._at_least(data)
       corner = (tf.shape(data)[:2] - size) // 2
       return tf.slice(data, [corner[0], corner[1], 0], [size, size, channels]), label
 
@@ -99,9 +99,19 @@ class Crops:
 
   def _check(self, examples):
     """Compressed images that are too small are an error; of those that are not in memory, as they are met."""
-    if self._channels != 3 and examples.smallest is not None and examples.smallest < self._size:
+    if self._symbols and examples.smallest is not None and examples.smallest < self._size:
       raise DeepcompError(f"expected compressed images of at least {self.crop_size} pixels in both directions, for the "
                           f"crops of their representation. Received: one of {STRIDE * examples.smallest}")
+
+  def _at_least(self, data):
+    """Enlarges pixels whose shorter side is too short. Symbols cannot be resized: for them that is an error."""
+    shortest = tf.reduce_min(tf.shape(data)[:2])
+    if not self._symbols:
+      return tf.cond(shortest < self._size, lambda: resize_shorter_side(data, self._size), lambda: data)
+    check = tf.debugging.assert_greater_equal(
+        shortest, self._size, "expected compressed images at least as large as the crop of their representation")
+    with tf.control_dependencies([check]):
+      return tf.identity(data)
 
   def on_device(self, stored, key=None):
     """A batch as it was read -> float32 network input `[batch, h, w, channels]`.
@@ -122,17 +132,6 @@ def resize_shorter_side(pixels, side):
   size = tf.cast(tf.shape(pixels)[:2], tf.float32)
   target = tf.cast(tf.round(size * tf.cast(side, tf.float32) / tf.reduce_min(size)), tf.int32)
   return tf.saturate_cast(tf.round(tf.image.resize(pixels, target)), tf.uint8)
-
-
-def _at_least(data, size):
-  """Enlarges pixels whose shorter side is below `size`. Symbols cannot be resized: for them that is an error."""
-  shortest = tf.reduce_min(tf.shape(data)[:2])
-  if data.shape[-1] == 3:
-    return tf.cond(shortest < size, lambda: resize_shorter_side(data, size), lambda: data)
-  check = tf.debugging.assert_greater_equal(
-      shortest, size, "expected compressed images at least as large as the crop of their representation")
-  with tf.control_dependencies([check]):
-    return tf.identity(data)
 
 
 def _crop_batch(stored, size, key):

@@ -10,7 +10,7 @@ import tensorflow_datasets as tfds
 import tqdm
 
 from deepcomp_tf.data import voc
-from deepcomp_tf.data.classification import one_line
+from deepcomp_tf.data.classification import prepared_builder
 from deepcomp_tf.errors import DeepcompError
 from deepcomp_tf.models.compression import STRIDE
 
@@ -33,13 +33,7 @@ def open_builder(name, data_dir=None):
     builder = voc.FolderSegmentation(folder=name, data_dir=data_dir)
     builder.download_and_prepare()
     return builder
-  try:
-    builder = tfds.builder(name, data_dir=data_dir)
-  except (tfds.core.registered.DatasetNotFoundError, ValueError) as error:
-    raise DeepcompError(f"expected a TFDS set or a folder. Received: {name} ({one_line(error)})") from None
-  if not builder.is_prepared():
-    raise DeepcompError(f"{name} is not prepared in {builder.data_dir}; tfds.builder({name!r}).download_and_prepare() "
-                        "does that")
+  builder = prepared_builder(name, data_dir)
   if not {"image", "mask"} <= set(builder.info.features):
     raise DeepcompError(f"expected a set with the features image and mask. Received: {name} with "
                         f"{', '.join(builder.info.features)}")

@@ -4,8 +4,8 @@ import numpy as np
 import tensorflow as tf
 
 from deepcomp_tf.errors import DeepcompError
-from deepcomp_tf.inference.stored import make_network
 from deepcomp_tf.inference.stored import StoredNetwork
+from deepcomp_tf.models.resnet import make_network
 
 
 class Classifier(StoredNetwork):

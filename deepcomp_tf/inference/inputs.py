@@ -42,8 +42,12 @@ class NetworkInput:
     symbols = tf.cast(model.quantizer.symbols(model.encoder(pixels)), tf.uint8)
     if self.kind == "representation":
       return symbols
-    decoded = model.decoder(model.quantizer.values(symbols))
-    return tf.saturate_cast(tf.round(decoded), tf.uint8)[:, :tf.shape(pixels)[1], :tf.shape(pixels)[2]]
+    return self.decode(symbols)[:, :tf.shape(pixels)[1], :tf.shape(pixels)[2]]
+
+  def decode(self, symbols):
+    """uint8 `[batch, h, w, C]` symbols -> decoded pixels, uint8 `[batch, 8h, 8w, 3]`."""
+    model = self.codec.model
+    return tf.saturate_cast(tf.round(model.decoder(model.quantizer.values(symbols))), tf.uint8)
 
   def __call__(self, stored):
     """uint8 `[batch, h, w, channels]` pixels or symbols -> float32 network input of that shape."""

@@ -6,9 +6,9 @@ import tensorflow as tf
 from deepcomp_tf import models
 from deepcomp_tf.codec import container
 from deepcomp_tf.errors import DeepcompError
-from deepcomp_tf.inference.stored import make_network
 from deepcomp_tf.inference.stored import StoredNetwork
 from deepcomp_tf.models.compression import STRIDE
+from deepcomp_tf.models.resnet import make_network
 
 
 class Segmenter(StoredNetwork):

@@ -1,21 +1,21 @@
 """What trained inference networks share: their folder on disk, their operating point."""
 
+import abc
 import json
 import os
 
 import numpy as np
 import tensorflow as tf
 
-from deepcomp_tf import models
+from deepcomp_tf.codec import container
 from deepcomp_tf.codec.codec import Codec
 from deepcomp_tf.errors import DeepcompError
 from deepcomp_tf.inference.inputs import NetworkInput
-from deepcomp_tf.models.resnet import ARCHITECTURES
 
 _WEIGHTS = "weights.npz"
 
 
-class StoredNetwork:
+class StoredNetwork(abc.ABC):
   """A trained network with its input and its classes. On disk it is a folder:
 
     KIND.json    its network, its classes, its input, how it was trained, and what it reached
@@ -45,14 +45,23 @@ class StoredNetwork:
     self.codec = inputs.codec
     self.operating_point = self.codec and self.codec.operating_point
 
+  @property
+  def knows(self):
+    """A line that says which classes it knows, and on what it was trained."""
+    names = self.class_names
+    text = self._describe()["network"] + (f" at {self.operating_point}" if self.operating_point else "")
+    text += f" knows {len(names)} classes" + ("" if len(names) > 25 else f": {', '.join(names)}")
+    note = self.info.get("trained", {}).get("data_note")
+    return text + (f" ({note})" if note else "")
+
   @classmethod
+  @abc.abstractmethod
   def _make(cls, info):
     """The network that a folder's JSON describes, not built."""
-    raise NotImplementedError
 
+  @abc.abstractmethod
   def _describe(self):
     """What `_make` needs, besides the class names, as a dict."""
-    raise NotImplementedError
 
   @classmethod
   def _shipped(cls):
@@ -101,6 +110,24 @@ class StoredNetwork:
       raise DeepcompError(f"the {cls.KIND} in {folder} is damaged or incomplete ({error})") from None
     return stored
 
+  @classmethod
+  def load_for(cls, data):
+    """The shipped one that reads the operating point of a compressed file.
+
+    Raises:
+      BitstreamError: the file has no readable header.
+      DeepcompError: none is for its operating point.
+    """
+    fingerprint, known = container.read_header(data).fingerprint.hex(), {}
+    for name in cls.names():
+      with open(os.path.join(cls._shipped(), name, f"{cls.KIND}.json")) as file:
+        known[json.load(file).get("fingerprint")] = name
+    known.pop(None, None)  # of original pixels
+    if fingerprint not in known:
+      raise DeepcompError(f"no {cls.KIND} is shipped for the operating point {fingerprint}: expected one of "
+                          f"{', '.join(f'{key} ({name})' for key, name in known.items()) or '(none)'}")
+    return cls.load(known[fingerprint])
+
   def save(self, folder, operating_point=None):
     """Writes the folder.
 
@@ -125,17 +152,3 @@ class StoredNetwork:
     for key, variable in self.network.named_variables().items():
       if key.endswith("kernel"):
         variable.assign(variable.numpy().astype(np.float16).astype(np.float32))
-
-
-def make_network(name, num_classes, width=1.0, stride_in="conv1", dilated=False):
-  """The network of a name such as "cResNet-51", one of `models.resnet.ARCHITECTURES`."""
-  if name not in ARCHITECTURES:
-    raise DeepcompError(f"`network` must be one of {', '.join(ARCHITECTURES)}. Received: {name!r}")
-  family, depth = name.split("-")
-  make = {"ResNet": models.ResNet, "cResNet": models.CResNet}[family]
-  return make(int(depth), num_classes, width, stride_in, dilated)
-
-
-def takes_representation(name):
-  """Whether a network of this name is for the representation rather than for pixels."""
-  return name.startswith("cResNet")

@@ -131,3 +131,17 @@ class CResNet(_ResidualNetwork):
   """
 
   family = "cResNet"
+
+
+def make_network(name, num_classes, width=1.0, stride_in="conv1", dilated=False):
+  """The network of a name such as "cResNet-51", one of `ARCHITECTURES`."""
+  if name not in ARCHITECTURES:
+    raise DeepcompError(f"`network` must be one of {', '.join(ARCHITECTURES)}. Received: {name!r}")
+  family, depth = name.split("-")
+  make = {network.family: network for network in (ResNet, CResNet)}[family]
+  return make(int(depth), num_classes, width, stride_in, dilated)
+
+
+def takes_representation(name):
+  """Whether a network of this name is for the representation rather than for pixels."""
+  return name.startswith("cResNet")

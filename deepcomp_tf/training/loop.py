@@ -53,6 +53,28 @@ def settings(own_flag, leave_out):
           if flag.name not in operational}
 
 
+def numbers(name, kind=int, counts=None):
+  """The numbers, none below 0, of a flag that is a list.
+
+  Args:
+    name: of the flag.
+    kind: int or float.
+    counts: None, or how many there may be.
+
+  Raises:
+    DeepcompError: they are something else.
+  """
+  texts = flags.FLAGS[name].value
+  try:
+    values = [kind(text) for text in texts]
+  except ValueError:
+    values = [-1]
+  if any(not 0 <= value < float("inf") for value in values) or counts is not None and len(values) not in counts:
+    raise DeepcompError(f"--{name} must be {' or '.join(map(str, counts)) if counts else 'some'} numbers, none below 0. "
+                        f"Received: {','.join(texts)}")
+  return values
+
+
 def make_strategy(name):
   """The `tf.distribute` strategy of a `--strategy` flag. Several logical CPU devices count as devices, too."""
   if name == "mirrored":
@@ -91,6 +113,24 @@ def distribute(strategy, make_dataset, batch_size):
   options = tf.data.Options()
   options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.DATA
   return strategy.experimental_distribute_dataset(make_dataset().with_options(options))
+
+
+class Means:
+  """Running means of the figures of training steps, between two points of the curves."""
+
+  def __init__(self):
+    self._sums, self._count = {}, 0
+
+  def add(self, figures):
+    """Takes a step's dict of scalar tensors."""
+    self._sums = {name: self._sums.get(name, 0.0) + value for name, value in figures.items()}
+    self._count += 1
+
+  def take(self):
+    """dict of floats: the means since the last call."""
+    means = {name: float(value) / self._count for name, value in self._sums.items()}
+    self.__init__()
+    return means
 
 
 class Run:

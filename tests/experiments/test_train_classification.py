@@ -3,7 +3,6 @@
 import json
 
 import numpy as np
-from PIL import Image
 import programs
 import pytest
 
@@ -13,21 +12,6 @@ SMALL = ["--train_split=train", "--validation_split=val", "--width=0.125", "--cr
          "--epochs=6", "--decay_epochs=4", "--cache=decoded", "--summary_every=2", "--checkpoint_every=3"]
 REPRESENTATION = [*SMALL, "--network=cResNet-39", "--input=representation", "--operating_point=bpp0.0983"]
 STEPS = 6 * 3
-
-
-@pytest.fixture(name="images", scope="module")
-def fixture_images(tmp_path_factory):
-  """Two classes that a glance tells apart: bright and dark."""
-  root = tmp_path_factory.mktemp("images")
-  rng = np.random.default_rng(0)
-  for split, count in (("train", 14), ("val", 4)):
-    for name, level in (("bright", 200), ("dark", 50)):
-      (root / split / name).mkdir(parents=True)
-      for i in range(count):
-        pixels = rng.normal(level, 20, [10, 10, 3]).repeat(4, 0).repeat(4, 1)
-        Image.fromarray(np.clip(pixels, 0, 255).astype(np.uint8)).save(root / split / name / f"{i}.png")
-  (root / "train/dark/broken.jpg").write_bytes(b"no image")
-  return root
 
 
 @pytest.fixture(name="sets", scope="module")
@@ -112,7 +96,8 @@ def test_original_pixels_with_a_broken_image_on_two_devices(images, tmp_path):
     (["--network=cResNet-39", "--input=decoded", "--operating_point=bpp0.330"], "--network=cResNet-39 --input=decoded"),
     (["--network=ResNet-50", "--input=decoded"], "--operating_point=None"),
     (["--network=ResNet-50", "--input=original", "--crop_size=33"], "crop_size=33"),
-    (["--network=ResNet-50", "--input=original", "--resize=64"], "--resize must be 2 positive numbers"),
+    (["--network=ResNet-50", "--input=original", "--resize=64"], "--resize must be 0 or 2 numbers, none below 0. Received: 64"),
+    (["--network=ResNet-50", "--input=original", "--decay_epochs=0,2"], "--decay_epochs must rise"),
     (["--network=ResNet-50", "--input=original", "--validation_split=test"], "train, val"),
     (["--network=ResNet-50", "--input=original", "--batch_size=64"], "--batch_size must be at most the 28"),
 ])

@@ -98,7 +98,7 @@ def test_killed_run_continues_as_if_nothing_had_happened(finished, folder, class
 
 @pytest.mark.parametrize("flags, message", [
     (["--class_ids=0,21"], "ids below 21. Received: 0,21"),
-    (["--random_scale=2"], "--random_scale must be LOW,HIGH"),
+    (["--random_scale=2"], "--random_scale must be 0 or 2 numbers, none below 0. Received: 2"),
     (["--validation_split=test"], "Received: test"),
     (["--classifier=nowhere"], "no classifier 'nowhere'"),
 ])
