@@ -60,7 +60,7 @@ def _parse(argv):
   sub = command("classify", _classify, "The most probable classes of photos, straight from their .deepcomp files.")
   sub.add_argument("files", nargs="+")
   sub.add_argument("--classifier", default="", help=f"One of {', '.join(dc.Classifier.names()) or '(none)'}, or a folder "
-                   "that training wrote; empty: the first shipped one.")
+                   "that training wrote; empty: the shipped one for the file's operating point.")
   sub.add_argument("--top", type=int, default=5, help="Classes to print.")
 
   sub = command("evaluate", _evaluate, "Rate and distortion on images beside JPEG, JPEG 2000, WebP and AVIF at no "
@@ -114,17 +114,24 @@ def _read(file):
     raise DeepcompError(f"cannot be read: {error.strerror}") from None
 
 
-class _Codecs:
-  """Codecs by operating point, each loaded once."""
+class _ByFile:
+  """Codecs or trained networks for files: the named one, or those of the files' operating points, each loaded once.
 
-  def __init__(self, name):
-    self._name = name
+  Args:
+    kind: `dc.Codec` or a `StoredNetwork`.
+    name: for its `load`; empty: what its `load_for` finds.
+    loaded: called with each one that is loaded.
+  """
+
+  def __init__(self, kind, name, loaded=lambda one: None):
+    self._kind, self._name, self._announce = kind, name, loaded
     self._loaded = {}
 
   def for_data(self, data):
     key = self._name or container.read_header(data).fingerprint
     if key not in self._loaded:
-      self._loaded[key] = dc.Codec.load(self._name) if self._name else dc.Codec.load_for(data)
+      self._loaded[key] = self._kind.load(self._name) if self._name else self._kind.load_for(data)
+      self._announce(self._loaded[key])
     return self._loaded[key]
 
 
@@ -143,7 +150,7 @@ def _compress(args):
 
 
 def _decompress(args):
-  codecs = _Codecs(args.operating_point)
+  codecs = _ByFile(dc.Codec, args.operating_point)
 
   def work(file):
     path = _output(args, file, ".png")
@@ -156,7 +163,7 @@ def _decompress(args):
 
 
 def _info(args):
-  codecs = _Codecs(args.operating_point)
+  codecs = _ByFile(dc.Codec, args.operating_point)
 
   def work(file):
     data = _read(file)
@@ -174,15 +181,13 @@ def _info(args):
 def _classify(args):
   if args.top < 1:
     raise DeepcompError(f"--top must be at least 1. Received: {args.top}")
-  name = args.classifier or next(iter(dc.Classifier.names()), None)
-  if name is None:
-    raise DeepcompError("no classifier is shipped; give --classifier=FOLDER")
-  classifier = dc.Classifier.load(name)
-  print(f"{name} knows {len(classifier.class_names)} classes"
-        + (f": {', '.join(classifier.class_names)}" if len(classifier.class_names) <= 20 else ""))
+  classifiers = _ByFile(dc.Classifier, args.classifier, lambda one: tqdm.tqdm.write(one.knows))
+  if args.classifier:
+    dc.Classifier.load(args.classifier)  # whatever the files are, a wrong name is one error
 
   def work(file):
-    classes = classifier.classify(_read(file))[:args.top]
+    data = _read(file)
+    classes = classifiers.for_data(data).classify(data)[:args.top]
     return f"{file}: " + ", ".join(f"{name} {100 * probability:.1f} %" for name, probability in classes)
 
   return _each(args.files, work)

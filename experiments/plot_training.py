@@ -5,7 +5,6 @@
 Left: bits per pixel; right: PSNR of the mean squared error; both over the training crops between two points.
 """
 
-import io
 import os
 
 from absl import app
@@ -17,6 +16,7 @@ import tensorflow as tf
 
 from deepcomp_tf.codec.images import write_file
 from deepcomp_tf.errors import DeepcompError
+from deepcomp_tf.evaluation import figures
 
 FLAGS = flags.FLAGS
 flags.DEFINE_list("runs", None, "Run folders.", required=True)
@@ -45,9 +45,7 @@ def main(argv):
   for axis in (rate_axis, quality_axis):
     axis.grid(alpha=0.3)
   rate_axis.legend()
-  buffer = io.BytesIO()
-  figure.savefig(buffer, format="png", dpi=110, metadata={"Software": None})
-  write_file(FLAGS.output, buffer.getvalue(), overwrite=True)
+  write_file(FLAGS.output, figures.png(figure), overwrite=True)
   print(f"Written to {FLAGS.output}")
 
 

@@ -21,6 +21,7 @@ from absl import flags
 from absl import logging
 
 import deepcomp_tf as dc
+from deepcomp_tf.data import compressed
 from deepcomp_tf.training import loop
 
 FLAGS = flags.FLAGS
@@ -41,10 +42,10 @@ SECOND_SEED = ("resnet50_bpp0.0983", "cresnet51_bpp0.0983", "resnet50_bpp0.635",
 
 
 class Step:
-  """One program to run: its name, its command, and the fingerprint of the operating point that it rests on, if any."""
+  """One program to run: its name, its command, and the operating point that it rests on, if any."""
 
   def __init__(self, name, program, *arguments, point=None):
-    self.name = name
+    self.name, self.point = name, point
     self.command = ["-m", f"experiments.{program}", *arguments]
     self.fingerprint = point and dc.operating_points.fingerprint(point).hex()
 
@@ -111,7 +112,8 @@ def sets_dir():
 
 def set_of(point):
   """TFDS name of the images compressed at an operating point."""
-  return f"compressed_classification/{os.path.basename(os.path.normpath(FLAGS.images or 'FOLDER'))}-{point}"
+  source = os.path.basename(os.path.normpath(FLAGS.images or "FOLDER"))
+  return f"compressed_classification/{compressed.config_name(source, point)}"
 
 
 def print_plan(steps):
@@ -151,12 +153,13 @@ def run(step):
       lines[line["epoch"]] = line
   with open(os.path.join(step.run_dir, "settings.json")) as file:
     settings = json.load(file)
-  with open(os.path.join(step.run_dir, "classifier", "classifier.json")) as file:
-    seconds = json.load(file)["trained"]["seconds"]
+  classifier = dc.Classifier.load(os.path.join(step.run_dir, "classifier"))
+  edge = settings["crop_size"] // classifier.inputs.stride
   os.makedirs(FLAGS.results_dir, exist_ok=True)
   loop.write_json(step.record_path, {
-      "name": step.name, "fingerprint": step.fingerprint, "settings": settings,
-      "history": [lines[epoch] for epoch in sorted(lines)], "seconds": seconds,
+      "name": step.name, "operating_point": step.point, "fingerprint": step.fingerprint, "settings": settings,
+      "history": [lines[epoch] for epoch in sorted(lines)], "seconds": classifier.info["trained"]["seconds"],
+      "multiply_adds": dc.evaluation.multiply_adds(classifier.network, (edge, edge, classifier.inputs.channels)),
       "date": time.strftime("%Y-%m-%d"), "cpu_cores": os.cpu_count()})
   logging.info("%s: recorded after %.0f min", step.name, (time.time() - begin) / 60)
 

@@ -34,7 +34,7 @@ def rate_distortion_figure(summary, title):
     axis.grid(alpha=0.3)
   axes[0].legend()
   figure.suptitle(title)
-  return _png(figure)
+  return png(figure)
 
 
 def representation_figure(codecs, image):
@@ -62,7 +62,7 @@ def representation_figure(codecs, image):
     for axis, (picture, text) in zip(row, pictures):
       axis.imshow(picture, cmap="gray", interpolation="nearest")
       axis.set_title(text, fontsize=8)
-  return _png(figure)
+  return png(figure)
 
 
 def comparison_figure(codecs, photos):
@@ -85,7 +85,7 @@ def comparison_figure(codecs, photos):
       axis.set_axis_off()
       axis.imshow(picture)
       axis.set_title(text, fontsize=9)
-  return _png(figure)
+  return png(figure)
 
 
 def channel_entropy(symbols):
@@ -95,7 +95,8 @@ def channel_entropy(symbols):
   return float(-(p * np.log2(p)).sum())
 
 
-def _png(figure):
+def png(figure):
+  """PNG bytes of a Matplotlib figure."""
   buffer = io.BytesIO()
   figure.savefig(buffer, format="png", dpi=110, metadata={"Software": None})
   return buffer.getvalue()

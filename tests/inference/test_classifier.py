@@ -95,6 +95,21 @@ def test_shipped_classifiers_load():
     assert classifier.operating_point in dc.operating_points.names()
 
 
+def test_the_shipped_one_of_a_file(codec, files, tmp_path, monkeypatch):
+  monkeypatch.setattr(dc.Classifier, "_shipped", classmethod(lambda cls: str(tmp_path)))
+  with pytest.raises(dc.DeepcompError, match="expected one of .none."):
+    dc.Classifier.load_for(files[0])
+  _classifier(codec).save(tmp_path / "one")
+  _classifier(codec, "original").save(tmp_path / "pixels")  # is for no compressed file
+  loaded = dc.Classifier.load_for(files[0])
+  assert loaded.operating_point == "bpp0.0983" and loaded.knows == (
+      "cResNet-39 at bpp0.0983 knows 3 classes: cup, cat, rocket")
+  with pytest.raises(dc.DeepcompError, match=f"expected one of {codec.fingerprint.hex()} .one."):
+    dc.Classifier.load_for(dc.Codec.load("bpp0.330").compress(np.zeros([32, 32, 3], np.uint8)))
+  with pytest.raises(dc.BitstreamError):
+    dc.Classifier.load_for(b"no file")
+
+
 def test_a_file_of_another_operating_point(codec):
   data = dc.Codec.load("bpp0.330").compress(np.zeros([32, 32, 3], np.uint8))
   with pytest.raises(dc.BitstreamError, match="another operating point"):

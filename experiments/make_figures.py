@@ -1,0 +1,155 @@
+"""Writes the tables and figures of the recorded runs, ours beside the paper's (Table 2, Figures 3 and 6).
+
+  python -m experiments.make_figures
+
+Reads the records that `experiments.reproduce` left in --results_dir and nothing else; writes PNG files to
+--output_dir, and the tables into --page, between the lines <!-- NAME --> and <!-- end of NAME -->.
+"""
+
+import glob
+import json
+import os
+import re
+import statistics
+
+from absl import flags
+import matplotlib.figure
+
+import deepcomp_tf as dc
+from deepcomp_tf.codec.images import write_file
+from deepcomp_tf.evaluation import figures
+from deepcomp_tf.training import loop
+from experiments import paper
+
+FLAGS = flags.FLAGS
+flags.DEFINE_string("results_dir", "docs/results/runs", "Folder of the records.")
+flags.DEFINE_string("output_dir", "docs/results", "Folder for the pictures.")
+flags.DEFINE_string("page", "docs/results.md", "Markdown page for the tables.")
+
+_STYLES = {"ResNet-50": ("o", "-", "#c0392b"), "cResNet-51": ("s", "--", "#2980b9"), "cResNet-39": ("^", ":", "#27ae60"),
+           "ResNet-71": ("o", "-", "#c0392b"), "cResNet-72": ("s", "--", "#2980b9")}
+
+
+def main(argv):
+  del argv
+  rows = classification_rows()
+  if not rows:
+    raise dc.DeepcompError(f"expected records of experiments.reproduce. Received: --results_dir={FLAGS.results_dir}, "
+                           "where there are none")
+  fill(FLAGS.page, "table 2", table_2(rows))
+  os.makedirs(FLAGS.output_dir, exist_ok=True)
+  for name, figure in (("figure_3", figure_3(rows)), ("figure_6", figure_6(rows))):
+    write_file(os.path.join(FLAGS.output_dir, f"{name}.png"), figures.png(figure), overwrite=True)
+  print(f"Written to {FLAGS.page} and {FLAGS.output_dir}")
+
+
+def classification_rows():
+  """{(operating point or None, network): its records, one a seed}, in the order of the paper's table."""
+  found = {}
+  for path in sorted(glob.glob(os.path.join(glob.escape(FLAGS.results_dir), "classification_*.json"))):
+    try:
+      with open(path) as file:
+        record = json.load(file)
+      settings = record["settings"]
+      reached = record["history"][-1]
+      if reached["epoch"] != settings["epochs"] or not {"multiply_adds", "seconds"} <= set(record):
+        raise ValueError(f"epoch {reached['epoch']} of {settings['epochs']}, {', '.join(record)}")
+      found.setdefault((record["operating_point"], settings["network"]), []).append(record)
+    except (ValueError, KeyError, IndexError, TypeError) as error:
+      raise dc.DeepcompError(f"expected a whole record of a run. Received: {path} ({error})") from None
+  return {key: found[key] for key in paper.TABLE_2 if key in found}
+
+
+def mean_and_values(records, name):
+  """Mean of a figure at the end of the runs, and its values, in percent."""
+  values = [100 * record["history"][-1][name] for record in records]
+  return statistics.mean(values), values
+
+
+def table_2(rows):
+  """Markdown lines of Table 2: what the paper reports, and what we measured."""
+  lines = ["| bits/pixel | network | top-1, ours | top-5, ours | top-1, paper | top-5, paper | G multiply-adds, ours | "
+           "minutes |", "|---|---|---|---|---|---|---|---|"]
+  for (point, network), records in rows.items():
+    cells = []
+    for name in ("top_1", "top_5"):
+      mean, values = mean_and_values(records, name)
+      cells.append(f"{mean:.2f}" + (f" ({', '.join(f'{value:.2f}' for value in values)})" if len(values) > 1 else ""))
+    paper_top_5, paper_top_1, _ = paper.TABLE_2[point, network]
+    seconds = statistics.mean(record["seconds"] for record in records)
+    lines.append(f"| {point[3:] if point else 'original'} | {network} | {cells[0]} | {cells[1]} | {paper_top_1:.2f} | "
+                 f"{paper_top_5:.2f} | {records[0]['multiply_adds'] / 1e9:.3f} | {seconds / 60:.0f} |")
+  return lines
+
+
+def figure_3(rows):
+  """Accuracy on the validation split over the epochs, a column an operating point (Figure 3, with top-1 added)."""
+  figure = matplotlib.figure.Figure(figsize=(12, 6.4), layout="constrained")
+  points = [point for point in dc.operating_points.names() if any(key[0] == point for key in rows)]
+  axes = figure.subplots(2, len(points), sharex=True, sharey="row", squeeze=False)
+  for column, point in zip(axes.T, points):
+    column[0].set_title(f"{point[3:]} bits per pixel")
+    column[1].set_xlabel("epoch")
+    for axis, name in zip(column, ("top_1", "top_5")):
+      for key, records in rows.items():
+        if key[0] not in (None, point) or key[1] not in ("ResNet-50", "cResNet-51", "cResNet-39"):
+          continue
+        marker, line, colour = _STYLES[key[1]] if key[0] else ("", "-", "#7f8c8d")
+        label = f"{key[1]}, {'decoded' if key[1][0] == 'R' else 'representation'}" if key[0] else f"{key[1]}, original"
+        for number, record in enumerate(records):
+          axis.plot([at["epoch"] for at in record["history"]], [100 * at[name] for at in record["history"]],
+                    marker=marker, markevery=4, markersize=4, linestyle=line, color=colour, linewidth=1.2,
+                    label=None if number else label)
+      axis.grid(alpha=0.3)
+  for axis, name in zip(axes[:, 0], ("top-1", "top-5")):
+    axis.set_ylabel(f"{name} accuracy [%]")
+  axes[0, 0].legend(fontsize=8, loc="lower right")
+  return figure
+
+
+def figure_6(rows):
+  """Accuracy over multiply-adds at 0.0983 bits per pixel, decoder not counted (Figure 6)."""
+  figure = matplotlib.figure.Figure(figsize=(10, 4.2), layout="constrained")
+  ours, theirs = figure.subplots(1, 2)
+  families = {"ResNet": ("ResNet-50", "ResNet-71"), "cResNet": ("cResNet-39", "cResNet-51", "cResNet-72")}
+  for family, names in families.items():
+    marker, line, colour = _STYLES[names[1]]
+    label = "decoded pixels" if family == "ResNet" else "representation"
+    measured = [(rows["bpp0.0983", name][0]["multiply_adds"] / 1e9, rows["bpp0.0983", name], name)
+                for name in names if ("bpp0.0983", name) in rows]
+    ours.plot([x for x, _, _ in measured], [mean_and_values(records, "top_1")[0] for _, records, _ in measured],
+              marker=marker, linestyle=line, color=colour, label=label)
+    for x, records, name in measured:
+      mean, values = mean_and_values(records, "top_1")
+      if len(values) > 1:
+        ours.plot([x, x], [min(values), max(values)], color=colour, linewidth=1, marker="_")
+      ours.annotate(name, (x, mean), textcoords="offset points", xytext=(5, -11), fontsize=8)
+    points = [(paper.MULTIPLY_ADDS[name], paper.TABLE_2["bpp0.0983", name][1], name) for name in names]
+    theirs.plot([x for x, _, _ in points], [y for _, y, _ in points], marker=marker, linestyle=line, color=colour,
+                label=label)
+    for x, y, name in points:
+      theirs.annotate(name, (x, y), textcoords="offset points", xytext=(5, -11), fontsize=8)
+  ours.set_title("ours, reduced scale")
+  theirs.set_title("the paper, ImageNet")
+  for axis in (ours, theirs):
+    axis.set(xlabel="multiply-adds [G], without the decoder", ylabel="top-1 accuracy [%]")
+    axis.margins(x=0.2, y=0.15)
+    axis.grid(alpha=0.3)
+  ours.legend()
+  return figure
+
+
+def fill(path, name, lines):
+  """Puts lines into a page, between the marks of a name."""
+  with open(path) as file:
+    text = file.read()
+  begin, end = f"<!-- {name} -->\n", f"<!-- end of {name} -->"
+  if text.count(begin) != 1 or text.count(end) != 1:
+    raise dc.DeepcompError(f"expected the lines {begin.strip()} and {end} once each. Received: {path}")
+  text = re.sub(re.escape(begin) + ".*?" + re.escape(end), lambda _: begin + "\n".join(lines) + "\n" + end, text,
+                flags=re.DOTALL)
+  write_file(path, text.encode(), overwrite=True)
+
+
+if __name__ == "__main__":
+  loop.main(main)

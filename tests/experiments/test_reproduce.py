@@ -1,0 +1,106 @@
+"""`reproduce` trains what is not recorded, and `make_figures` writes the records down."""
+
+import json
+
+from absl import flags
+from absl.testing import flagsaver
+import programs
+import pytest
+
+import deepcomp_tf as dc
+from experiments import paper
+from experiments import reproduce
+
+
+@pytest.fixture(name="folders")
+def fixture_folders(images, tmp_path):
+  flags.FLAGS.mark_as_parsed()
+  with flagsaver.flagsaver(images=str(images), work_dir=str(tmp_path / "work"), results_dir=str(tmp_path / "results")):
+    yield tmp_path
+
+
+def _step(point):
+  step = reproduce.Step(
+      "classification_row", "train_classification", "--flagfile=flags/classification/small.flags", "--network=cResNet-39",
+      "--input=representation", f"--operating_point={point}", "--width=0.125", "--crop_size=32", "--batch_size=8",
+      "--epochs=2", "--decay_epochs=1", f"--dataset={flags.FLAGS.images}", "--crop=representation", "--image_size=40",
+      point=point)
+  step.command.append(f"--run_dir={step.run_dir}")
+  return step
+
+
+def test_a_step_is_recorded_once(folders, capsys):
+  step = _step("bpp0.330")
+  assert step.record() is None
+  reproduce.run(step)
+  record = step.record()
+  assert [line["epoch"] for line in record["history"]] == [1, 2] and record["settings"]["network"] == "cResNet-39"
+  assert (record["operating_point"], record["settings"]["width"]) == ("bpp0.330", 0.125)
+  network = dc.models.CResNet(39, 2, width=0.125)
+  assert record["multiply_adds"] == dc.evaluation.multiply_adds(network, (4, 4, 16)) and record["seconds"] >= 0
+  reproduce.print_plan([step])
+  assert "done  classification_row" in capsys.readouterr().out
+  # The same row on other networks is left to do.
+  other = _step("bpp0.0983")
+  reproduce.print_plan([other])
+  out = capsys.readouterr().out
+  assert other.record() is None and "recorded on an earlier operating point" in out and "1 of 1" in out
+  assert [path.name for path in (folders / "results").iterdir()] == ["classification_row.json"]
+
+
+def test_the_paper_has_a_row_for_every_step():
+  rows = {(f"{row.split('_')[1]}" if "bpp" in row else None, row.split("_")[0]) for row in reproduce.ROWS}
+  paper_rows = {(point, network.lower().replace("-", "")) for point, network in paper.TABLE_2}
+  assert rows == paper_rows
+
+
+def _record(folder, name, network, point, top_1, epochs=2):
+  record = {"name": name, "operating_point": point, "fingerprint": None, "seconds": 120, "multiply_adds": 71_000_000,
+            "settings": {"network": network, "epochs": 2},
+            "history": [{"epoch": i + 1, "top_1": top_1 * (i + 1) / 2, "top_5": 0.9} for i in range(epochs)]}
+  (folder / f"{name}.json").write_text(json.dumps(record))
+
+
+@pytest.fixture(name="recorded")
+def fixture_recorded(tmp_path):
+  runs = tmp_path / "runs"
+  runs.mkdir()
+  for point in (None, "bpp0.0983", "bpp0.635"):
+    _record(runs, f"classification_resnet50_{point or 'original'}", "ResNet-50", point, 0.71)
+  for number, top_1 in enumerate((0.7, 0.72)):
+    _record(runs, f"classification_cresnet51_bpp0.0983_seed{number}", "cResNet-51", "bpp0.0983", top_1)
+  page = tmp_path / "page.md"
+  page.write_text("before\n<!-- table 2 -->\nold\n<!-- end of table 2 -->\nafter\n")
+  return tmp_path
+
+
+def _make_figures(folder):
+  return programs.start("make_figures", f"--results_dir={folder}/runs", f"--output_dir={folder}/pictures",
+                        f"--page={folder}/page.md")
+
+
+def test_table_and_figures_come_from_the_records(recorded):
+  code, output = programs.finish(_make_figures(recorded))
+  assert code == 0, output[-3000:]
+  before, *table, after = (recorded / "page.md").read_text().splitlines()
+  assert (before, after) == ("before", "after") and "old" not in table
+  assert len(table) == 2 + 2 + 4
+  row, = (line for line in table if "cResNet-51" in line)
+  cells = [cell.strip() for cell in row.strip("|").split("|")]
+  assert cells == ["0.0983", "cResNet-51", "71.00 (70.00, 72.00)", "90.00 (90.00, 90.00)", "55.18", "78.20", "0.071", "2"]
+  pictures = {path.name: path.read_bytes() for path in (recorded / "pictures").iterdir()}
+  assert sorted(pictures) == ["figure_3.png", "figure_6.png"]
+  assert programs.finish(_make_figures(recorded))[0] == 0
+  assert all((recorded / "pictures" / name).read_bytes() == data for name, data in pictures.items())
+
+
+def test_a_half_written_record_is_named(recorded):
+  _record(recorded / "runs", "classification_cresnet39_bpp0.0983", "cResNet-39", "bpp0.0983", 0.5, epochs=1)
+  line, output = programs.error(_make_figures(recorded))
+  assert "classification_cresnet39_bpp0.0983.json (epoch 1 of 2" in line and "Traceback" not in output
+  assert "old" in (recorded / "page.md").read_text()
+
+
+def test_no_records_no_figures(tmp_path):
+  line, _ = programs.error(_make_figures(tmp_path))
+  assert "where there are none" in line
