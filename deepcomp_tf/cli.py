@@ -7,6 +7,7 @@ import time
 
 from absl import app
 from absl.flags import argparse_flags
+import numpy as np
 import tqdm
 
 import deepcomp_tf as dc
@@ -14,6 +15,7 @@ from deepcomp_tf.codec import container
 from deepcomp_tf.codec.images import encode_png
 from deepcomp_tf.codec.images import read_image
 from deepcomp_tf.codec.images import write_file
+from deepcomp_tf.data import voc
 from deepcomp_tf.data.photos import list_images
 from deepcomp_tf.errors import DeepcompError
 
@@ -62,6 +64,14 @@ def _parse(argv):
   sub.add_argument("--classifier", default="", help=f"One of {', '.join(dc.Classifier.names()) or '(none)'}, or a folder "
                    "that training wrote; empty: the shipped one for the file's operating point.")
   sub.add_argument("--top", type=int, default=5, help="Classes to print.")
+
+  sub = command("segment", _segment, "The class of every pixel of a photo, straight from its .deepcomp file.")
+  sub.add_argument("file")
+  sub.add_argument("--output", required=True, help="PNG file for the mask: VOC's ids, with VOC's colours as its palette.")
+  sub.add_argument("--overlay", default="", help="PNG file for the decoded photo with the mask laid over it.")
+  sub.add_argument("--segmenter", default="", help=f"One of {', '.join(dc.Segmenter.names()) or '(none)'}, or a folder "
+                   "that training wrote; empty: the shipped one for the file's operating point.")
+  sub.add_argument("--overwrite", action="store_true", help="Replace outputs that exist.")
 
   sub = command("evaluate", _evaluate, "Rate and distortion on images beside JPEG, JPEG 2000, WebP and AVIF at no "
                 "more bytes: a table as text, CSV and picture.")
@@ -191,6 +201,28 @@ def _classify(args):
     return f"{file}: " + ", ".join(f"{name} {100 * probability:.1f} %" for name, probability in classes)
 
   return _each(args.files, work)
+
+
+def _segment(args):
+  from deepcomp_tf.evaluation import segmentation
+
+  for path in filter(None, (args.output, args.overlay)):
+    if os.path.exists(path) and not args.overwrite:
+      raise DeepcompError(f"{path} exists; give --overwrite to replace it")
+  try:
+    data = _read(args.file)
+    segmenter = _ByFile(dc.Segmenter, args.segmenter, lambda one: print(one.knows)).for_data(data)
+    mask = segmenter.voc_ids[segmenter.segment(data)]
+  except DeepcompError as error:
+    raise DeepcompError(f"{args.file}: {error}") from None
+  write_file(args.output, segmentation.encode_mask(mask), overwrite=args.overwrite)
+  shares = np.bincount(mask.ravel(), minlength=len(voc.CLASS_NAMES)) / mask.size
+  print(f"{args.file} -> {args.output}: {mask.shape[1]}x{mask.shape[0]}; "
+        + ", ".join(f"{voc.CLASS_NAMES[i]} {100 * shares[i]:.1f} %" for i in np.argsort(-shares) if shares[i]))
+  if args.overlay:
+    picture = segmentation.overlay(segmenter.codec.decompress(data), mask)
+    write_file(args.overlay, encode_png(picture), overwrite=args.overwrite)
+  return 0
 
 
 def _evaluate(args):

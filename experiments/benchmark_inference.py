@@ -1,19 +1,26 @@
-"""Time from a file's bytes to its classes, with and without a decoder, in one run (Fig. 6 and 12).
+"""Time from a file's bytes to its classes or its mask, with and without a decoder, in one run (Fig. 6 and 12).
 
   python -m experiments.benchmark_inference
+  python -m experiments.benchmark_inference --task=segmentation --memory
 
-For photos of --image_size pixels at --operating_point, with networks of full width and random weights:
-  (a) bitstream -> symbols -> cResNet-39, cResNet-51
-  (b) the same bitstream -> symbols -> decoder -> ResNet-50
-  (c) JPEG bytes -> pixels -> ResNet-50
+With networks of full width and random weights, at --operating_point:
+  (a) bitstream -> symbols -> cResNet-39, cResNet-51; for segmentation cResNet-51-d
+  (b) the same bitstream -> symbols -> decoder -> ResNet-50; for segmentation ResNet-50-d
+  (c) JPEG bytes -> pixels -> ResNet-50; classification only
 Prints milliseconds per image (the median over the rounds, measured in turns), what of them is reading the bytes, the
-ratio to (b), and the ratio of the multiply-adds of the networks.
+ratio to (b), and the ratio of the multiply-adds of the networks. `--memory` also prints the peak resident memory of (a)
+and (b) for a photo of 2000x1500 pixels, each in a process of its own.
 """
 
 import os
 import platform
+import resource
 import statistics
+import subprocess
+import sys
 import time
+from typing import Callable
+from typing import NamedTuple
 
 from absl import flags
 import numpy as np
@@ -21,62 +28,119 @@ import tensorflow as tf
 
 import deepcomp_tf as dc
 from deepcomp_tf import samples
+from deepcomp_tf.data import voc
 from deepcomp_tf.evaluation import baselines
 from deepcomp_tf.inference.inputs import NetworkInput
+from deepcomp_tf.inference.segmenter import class_ids
+from deepcomp_tf.models.compression import STRIDE
 from deepcomp_tf.models.resnet import make_network
+from deepcomp_tf.models.resnet import takes_representation
 from deepcomp_tf.training import loop
 
 FLAGS = flags.FLAGS
+flags.DEFINE_enum("task", "classification", ["classification", "segmentation"], "What the networks say.")
 flags.DEFINE_string("operating_point", "bpp0.0983", "A name or a folder.")
-flags.DEFINE_integer("image_size", 224, "Edge of the photos in pixels, a multiple of 8.", lower_bound=8)
-flags.DEFINE_list("batch_sizes", ["1", "32"], "Files at a time.")
+flags.DEFINE_list("image_sizes", [], "Edges of the photos in pixels, multiples of 8. Empty: 224, and 320 and 512 for "
+                  "segmentation.")
+flags.DEFINE_list("batch_sizes", [], "Files at a time. Empty: 1 and 32, and 1 for segmentation.")
 flags.DEFINE_integer("repeats", 10, "Measurements of each; the median counts.", lower_bound=3)
+flags.DEFINE_bool("memory", False, "Also measure the peak memory for a photo of 2000x1500 pixels.")
+flags.DEFINE_string("memory_of", None, "Measure nothing but the memory of this network, in this process.")
 
 JPEG_BITS_PER_PIXEL = 1.5
+MEMORY_SHAPE = (1500, 2000)
+
+
+class Way(NamedTuple):
+  """A way from bytes to what a network says.
+
+  files: list of bytes.
+  read: function of bytes that returns uint8 symbols or pixels.
+  network: function of a batch of those that returns logits or masks.
+  multiply_adds: of the network for one image.
+  """
+  files: list
+  read: Callable
+  network: Callable
+  multiply_adds: int
 
 
 def main(argv):
   del argv
-  if FLAGS.image_size % 8:
-    raise dc.DeepcompError(f"--image_size must be a multiple of 8. Received: {FLAGS.image_size}")
-  if any(not size.isdigit() or not int(size) for size in FLAGS.batch_sizes):
-    raise dc.DeepcompError(f"--batch_sizes must be positive numbers. Received: {','.join(FLAGS.batch_sizes)}")
+  segmentation = FLAGS.task == "segmentation"
   codec = dc.Codec.load(FLAGS.operating_point)
-  size, side = FLAGS.image_size, FLAGS.image_size // 8
-  photos = list(photo_crops(max(int(batch) for batch in FLAGS.batch_sizes), size))
-  files = [codec.compress(photo) for photo in photos]
-  jpegs = [baselines.encode_at_most("jpeg", photo, int(size * size * JPEG_BITS_PER_PIXEL / 8)) for photo in photos]
-
-  representation, decoded = NetworkInput("representation", codec), NetworkInput("decoded", codec)
-  decoder = dc.evaluation.multiply_adds(codec.model.decoder, (side, side, codec.channels))
-  ways = {}  # name: (bytes, how they are read, network from what was read to logits, multiply-adds)
-  for name in ("cResNet-39", "cResNet-51"):
-    network = make_network(name, 1000)
-    ways[f"(a) bitstream -> {name}"] = (
-        files, codec.symbols, lambda symbols, network=network: network(representation(symbols), training=False),
-        dc.evaluation.multiply_adds(network, (side, side, codec.channels)))
-  resnet = make_network("ResNet-50", 1000)
-  count = dc.evaluation.multiply_adds(resnet, (size, size, 3))
-  reference = "(b) bitstream -> decoder -> ResNet-50"
-  ways[reference] = (files, codec.symbols, lambda symbols: resnet(decoded(decoded.decode(symbols)), training=False),
-                     count + decoder)
-  ways["(c) JPEG -> ResNet-50"] = (jpegs, baselines.decode, lambda image: resnet(decoded(image), training=False), count)
-
+  if FLAGS.memory_of:
+    measure_memory(codec, FLAGS.memory_of)
+    return
+  sizes = loop.numbers("image_sizes") or ([320, 512] if segmentation else [224])
+  batches = loop.numbers("batch_sizes") or ([1] if segmentation else [1, 32])
+  if any(size % STRIDE or not size for size in sizes):
+    raise dc.DeepcompError(f"--image_sizes must be positive multiples of {STRIDE}. Received: {','.join(FLAGS.image_sizes)}")
+  if 0 in batches:
+    raise dc.DeepcompError(f"--batch_sizes must be positive. Received: {','.join(FLAGS.batch_sizes)}")
+  names = ("cResNet-51", "ResNet-50") if segmentation else ("cResNet-39", "cResNet-51", "ResNet-50")
+  networks = {name: full_network(name) for name in names}
   print(f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores, "
-        f"{len(tf.config.list_physical_devices('GPU'))} GPUs, TensorFlow {tf.__version__}; {size}x{size} pixels, "
-        f"{codec.operating_point}, {np.mean([len(data) for data in files]):.0f} bytes a file, "
-        f"{np.mean([len(data) for data in jpegs]):.0f} a JPEG")
-  print(f"{'batch':>5}  {'':<40}{'ms/image':>9}{'reading':>9}{'(b) takes':>11}{'its multiply-adds':>19}")
-  for batch in map(int, FLAGS.batch_sizes):
-    times = measure(ways, batch)
-    for name, (_, _, _, operations) in ways.items():
-      total, reading = times[name]
-      print(f"{batch:>5}  {name:<40}{1000 * total / batch:>9.2f}{1000 * reading / batch:>9.2f}"
-            f"{times[reference][0] / total:>9.2f} x{ways[reference][3] / operations:>17.2f} x")
+        f"{len(tf.config.list_physical_devices('GPU'))} GPUs, TensorFlow {tf.__version__}; {codec.operating_point}")
+  print(f"{'pixels':<9}{'batch':>5}  {'':<42}{'ms/image':>9}{'reading':>9}{'(b) takes':>11}{'its multiply-adds':>19}")
+  for size in sizes:
+    photos = list(photo_crops(max(batches), size))
+    ways = {}
+    for name, network in networks.items():
+      ways[label(name)] = from_bitstream(codec, [codec.compress(photo) for photo in photos], network, size)
+    reference = ways[label("ResNet-50")]
+    if not segmentation:
+      jpegs = [baselines.encode_at_most("jpeg", photo, int(size * size * JPEG_BITS_PER_PIXEL / 8)) for photo in photos]
+      pixels, resnet = NetworkInput("original"), networks["ResNet-50"]
+      ways["(c) JPEG -> ResNet-50"] = Way(
+          jpegs, baselines.decode, lambda image: resnet(pixels(image), training=False),  # pylint: disable=cell-var-from-loop
+          dc.evaluation.multiply_adds(resnet, (size, size, 3)))
+    for batch in batches:
+      times = measure(ways, batch)
+      for name, way in ways.items():
+        total, reading = times[name]
+        print(f"{f'{size}x{size}':<9}{batch:>5}  {name:<42}{1000 * total / batch:>9.2f}{1000 * reading / batch:>9.2f}"
+              f"{times[label('ResNet-50')][0] / total:>9.2f} x{reference.multiply_adds / way.multiply_adds:>17.2f} x")
+    for name, way in ways.items():
+      print(f"{f'{size}x{size}':<9}       {name:<42}{np.mean([len(data) for data in way.files]):>7.0f} bytes a file, "
+            f"{way.multiply_adds / 1e9:.2f} G multiply-adds")
+  if FLAGS.memory:
+    for name in names:
+      subprocess.run([sys.executable, "-m", "experiments.benchmark_inference", f"--memory_of={name}", f"--task={FLAGS.task}",
+                      f"--operating_point={FLAGS.operating_point}"], check=True)
+
+
+def full_network(name):
+  """The network of full width that a row stands for, with random weights: of 1000 or VOC's classes."""
+  if FLAGS.task == "classification":
+    return make_network(name, 1000)
+  return dc.models.DeepLab(make_network(name, None, dilated=True), len(voc.CLASS_NAMES))
+
+
+def label(name):
+  end = name + ("-d" if FLAGS.task == "segmentation" else "")
+  return f"(a) bitstream -> {end}" if takes_representation(name) else f"(b) bitstream -> decoder -> {end}"
+
+
+def from_bitstream(codec, files, network, size):
+  """The `Way` from bitstreams of photos of one size to logits, or to masks of that size."""
+  height, width = (size, size) if isinstance(size, int) else size
+  side = -(-height // STRIDE), -(-width // STRIDE)
+  finish = (lambda logits: class_ids(logits, height, width)) if FLAGS.task == "segmentation" else lambda logits: logits
+  if isinstance(network, dc.models.CResNet) or isinstance(getattr(network, "backbone", None), dc.models.CResNet):
+    inputs = NetworkInput("representation", codec)
+    run = lambda symbols: finish(network(inputs(symbols), training=False))
+    count = dc.evaluation.multiply_adds(network, (*side, codec.channels))
+  else:
+    inputs = NetworkInput("decoded", codec)
+    run = lambda symbols: finish(network(inputs(inputs.decode(symbols)), training=False))
+    count = (dc.evaluation.multiply_adds(network, (STRIDE * side[0], STRIDE * side[1], 3))
+             + dc.evaluation.multiply_adds(codec.model.decoder, (*side, codec.channels)))
+  return Way(files, codec.symbols, run, count)
 
 
 def photo_crops(count, size):
-  """`count` different crops of the sample photos, enlarged to size x size."""
+  """`count` different crops of the sample photos, enlarged or reduced to size x size."""
   rng = np.random.default_rng(0)
   photos = list(samples.photos().values())
   for i in range(count):
@@ -88,18 +152,32 @@ def photo_crops(count, size):
 
 
 def measure(ways, batch):
-  """{name: (seconds from bytes to logits, seconds of those for reading)} for a batch, medians."""
-  functions = {name: tf.function(network, jit_compile=False) for name, (_, _, network, _) in ways.items()}
+  """{name: (seconds from bytes to the end, seconds of those for reading)} for a batch, medians."""
+  functions = {name: tf.function(way.network, jit_compile=False) for name, way in ways.items()}
   times = {name: [] for name in ways}
   for repeat in range(FLAGS.repeats + 2):
-    for name, (data, read, _, _) in ways.items():
+    for name, way in ways.items():
       begin = time.perf_counter()
-      stored = np.stack([read(one) for one in data[:batch]])
+      stored = np.stack([way.read(data) for data in way.files[:batch]])
       middle = time.perf_counter()
       functions[name](stored).numpy()
       if repeat >= 2:  # the first two trace and warm up
         times[name].append((time.perf_counter() - begin, middle - begin))
   return {name: tuple(statistics.median(part) for part in zip(*values)) for name, values in times.items()}
+
+
+def measure_memory(codec, name):
+  """Peak resident memory from the bytes of one large photo to what the network says."""
+  tile = samples.photos()["coffee"]
+  photo = np.tile(tile, [-(-MEMORY_SHAPE[0] // tile.shape[0]), -(-MEMORY_SHAPE[1] // tile.shape[1]), 1])
+  data = codec.compress(photo[:MEMORY_SHAPE[0], :MEMORY_SHAPE[1]])
+  way = from_bitstream(codec, [], full_network(name), MEMORY_SHAPE)
+  before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024 ** 2
+  begin = time.perf_counter()
+  tf.function(way.network, jit_compile=False)(way.read(data)[np.newaxis]).numpy()
+  peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024 ** 2
+  print(f"{label(name)}, {MEMORY_SHAPE[1]}x{MEMORY_SHAPE[0]}: peak resident memory {peak:.2f} GiB, {before:.2f} before the "
+        f"file was read; {time.perf_counter() - begin:.1f} s")
 
 
 if __name__ == "__main__":

@@ -18,6 +18,7 @@ from experiments import paper
 FLAGS = flags.FLAGS
 flags.DEFINE_integer("image_size", 224, "Edge of the image in pixels, a multiple of 8.", lower_bound=8)
 flags.DEFINE_integer("channels", 32, "C of the representation.", lower_bound=1)
+flags.DEFINE_integer("classes", 21, "Classes of the segmentation networks.", lower_bound=1)
 flags.DEFINE_enum("stride_in", "conv1", STRIDE_PLACES, "Where the networks subsample: as in Table 3 or as in TF-Slim.")
 
 
@@ -35,9 +36,14 @@ def main(argv):
                                         representation if cut else pixels)
     print(f"{name:<12}{'no' if cut else 'yes':>6}" + "".join(f"{n or 'none':>9}" for n in units)
           + f"{count / 1e9:>9.3f}{paper.MULTIPLY_ADDS[name]:>8.2f}")
+  for name in ARCHITECTURES:
+    cut = takes_representation(name)
+    backbone = make_network(name, None, stride_in=FLAGS.stride_in, dilated=True)
+    count = dc.evaluation.multiply_adds(dc.models.DeepLab(backbone, FLAGS.classes), representation if cut else pixels)
+    print(f"{f'{name}-d, DeepLab of {FLAGS.classes} classes':<50}{count / 1e9:>9.3f}{'-':>8}")
   for name, network, shape in (("encoder", dc.models.Encoder(FLAGS.channels), pixels),
                                ("decoder", dc.models.Decoder(FLAGS.channels), representation)):
-    print(f"{name:<51}{dc.evaluation.multiply_adds(network, shape) / 1e9:>8.3f}{paper.MULTIPLY_ADDS[name]:>8.2f}")
+    print(f"{name:<50}{dc.evaluation.multiply_adds(network, shape) / 1e9:>9.3f}{paper.MULTIPLY_ADDS[name]:>8.2f}")
   print("The decoder counts in full; the paper's figure is that of its first convolution and its residual units.")
 
 

@@ -1,9 +1,9 @@
-"""Compresses the shipped sample photos at every operating point, and shows what came out.
+"""Compresses the shipped sample photos at every operating point, classifies the files, and shows what came out.
 
   python -m experiments.quickstart
 
-Writes real files, decodes them, prints the table against JPEG and JPEG 2000 at no more bytes and writes one
-picture, all into the folder `quickstart_output`.
+Writes real files, decodes them, classifies them straight from their bytes, prints the table against JPEG and JPEG 2000
+at no more bytes and writes one picture, all into the folder `quickstart_output`.
 """
 
 import os
@@ -40,6 +40,16 @@ def main(argv):
       with open(stem + EXTENSION, "rb") as file:
         write_file(stem + ".png", encode_png(codec.decompress(file.read())), overwrite=True)
   print(f"{len(photos)} photos at {len(codecs)} operating points are in {FLAGS.output_dir} as *{EXTENSION} and *.png")
+
+  for codec in codecs:
+    files = {}
+    for name in photos:
+      with open(os.path.join(FLAGS.output_dir, f"{name}_{codec.operating_point}{EXTENSION}"), "rb") as file:
+        files[name] = file.read()
+    classifier = dc.Classifier.load_for(next(iter(files.values())))
+    print(classifier.knows)
+    for name, classes in zip(files, classifier.classify(list(files.values()))):
+      print(f"  {name}, {len(files[name])} bytes: " + ", ".join(f"{label} {100 * p:.0f} %" for label, p in classes[:3]))
 
   rows = []
   for group in tqdm.tqdm(rate_distortion.measure(codecs, photos.items(), peers=("jpeg", "jpeg2000")),

@@ -22,6 +22,8 @@ import deepcomp_tf as dc
 from deepcomp_tf.data import segmentation
 from deepcomp_tf.data import voc
 from deepcomp_tf.evaluation import segmentation as measures
+from deepcomp_tf.inference.inputs import INPUTS
+from deepcomp_tf.models.resnet import ARCHITECTURES
 from deepcomp_tf.training import loop
 from deepcomp_tf.training import losses
 from deepcomp_tf.training import optimizers
@@ -34,9 +36,12 @@ flags.DEFINE_string("data_dir", None, "Where TFDS keeps its sets.")
 flags.DEFINE_string("train_split", "train", "Split of --dataset to train on.")
 flags.DEFINE_string("validation_split", "validation", "Split of --dataset to validate on.")
 flags.DEFINE_list("class_ids", [], "Mask ids that count, as classes 0, 1, ...; the others become void. Empty: VOC's 21.")
+flags.DEFINE_list("well_covered_ids", [], "Mask ids whose mean IoU is reported besides, for a set where others are rare.")
 flags.DEFINE_enum("cache", "decoded", segmentation.CACHES, "Keep pixels or symbols in memory, or read them in every epoch.")
 flags.DEFINE_string("classifier", None, "Trained classifier to start from.", required=True)
-flags.DEFINE_string("operating_point", None, "Folder of its operating point, where that is not the one that it names.")
+flags.DEFINE_enum("network", None, list(ARCHITECTURES), "The network that the classifier must be; empty: any.")
+flags.DEFINE_enum("input", None, INPUTS, "The input that it must have been trained on; empty: any.")
+flags.DEFINE_string("operating_point", None, "Its operating point: a name, or the folder where that is now.")
 flags.DEFINE_integer("steps", 20000, "Training steps.", lower_bound=1)
 flags.DEFINE_integer("crop_size", 320, "Edge of the crops in pixels, a multiple of 8.", lower_bound=8)
 flags.DEFINE_list("random_scale", [], "LOW,HIGH: training images are resized by a random factor; 0.5,1.5 in DrSleep's "
@@ -50,7 +55,8 @@ flags.DEFINE_integer("validate_every", 2000, "Steps between validations.", lower
 flags.DEFINE_string("data_note", "", "What the images are and under which terms; written into the segmenter.")
 
 # What may differ when a run is continued.
-OPERATIONAL_FLAGS = ("dataset", "data_dir", "cache", "classifier", "operating_point", "validate_every", "data_note")
+OPERATIONAL_FLAGS = ("dataset", "data_dir", "cache", "classifier", "operating_point", "validate_every", "well_covered_ids",
+                     "data_note")
 
 
 def main(argv):
@@ -60,16 +66,18 @@ def main(argv):
     raise dc.DeepcompError("--mixed_precision is not for segmentation: its optimizer does not scale losses")
   strategy = loop.make_strategy(FLAGS.strategy)
   replicas = strategy.num_replicas_in_sync
-  class_ids = loop.numbers("class_ids") or list(range(len(voc.CLASS_NAMES)))
-  if max(class_ids) >= len(voc.CLASS_NAMES) or len(set(class_ids)) < len(class_ids):
-    raise dc.DeepcompError(f"--class_ids must be different ids below {len(voc.CLASS_NAMES)}. "
-                           f"Received: {','.join(map(str, class_ids))}")
+  class_ids = loop.ids("class_ids", len(voc.CLASS_NAMES)) or list(range(len(voc.CLASS_NAMES)))
+  well_covered = loop.ids("well_covered_ids", len(voc.CLASS_NAMES))
   scale = loop.numbers("random_scale", float, counts=(0, 2)) or None
   class_names = [voc.CLASS_NAMES[i] for i in class_ids]
 
   with strategy.scope():
     classifier = dc.Classifier.load(FLAGS.classifier, FLAGS.operating_point and dc.Codec.load(FLAGS.operating_point))
     inputs = classifier.inputs
+    for flag, value in (("network", classifier.network.architecture), ("input", inputs.kind)):
+      if FLAGS[flag].value not in (None, value):
+        raise dc.DeepcompError(f"expected a classifier with --{flag}={FLAGS[flag].value}. Received: "
+                               f"--classifier={FLAGS.classifier}, whose is {value}")
     model = dc.models.DeepLab.from_classifier(classifier.network, len(class_names))
     model(tf.zeros([1, 32, 32, inputs.channels]))
     variables = [variable for variable in model.trainable_variables if "bn" not in variable.name]
@@ -124,13 +132,13 @@ def main(argv):
       if done % FLAGS.checkpoint_every == 0 and done < FLAGS.steps:
         run.save()
       if done % FLAGS.validate_every == 0 and done < FLAGS.steps:
-        validate(run, segmenter, validation)
+        validate(run, segmenter, validation, well_covered)
   if run.history() and run.history()[-1]["step"] == FLAGS.steps:
     logging.info("The run is done: %s", run.history()[-1])
     return
   run.save()
   segmenter.round_weights()
-  reached = validate(run, segmenter, validation)
+  reached = validate(run, segmenter, validation, well_covered)
   segmenter.info = {
       "trained": {"program": "experiments.train_segmentation", "steps": done, "settings": settings,
                   "seconds": round(time.time() - begin), "data_note": FLAGS.data_note},
@@ -139,19 +147,18 @@ def main(argv):
   logging.info("Written to %s/segmenter", run.folder)
 
 
-def validate(run, segmenter, validation):
+def validate(run, segmenter, validation, well_covered):
   """IoU on the validation split, into the curves and `history.jsonl`, with a few pictures."""
   begin = time.time()
-  figures = measures.evaluate(segmenter.predict, validation, len(segmenter.class_names))
+  figures = measures.evaluate(segmenter.predict, validation, len(segmenter.class_names),
+                              segmenter.classes_of(well_covered))
   with run.summaries("validation"):
-    for name in ("mean_iou", "pixel_accuracy"):
-      tf.summary.scalar(name, figures[name])
+    for name, value in figures.items():
+      if name != "iou":
+        tf.summary.scalar(name, value)
     for i, (stored, label) in zip(range(4), validation.whole()):
-      pictures = [measures.palette()[mask] for mask in (label, segmenter.predict(stored, *label.shape))]
-      if segmenter.inputs.kind != "representation":
-        pictures.insert(0, stored)
-      else:
-        pictures.insert(0, segmenter.codec.reconstruct(stored, *label.shape))
+      masks = (label, segmenter.predict(stored, *label.shape))
+      pictures = [segmenter.seen(stored, *label.shape), *(measures.palette()[segmenter.voc_ids[mask]] for mask in masks)]
       tf.summary.image(f"input_truth_prediction/{i}", np.concatenate(pictures, axis=1)[np.newaxis])
   run.record(figures)
   logging.info("step %d: validation mIoU %.4f, pixel accuracy %.4f (%.0f s)", run.step.numpy(), figures["mean_iou"],

@@ -10,6 +10,7 @@ import pytest
 
 from deepcomp_tf import samples
 import deepcomp_tf as dc
+from deepcomp_tf.inference.inputs import NetworkInput
 
 
 def deepcomp(*args, cwd):
@@ -52,6 +53,44 @@ def test_compress_info_decompress(folder, tmp_path):
   result = deepcomp("decompress", "cut.deepcomp", cwd=tmp_path)
   assert result.returncode == 1 and "damaged or truncated" in result.stderr
   assert not (tmp_path / "cut.png").exists()
+
+
+@pytest.fixture(name="networks", scope="module")
+def fixture_networks(tmp_path_factory):
+  """An untrained classifier and segmenter of bpp0.330."""
+  root = tmp_path_factory.mktemp("networks")
+  inputs = NetworkInput("representation", dc.Codec.load("bpp0.330"))
+  network = dc.models.CResNet(39, 2, width=0.125)
+  dc.Classifier(network, inputs, ["cup", "cat"]).save(root / "classifier")
+  dc.Segmenter(dc.models.DeepLab.from_classifier(network, 3), inputs, ["background", "cat", "person"]).save(
+      root / "segmenter")
+  return root
+
+
+def test_classify_and_segment(networks, tmp_path):
+  data = dc.Codec.load("bpp0.330").compress(samples.photos()["chelsea"][:61, :75])
+  (tmp_path / "cat.deepcomp").write_bytes(data)
+  (tmp_path / "other.deepcomp").write_bytes(dc.Codec.load("bpp0.635").compress(np.zeros([16, 16, 3], np.uint8)))
+
+  result = deepcomp("classify", "cat.deepcomp", "other.deepcomp", f"--classifier={networks}/classifier", cwd=tmp_path)
+  expected = dc.Classifier.load(str(networks / "classifier")).classify(data)
+  assert "knows 2 classes: cup, cat" in result.stdout
+  assert f"cat.deepcomp: {expected[0][0]} {100 * expected[0][1]:.1f} %" in result.stdout
+  assert result.returncode == 1 and "other.deepcomp: of another operating point" in result.stderr
+
+  segment = ("segment", "cat.deepcomp", f"--segmenter={networks}/segmenter", "--output=mask.png", "--overlay=overlay.png")
+  result = deepcomp(*segment, cwd=tmp_path)
+  assert result.returncode == 0 and "75x61" in result.stdout, result.stderr
+  classes = dc.Segmenter.load(str(networks / "segmenter")).segment(data)
+  with Image.open(tmp_path / "mask.png") as mask, Image.open(tmp_path / "overlay.png") as overlay:
+    assert mask.mode == "P" and overlay.size == (75, 61)
+    np.testing.assert_array_equal(np.array(mask), np.array([0, 8, 15])[classes])
+    assert mask.getpalette()[3 * 8:3 * 9] == [64, 0, 0]  # a cat's colour in VOC
+  result = deepcomp(*segment, cwd=tmp_path)
+  assert result.returncode == 1 and "mask.png exists; give --overwrite" in result.stderr
+  result = deepcomp("segment", "other.deepcomp", f"--segmenter={networks}/segmenter", "--output=none.png", cwd=tmp_path)
+  assert result.returncode == 1 and "other.deepcomp: of another operating point" in result.stderr
+  assert not (tmp_path / "none.png").exists()
 
 
 def test_evaluate(folder, tmp_path):

@@ -1,12 +1,14 @@
-"""Pictures of rate, distortion and representations (Figures 1, 8 and 9 of the paper)."""
+"""Pictures of rate, distortion, representations and segmentations (Figures 1, 5, 8, 9 and 10 of the paper)."""
 
 import io
 
 import matplotlib
 import matplotlib.figure
+from matplotlib import patheffects
 import numpy as np
 
 from deepcomp_tf.evaluation import rate_distortion
+from deepcomp_tf.evaluation import segmentation
 
 _METRICS = (("ms_ssim", "MS-SSIM"), ("ssim", "SSIM"), ("psnr", "PSNR [dB]"))
 _STYLES = {"deepcomp": ("o", "-", "#c0392b"), "jpeg": ("s", ":", "#7f8c8d"), "jpeg2000": ("^", "--", "#2980b9"),
@@ -85,6 +87,32 @@ def comparison_figure(codecs, photos):
       axis.set_axis_off()
       axis.imshow(picture)
       axis.set_title(text, fontsize=9)
+  return png(figure)
+
+
+def segmentation_figure(examples):
+  """PNG bytes: photos and their masks (Figures 5 and 10).
+
+  Two rows an example: the photo and what each network saw of it; its labels and what each network says.
+
+  Args:
+    examples: list of lists of (title, uint8 `[h, w, 3]` picture, uint8 `[h, w]` mask of VOC's ids), the first of them the
+      photo and its labels.
+  """
+  columns = max(len(example) for example in examples)
+  ratio = max(picture.shape[0] / picture.shape[1] for example in examples for _, picture, _ in example)
+  figure = matplotlib.figure.Figure(figsize=(2.6 * columns, (5.2 * ratio + 0.4) * len(examples)), layout="constrained")
+  axes = figure.subplots(2 * len(examples), columns, squeeze=False)
+  for axis in axes.flat:
+    axis.set_axis_off()
+  for number, example in enumerate(examples):
+    for above, below, (title, picture, mask) in zip(axes[2 * number], axes[2 * number + 1], example):
+      above.imshow(picture)
+      above.set_title(title, fontsize=8)
+      below.imshow(segmentation.palette()[mask])
+      for name, row, column in segmentation.named_regions(mask):
+        below.text(column, row, name, fontsize=7, color="white", ha="center", va="center",
+                   path_effects=[patheffects.withStroke(linewidth=1.5, foreground="black")])
   return png(figure)
 
 

@@ -5,6 +5,7 @@ import tensorflow as tf
 
 from deepcomp_tf import models
 from deepcomp_tf.codec import container
+from deepcomp_tf.data import voc
 from deepcomp_tf.errors import DeepcompError
 from deepcomp_tf.inference.stored import StoredNetwork
 from deepcomp_tf.models.compression import STRIDE
@@ -19,13 +20,21 @@ class Segmenter(StoredNetwork):
 
   Args:
     network: a `models.DeepLab`.
-    inputs, class_names, info: see `StoredNetwork`.
+    inputs, class_names, info: see `StoredNetwork`; the names are VOC's, `data.voc.CLASS_NAMES`.
+
+  Attributes:
+    voc_ids: uint8 `[256]`, the VOC id of each class, and 255 for the rest.
   """
 
   KIND = "segmenter"
 
   def __init__(self, network, inputs, class_names, info=None):
     super().__init__(network, inputs, class_names, info)
+    unknown = sorted(set(class_names) - set(voc.CLASS_NAMES))
+    if unknown:
+      raise DeepcompError(f"expected names of VOC's classes ({', '.join(voc.CLASS_NAMES)}). Received: {', '.join(unknown)}")
+    self.voc_ids = np.full(256, voc.VOID, np.uint8)
+    self.voc_ids[:len(class_names)] = [voc.CLASS_NAMES.index(name) for name in class_names]
 
     @tf.function(input_signature=[tf.TensorSpec([1, None, None, inputs.channels], tf.uint8),
                                   tf.TensorSpec([], tf.int32), tf.TensorSpec([], tf.int32)], jit_compile=False)
@@ -51,6 +60,14 @@ class Segmenter(StoredNetwork):
   def predict(self, stored, height, width):
     """Class ids of one photo: uint8 `[h, w, channels]` pixels or symbols -> uint8 `[height, width]`."""
     return self._forward(stored[np.newaxis], height, width)[0].numpy()
+
+  def seen(self, stored, height, width):
+    """The picture that a network's input stands for: uint8 `[height, width, 3]` of what `predict` takes."""
+    return self.codec.reconstruct(stored, height, width) if self.inputs.kind == "representation" else stored
+
+  def classes_of(self, ids):
+    """Places among the classes of those of these VOC ids that it knows."""
+    return [self.class_names.index(voc.CLASS_NAMES[i]) for i in ids if voc.CLASS_NAMES[i] in self.class_names]
 
   def segment(self, data):
     """Class ids of every pixel of a compressed file.

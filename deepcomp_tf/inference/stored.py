@@ -97,8 +97,9 @@ class StoredNetwork(abc.ABC):
         info = json.load(file)
       if info["input"] != "original" and codec is None:
         codec = Codec.load(info["operating_point"])
-      if codec is not None and info["fingerprint"] != codec.fingerprint.hex():
-        raise DeepcompError(f"the {cls.KIND} in {folder} was trained on the operating point {info['fingerprint']}. "
+      fingerprint = info.get("fingerprint", "of none: original pixels")
+      if codec is not None and fingerprint != codec.fingerprint.hex():
+        raise DeepcompError(f"the {cls.KIND} in {folder} was trained on the operating point {fingerprint}. "
                             f"Received: {codec.fingerprint.hex()} ({codec.operating_point})")
       stored = cls(cls._make(info), NetworkInput(info["input"], codec), info["class_names"], info)
       with np.load(os.path.join(folder, _WEIGHTS)) as weights:

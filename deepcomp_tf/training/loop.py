@@ -75,6 +75,18 @@ def numbers(name, kind=int, counts=None):
   return values
 
 
+def ids(name, count):
+  """The different integers in 0..count-1 of a flag that is a list.
+
+  Raises:
+    DeepcompError: they are something else.
+  """
+  values = numbers(name)
+  if any(value >= count for value in values) or len(set(values)) < len(values):
+    raise DeepcompError(f"--{name} must be different ids below {count}. Received: {','.join(flags.FLAGS[name].value)}")
+  return values
+
+
 def make_strategy(name):
   """The `tf.distribute` strategy of a `--strategy` flag. Several logical CPU devices count as devices, too."""
   if name == "mirrored":

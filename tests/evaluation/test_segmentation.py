@@ -37,6 +37,14 @@ def test_mean_iou_is_that_of_a_confusion_matrix():
   assert figures["iou"][3] == 0.0
   assert figures["mean_iou"] == pytest.approx(np.mean(inside / union))
   assert figures["pixel_accuracy"] == pytest.approx(inside.sum() / expected.sum())
+  # Over the pixels of classes 1 and 4 alone.
+  remaining = iter(predictions)
+  covered = segmentation.evaluate(lambda stored, h, w: next(remaining), _Examples(labels), 5, [1, 4])
+  kept = [np.where(np.isin(label, [1, 4]), label, 255) for label in labels]
+  remaining = iter(predictions)
+  other = segmentation.evaluate(lambda stored, h, w: next(remaining), _Examples(kept), 5)
+  assert covered["well_covered_mean_iou"] == pytest.approx(np.mean([other["iou"][1], other["iou"][4]]))
+  assert covered["mean_iou"] == figures["mean_iou"]
 
 
 def test_classes_that_do_not_occur_do_not_count():
@@ -51,6 +59,15 @@ def test_palette_is_vocs():
   colours = segmentation.palette()
   assert colours[[0, 1, 2, 3, 15, 255]].tolist() == [
       [0, 0, 0], [128, 0, 0], [0, 128, 0], [128, 128, 0], [192, 128, 128], [224, 224, 192]]
+
+
+def test_names_stand_inside_their_regions():
+  mask = np.zeros([20, 30], np.uint8)
+  mask[2:18, 3:25] = 8
+  mask[6:14, 3:20] = 0  # a cat like a bracket, whose middle is no cat
+  mask[19, 0] = 15  # too small for a name
+  (name, row, column), = segmentation.named_regions(mask)
+  assert name == "cat" and mask[row, column] == 8
 
 
 def test_masks_survive_their_file():

@@ -96,6 +96,25 @@ def test_killed_run_continues_as_if_nothing_had_happened(finished, folder, class
   assert _history(run)[16]["mean_iou"] == pytest.approx(_history(finished)[16]["mean_iou"], abs=1e-2)
 
 
+def test_evaluation_gives_what_training_recorded(finished, folder, tmp_path):
+  sheet = tmp_path / "sheet.png"
+  evaluate = ["evaluate_segmentation", f"--segmenters={finished}/segmenter", *folder, "--split=val", "--examples=2",
+              "--well_covered_ids=8,12", f"--contact_sheet={sheet}"]
+  code, output = programs.finish(programs.start(*evaluate))
+  assert code == 0, output[-3000:]
+  figures = {line.rsplit(maxsplit=1)[0].strip(): float(line.rsplit(maxsplit=1)[1]) for line in output.splitlines()
+             if line.startswith(("mIoU", "cat ", "background"))}
+  recorded = _history(finished)[STEPS]
+  assert figures["mIoU"] == pytest.approx(100 * recorded["mean_iou"], abs=0.01)
+  assert [figures["background"], figures["cat"]] == pytest.approx([100 * iou for iou in recorded["iou"]], abs=0.1)
+  # Only pixels labelled as cats: what of them was found, of the union of it with what was not.
+  assert figures["cat"] <= figures["mIoU, well covered"] <= 100
+  with Image.open(sheet) as image:
+    assert image.format == "PNG" and image.height > image.width
+  line, _ = programs.error(programs.start(*evaluate[:-2], "--well_covered_ids=8,8"))
+  assert "--well_covered_ids must be different ids below 21. Received: 8,8" in line
+
+
 @pytest.mark.parametrize("flags, message", [
     (["--class_ids=0,21"], "ids below 21. Received: 0,21"),
     (["--random_scale=2"], "--random_scale must be 0 or 2 numbers, none below 0. Received: 2"),
