@@ -126,7 +126,10 @@ def from_bitstream(codec, files, network, size):
   """The `Way` from bitstreams of photos of one size to logits, or to masks of that size."""
   height, width = (size, size) if isinstance(size, int) else size
   side = -(-height // STRIDE), -(-width // STRIDE)
-  finish = (lambda logits: class_ids(logits, height, width)) if FLAGS.task == "segmentation" else lambda logits: logits
+
+  def finish(logits):
+    return class_ids(logits, height, width) if FLAGS.task == "segmentation" else logits
+
   if isinstance(network, dc.models.CResNet) or isinstance(getattr(network, "backbone", None), dc.models.CResNet):
     inputs = NetworkInput("representation", codec)
     run = lambda symbols: finish(network(inputs(symbols), training=False))

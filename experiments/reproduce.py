@@ -1,12 +1,13 @@
 """Runs the paper's experiments in the order in which they rest on each other, and records what they reach.
 
-  python -m experiments.reproduce --scale=small --images=FOLDER --work_dir=WORK
+  python -m experiments.reproduce --scale=small --images=FOLDER --masks=FOLDER --work_dir=WORK
   python -m experiments.reproduce --scale=paper
 
-At small scale, FOLDER is a classification set of 128x128 images (split/class/*.jpg with the splits train and val), and
-every row of Table 2 is trained with its small flagfile. What is recorded in --results_dir is skipped, what was
-stopped goes on; before anything starts, the plan says what is left, and how long it took where that is known. At the
-paper's scale the plan is printed, with the commands; it is not run.
+At small scale, --images is a classification set of 128x128 images (split/class/*.jpg with the splits train and val),
+--masks a segmentation set (images/SPLIT/*.jpg and masks/SPLIT/*.png), and every row of Table 2 is trained with its small
+flagfile. What is recorded in --results_dir is skipped, what was stopped goes on; before anything starts, the plan says
+what is left, and how long it took where that is known. At the paper's scale the plan is printed, with the commands; it is
+not run.
 """
 
 import json
@@ -27,6 +28,7 @@ from deepcomp_tf.training import loop
 FLAGS = flags.FLAGS
 flags.DEFINE_enum("scale", "small", ["small", "paper"], "Which flagfiles.")
 flags.DEFINE_string("images", None, "Folder of 128x128 images, for the small scale.")
+flags.DEFINE_string("masks", None, "Folder of a segmentation set, for the small scale.")
 flags.DEFINE_string("work_dir", None, "Folder for compressed sets and runs, which is not needed after all is recorded.")
 flags.DEFINE_string("results_dir", "docs/results/runs", "Folder of the records, one JSON file a run.")
 flags.DEFINE_string("only", "", "Regular expression of the names of the steps to run; empty: all.")
@@ -42,16 +44,30 @@ SECOND_SEED = ("resnet50_bpp0.0983", "cresnet51_bpp0.0983", "resnet50_bpp0.635",
 
 
 class Step:
-  """One program to run: its name, its command, and the operating point that it rests on, if any."""
+  """One program to run.
 
-  def __init__(self, name, program, *arguments, point=None):
-    self.name, self.point = name, point
-    self.command = ["-m", f"experiments.{program}", *arguments]
+  Args:
+    name: TASK_ROW, with the seed where that is not 0.
+    program: of `experiments`.
+    *arguments: its flags, without the folder of the run.
+    point: the operating point that it rests on, if any.
+    needs: the step whose network it starts from, if any.
+  """
+
+  def __init__(self, name, program, *arguments, point=None, needs=None):
+    self.name, self.point, self.needs = name, point, needs
+    self.command = ["-m", f"experiments.{program}", *arguments, f"--run_dir={self.run_dir}"]
     self.fingerprint = point and dc.operating_points.fingerprint(point).hex()
+    self.wanted = False  # by another step that is left
 
   @property
   def run_dir(self):
     return os.path.join(FLAGS.work_dir or "WORK", "runs", self.name)
+
+  @property
+  def network_dir(self):
+    """Where the trained network lies."""
+    return os.path.join(self.run_dir, {"classification": "classifier", "segmentation": "segmenter"}[self.name.split("_")[0]])
 
   @property
   def record_path(self):
@@ -65,45 +81,78 @@ class Step:
       record = json.load(file)
     return record if record.get("fingerprint") == self.fingerprint else None
 
+  def done(self):
+    """Whether it is recorded, and its network there if a step that is left starts from it."""
+    return self.record() is not None and (not self.wanted or os.path.isdir(self.network_dir))
+
 
 def main(argv):
   del argv
-  if FLAGS.scale == "small" and not FLAGS.plan:
-    if not FLAGS.work_dir or not FLAGS.images:
-      raise dc.DeepcompError("--scale=small needs --images and --work_dir")
-    if not all(os.path.isdir(os.path.join(FLAGS.images, split)) for split in ("train", "val")):
-      raise dc.DeepcompError(f"expected a folder with train/ and val/. Received: --images={FLAGS.images}")
-  steps = [step for step in plan() if re.search(FLAGS.only, step.name)]
-  if not steps:
-    raise dc.DeepcompError(f"--only matches none of the steps. Received: {FLAGS.only}")
+  if FLAGS.scale == "small" and not FLAGS.plan and not FLAGS.work_dir:
+    raise dc.DeepcompError("--scale=small needs --work_dir")
+  steps = select(list(plan()), FLAGS.only)
   print_plan(steps)
   if FLAGS.plan or FLAGS.scale == "paper":
     return
-  left = [step for step in steps if not step.record()]
+  left = [step for step in steps if not step.done()]
+  check_folders(left)
   for number, step in enumerate(left, start=1):
     logging.info("%d of %d: %s", number, len(left), step.name)
     compress_for(step)
     run(step)
 
 
+def select(steps, pattern):
+  """The steps whose names match, and those that they start from where these have to run again."""
+  chosen = [step for step in steps if re.search(pattern, step.name)]
+  if not chosen:
+    raise dc.DeepcompError(f"--only matches none of the steps. Received: {pattern}")
+  for step in chosen:
+    if step.needs and not step.done():
+      step.needs.wanted = True
+  return [step for step in steps if step in chosen or not step.done() and step.wanted]
+
+
+def check_folders(steps):
+  """Whether the images that the steps need are there."""
+  for flag, program, folders in (("images", "train_classification", ("train", "val")),
+                                 ("masks", "train_segmentation", ("images", "masks"))):
+    needed = any(program in step.command[1] for step in steps)
+    path = FLAGS[flag].value
+    if needed and not (path and all(os.path.isdir(os.path.join(path, name)) for name in folders)):
+      raise dc.DeepcompError(f"expected a folder with {folders[0]}/ and {folders[1]}/. Received: --{flag}={path}")
+
+
 def plan():
   """The steps, in order."""
   small = FLAGS.scale == "small"
+  note = [f"--data_note={FLAGS.data_note}"] if FLAGS.data_note else []
+  classifiers = {}
   for seed in (0, 1) if small else (0,):
     for row in ROWS if seed == 0 else SECOND_SEED:
-      flagfile = f"flags/classification/{row}{'_small' if small else ''}.flags"
       point = row.split("_")[1] if "bpp" in row else None
-      name = f"classification_{row}" + (f"_seed{seed}" if seed else "")
-      arguments = [f"--flagfile={flagfile}", f"--seed={seed}"]
+      data = []
       if small and point:
-        arguments += [f"--dataset={set_of(point)}", f"--data_dir={sets_dir()}"]
+        data = [f"--dataset={set_of(point)}", f"--data_dir={sets_dir()}"]
       elif small:
-        arguments += [f"--dataset={FLAGS.images or 'FOLDER'}"]
-      step = Step(name, "train_classification", *arguments, point=point)
-      step.command.append(f"--run_dir={step.run_dir}")
-      if FLAGS.data_note:
-        step.command.append(f"--data_note={FLAGS.data_note}")
+        data = [f"--dataset={FLAGS.images or 'IMAGES'}"]
+      step = Step(named("classification", row, seed), "train_classification", flagfile("classification", row),
+                  f"--seed={seed}", *data, *note, point=point)
+      classifiers[row, seed] = step
       yield step
+  for row in ROWS:
+    data = [f"--dataset={FLAGS.masks or 'MASKS'}", f"--data_dir={sets_dir()}"] if small else []
+    start = classifiers[row, 0]
+    yield Step(named("segmentation", row, 0), "train_segmentation", flagfile("segmentation", row),
+               f"--classifier={start.network_dir}", *data, *note, point=start.point, needs=start)
+
+
+def named(task, row, seed):
+  return f"{task}_{row}" + (f"_seed{seed}" if seed else "")
+
+
+def flagfile(task, row):
+  return f"--flagfile=flags/{task}/{row}{'_small' if FLAGS.scale == 'small' else ''}.flags"
 
 
 def sets_dir():
@@ -112,27 +161,27 @@ def sets_dir():
 
 def set_of(point):
   """TFDS name of the images compressed at an operating point."""
-  source = os.path.basename(os.path.normpath(FLAGS.images or "FOLDER"))
+  source = os.path.basename(os.path.normpath(FLAGS.images or "IMAGES"))
   return f"compressed_classification/{compressed.config_name(source, point)}"
 
 
 def print_plan(steps):
   seconds, unknown = 0, 0
   for step in steps:
-    record = step.record()
     if FLAGS.scale == "paper":
       print(f"python {shlex.join(step.command)}")
-    elif record:
-      print(f"done  {step.name}: {record['seconds'] / 60:.0f} min, {record['date']}")
+    elif step.done():
+      print(f"done  {step.name}: {step.record()['seconds'] / 60:.0f} min, {step.record()['date']}")
     else:
       known = os.path.exists(step.record_path)
       if known:
         with open(step.record_path) as file:
           seconds += json.load(file)["seconds"]
       unknown += not known
-      print(f"left  {step.name}{' (recorded on an earlier operating point)' if known else ''}")
+      why = "recorded, but its network is not in --work_dir" if step.record() else "recorded on an earlier operating point"
+      print(f"left  {step.name}{f' ({why})' if known else ''}")
   if FLAGS.scale == "small":
-    print(f"left: {sum(not step.record() for step in steps)} of {len(steps)} steps; {seconds / 60:.0f} min for those that "
+    print(f"left: {sum(not step.done() for step in steps)} of {len(steps)} steps; {seconds / 60:.0f} min for those that "
           f"ran before{f', {unknown} never ran' if unknown else ''}")
 
 
@@ -145,23 +194,25 @@ def compress_for(step):
 
 
 def run(step):
-  begin = time.time()
+  """Runs a step and records it."""
   execute(step.command)
+  unit = "epoch" if step.name.startswith("classification") else "step"
   lines = {}
   with open(os.path.join(step.run_dir, "history.jsonl")) as file:
     for line in map(json.loads, file):
-      lines[line["epoch"]] = line
+      lines[line[unit]] = line
   with open(os.path.join(step.run_dir, "settings.json")) as file:
     settings = json.load(file)
-  classifier = dc.Classifier.load(os.path.join(step.run_dir, "classifier"))
-  edge = settings["crop_size"] // classifier.inputs.stride
+  trained = (dc.Classifier if unit == "epoch" else dc.Segmenter).load(step.network_dir)
+  edge = settings["crop_size"] // trained.inputs.stride
+  seconds = trained.info["trained"]["seconds"]
   os.makedirs(FLAGS.results_dir, exist_ok=True)
   loop.write_json(step.record_path, {
       "name": step.name, "operating_point": step.point, "fingerprint": step.fingerprint, "settings": settings,
-      "history": [lines[epoch] for epoch in sorted(lines)], "seconds": classifier.info["trained"]["seconds"],
-      "multiply_adds": dc.evaluation.multiply_adds(classifier.network, (edge, edge, classifier.inputs.channels)),
+      "history": [lines[number] for number in sorted(lines)], "seconds": seconds,
+      "multiply_adds": dc.evaluation.multiply_adds(trained.network, (edge, edge, trained.inputs.channels)),
       "date": time.strftime("%Y-%m-%d"), "cpu_cores": os.cpu_count()})
-  logging.info("%s: recorded after %.0f min", step.name, (time.time() - begin) / 60)
+  logging.info("%s: recorded after %.0f min", step.name, seconds / 60)
 
 
 def execute(command):

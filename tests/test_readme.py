@@ -125,5 +125,5 @@ def test_classification_flagfiles():
       assert values.get("operating_point", "original") == source
       assert (values["learning_rate"], values["batch_size"], values["weight_decay"], values["momentum"]) == (
           "0.025", "64", "1e-4", "0.9")
-      assert values["epochs"] == "28" and values["decay_epochs"] == "8,16,24"
-    assert read_flagfile(folder / f"{row}.flags")["crop_size"] == "224"
+    values = read_flagfile(folder / f"{row}.flags")
+    assert (values["crop_size"], values["epochs"], values["decay_epochs"]) == ("224", "28", "8,16,24")

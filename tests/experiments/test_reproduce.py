@@ -1,6 +1,7 @@
 """`reproduce` trains what is not recorded, and `make_figures` writes the records down."""
 
 import json
+import pathlib
 
 from absl import flags
 from absl.testing import flagsaver
@@ -20,13 +21,11 @@ def fixture_folders(images, tmp_path):
 
 
 def _step(point):
-  step = reproduce.Step(
+  return reproduce.Step(
       "classification_row", "train_classification", "--flagfile=flags/classification/small.flags", "--network=cResNet-39",
       "--input=representation", f"--operating_point={point}", "--width=0.125", "--crop_size=32", "--batch_size=8",
       "--epochs=2", "--decay_epochs=1", f"--dataset={flags.FLAGS.images}", "--crop=representation", "--image_size=40",
       point=point)
-  step.command.append(f"--run_dir={step.run_dir}")
-  return step
 
 
 def test_a_step_is_recorded_once(folders, capsys):
@@ -46,6 +45,24 @@ def test_a_step_is_recorded_once(folders, capsys):
   out = capsys.readouterr().out
   assert other.record() is None and "recorded on an earlier operating point" in out and "1 of 1" in out
   assert [path.name for path in (folders / "results").iterdir()] == ["classification_row.json"]
+
+
+def test_segmentation_starts_from_classifiers(folders, capsys):
+  with flagsaver.flagsaver(scale="small"):
+    steps = reproduce.select(list(reproduce.plan()), "segmentation_cresnet51_bpp0.330")
+    # The classifier is not there, so it is trained first.
+    assert [step.name for step in steps] == ["classification_cresnet51_bpp0.330", "segmentation_cresnet51_bpp0.330"]
+    assert f"--classifier={steps[0].network_dir}" in steps[1].command
+    (folders / "results").mkdir()
+    record = {"fingerprint": steps[0].fingerprint, "seconds": 60, "date": "2026-01-01"}
+    (folders / "results" / f"{steps[0].name}.json").write_text(json.dumps(record))
+    reproduce.print_plan(steps)
+    assert "its network is not in --work_dir" in capsys.readouterr().out
+    pathlib.Path(steps[0].network_dir).mkdir(parents=True)
+    steps = reproduce.select(list(reproduce.plan()), "segmentation_cresnet51_bpp0.330")
+    assert [step.name for step in steps] == ["segmentation_cresnet51_bpp0.330"]
+    with pytest.raises(dc.DeepcompError, match="--masks=None"):
+      reproduce.check_folders(steps)
 
 
 def test_the_paper_has_a_row_for_every_step():
