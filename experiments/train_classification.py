@@ -67,9 +67,7 @@ LEARNING_RATE_BATCH = 64
 def main(argv):
   del argv
   inputs = checked_inputs()
-  decay_epochs = loop.numbers("decay_epochs")
-  if sorted({0, *decay_epochs}) != [0, *decay_epochs]:
-    raise dc.DeepcompError(f"--decay_epochs must rise, from 1 or more. Received: {','.join(FLAGS.decay_epochs)}")
+  decay_epochs = loop.rising("decay_epochs")
   tf.keras.utils.set_random_seed(FLAGS.seed)
   if FLAGS.mixed_precision:
     tf.keras.mixed_precision.set_global_policy("mixed_float16")

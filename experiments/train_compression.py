@@ -27,6 +27,7 @@ from deepcomp_tf.training.export import export_operating_point
 from deepcomp_tf.training import loop
 from deepcomp_tf.training import losses
 from deepcomp_tf.training import schedules
+from deepcomp_tf.training import starts
 
 FLAGS = flags.FLAGS
 loop.define_flags()
@@ -175,45 +176,11 @@ def start_from(model, start, batches):
     basis = klt.block_basis(batches.take(max(1, 1600 // FLAGS.batch_size)), FLAGS.channels)
     klt.set_weights(model, basis, FLAGS.klt_step)
   else:
-    start_from_point(model, dc.operating_points.load(start))
+    starts.from_operating_point(model, dc.operating_points.load(start), FLAGS.start_scale)
   if FLAGS.entropy == "context":
-    fit_entropy(model, batches, steps=800)
-
-
-def start_from_point(model, source):
-  """Copies the weights of a trained network with at least as many channels, and scales its representation."""
-  if source.channels < model.channels:
-    raise dc.DeepcompError(f"--start must have at least --channels={model.channels} channels. "
-                           f"Received: {FLAGS.start} with {source.channels}")
-  weights = dc.operating_points.named_variables(source)
-  for name, variable in dc.operating_points.named_variables(model).items():
-    if name != "quantizer/centers":
-      # Only the axis of the representation, which is always the last, can differ.
-      variable.assign(weights[name][..., :variable.shape[-1]])
-  for variable in (model.encoder.conv3.kernel, model.encoder.conv3.bias):
-    variable.assign(variable * FLAGS.start_scale)
-  model.decoder.conv1.kernel.assign(model.decoder.conv1.kernel / FLAGS.start_scale)
-
-
-def fit_entropy(model, batches, steps):
-  """Trains the entropy layer alone, so that its first gradients do not flatten a good representation."""
-  variables = model.entropy.trainable_variables
-  values = tf.concat([model.encoder(images) for images in batches.take(50)], axis=0)
-  model.entropy.spread.assign(tf.maximum(0.3, tf.math.reduce_std(values, axis=[0, 1, 2])))
-  optimizer = tf.keras.optimizers.Adam(schedules.WarmupCosine(1e-3, steps), jit_compile=False)
-
-  @tf.function
-  def step(images):
-    values = model.quantizer(model.encoder(images)).values
-    with tf.GradientTape() as tape:
-      bits = model.entropy(values)
-    optimizer.apply_gradients(zip(tape.gradient(bits, variables), variables))
-    return bits
-
-  for images in batches.take(steps):
-    bits = step(images)
-  logging.info("The fitted entropy of the start is %.3f bits per symbol, %.4f bits per pixel.",
-               bits, bits * FLAGS.channels / 64)
+    bits = starts.fit_entropy(model, batches)
+    logging.info("The fitted entropy of the start is %.3f bits per symbol, %.4f bits per pixel.",
+                 bits, bits * FLAGS.channels / 64)
 
 
 def export(run, model, optimizer, paths, validation):

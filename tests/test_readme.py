@@ -1,13 +1,14 @@
 """Every example of the README runs, and every flagfile is what its name says."""
 
+import json
 import os
 import pathlib
 import re
 import shlex
 import subprocess
 import sys
+import types
 
-from absl import flags
 from PIL import Image
 import pytest
 
@@ -63,13 +64,14 @@ def test_training_examples_name_files_that_exist():
 
 
 def parsed(path):
-  """The values of a flagfile of train_compression."""
-  from experiments import train_compression  # pylint: disable=unused-import
-  values = flags.FlagValues()
-  values.append_flag_values(flags.FLAGS)
-  values = values.__deepcopy__({})
-  values(["train", f"--flagfile={path}", "--run_dir=x"])
-  return values
+  """The values of a flagfile of train_compression, defaults included. In a process: programs share names of flags."""
+  code = ("import json, sys; from absl import flags; from experiments import train_compression as program; "
+          "flags.FLAGS(['train', '--flagfile=' + sys.argv[1], '--run_dir=x']); "
+          "print(json.dumps({flag.name: flag.value for flag in flags.FLAGS.get_flags_for_module(program.__name__)"
+          " + flags.FLAGS.get_flags_for_module('deepcomp_tf.training.loop')}))")
+  result = subprocess.run([sys.executable, "-c", code, str(path)], cwd=ROOT, env=ENVIRONMENT, capture_output=True, text=True,
+                          check=True)
+  return types.SimpleNamespace(**json.loads(result.stdout))
 
 
 @pytest.mark.parametrize("rate, channels, beta, target, learning_rate", [

@@ -9,7 +9,7 @@ from deepcomp_tf.codec.codec import Codec
 from deepcomp_tf.evaluation import metrics
 
 
-def export_operating_point(folder, model, training, validation, info):
+def export_operating_point(folder, model, training, validation, info, statistics=None):
   """Writes the operating point of a trained `CompressionModel`.
 
   The weights are rounded to those that are shipped before anything is measured, and the centers put in
@@ -21,6 +21,8 @@ def export_operating_point(folder, model, training, validation, info):
     training: iterable of uint8 `[h, w, 3]` photos that the coder's tables are fitted to.
     validation: list of photos to measure on.
     info: what else to write down, with a `name`.
+    statistics: None, or (mean, deviation) `[C]` of the representation, in place of those over `training`: for a network
+      whose classifier was trained on these.
 
   Returns:
     dict of means over the validation photos: bits_per_pixel (of the files), bits_per_pixel_pooled (the paper's
@@ -38,10 +40,11 @@ def export_operating_point(folder, model, training, validation, info):
   context_model = fitting.fit(
       maps, len(centers), origin,
       progress=lambda channels: tqdm.tqdm(channels, desc="fitting the tables", unit="channel", mininterval=10))
-  values = np.concatenate([centers[symbols].reshape(-1, model.channels) for symbols in maps]).astype(np.float64)
-  # A channel that never changes is left unscaled.
-  deviation = values.std(axis=0)
-  statistics = values.mean(axis=0), np.where(deviation > 0, deviation, 1.0)
+  if statistics is None:
+    values = np.concatenate([centers[symbols].reshape(-1, model.channels) for symbols in maps]).astype(np.float64)
+    # A channel that never changes is left unscaled.
+    deviation = values.std(axis=0)
+    statistics = values.mean(axis=0), np.where(deviation > 0, deviation, 1.0)
   operating_points.save(folder, model, context_model, info, *statistics)
 
   codec = Codec.load(folder)

@@ -75,6 +75,18 @@ def numbers(name, kind=int, counts=None):
   return values
 
 
+def rising(name):
+  """The rising integers, from 1 or more, of a flag that is a list.
+
+  Raises:
+    DeepcompError: they are something else.
+  """
+  values = numbers(name)
+  if sorted({0, *values}) != [0, *values]:
+    raise DeepcompError(f"--{name} must rise, from 1 or more. Received: {','.join(flags.FLAGS[name].value)}")
+  return values
+
+
 def ids(name, count):
   """The different integers in 0..count-1 of a flag that is a list.
 

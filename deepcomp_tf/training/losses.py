@@ -15,6 +15,17 @@ def rate_distortion(mse, bits_per_symbol, beta, target_entropy):
   return mse + beta * tf.maximum(bits_per_symbol - target_entropy, 0.0)
 
 
+def joint(rate_distortion_loss, cross_entropy, gamma):
+  """Eq. 2: gamma * (MSE + beta * max(H - H_t, 0)) + cross entropy.
+
+  Args:
+    rate_distortion_loss: of Eq. 1.
+    cross_entropy: of the classifier, in nats.
+    gamma: trade-off; 0.001 (appendix A.8).
+  """
+  return gamma * rate_distortion_loss + cross_entropy
+
+
 def follow_rate(weight, bits_per_symbol, beta, target_entropy, step):
   """Moves the weight of the rate term towards where H = H_t: by step * (H - H_t), within 0..beta.
 

@@ -1,0 +1,51 @@
+"""Compression and classification trained together (section 6)."""
+
+from typing import NamedTuple
+
+import numpy as np
+import tensorflow as tf
+
+from deepcomp_tf.errors import DeepcompError
+from deepcomp_tf.models.compression import CompressionOutput
+
+
+class JointOutput(NamedTuple):
+  """What `JointModel` returns: a `CompressionOutput`, and the classifier's logits `[batch, num_classes]`."""
+  compression: CompressionOutput
+  logits: tf.Tensor
+
+
+@tf.keras.saving.register_keras_serializable(package="deepcomp_tf")
+class JointModel(tf.keras.Model):
+  """A compression network and a classifier on one quantized representation, as Eq. 2 trains them (Fig. 2 b).
+
+  `[batch, h, w, 3]` pixels in 0..255 -> `JointOutput`. The gradients of both losses reach the encoder.
+
+  Args:
+    compression: a `CompressionModel`.
+    classifier: a `CResNet`.
+    mean, deviation: float32 `[C]` or scalars; the classifier sees the representation minus `mean`, over `deviation`.
+  """
+
+  def __init__(self, compression, classifier, mean=0.0, deviation=1.0, **kwargs):
+    super().__init__(**kwargs)
+    self.mean, self.deviation = (np.asarray(value, np.float32) for value in (mean, deviation))
+    if any(value.shape not in ((), (compression.channels,)) for value in (self.mean, self.deviation)):
+      raise DeepcompError(f"`mean` and `deviation` must have a value for each of the {compression.channels} channels. "
+                          f"Received: {self.mean.shape} and {self.deviation.shape}")
+    self.compression, self.classifier = compression, classifier
+
+  def call(self, image, training=None):
+    output = self.compression(image, training=training)
+    representation = (output.values - self.mean) / self.deviation
+    return JointOutput(output, self.classifier(representation, training=training))
+
+  def get_config(self):
+    return {"name": self.name, "compression": tf.keras.saving.serialize_keras_object(self.compression),
+            "classifier": tf.keras.saving.serialize_keras_object(self.classifier),
+            "mean": self.mean.tolist(), "deviation": self.deviation.tolist()}
+
+  @classmethod
+  def from_config(cls, config):
+    parts = {name: tf.keras.saving.deserialize_keras_object(config[name]) for name in ("compression", "classifier")}
+    return cls(**{**config, **parts})

@@ -1,0 +1,272 @@
+"""Trains compression and classification on one representation for Eq. 2 (section 6, appendix A.8), or its control.
+
+The paper's runs, on ImageNet:
+  python -m experiments.train_joint --flagfile=flags/joint/bpp0.0983.flags --classifier=RUN/classifier --run_dir=...
+Their twins for smaller images and two cores:
+  python -m experiments.train_joint --flagfile=flags/joint/bpp0.0983_small.flags --dataset=FOLDER \
+      --classifier=RUN/classifier --run_dir=...
+Both networks start trained: the classifier, and the operating point that it was trained on. With --compression_only the
+compression network alone is trained by the same schedule (the control of section 6.1). The same command continues a run
+that was stopped. RUN_DIR/operating_point is what `dc.Codec.load` takes; RUN_DIR/classifier is its classifier.
+"""
+
+import os
+import time
+
+from absl import flags
+from absl import logging
+import numpy as np
+import tensorflow as tf
+
+import deepcomp_tf as dc
+from deepcomp_tf import operating_points
+from deepcomp_tf.codec.images import read_image
+from deepcomp_tf.data import classification
+from deepcomp_tf.data import photos
+from deepcomp_tf.data.crops import Crops
+from deepcomp_tf.evaluation import accuracy
+from deepcomp_tf.inference.inputs import NetworkInput
+from deepcomp_tf.models.compression import ENTROPIES
+from deepcomp_tf.training import loop
+from deepcomp_tf.training import losses
+from deepcomp_tf.training import starts
+from deepcomp_tf.training.export import export_operating_point
+
+FLAGS = flags.FLAGS
+loop.define_flags()
+flags.DEFINE_string("dataset", "imagenet2012", "TFDS set of images, or folder of split/class/*.jpg.")
+flags.DEFINE_string("data_dir", None, "Where TFDS keeps its sets.")
+flags.DEFINE_string("train_split", "train", "Split of --dataset to train on.")
+flags.DEFINE_string("validation_split", "validation", "Split of --dataset to validate on.")
+flags.DEFINE_string("classifier", None, "Trained classifier of the representation to start from.", required=True)
+flags.DEFINE_string("operating_point", None, "Its operating point, to start from: a name or a folder.", required=True)
+flags.DEFINE_bool("compression_only", False, "Train the compression network alone, for gamma times Eq. 1.")
+flags.DEFINE_string("name", None, "Name of the operating point that the run ends in.", required=True)
+flags.DEFINE_float("gamma", 0.001, "Weight of the compression loss in Eq. 2.", lower_bound=0.0)
+flags.DEFINE_enum("entropy", "pooled", ENTROPIES, "H of Eq. 1: entropy of one histogram (the paper), of one per "
+                  "channel, or given the neighbours, as the files are coded.")
+flags.DEFINE_float("beta", None, "beta of Eq. 1.", required=True, lower_bound=0.0)
+flags.DEFINE_float("target_entropy", None, "H_t of Eq. 1, in bits per symbol; empty: that of the start on training crops.",
+                   lower_bound=0.0)
+flags.DEFINE_float("rate_step", 0.0, "Step by which the weight of the rate term follows H - H_t, between 0 and beta; 0 "
+                   "weighs with beta where a batch's H is above H_t, else with 0 (the paper).", lower_bound=0.0)
+flags.DEFINE_enum("cache", "none", classification.CACHES, "Keep the splits in memory: as they are stored (encoded), or as "
+                  "pixels (decoded).")
+flags.DEFINE_integer("crop_size", 224, "Edge of the crops in pixels, a multiple of 8.")
+flags.DEFINE_list("resize", [], "LOW,HIGH: images are resized to a shorter side of LOW for validation, of LOW to HIGH for "
+                  "training.")
+flags.DEFINE_integer("epochs", 9, "Passes through the training split.", lower_bound=1)
+flags.DEFINE_list("decay_epochs", ["3", "6"], "After so many epochs the learning rate is divided by 10.")
+flags.DEFINE_float("learning_rate", 0.0025, "Of all networks.", lower_bound=0.0)
+flags.DEFINE_float("momentum", 0.9, "Of SGD.", lower_bound=0.0, upper_bound=1.0)
+flags.DEFINE_float("gradient_clip", 0.0, "Largest norm of the gradient, all weights together; 0 is no limit (the paper).",
+                   lower_bound=0.0)
+flags.DEFINE_float("weight_decay", 1e-4, "Of the classifier's kernels.", lower_bound=0.0)
+flags.DEFINE_string("images", None, "Photos that the coder's tables are fitted to, in place of the training split's; a folder "
+                    "or pattern.")
+flags.DEFINE_integer("tables_from", 360, "How many photos the coder's tables are fitted to.", lower_bound=1)
+flags.DEFINE_integer("held_out", 30, "Photos of --images, or of the validation split, to measure the operating point on.",
+                     lower_bound=1)
+flags.DEFINE_string("data_note", "", "What the images are and under which terms; written into the results.")
+
+# What may differ when a run is continued.
+OPERATIONAL_FLAGS = ("dataset", "data_dir", "cache", "operating_point", "classifier", "images", "data_note")
+
+
+def main(argv):
+  del argv
+  decay_epochs = loop.rising("decay_epochs")
+  resize = loop.numbers("resize", counts=(0, 2)) or None
+  tf.keras.utils.set_random_seed(FLAGS.seed)
+  if FLAGS.mixed_precision:
+    tf.keras.mixed_precision.set_global_policy("mixed_float16")
+  strategy = loop.make_strategy(FLAGS.strategy)
+  replicas = strategy.num_replicas_in_sync
+
+  pixels = NetworkInput("original")
+  training, validation = (
+      classification.open_examples(FLAGS.dataset, split, pixels, FLAGS.data_dir, FLAGS.cache)
+      for split in (FLAGS.train_split, FLAGS.validation_split))
+  crops = Crops(pixels, False, FLAGS.crop_size, resize=resize)
+  steps_per_epoch = len(training) // FLAGS.batch_size
+  if not steps_per_epoch:
+    raise dc.DeepcompError(f"--batch_size must be at most the {len(training)} training examples. "
+                           f"Received: {FLAGS.batch_size}")
+
+  with strategy.scope():
+    point = operating_points.open_point(FLAGS.operating_point)
+    trained = dc.Classifier.load(FLAGS.classifier, dc.Codec(point))
+    if trained.inputs.kind != "representation":
+      raise dc.DeepcompError(f"expected a classifier of the representation. Received: --classifier={FLAGS.classifier}, of "
+                             f"{trained.inputs.kind} pixels")
+    if trained.class_names != training.source.class_names:
+      raise dc.DeepcompError(f"expected the classes {', '.join(trained.class_names[:5])}... of --classifier. Received: "
+                             f"{', '.join(training.source.class_names[:5])}...")
+    centers = point.model.quantizer.centers.numpy()
+    compression = dc.models.CompressionModel(point.model.channels, len(centers), centers=centers, entropy=FLAGS.entropy)
+    compression(tf.zeros([1, FLAGS.crop_size, FLAGS.crop_size, 3]))
+    model = dc.models.JointModel(compression, trained.network, point.mean, point.deviation)
+    starts.from_operating_point(compression, point.model)
+    variables = compression.trainable_variables
+    if not FLAGS.compression_only:
+      variables = variables + trained.network.trainable_variables
+    decays = [epoch * steps_per_epoch - 1 for epoch in decay_epochs]
+    optimizer = tf.keras.optimizers.SGD(
+        tf.keras.optimizers.schedules.PiecewiseConstantDecay(
+            decays, [FLAGS.learning_rate / 10 ** i for i in range(len(decays) + 1)])
+        if decays else FLAGS.learning_rate, momentum=FLAGS.momentum,
+        global_clipnorm=FLAGS.gradient_clip or None, jit_compile=False)
+    optimizer.build(variables)
+    if FLAGS.mixed_precision:
+      optimizer = tf.keras.mixed_precision.LossScaleOptimizer(optimizer)
+    rate_weight = tf.Variable(0.0, trainable=False, name="rate_weight")
+    target_entropy = tf.Variable(FLAGS.target_entropy or 0.0, trainable=False, name="target_entropy")
+
+  settings = loop.settings("gamma", leave_out=OPERATIONAL_FLAGS)
+  settings.update(source=training.source.name, examples=len(training), start=point.fingerprint.hex(),
+                  network=trained.network.architecture, width=trained.network.width)
+  run = loop.Run(FLAGS.run_dir, settings, model=model, optimizer=optimizer, rate_weight=rate_weight,
+                 target_entropy=target_entropy)
+  done, total = run.restore(), FLAGS.epochs * steps_per_epoch
+  if not done:
+    if FLAGS.entropy == "context":
+      few = crops.training_batches(training, min(8, FLAGS.batch_size), FLAGS.seed).map(lambda stored, _: stored).repeat()
+      bits = starts.fit_entropy(compression, few)
+      logging.info("The start has %.3f bits per symbol of the training crops.", bits)
+    if FLAGS.target_entropy is None:
+      target_entropy.assign(mean_entropy(compression, crops, training))
+      logging.info("H_t = %.3f bits per symbol.", target_entropy.numpy())
+
+  def replica_step(stored, labels):
+    with tf.GradientTape() as tape:
+      output = model(stored, training=not FLAGS.compression_only)
+      error = tf.cast(stored, tf.float32) - output.compression.reconstruction
+      mse = dc.layers.replica_mean(tf.reduce_mean(tf.square(error)))
+      bits = output.compression.bits_per_symbol
+      if FLAGS.rate_step:
+        weight = losses.follow_rate(rate_weight, bits, FLAGS.beta, target_entropy, FLAGS.rate_step)
+        rate_distortion = mse + weight * (bits - target_entropy)
+      else:
+        rate_distortion = losses.rate_distortion(mse, bits, FLAGS.beta, target_entropy)
+      cross_entropy = tf.reduce_mean(tf.nn.sparse_softmax_cross_entropy_with_logits(labels, output.logits))
+      if FLAGS.compression_only:
+        loss = losses.joint(rate_distortion, 0.0, FLAGS.gamma)
+      else:
+        loss = losses.joint(rate_distortion, cross_entropy, FLAGS.gamma) + losses.weight_decay(
+            model.classifier.trainable_variables, FLAGS.weight_decay)
+      # The compression losses are those of the global batch, the cross entropy is the replica's; gradients are summed.
+      scaled = loop.scaled_loss(optimizer, loss / replicas)
+    gradients = loop.gradients(optimizer, tape, scaled, variables)
+    optimizer.apply_gradients(zip(gradients, variables))
+    correct = tf.reduce_mean(tf.cast(tf.equal(tf.argmax(output.logits, -1), labels), tf.float32))
+    return {"loss": loss, "mse": mse, "bits_per_symbol": bits, "cross_entropy": cross_entropy, "top_1": correct}
+
+  @tf.function(jit_compile=False)
+  def train_step(stored, labels):
+    figures = strategy.run(replica_step, args=(stored, labels))
+    return {name: strategy.reduce(tf.distribute.ReduceOp.MEAN, value, axis=None) for name, value in figures.items()}
+
+  means, begin = loop.Means(), time.time()
+  if not done:
+    validate(run, model, crops, validation, 0)
+  with loop.progress_bar(total, done) as bar:
+    for epoch in range(done // steps_per_epoch, FLAGS.epochs):
+      first = done - epoch * steps_per_epoch
+      batches = loop.distribute(
+          strategy, lambda: crops.training_batches(training, FLAGS.batch_size, FLAGS.seed, epoch, first),
+          FLAGS.batch_size)
+      for stored, labels in batches:
+        means.add(train_step(stored, labels))
+        run.step.assign_add(1)
+        done += 1
+        bar.update()
+        if done % FLAGS.summary_every == 0 or done % steps_per_epoch == 0:
+          now = means.take()
+          with run.summaries("train"):
+            for name, value in {**now, "learning_rate": tf.convert_to_tensor(optimizer.learning_rate)}.items():
+              tf.summary.scalar(name, value)
+          bar.set_postfix(epoch=epoch + 1, mse=f"{now['mse']:.1f}", H=f"{now['bits_per_symbol']:.3f}",
+                          top_1=f"{now['top_1']:.3f}")
+        if done % FLAGS.checkpoint_every == 0 or done == total:
+          run.save()
+        if done % steps_per_epoch == 0:  # where examples were left out, the data may last longer than the epoch
+          break
+      validate(run, model, crops, validation, epoch + 1)
+  if os.path.exists(os.path.join(run.folder, "classifier", "classifier.json")):
+    logging.info("The run is done: %s", run.history()[-1])
+    return
+  export(run, model, trained, training, validation, crops, round(time.time() - begin))
+
+
+def mean_entropy(compression, crops, training, batches=32):
+  """H of the start over some training crops, in bits per symbol."""
+  values = [compression(stored).bits_per_symbol
+            for stored, _ in crops.training_batches(training, min(8, FLAGS.batch_size), FLAGS.seed).take(batches)]
+  return tf.reduce_mean(values)
+
+
+def validate(run, model, crops, validation, epoch):
+  """Accuracy, distortion and estimated rate on center crops, into the curves and `history.jsonl`."""
+  begin = time.time()
+  compression, count = [], []
+
+  @tf.function(jit_compile=False)
+  def forward(stored):
+    output = model(stored)
+    decoded = tf.clip_by_value(tf.round(output.compression.reconstruction), 0.0, 255.0)
+    error = tf.reduce_mean(tf.square(tf.cast(stored, tf.float32) - decoded), axis=[1, 2, 3])
+    return output.logits, tf.stack([tf.reduce_mean(error), output.compression.bits_per_symbol])
+
+  top_1 = tf.keras.metrics.SparseCategoricalAccuracy()
+  for stored, labels in crops.evaluation_batches(validation, FLAGS.batch_size):
+    logits, figures = forward(stored)
+    top_1.update_state(labels, logits)
+    compression.append(figures.numpy())
+    count.append(int(stored.shape[0]))
+  mse, bits = np.average(compression, axis=0, weights=count)
+  figures = {"top_1": float(top_1.result()), "mse": float(mse), "bits_per_symbol": float(bits)}
+  with run.summaries("validation"):
+    for name, value in figures.items():
+      tf.summary.scalar(name, value)
+    decoded = model.compression(stored[:4]).reconstruction
+    pictures = tf.saturate_cast(tf.round(tf.concat([tf.cast(stored[:4], tf.float32), decoded], axis=2)), tf.uint8)
+    tf.summary.image("input_beside_reconstruction", pictures, max_outputs=4)
+  run.record({"epoch": epoch, **figures})
+  logging.info("epoch %d: validation %s (%.0f s)", epoch,
+               "  ".join(f"{name} {value:.4g}" for name, value in figures.items()), time.time() - begin)
+
+
+def export(run, model, trained, training, validation, crops, seconds):
+  """Writes the operating point with its own tables, and the classifier, measured on what the files hold."""
+  if FLAGS.images:
+    paths, held_out = photos.split_images(photos.list_images(FLAGS.images), FLAGS.held_out)
+    tables, measured = (map(read_image, paths[:FLAGS.tables_from]), list(map(read_image, held_out)))
+  else:
+    tables, measured = (images_of(examples, count) for examples, count in
+                        ((training, FLAGS.tables_from), (validation, FLAGS.held_out)))
+  kind = "compression only" if FLAGS.compression_only else "compression and classification"
+  info = {"program": "experiments.train_joint", "trained_for": kind, "steps": int(run.step.numpy()), "settings": run.settings,
+          "seconds": seconds, "data_note": FLAGS.data_note}
+  folder = os.path.join(run.folder, "operating_point")
+  reached = export_operating_point(folder, model.compression, tables, measured, {"name": FLAGS.name, "trained": info},
+                                   (model.mean, model.deviation))
+  codec = dc.Codec.load(folder)
+  classifier = dc.Classifier(model.classifier, NetworkInput("representation", codec), trained.class_names)
+  classifier.round_weights()
+  from_files = Crops(classifier.inputs, False, FLAGS.crop_size, resize=crops.resize)
+  figures = accuracy.evaluate(classifier.network, from_files, validation, FLAGS.batch_size)
+  classifier.info = {"crop_size": FLAGS.crop_size, "resize": crops.resize, "trained": info, "reached_on_validation": figures}
+  classifier.save(os.path.join(run.folder, "classifier"), folder)
+  run.record({"epoch": FLAGS.epochs, **figures, **reached})
+  logging.info("Written to %s: validation %s", run.folder,
+               "  ".join(f"{name} {value:.4g}" for name, value in {**figures, **reached}.items()))
+
+
+def images_of(examples, count):
+  """`count` images of a set, evenly spread."""
+  chosen = set(np.linspace(0, len(examples) - 1, count).round().astype(int).tolist())
+  return [data for number, (data, _) in enumerate(examples.epoch().as_numpy_iterator()) if number in chosen]
+
+
+if __name__ == "__main__":
+  loop.main(main)

@@ -1,0 +1,114 @@
+"""Joint training as people run it: it learns both, survives SIGKILL, leaves an operating point and its classifier."""
+
+import json
+
+import numpy as np
+import programs
+import pytest
+import tensorflow as tf
+
+import deepcomp_tf as dc
+from deepcomp_tf import samples
+from deepcomp_tf.inference.inputs import NetworkInput
+
+STEPS = 2 * 6
+
+
+@pytest.fixture(name="start", scope="module")
+def fixture_start(images, tmp_path_factory):
+  """Flags of a run that starts from an untrained classifier of the two classes of `images`."""
+  tf.keras.utils.set_random_seed(0)
+  folder = tmp_path_factory.mktemp("classifier")
+  inputs = NetworkInput("representation", dc.Codec.load("bpp0.0983"))
+  dc.Classifier(dc.models.CResNet(39, 2, width=0.125), inputs, ["bright", "dark"]).save(folder)
+  return [f"--dataset={images}", "--train_split=train", "--validation_split=val", "--crop_size=32", "--batch_size=4",
+          "--epochs=2", "--decay_epochs=1", "--cache=decoded", "--summary_every=1", "--checkpoint_every=3",
+          f"--classifier={folder}", "--operating_point=bpp0.0983", "--entropy=context", "--beta=200", "--rate_step=1",
+          "--name=joint", "--tables_from=6", "--held_out=2", "--learning_rate=0.02", "--gradient_clip=0.1"]
+
+
+def _start(run, *flags, **arguments):
+  return programs.start("train_joint", f"--run_dir={run}", *flags, **arguments)
+
+
+@pytest.fixture(name="finished", scope="module")
+def fixture_finished(start, tmp_path_factory):
+  run = tmp_path_factory.mktemp("runs") / "finished"
+  code, output = programs.finish(_start(run, *start))
+  assert code == 0, output[-3000:]
+  return run
+
+
+def _history(run):
+  return [json.loads(line) for line in (run / "history.jsonl").read_text().splitlines()]
+
+
+def test_the_losses_fall(finished):
+  loss = programs.curve(finished, "cross_entropy")
+  assert np.mean([loss[step] for step in (STEPS - 2, STEPS - 1, STEPS)]) < 0.7 * loss[1]
+  assert [line["epoch"] for line in _history(finished)] == [0, 1, 2, 2]
+
+
+def test_it_ends_in_an_operating_point_with_its_classifier(finished):
+  codec = dc.Codec.load(str(finished / "operating_point"))
+  base = dc.Codec.load("bpp0.0983")
+  assert codec.operating_point == "joint" and codec.fingerprint != base.fingerprint
+  np.testing.assert_array_equal(codec.mean, base.mean)  # the classifier was trained on these
+  image = samples.photos()["chelsea"][:48, :40]
+  data = codec.compress(image)
+  assert codec.decompress(data).shape == image.shape
+  moved = [np.abs(a.numpy() - b.numpy()).max() for a, b in
+           zip(codec.model.encoder.trainable_variables, base.model.encoder.trainable_variables)]
+  assert min(moved) > 0  # every weight of the encoder was trained
+  classifier = dc.Classifier.load(str(finished / "classifier"))
+  assert [name for name, _ in classifier.classify(data)] in (["bright", "dark"], ["dark", "bright"])
+  with pytest.raises(dc.DeepcompError, match="trained on the operating point"):
+    dc.Classifier.load(str(finished / "classifier"), base)
+  with pytest.raises(dc.BitstreamError, match="another operating point"):
+    classifier.classify(base.compress(image))
+
+
+def test_killed_run_continues_as_if_nothing_had_happened(finished, start, tmp_path):
+  run = tmp_path / "killed"
+  programs.kill_after_checkpoint(_start(run, *start), run, 9)
+  assert not (run / "operating_point").exists()
+  code, output = programs.finish(_start(run, *start))
+  assert code == 0 and "Continuing from step" in output, output[-3000:]
+  for name in ("mse", "cross_entropy"):
+    resumed = programs.curve(run, name)
+    for step, value in programs.curve(finished, name).items():
+      assert resumed[step] == pytest.approx(value, rel=2e-2), (name, step)
+
+
+def test_the_control_leaves_the_classifier(finished, start, tmp_path):
+  del finished
+  code, output = programs.finish(_start(tmp_path / "run", *start, "--compression_only", "--epochs=1", "--decay_epochs="))
+  assert code == 0, output[-3000:]
+  before, = (flag.split("=")[1] for flag in start if flag.startswith("--classifier="))
+  before = dc.Classifier.load(before).network.named_variables()
+  after = dc.Classifier.load(str(tmp_path / "run/classifier")).network.named_variables()
+  for name, variable in before.items():
+    np.testing.assert_array_equal(after[name], variable, name)
+  assert programs.curve(tmp_path / "run", "bits_per_symbol")
+
+
+@pytest.mark.parametrize("flags, message", [
+    (["--operating_point=bpp0.330"], "was trained on the operating point add948"),
+    (["--classifier=nowhere"], "no classifier 'nowhere'"),
+    (["--decay_epochs=2,1"], "--decay_epochs must rise"),
+    (["--crop_size=33"], "crop_size=33"),
+    (["--batch_size=64"], "--batch_size must be at most the 28"),
+])
+def test_bad_values_are_named(start, tmp_path, flags, message):
+  line, output = programs.error(_start(tmp_path / "run", *start, *flags))
+  assert message in line and "Traceback" not in output
+
+
+def test_other_classes_are_named(images, start, tmp_path):
+  (tmp_path / "set").mkdir()
+  for split in ("train", "val"):
+    for new, old in (("one", "bright"), ("two", "dark")):
+      (tmp_path / "set" / split).mkdir(exist_ok=True)
+      (tmp_path / "set" / split / new).symlink_to(images / "val" / old)
+  line, _ = programs.error(_start(tmp_path / "run", *start, f"--dataset={tmp_path / 'set'}"))
+  assert "expected the classes bright, dark" in line and "one, two" in line

@@ -1,0 +1,46 @@
+"""Starting a network from an operating point with as many or more channels, and fitting its entropy."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import deepcomp_tf as dc
+from deepcomp_tf import samples
+from deepcomp_tf.training import starts
+
+SIZE = 9
+
+
+def test_first_channels_are_kept_and_scaled():
+  source = dc.operating_points.load("bpp0.0983")
+  model = dc.models.CompressionModel(4, SIZE)
+  image = tf.random.stateless_uniform([1, 24, 40, 3], [1, 2], 0, 255)
+  model(image)
+  starts.from_operating_point(model, source, 0.5)
+  z = source.encoder(image).numpy()
+  np.testing.assert_allclose(model.encoder(image), 0.5 * z[..., :4], rtol=1e-4, atol=1e-4)
+  only_first = np.where(np.arange(8) < 4, z, 0.0).astype(np.float32)
+  np.testing.assert_allclose(model.decoder(0.5 * z[..., :4]), source.decoder(only_first), rtol=1e-3, atol=1e-2)
+
+
+def test_more_channels_than_there_are():
+  model = dc.models.CompressionModel(16, SIZE)
+  model(tf.zeros([1, 16, 16, 3]))
+  with pytest.raises(dc.DeepcompError, match="at least 16 channels.*one with 8"):
+    starts.from_operating_point(model, dc.operating_points.load("bpp0.0983"))
+
+
+def test_fitting_lowers_the_entropy_and_leaves_the_networks():
+  source = dc.operating_points.load("bpp0.0983")
+  centers = source.quantizer.centers.numpy()
+  model = dc.models.CompressionModel(8, len(centers), centers=centers, entropy="context")
+  images = samples.photos()["chelsea"][np.newaxis, :64, :64]
+  model(images)
+  starts.from_operating_point(model, source)
+  before = model(images)
+  bits = starts.fit_entropy(model, tf.data.Dataset.from_tensors(images).repeat(), steps=60)
+  after = model(images)
+  assert bits < 0.9 * before.bits_per_symbol
+  assert float(after.bits_per_symbol) == pytest.approx(bits, rel=0.05)
+  np.testing.assert_array_equal(after.values, before.values)
+  np.testing.assert_array_equal(after.reconstruction, before.reconstruction)
