@@ -1,4 +1,4 @@
-"""Writes the tables and figures of the recorded runs, ours beside the paper's (Table 2, Figures 3 and 6).
+"""Writes the tables and figures of the recorded runs, ours beside the paper's (Table 2, Figures 3, 4 and 6).
 
   python -m experiments.make_figures
 
@@ -32,28 +32,32 @@ _STYLES = {"ResNet-50": ("o", "-", "#c0392b"), "cResNet-51": ("s", "--", "#2980b
 
 def main(argv):
   del argv
-  rows = classification_rows()
+  rows, masks = records("classification"), records("segmentation")
   if not rows:
     raise dc.DeepcompError(f"expected records of experiments.reproduce. Received: --results_dir={FLAGS.results_dir}, "
                            "where there are none")
-  fill(FLAGS.page, "table 2", table_2(rows))
+  fill(FLAGS.page, "table 2", table_2(rows, masks))
   os.makedirs(FLAGS.output_dir, exist_ok=True)
-  for name, figure in (("figure_3", figure_3(rows)), ("figure_6", figure_6(rows))):
+  drawn = {"figure_3": figure_3(rows), "figure_6": figure_6(rows)}
+  if masks:
+    drawn["figure_4"] = figure_4(masks)
+  for name, figure in drawn.items():
     write_file(os.path.join(FLAGS.output_dir, f"{name}.png"), figures.png(figure), overwrite=True)
   print(f"Written to {FLAGS.page} and {FLAGS.output_dir}")
 
 
-def classification_rows():
-  """{(operating point or None, network): its records, one a seed}, in the order of the paper's table."""
+def records(task):
+  """{(operating point or None, network): its records, one a seed}, in the order of the paper's Table 2."""
+  unit, total = ("epoch", "epochs") if task == "classification" else ("step", "steps")
   found = {}
-  for path in sorted(glob.glob(os.path.join(glob.escape(FLAGS.results_dir), "classification_*.json"))):
+  for path in sorted(glob.glob(os.path.join(glob.escape(FLAGS.results_dir), f"{task}_*.json"))):
     try:
       with open(path) as file:
         record = json.load(file)
       settings = record["settings"]
       reached = record["history"][-1]
-      if reached["epoch"] != settings["epochs"] or not {"multiply_adds", "seconds"} <= set(record):
-        raise ValueError(f"epoch {reached['epoch']} of {settings['epochs']}, {', '.join(record)}")
+      if reached[unit] != settings[total] or not {"multiply_adds", "seconds"} <= set(record):
+        raise ValueError(f"{unit} {reached[unit]} of {settings[total]}, {', '.join(record)}")
       found.setdefault((record["operating_point"], settings["network"]), []).append(record)
     except (ValueError, KeyError, IndexError, TypeError) as error:
       raise dc.DeepcompError(f"expected a whole record of a run. Received: {path} ({error})") from None
@@ -66,43 +70,60 @@ def mean_and_values(records, name):
   return statistics.mean(values), values
 
 
-def table_2(rows):
+def table_2(rows, masks):
   """Markdown lines of Table 2: what the paper reports, and what we measured."""
-  lines = ["| bits/pixel | network | top-1, ours | top-5, ours | top-1, paper | top-5, paper | G multiply-adds, ours | "
-           "minutes |", "|---|---|---|---|---|---|---|---|"]
-  for (point, network), records in rows.items():
-    cells = []
-    for name in ("top_1", "top_5"):
-      mean, values = mean_and_values(records, name)
-      cells.append(f"{mean:.2f}" + (f" ({', '.join(f'{value:.2f}' for value in values)})" if len(values) > 1 else ""))
-    paper_top_5, paper_top_1, _ = paper.TABLE_2[point, network]
-    seconds = statistics.mean(record["seconds"] for record in records)
-    lines.append(f"| {point[3:] if point else 'original'} | {network} | {cells[0]} | {cells[1]} | {paper_top_1:.2f} | "
-                 f"{paper_top_5:.2f} | {records[0]['multiply_adds'] / 1e9:.3f} | {seconds / 60:.0f} |")
+  lines = ["| bits/pixel | network | top-1 ours | top-1 paper | top-5 ours | top-5 paper | mIoU of 7 ours | of 21 ours | of 21 "
+           "paper | G multiply-adds ours | minutes |", "|---" * 11 + "|"]
+  for key in paper.TABLE_2:
+    if key not in rows:
+      continue
+    point, network = key
+    cells = [point[3:] if point else "original", network]
+    top_5, top_1, mean_iou = paper.TABLE_2[key]
+    for name, theirs in (("top_1", top_1), ("top_5", top_5)):
+      mean, values = mean_and_values(rows[key], name)
+      cells += [f"{mean:.1f}" + (f" ({', '.join(f'{value:.1f}' for value in values)})" if len(values) > 1 else ""),
+                f"{theirs:.1f}"]
+    for name in ("well_covered_mean_iou", "mean_iou"):
+      cells.append(f"{mean_and_values(masks[key], name)[0]:.1f}" if key in masks else "")
+    times = [statistics.mean(record["seconds"] for record in of[key]) for of in (rows, masks) if key in of]
+    cells += [f"{mean_iou:.1f}", f"{rows[key][0]['multiply_adds'] / 1e9:.3f}",
+              " + ".join(f"{seconds / 60:.0f}" for seconds in times)]
+    lines.append(f"| {' | '.join(cells)} |")
   return lines
 
 
 def figure_3(rows):
   """Accuracy on the validation split over the epochs, a column an operating point (Figure 3, with top-1 added)."""
+  return curves(rows, "epoch", (("top_1", "top-1 accuracy [%]"), ("top_5", "top-5 accuracy [%]")))
+
+
+def figure_4(rows):
+  """Mean IoU on the validation split over the steps, a column an operating point (Figure 4)."""
+  return curves(rows, "step", (("well_covered_mean_iou", "mIoU of 7 classes [%]"), ("mean_iou", "mIoU of 21 classes [%]")))
+
+
+def curves(rows, unit, measures):
+  """Validation curves: a column an operating point, a row a measure."""
   figure = matplotlib.figure.Figure(figsize=(12, 6.4), layout="constrained")
   points = [point for point in dc.operating_points.names() if any(key[0] == point for key in rows)]
   axes = figure.subplots(2, len(points), sharex=True, sharey="row", squeeze=False)
   for column, point in zip(axes.T, points):
     column[0].set_title(f"{point[3:]} bits per pixel")
-    column[1].set_xlabel("epoch")
-    for axis, name in zip(column, ("top_1", "top_5")):
-      for key, records in rows.items():
+    column[1].set_xlabel(unit)
+    for axis, (name, _) in zip(column, measures):
+      for key, runs in rows.items():
         if key[0] not in (None, point) or key[1] not in ("ResNet-50", "cResNet-51", "cResNet-39"):
           continue
         marker, line, colour = _STYLES[key[1]] if key[0] else ("", "-", "#7f8c8d")
         label = f"{key[1]}, {'decoded' if key[1][0] == 'R' else 'representation'}" if key[0] else f"{key[1]}, original"
-        for number, record in enumerate(records):
-          axis.plot([at["epoch"] for at in record["history"]], [100 * at[name] for at in record["history"]],
+        for number, record in enumerate(runs):
+          axis.plot([at[unit] for at in record["history"]], [100 * at[name] for at in record["history"]],
                     marker=marker, markevery=4, markersize=4, linestyle=line, color=colour, linewidth=1.2,
                     label=None if number else label)
       axis.grid(alpha=0.3)
-  for axis, name in zip(axes[:, 0], ("top-1", "top-5")):
-    axis.set_ylabel(f"{name} accuracy [%]")
+  for axis, (_, label) in zip(axes[:, 0], measures):
+    axis.set_ylabel(label)
   axes[0, 0].legend(fontsize=8, loc="lower right")
   return figure
 

@@ -57,10 +57,12 @@ flags.DEFINE_float("learning_rate", 0.025, "At a batch of 64; scaled in proporti
                    lower_bound=0.0)
 flags.DEFINE_float("momentum", 0.9, "Of SGD.", lower_bound=0.0, upper_bound=1.0)
 flags.DEFINE_float("weight_decay", 1e-4, "Of kernels.", lower_bound=0.0)
+flags.DEFINE_string("start", None, "Trained classifier of the same network and input to start from, in place of random "
+                    "weights.")
 flags.DEFINE_string("data_note", "", "What the images are and under which terms; written into the classifier.")
 
 # What may differ when a run is continued.
-OPERATIONAL_FLAGS = ("dataset", "data_dir", "cache", "operating_point", "data_note")
+OPERATIONAL_FLAGS = ("dataset", "data_dir", "cache", "operating_point", "start", "data_note")
 LEARNING_RATE_BATCH = 64
 
 
@@ -93,6 +95,8 @@ def main(argv):
   with strategy.scope():
     network = make_network(FLAGS.network, len(class_names), FLAGS.width, FLAGS.stride_in)
     network(tf.zeros([1, 32, 32, inputs.channels]))
+    if FLAGS.start:
+      start_from(FLAGS.start, network, inputs, class_names)
     rate = FLAGS.learning_rate * FLAGS.batch_size / LEARNING_RATE_BATCH
     decays = [epoch * steps_per_epoch - 1 for epoch in decay_epochs]
     optimizer = tf.keras.optimizers.SGD(
@@ -103,6 +107,7 @@ def main(argv):
       optimizer = tf.keras.mixed_precision.LossScaleOptimizer(optimizer)
 
   settings = loop.settings("network", leave_out=OPERATIONAL_FLAGS)
+  settings["start"] = "trained" if FLAGS.start else "random"
   settings.update(source=training.source.name, examples=len(training), fingerprint=inputs.codec and
                   inputs.codec.fingerprint.hex())
   run = loop.Run(FLAGS.run_dir, settings, network=network, optimizer=optimizer)
@@ -176,6 +181,18 @@ def checked_inputs():
     raise dc.DeepcompError("--operating_point is for --input=decoded and --input=representation, which need it. "
                            f"Received: --input={FLAGS.input} --operating_point={FLAGS.operating_point}")
   return NetworkInput(FLAGS.input, FLAGS.operating_point and dc.Codec.load(FLAGS.operating_point))
+
+
+def start_from(start, network, inputs, class_names):
+  """Copies the weights of a trained classifier of the same kind."""
+  trained = dc.Classifier.load(start, inputs.codec)
+  kinds = [(one.architecture, one.width, one.stride_in, of.kind, names) for one, of, names in
+           ((trained.network, trained.inputs, trained.class_names), (network, inputs, class_names))]
+  if kinds[0] != kinds[1]:
+    raise dc.DeepcompError(f"expected a classifier to start from of {kinds[1]}. Received: --start={start}, of {kinds[0]}")
+  weights = trained.network.named_variables()
+  for name, variable in network.named_variables().items():
+    variable.assign(weights[name])
 
 
 def report(examples):

@@ -71,11 +71,12 @@ def test_the_paper_has_a_row_for_every_step():
   assert rows == paper_rows
 
 
-def _record(folder, name, network, point, top_1, epochs=2):
-  record = {"name": name, "operating_point": point, "fingerprint": None, "seconds": 120, "multiply_adds": 71_000_000,
-            "settings": {"network": network, "epochs": 2},
-            "history": [{"epoch": i + 1, "top_1": top_1 * (i + 1) / 2, "top_5": 0.9} for i in range(epochs)]}
-  (folder / f"{name}.json").write_text(json.dumps(record))
+def _record(folder, task, row, network, point, figures, end=2):
+  unit = {"classification": "epoch", "segmentation": "step"}[task]
+  record = {"name": f"{task}_{row}", "operating_point": point, "fingerprint": None, "seconds": 120,
+            "multiply_adds": 71_000_000, "settings": {"network": network, f"{unit}s": 2},
+            "history": [{unit: i + 1, **{name: value * (i + 1) / 2 for name, value in figures.items()}} for i in range(end)]}
+  (folder / f"{task}_{row}.json").write_text(json.dumps(record))
 
 
 @pytest.fixture(name="recorded")
@@ -83,9 +84,12 @@ def fixture_recorded(tmp_path):
   runs = tmp_path / "runs"
   runs.mkdir()
   for point in (None, "bpp0.0983", "bpp0.635"):
-    _record(runs, f"classification_resnet50_{point or 'original'}", "ResNet-50", point, 0.71)
+    _record(runs, "classification", f"resnet50_{point or 'original'}", "ResNet-50", point, {"top_1": 0.71, "top_5": 0.9})
   for number, top_1 in enumerate((0.7, 0.72)):
-    _record(runs, f"classification_cresnet51_bpp0.0983_seed{number}", "cResNet-51", "bpp0.0983", top_1)
+    _record(runs, "classification", f"cresnet51_bpp0.0983_seed{number}", "cResNet-51", "bpp0.0983",
+            {"top_1": top_1, "top_5": 0.9})
+  _record(runs, "segmentation", "cresnet51_bpp0.0983", "cResNet-51", "bpp0.0983",
+          {"mean_iou": 0.25, "well_covered_mean_iou": 0.5})
   page = tmp_path / "page.md"
   page.write_text("before\n<!-- table 2 -->\nold\n<!-- end of table 2 -->\nafter\n")
   return tmp_path
@@ -104,15 +108,17 @@ def test_table_and_figures_come_from_the_records(recorded):
   assert len(table) == 2 + 2 + 4
   row, = (line for line in table if "cResNet-51" in line)
   cells = [cell.strip() for cell in row.strip("|").split("|")]
-  assert cells == ["0.0983", "cResNet-51", "71.00 (70.00, 72.00)", "90.00 (90.00, 90.00)", "55.18", "78.20", "0.071", "2"]
+  assert cells == ["0.0983", "cResNet-51", "71.0 (70.0, 72.0)", "55.2", "90.0 (90.0, 90.0)", "78.2", "50.0", "25.0", "54.6",
+                   "0.071", "2 + 2"]
+  assert all(line.count("|") == 12 for line in table[1:-1])
   pictures = {path.name: path.read_bytes() for path in (recorded / "pictures").iterdir()}
-  assert sorted(pictures) == ["figure_3.png", "figure_6.png"]
+  assert sorted(pictures) == ["figure_3.png", "figure_4.png", "figure_6.png"]
   assert programs.finish(_make_figures(recorded))[0] == 0
   assert all((recorded / "pictures" / name).read_bytes() == data for name, data in pictures.items())
 
 
 def test_a_half_written_record_is_named(recorded):
-  _record(recorded / "runs", "classification_cresnet39_bpp0.0983", "cResNet-39", "bpp0.0983", 0.5, epochs=1)
+  _record(recorded / "runs", "classification", "cresnet39_bpp0.0983", "cResNet-39", "bpp0.0983", {"top_1": 0.5}, end=1)
   line, output = programs.error(_make_figures(recorded))
   assert "classification_cresnet39_bpp0.0983.json (epoch 1 of 2" in line and "Traceback" not in output
   assert "old" in (recorded / "page.md").read_text()

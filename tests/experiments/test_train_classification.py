@@ -92,6 +92,20 @@ def test_original_pixels_with_a_broken_image_on_two_devices(images, tmp_path):
   assert len(programs.curve(tmp_path / "run", "loss")) == 2
 
 
+def test_a_trained_classifier_can_go_on(finished, sets, tmp_path):
+  start = f"--start={finished}/classifier"
+  # No learning: what it started from is what comes out.
+  flags = [*sets, *REPRESENTATION, start, "--epochs=1", "--decay_epochs=", "--learning_rate=0"]
+  code, output = programs.finish(_start(tmp_path / "run", *flags))
+  assert code == 0, output[-3000:]
+  before, after = (dc.Classifier.load(str(run / "classifier")).network for run in (finished, tmp_path / "run"))
+  for (name, variable), other in zip(before.named_variables().items(), after.named_variables().values()):
+    if "bn" not in name:
+      np.testing.assert_array_equal(other, variable, name)
+  line, _ = programs.error(_start(tmp_path / "other", *flags, "--network=cResNet-51"))
+  assert "cResNet-51" in line and "Received: --start=" in line
+
+
 @pytest.mark.parametrize("flags, message", [
     (["--network=cResNet-39", "--input=decoded", "--operating_point=bpp0.330"], "--network=cResNet-39 --input=decoded"),
     (["--network=ResNet-50", "--input=decoded"], "--operating_point=None"),
