@@ -1,11 +1,11 @@
 """Runs the paper's experiments in the order in which they rest on each other, and records what they reach.
 
-  python -m experiments.reproduce --scale=small --images=FOLDER --masks=FOLDER --work_dir=WORK
+  python -m experiments.reproduce --scale=small --images=FOLDER --masks=FOLDER --photos=FOLDER --work_dir=WORK
   python -m experiments.reproduce --scale=paper
 
 At small scale, --images is a classification set of 128x128 images (split/class/*.jpg with the splits train and val),
---masks a segmentation set (images/SPLIT/*.jpg and masks/SPLIT/*.png), and every row of Table 2 is trained with its small
-flagfile. What is recorded in --results_dir is skipped, what was stopped goes on; before anything starts, the plan says
+--masks a segmentation set (images/SPLIT/*.jpg and masks/SPLIT/*.png), --photos a folder of larger photos for the coder's
+tables of the operating points that joint training ends in, and every experiment runs with its small flagfile. What is recorded in --results_dir is skipped, what was stopped goes on; before anything starts, the plan says
 what is left, and how long it took where that is known. At the paper's scale the plan is printed, with the commands; it is
 not run.
 """
@@ -29,6 +29,7 @@ FLAGS = flags.FLAGS
 flags.DEFINE_enum("scale", "small", ["small", "paper"], "Which flagfiles.")
 flags.DEFINE_string("images", None, "Folder of 128x128 images, for the small scale.")
 flags.DEFINE_string("masks", None, "Folder of a segmentation set, for the small scale.")
+flags.DEFINE_string("photos", None, "Folder of photos for the coder's tables, for the small scale.")
 flags.DEFINE_string("work_dir", None, "Folder for compressed sets and runs, which is not needed after all is recorded.")
 flags.DEFINE_string("results_dir", "docs/results/runs", "Folder of the records, one JSON file a run.")
 flags.DEFINE_string("only", "", "Regular expression of the names of the steps to run; empty: all.")
@@ -40,6 +41,7 @@ ROWS = ("resnet50_original",
         "resnet50_bpp0.0983", "cresnet51_bpp0.0983", "resnet50_bpp0.635", "cresnet51_bpp0.635",
         "cresnet39_bpp0.0983", "resnet71_bpp0.0983", "cresnet72_bpp0.0983", "cresnet39_bpp0.635",
         "resnet50_bpp0.330", "cresnet51_bpp0.330", "cresnet39_bpp0.330")
+JOINT = ("bpp0.0983", "bpp0.635")
 SECOND_SEED = ("resnet50_bpp0.0983", "cresnet51_bpp0.0983", "resnet50_bpp0.635", "cresnet51_bpp0.635")
 
 
@@ -47,7 +49,7 @@ class Step:
   """One program to run.
 
   Args:
-    name: TASK_ROW, with the seed where that is not 0.
+    name: of its record.
     program: of `experiments`.
     *arguments: its flags, without the folder of the run.
     point: the operating point that it rests on, if any.
@@ -55,7 +57,7 @@ class Step:
   """
 
   def __init__(self, name, program, *arguments, point=None, needs=None):
-    self.name, self.point, self.needs = name, point, needs
+    self.name, self.task, self.point, self.needs = name, program.removeprefix("train_"), point, needs
     self.command = ["-m", f"experiments.{program}", *arguments, f"--run_dir={self.run_dir}"]
     self.fingerprint = point and dc.operating_points.fingerprint(point).hex()
     self.wanted = False  # by another step that is left
@@ -67,7 +69,12 @@ class Step:
   @property
   def network_dir(self):
     """Where the trained network lies."""
-    return os.path.join(self.run_dir, {"classification": "classifier", "segmentation": "segmenter"}[self.name.split("_")[0]])
+    return os.path.join(self.run_dir, "segmenter" if self.task == "segmentation" else "classifier")
+
+  @property
+  def point_dir(self):
+    """Where the operating point lies that joint training ends in."""
+    return os.path.join(self.run_dir, "operating_point")
 
   @property
   def record_path(self):
@@ -107,44 +114,65 @@ def select(steps, pattern):
   chosen = [step for step in steps if re.search(pattern, step.name)]
   if not chosen:
     raise dc.DeepcompError(f"--only matches none of the steps. Received: {pattern}")
-  for step in chosen:
-    if step.needs and not step.done():
+  for step in reversed(steps):  # what a step needs comes before it
+    if step.needs and not step.done() and (step in chosen or step.wanted):
       step.needs.wanted = True
   return [step for step in steps if step in chosen or not step.done() and step.wanted]
 
 
 def check_folders(steps):
   """Whether the images that the steps need are there."""
-  for flag, program, folders in (("images", "train_classification", ("train", "val")),
-                                 ("masks", "train_segmentation", ("images", "masks"))):
-    needed = any(program in step.command[1] for step in steps)
+  tasks = {step.task for step in steps}
+  for flag, needed, folders in (("images", tasks & {"classification", "joint"}, ("train", "val")),
+                                ("masks", "segmentation" in tasks, ("images", "masks")),
+                                ("photos", "joint" in tasks, ("",))):
     path = FLAGS[flag].value
     if needed and not (path and all(os.path.isdir(os.path.join(path, name)) for name in folders)):
-      raise dc.DeepcompError(f"expected a folder with {folders[0]}/ and {folders[1]}/. Received: --{flag}={path}")
+      raise dc.DeepcompError(f"expected a folder{f' with {folders[0]}/ and {folders[1]}/' if folders[0] else ''}. Received: "
+                             f"--{flag}={path}")
 
 
 def plan():
   """The steps, in order."""
   small = FLAGS.scale == "small"
+  sets = [f"--data_dir={sets_dir()}"] if small else []
+  images = [f"--dataset={FLAGS.images or 'IMAGES'}"] if small else []
+  masks = [f"--dataset={FLAGS.masks or 'MASKS'}", *sets] if small else []
+  photos = [f"--images={FLAGS.photos or 'PHOTOS'}"] if small else []
   note = [f"--data_note={FLAGS.data_note}"] if FLAGS.data_note else []
   classifiers = {}
+
+  def compressed_images(point):
+    return [f"--dataset={set_of(point)}", *sets] if small else []
+
   for seed in (0, 1) if small else (0,):
     for row in ROWS if seed == 0 else SECOND_SEED:
       point = row.split("_")[1] if "bpp" in row else None
-      data = []
-      if small and point:
-        data = [f"--dataset={set_of(point)}", f"--data_dir={sets_dir()}"]
-      elif small:
-        data = [f"--dataset={FLAGS.images or 'IMAGES'}"]
       step = Step(named("classification", row, seed), "train_classification", flagfile("classification", row),
-                  f"--seed={seed}", *data, *note, point=point)
+                  f"--seed={seed}", *(compressed_images(point) if point else images), *note, point=point)
       classifiers[row, seed] = step
       yield step
   for row in ROWS:
-    data = [f"--dataset={FLAGS.masks or 'MASKS'}", f"--data_dir={sets_dir()}"] if small else []
     start = classifiers[row, 0]
-    yield Step(named("segmentation", row, 0), "train_segmentation", flagfile("segmentation", row),
-               f"--classifier={start.network_dir}", *data, *note, point=start.point, needs=start)
+    yield Step(f"segmentation_{row}", "train_segmentation", flagfile("segmentation", row),
+               f"--classifier={start.network_dir}", *masks, *note, point=start.point, needs=start)
+  for point in JOINT:
+    row = f"cresnet51_{point}"
+    start = classifiers[row, 0]
+    both, fixed = (Step(name, "train_joint", flagfile("joint", kind), f"--classifier={start.network_dir}", *images,
+                        *photos, *note, point=point, needs=start)
+                   for name, kind in ((f"joint_{point}", point), (f"control_{point}", f"{point}_compression_only")))
+    on_fixed = [f"--operating_point={fixed.point_dir}", *compressed_images(f"{point}_compression_only"), *note]
+    scratch = Step(f"control_{point}_classification", "train_classification", flagfile("classification", row), *on_fixed,
+                   point=point, needs=fixed)
+    longer = Step(f"control_{point}_classification_longer", "train_classification", flagfile("classification", row),
+                  "--epochs=9", "--decay_epochs=3,6", "--learning_rate=0.0025", f"--start={scratch.network_dir}", *on_fixed,
+                  point=point, needs=scratch)
+    yield from (both, fixed, scratch, longer)
+    for name, before, folder in ((f"joint_{point}_segmentation", both, both.point_dir),
+                                 (f"control_{point}_segmentation", longer, fixed.point_dir)):
+      yield Step(name, "train_segmentation", flagfile("segmentation", row), f"--classifier={before.network_dir}",
+                 f"--operating_point={folder}", *masks, *note, point=point, needs=before)
 
 
 def named(task, row, seed):
@@ -186,24 +214,26 @@ def print_plan(steps):
 
 
 def compress_for(step):
-  """Compresses the images at a step's operating point, unless they are there."""
-  sets = [argument.rsplit("-", 1)[1] for argument in step.command if argument.startswith("--dataset=compressed_")]
-  for point in sets:
-    execute(["-m", "experiments.compress_dataset", f"--dataset={FLAGS.images}", "--splits=train,val",
-             f"--operating_point={point}", f"--output_dir={sets_dir()}"])
+  """Compresses the images at the operating point of a step that reads compressed ones, unless they are there."""
+  for argument in step.command:
+    if argument.startswith("--dataset=compressed_"):
+      given = [flag.split("=", 1)[1] for flag in step.command if flag.startswith("--operating_point=")]
+      point = given[0] if given else step.point
+      execute(["-m", "experiments.compress_dataset", f"--dataset={FLAGS.images}", "--splits=train,val",
+               f"--operating_point={point}", f"--output_dir={sets_dir()}"])
 
 
 def run(step):
   """Runs a step and records it."""
   execute(step.command)
-  unit = "epoch" if step.name.startswith("classification") else "step"
+  unit = "step" if step.task == "segmentation" else "epoch"
   lines = {}
   with open(os.path.join(step.run_dir, "history.jsonl")) as file:
     for line in map(json.loads, file):
       lines[line[unit]] = line
   with open(os.path.join(step.run_dir, "settings.json")) as file:
     settings = json.load(file)
-  trained = (dc.Classifier if unit == "epoch" else dc.Segmenter).load(step.network_dir)
+  trained = (dc.Segmenter if step.task == "segmentation" else dc.Classifier).load(step.network_dir)
   edge = settings["crop_size"] // trained.inputs.stride
   seconds = trained.info["trained"]["seconds"]
   os.makedirs(FLAGS.results_dir, exist_ok=True)

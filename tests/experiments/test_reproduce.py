@@ -65,6 +65,27 @@ def test_segmentation_starts_from_classifiers(folders, capsys):
       reproduce.check_folders(steps)
 
 
+def test_the_plan_names_files_that_exist():
+  """At both scales: flagfiles, and flags that their programs have; a step comes after what it needs."""
+  flags.FLAGS.mark_as_parsed()
+  for scale in ("small", "paper"):
+    with flagsaver.flagsaver(scale=scale):
+      steps = list(reproduce.plan())
+      names = [step.name for step in steps]
+      assert len(set(names)) == len(names)
+      for number, step in enumerate(steps):
+        assert step.needs is None or step.needs in steps[:number]
+        flagfile, = (flag.split("=")[1] for flag in step.command if flag.startswith("--flagfile="))
+        assert (programs.ROOT / flagfile).exists(), flagfile
+      # Joint training of both operating points, with the controls of section 6.1.
+      assert {"joint_bpp0.0983", "control_bpp0.635", "control_bpp0.0983_classification_longer",
+              "joint_bpp0.635_segmentation", "control_bpp0.0983_segmentation"} <= set(names)
+      # A step far down the line needs all before it.
+      chosen = [step.name for step in reproduce.select(steps, "^control_bpp0.635_segmentation")]
+      assert chosen == ["classification_cresnet51_bpp0.635", "control_bpp0.635", "control_bpp0.635_classification",
+                        "control_bpp0.635_classification_longer", "control_bpp0.635_segmentation"]
+
+
 def test_the_paper_has_a_row_for_every_step():
   rows = {(f"{row.split('_')[1]}" if "bpp" in row else None, row.split("_")[0]) for row in reproduce.ROWS}
   paper_rows = {(point, network.lower().replace("-", "")) for point, network in paper.TABLE_2}
