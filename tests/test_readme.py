@@ -36,7 +36,10 @@ def photos(tmp_path_factory):
   (folder / "decoded").mkdir()
   (folder / "report").mkdir()
   inputs = NetworkInput("representation", dc.Codec.load("bpp0.330"))
-  dc.Classifier(dc.models.CResNet(39, 2, width=0.125), inputs, ["cat", "dog"]).save(folder / "RUN_DIR/classifier")
+  network = dc.models.CResNet(39, 2, width=0.125)
+  dc.Classifier(network, inputs, ["cat", "dog"]).save(folder / "RUN_DIR/classifier")
+  dc.Segmenter(dc.models.DeepLab.from_classifier(network, 2), inputs, ["background", "cat"]).save(
+      folder / "SEGMENTATION_DIR/segmenter")
   return folder
 
 
@@ -49,7 +52,7 @@ def test_python_examples(tmp_path, monkeypatch):
 
 def test_deepcomp_examples(photos):
   lines = [line for block in blocks("bash") for line in block.splitlines() if line.startswith("deepcomp ")]
-  assert {line.split()[1] for line in lines} >= {"compress", "info", "decompress", "evaluate", "classify"}
+  assert {line.split()[1] for line in lines} >= {"compress", "info", "decompress", "evaluate", "classify", "segment"}
   for line in lines:
     line = line.replace("deepcomp", f"{shlex.quote(sys.executable)} -m deepcomp_tf.cli", 1).replace("FOLDER", "more")
     result = subprocess.run(["bash", "-c", line], cwd=photos, env=ENVIRONMENT, capture_output=True, text=True, check=False)

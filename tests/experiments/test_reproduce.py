@@ -86,6 +86,20 @@ def test_the_plan_names_files_that_exist():
                         "control_bpp0.635_classification_longer", "control_bpp0.635_segmentation"]
 
 
+def test_the_plan_of_the_paper(tmp_path):
+  code, output = programs.finish(programs.start("reproduce", "--scale=paper", f"--results_dir={tmp_path}"))
+  assert code == 0, output[-3000:]
+  commands = [line for line in output.splitlines() if line.startswith("python -m experiments.")]
+  assert not any("_small" in line for line in commands)
+  for program in ("classification", "segmentation"):  # the rows of Table 2, and the controls of section 6.1
+    rows = [line for line in commands if f"train_{program}" in line]
+    assert len(rows) == 12 + 4
+  assert sum("train_joint" in line for line in commands) == 4
+  code, output = programs.finish(programs.start("reproduce", "--plan", f"--results_dir={tmp_path}", "--images=SET",
+                                                "--only=classification_cresnet51"))
+  assert code == 0 and "left: 5 of 5 steps" in output, output[-3000:]
+
+
 def test_the_paper_has_a_row_for_every_step():
   rows = {(f"{row.split('_')[1]}" if "bpp" in row else None, row.split("_")[0]) for row in reproduce.ROWS}
   paper_rows = {(point, network.lower().replace("-", "")) for point, network in paper.TABLE_2}

@@ -129,13 +129,3 @@ def test_unknown_classes_are_named(finished, images, tmp_path):
   finally:
     (tmp_path / "val/dim").rename(images / "val/dark")
   assert "bright, dark" in line and "Received: dim" in line
-
-
-def test_the_plan_of_the_paper(tmp_path):
-  code, output = programs.finish(programs.start("reproduce", "--scale=paper", f"--results_dir={tmp_path}"))
-  assert code == 0, output[-3000:]
-  commands = [line for line in output.splitlines() if "experiments.train_classification" in line]
-  assert len(commands) == 12 and all("_small" not in line for line in commands)  # the rows of Table 2
-  code, output = programs.finish(programs.start("reproduce", "--plan", f"--results_dir={tmp_path}", "--images=SET",
-                                                "--only=cresnet51"))
-  assert code == 0 and "left: 5 of 5 steps" in output, output[-3000:]
