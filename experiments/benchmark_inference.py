@@ -4,11 +4,11 @@
   python -m experiments.benchmark_inference --task=segmentation --memory
 
 With networks of full width and random weights, at --operating_point:
-  (a) bitstream -> symbols -> cResNet-39, cResNet-51; for segmentation cResNet-51-d
-  (b) the same bitstream -> symbols -> decoder -> ResNet-50; for segmentation ResNet-50-d
+  (a) bitstream -> symbols -> cResNet-39, -51, -72; for segmentation cResNet-51-d
+  (b) the same bitstream -> symbols -> decoder -> ResNet-50, -71; for segmentation ResNet-50-d
   (c) JPEG bytes -> pixels -> ResNet-50; classification only
 Prints milliseconds per image (the median over the rounds, measured in turns), what of them is reading the bytes, the
-ratio to (b), and the ratio of the multiply-adds of the networks. `--memory` also prints the peak resident memory of (a)
+ratio to (b) with ResNet-50, and the ratio of the multiply-adds of the networks; `--record` keeps them as JSON. `--memory` also prints the peak resident memory of (a)
 and (b) for a photo of 2000x1500 pixels, each in a process of its own.
 """
 
@@ -45,6 +45,7 @@ flags.DEFINE_list("image_sizes", [], "Edges of the photos in pixels, multiples o
 flags.DEFINE_list("batch_sizes", [], "Files at a time. Empty: 1 and 32, and 1 for segmentation.")
 flags.DEFINE_integer("repeats", 10, "Measurements of each; the median counts.", lower_bound=3)
 flags.DEFINE_bool("memory", False, "Also measure the peak memory for a photo of 2000x1500 pixels.")
+flags.DEFINE_string("record", "", "JSON file to write the measurements to as well; overwritten.")
 flags.DEFINE_string("memory_of", None, "Measure nothing but the memory of this network, in this process.")
 
 JPEG_BITS_PER_PIXEL = 1.5
@@ -78,10 +79,13 @@ def main(argv):
     raise dc.DeepcompError(f"--image_sizes must be positive multiples of {STRIDE}. Received: {','.join(FLAGS.image_sizes)}")
   if 0 in batches:
     raise dc.DeepcompError(f"--batch_sizes must be positive. Received: {','.join(FLAGS.batch_sizes)}")
-  names = ("cResNet-51", "ResNet-50") if segmentation else ("cResNet-39", "cResNet-51", "ResNet-50")
+  names = ("cResNet-51", "ResNet-50") if segmentation else (
+      "cResNet-39", "cResNet-51", "cResNet-72", "ResNet-50", "ResNet-71")
   networks = {name: full_network(name) for name in names}
-  print(f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores, "
-        f"{len(tf.config.list_physical_devices('GPU'))} GPUs, TensorFlow {tf.__version__}; {codec.operating_point}")
+  machine = (f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores, "
+             f"{len(tf.config.list_physical_devices('GPU'))} GPUs, TensorFlow {tf.__version__}")
+  rows = []
+  print(f"{machine}; {codec.operating_point}")
   print(f"{'pixels':<9}{'batch':>5}  {'':<42}{'ms/image':>9}{'reading':>9}{'(b) takes':>11}{'its multiply-adds':>19}")
   for size in sizes:
     photos = list(photo_crops(max(batches), size))
@@ -99,11 +103,16 @@ def main(argv):
       times = measure(ways, batch)
       for name, way in ways.items():
         total, reading = times[name]
+        rows.append({"way": name, "pixels": size, "batch": batch, "milliseconds": 1000 * total / batch,
+                     "milliseconds_reading": 1000 * reading / batch, "multiply_adds": way.multiply_adds})
         print(f"{f'{size}x{size}':<9}{batch:>5}  {name:<42}{1000 * total / batch:>9.2f}{1000 * reading / batch:>9.2f}"
               f"{times[label('ResNet-50')][0] / total:>9.2f} x{reference.multiply_adds / way.multiply_adds:>17.2f} x")
     for name, way in ways.items():
       print(f"{f'{size}x{size}':<9}       {name:<42}{np.mean([len(data) for data in way.files]):>7.0f} bytes a file, "
             f"{way.multiply_adds / 1e9:.2f} G multiply-adds")
+  if FLAGS.record:
+    loop.write_json(FLAGS.record, {"machine": machine, "date": time.strftime("%Y-%m-%d"), "task": FLAGS.task,
+                                   "operating_point": codec.operating_point, "rows": rows})
   if FLAGS.memory:
     for name in names:
       subprocess.run([sys.executable, "-m", "experiments.benchmark_inference", f"--memory_of={name}", f"--task={FLAGS.task}",

@@ -5,8 +5,8 @@
   python -m experiments.compress_dataset --dataset=FOLDER --splits=train,val --operating_point=bpp0.330 --output_dir=SETS
 
 The result is a TFDS set: `tfds.load("compressed_classification/imagenet2012-bpp0.330", data_dir=SETS)`, the name
-that the training and evaluation programs take as --dataset, with --data_dir=SETS. A stopped run goes on where it
-was. With --beam_runner the work runs on Apache Beam.
+that the training and evaluation programs take as --dataset, with --data_dir=SETS. What it takes is printed, and kept in
+its folder as storage.json. A stopped run goes on where it was. With --beam_runner the work runs on Apache Beam.
 """
 
 import os
@@ -29,6 +29,9 @@ flags.DEFINE_string("output_dir", None, "Folder of TFDS sets to write to.", requ
 flags.DEFINE_string("beam_runner", None, "Apache Beam runner, DirectRunner for example; by default no Beam.")
 flags.DEFINE_list("beam_options", [], "Options of the Beam pipeline, without the dashes: key=value,...")
 
+# File in the folder of the set: its examples, and the bytes that they take in each form.
+STORAGE = "storage.json"
+
 
 def main(argv):
   del argv
@@ -48,10 +51,14 @@ def main(argv):
     options = {"beam_runner": FLAGS.beam_runner, "beam_options": beam.options.pipeline_options.PipelineOptions(
         [f"--{option}" for option in FLAGS.beam_options])}
   totals = builder.compress(**options)
+  on_disk = sum(os.path.getsize(os.path.join(builder.data_dir, name)) for name in os.listdir(builder.data_dir))
+  loop.write_json(os.path.join(builder.data_dir, STORAGE), {
+      "source": FLAGS.dataset and os.path.basename(os.path.normpath(FLAGS.dataset)), "operating_point": codec.operating_point,
+      "examples": totals["examples"], "skipped": len(totals["skipped"]), "source_bytes": totals["source_bytes"],
+      "bitstream_bytes": totals["bytes"], "set_bytes": on_disk, "symbol_bytes": totals["symbols"]})
   print(f"{builder.data_dir}: {totals['examples']} examples at {codec.operating_point}")
   rows = (("source", totals["source_bytes"]), ("bitstreams (in RAM with --cache=encoded)", totals["bytes"]),
-          ("on disk as a TFDS set", sum(os.path.getsize(os.path.join(builder.data_dir, name))
-                                        for name in os.listdir(builder.data_dir))),
+          ("on disk as a TFDS set", on_disk),
           ("symbols in RAM (--cache=decoded)", totals["symbols"]))
   for name, size in rows:
     print(f"  {name}: {size / 1e6:.2f} MB, {size / totals['examples']:.0f} bytes an example, "

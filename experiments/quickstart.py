@@ -41,15 +41,13 @@ def main(argv):
         write_file(stem + ".png", encode_png(codec.decompress(file.read())), overwrite=True)
   print(f"{len(photos)} photos at {len(codecs)} operating points are in {FLAGS.output_dir} as *{EXTENSION} and *.png")
 
-  for codec in codecs:
-    files = {}
-    for name in photos:
-      with open(os.path.join(FLAGS.output_dir, f"{name}_{codec.operating_point}{EXTENSION}"), "rb") as file:
-        files[name] = file.read()
-    classifier = dc.Classifier.load_for(next(iter(files.values())))
+  for classifier in map(dc.Classifier.load, dc.Classifier.names()):
     print(classifier.knows)
-    for name, classes in zip(files, classifier.classify(list(files.values()))):
-      print(f"  {name}, {len(files[name])} bytes: " + ", ".join(f"{label} {100 * p:.0f} %" for label, p in classes[:3]))
+    for name in photos:
+      with open(os.path.join(FLAGS.output_dir, f"{name}_{classifier.operating_point}{EXTENSION}"), "rb") as file:
+        data = file.read()
+      classes = classifier.classify(data)[:3]
+      print(f"  {name}, {len(data)} bytes: " + ", ".join(f"{label} {100 * share:.0f} %" for label, share in classes))
 
   rows = []
   for group in tqdm.tqdm(rate_distortion.measure(codecs, photos.items(), peers=("jpeg", "jpeg2000")),

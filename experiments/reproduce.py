@@ -10,6 +10,7 @@ what is left, and how long it took where that is known. At the paper's scale the
 not run.
 """
 
+import glob
 import json
 import os
 import re
@@ -58,7 +59,9 @@ class Step:
 
   def __init__(self, name, program, *arguments, point=None, needs=None):
     self.name, self.task, self.point, self.needs = name, program.removeprefix("train_"), point, needs
-    self.command = ["-m", f"experiments.{program}", *arguments, f"--run_dir={self.run_dir}"]
+    self.command = ["-m", f"experiments.{program}", *arguments]
+    if program.startswith("train_"):
+      self.command.append(f"--run_dir={self.run_dir}")
     self.fingerprint = point and dc.operating_points.fingerprint(point).hex()
     self.wanted = False  # by another step that is left
 
@@ -123,7 +126,7 @@ def select(steps, pattern):
 def check_folders(steps):
   """Whether the images that the steps need are there."""
   tasks = {step.task for step in steps}
-  for flag, needed, folders in (("images", tasks & {"classification", "joint"}, ("train", "val")),
+  for flag, needed, folders in (("images", tasks & {"compress_dataset", "classification", "joint"}, ("train", "val")),
                                 ("masks", "segmentation" in tasks, ("images", "masks")),
                                 ("photos", "joint" in tasks, ("",))):
     path = FLAGS[flag].value
@@ -145,6 +148,8 @@ def plan():
   def compressed_images(point):
     return [f"--dataset={set_of(point)}", *sets] if small else []
 
+  for point in dc.operating_points.names():
+    yield Step(f"storage_{point}", "compress_dataset", *compress_flags(point), point=point)
   for seed in (0, 1) if small else (0,):
     for row in ROWS if seed == 0 else SECOND_SEED:
       point = row.split("_")[1] if "bpp" in row else None
@@ -219,13 +224,40 @@ def compress_for(step):
     if argument.startswith("--dataset=compressed_"):
       given = [flag.split("=", 1)[1] for flag in step.command if flag.startswith("--operating_point=")]
       point = given[0] if given else step.point
-      execute(["-m", "experiments.compress_dataset", f"--dataset={FLAGS.images}", "--splits=train,val",
-               f"--operating_point={point}", f"--output_dir={sets_dir()}"])
+      execute(["-m", "experiments.compress_dataset", *compress_flags(point)])
+
+
+def compress_flags(point):
+  """Flags of compress_dataset for the classification set at an operating point."""
+  images = ([f"--dataset={FLAGS.images or 'IMAGES'}", "--splits=train,val"] if FLAGS.scale == "small" else
+            ["--dataset=imagenet2012", "--splits=train,validation", "--shorter_side=256"])
+  return [*images, f"--operating_point={point}", f"--output_dir={sets_dir()}"]
 
 
 def run(step):
   """Runs a step and records it."""
+  begin = time.time()
   execute(step.command)
+  os.makedirs(FLAGS.results_dir, exist_ok=True)
+  record = {"name": step.name, "operating_point": step.point, "fingerprint": step.fingerprint,
+            "date": time.strftime("%Y-%m-%d"), "cpu_cores": os.cpu_count(), "seconds": round(time.time() - begin)}
+  record.update(storage(step) if step.task == "compress_dataset" else trained(step))
+  loop.write_json(step.record_path, record)
+  logging.info("%s: recorded after %.0f min", step.name, record["seconds"] / 60)
+
+
+def storage(step):
+  """What `compress_dataset` says of the set that it wrote."""
+  pattern = os.path.join(sets_dir(), f"{set_of(step.point)}", "*", "storage.json")
+  paths = sorted(glob.glob(pattern))
+  if not paths:
+    raise dc.DeepcompError(f"expected {pattern}; remove the set, which is of an earlier version")
+  with open(paths[-1]) as file:
+    return json.load(file)
+
+
+def trained(step):
+  """What a training program wrote down of its run."""
   unit = "step" if step.task == "segmentation" else "epoch"
   lines = {}
   with open(os.path.join(step.run_dir, "history.jsonl")) as file:
@@ -233,16 +265,11 @@ def run(step):
       lines[line[unit]] = line
   with open(os.path.join(step.run_dir, "settings.json")) as file:
     settings = json.load(file)
-  trained = (dc.Segmenter if step.task == "segmentation" else dc.Classifier).load(step.network_dir)
-  edge = settings["crop_size"] // trained.inputs.stride
-  seconds = trained.info["trained"]["seconds"]
-  os.makedirs(FLAGS.results_dir, exist_ok=True)
-  loop.write_json(step.record_path, {
-      "name": step.name, "operating_point": step.point, "fingerprint": step.fingerprint, "settings": settings,
-      "history": [lines[number] for number in sorted(lines)], "seconds": seconds,
-      "multiply_adds": dc.evaluation.multiply_adds(trained.network, (edge, edge, trained.inputs.channels)),
-      "date": time.strftime("%Y-%m-%d"), "cpu_cores": os.cpu_count()})
-  logging.info("%s: recorded after %.0f min", step.name, seconds / 60)
+  network = (dc.Segmenter if step.task == "segmentation" else dc.Classifier).load(step.network_dir)
+  edge = settings["crop_size"] // network.inputs.stride
+  return {"settings": settings, "history": [lines[number] for number in sorted(lines)],
+          "seconds": network.info["trained"]["seconds"],
+          "multiply_adds": dc.evaluation.multiply_adds(network.network, (edge, edge, network.inputs.channels))}
 
 
 def execute(command):
