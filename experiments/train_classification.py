@@ -30,6 +30,7 @@ from deepcomp_tf.models.resnet import make_network
 from deepcomp_tf.models.resnet import takes_representation
 from deepcomp_tf.training import loop
 from deepcomp_tf.training import losses
+from deepcomp_tf.training import schedules
 
 FLAGS = flags.FLAGS
 loop.define_flags()
@@ -98,10 +99,8 @@ def main(argv):
     if FLAGS.start:
       start_from(FLAGS.start, network, inputs, class_names)
     rate = FLAGS.learning_rate * FLAGS.batch_size / LEARNING_RATE_BATCH
-    decays = [epoch * steps_per_epoch - 1 for epoch in decay_epochs]
     optimizer = tf.keras.optimizers.SGD(
-        tf.keras.optimizers.schedules.PiecewiseConstantDecay(decays, [rate / 10 ** i for i in range(len(decays) + 1)])
-        if decays else rate, momentum=FLAGS.momentum, jit_compile=False)
+        schedules.divided_by_10(rate, decay_epochs, steps_per_epoch), momentum=FLAGS.momentum, jit_compile=False)
     optimizer.build(network.trainable_variables)
     if FLAGS.mixed_precision:
       optimizer = tf.keras.mixed_precision.LossScaleOptimizer(optimizer)
@@ -134,28 +133,20 @@ def main(argv):
   classifier = dc.Classifier(network, inputs, class_names)
   means, begin = loop.Means(), time.time()
   with loop.progress_bar(total, done) as bar:
-    for epoch in range(done // steps_per_epoch, FLAGS.epochs):
-      first = done - epoch * steps_per_epoch
-      batches = loop.distribute(
-          strategy, lambda: crops.training_batches(training, FLAGS.batch_size, FLAGS.seed, epoch, first),
-          FLAGS.batch_size)
-      for stored, labels in batches:
-        figures = train_step(stored, labels, run.step)
-        run.step.assign_add(1)
-        done += 1
-        bar.update()
-        means.add(figures)
-        if done % FLAGS.summary_every == 0 or done % steps_per_epoch == 0:
-          point = means.take()
-          with run.summaries("train"):
-            for name, value in {**point, "learning_rate": tf.convert_to_tensor(optimizer.learning_rate)}.items():
-              tf.summary.scalar(name, value)
-          bar.set_postfix(epoch=epoch + 1, loss=f"{point['loss']:.3f}", top_1=f"{point['top_1']:.3f}")
-        if done % FLAGS.checkpoint_every == 0 and done < total:
-          run.save()
-        if done % steps_per_epoch == 0:  # where examples were left out, the data may last longer than the epoch
-          break
-      if done < total:
+    for epoch, (stored, labels) in loop.epoch_batches(
+        strategy, lambda epoch, first: crops.training_batches(training, FLAGS.batch_size, FLAGS.seed, epoch, first),
+        FLAGS.batch_size, FLAGS.epochs, steps_per_epoch, done):
+      means.add(train_step(stored, labels, run.step))
+      run.step.assign_add(1)
+      done += 1
+      bar.update()
+      if done % FLAGS.summary_every == 0 or done % steps_per_epoch == 0:
+        point = means.take()
+        run.curves("train", {**point, "learning_rate": optimizer.learning_rate})
+        bar.set_postfix(epoch=epoch + 1, loss=f"{point['loss']:.3f}", top_1=f"{point['top_1']:.3f}")
+      if done % FLAGS.checkpoint_every == 0 and done < total:
+        run.save()
+      if done % steps_per_epoch == 0 and done < total:
         validate(run, classifier, crops, validation, epoch + 1)
   if run.history()[-1:] and run.history()[-1].get("epoch") == FLAGS.epochs:
     logging.info("The run is done: %s", run.history()[-1])
@@ -209,9 +200,7 @@ def validate(run, classifier, crops, validation, epoch):
   """Accuracy on the validation split, into the curves and `history.jsonl`."""
   begin = time.time()
   figures = accuracy.evaluate(classifier.network, crops, validation, FLAGS.batch_size)
-  with run.summaries("validation"):
-    for name, value in figures.items():
-      tf.summary.scalar(name, value)
+  run.curves("validation", figures)
   run.record({"epoch": epoch, **figures})
   logging.info("epoch %d: validation %s (%.0f s)", epoch,
                "  ".join(f"{name} {value:.4g}" for name, value in figures.items()), time.time() - begin)

@@ -128,11 +128,7 @@ def main(argv):
       error = tf.cast(images, tf.float32) - output.reconstruction
       mse = dc.layers.replica_mean(tf.reduce_mean(tf.square(error)))
       bits = output.bits_per_symbol
-      if FLAGS.rate_step:
-        weight = losses.follow_rate(rate_weight, bits, FLAGS.beta, FLAGS.target_entropy, FLAGS.rate_step)
-        loss = mse + weight * (bits - FLAGS.target_entropy)
-      else:
-        loss = losses.rate_distortion(mse, bits, FLAGS.beta, FLAGS.target_entropy)
+      loss = losses.settled_rate_distortion(mse, bits, FLAGS.beta, FLAGS.target_entropy, rate_weight, FLAGS.rate_step)
       total = loss + tf.add_n(model.losses) if model.losses else loss
       # Every replica computes the loss of the global batch; their gradients are summed.
       scaled = loop.scaled_loss(optimizer, total / replicas)
@@ -219,11 +215,9 @@ class averaged_weights:
 
 
 def write_curves(run, model, optimizer, point):
+  run.curves("train", {**point, "bits_per_pixel": point["bits_per_symbol"] * FLAGS.channels / 64,
+                       "learning_rate": optimizer.learning_rate})
   with run.summaries("train"):
-    for name, value in point.items():
-      tf.summary.scalar(name, value)
-    tf.summary.scalar("bits_per_pixel", point["bits_per_symbol"] * FLAGS.channels / 64)
-    tf.summary.scalar("learning_rate", optimizer.learning_rate)
     tf.summary.histogram("centers", model.quantizer.centers)
 
 
@@ -240,9 +234,8 @@ def validate(run, model, images):
     if len(pictures) < 3:
       pictures.append(np.concatenate([image, decoded], axis=1))
   means = metrics.means(figures)
+  run.curves("validation", means)
   with run.summaries("validation"):
-    for name, value in means.items():
-      tf.summary.scalar(name, value)
     for i, picture in enumerate(pictures):
       tf.summary.image(f"input_beside_reconstruction/{i}", picture[np.newaxis])
   run.record(means)

@@ -29,6 +29,7 @@ from deepcomp_tf.inference.inputs import NetworkInput
 from deepcomp_tf.models.compression import ENTROPIES
 from deepcomp_tf.training import loop
 from deepcomp_tf.training import losses
+from deepcomp_tf.training import schedules
 from deepcomp_tf.training import starts
 from deepcomp_tf.training.export import export_operating_point
 
@@ -94,27 +95,24 @@ def main(argv):
                            f"Received: {FLAGS.batch_size}")
 
   with strategy.scope():
-    point = operating_points.open_point(FLAGS.operating_point)
-    trained = dc.Classifier.load(FLAGS.classifier, dc.Codec(point))
+    start = operating_points.open_point(FLAGS.operating_point)
+    trained = dc.Classifier.load(FLAGS.classifier, dc.Codec(start))
     if trained.inputs.kind != "representation":
       raise dc.DeepcompError(f"expected a classifier of the representation. Received: --classifier={FLAGS.classifier}, of "
                              f"{trained.inputs.kind} pixels")
     if trained.class_names != training.source.class_names:
       raise dc.DeepcompError(f"expected the classes {', '.join(trained.class_names[:5])}... of --classifier. Received: "
                              f"{', '.join(training.source.class_names[:5])}...")
-    centers = point.model.quantizer.centers.numpy()
-    compression = dc.models.CompressionModel(point.model.channels, len(centers), centers=centers, entropy=FLAGS.entropy)
+    centers = start.model.quantizer.centers.numpy()
+    compression = dc.models.CompressionModel(start.model.channels, len(centers), centers=centers, entropy=FLAGS.entropy)
     compression(tf.zeros([1, FLAGS.crop_size, FLAGS.crop_size, 3]))
-    model = dc.models.JointModel(compression, trained.network, point.mean, point.deviation)
-    starts.from_operating_point(compression, point.model)
+    model = dc.models.JointModel(compression, trained.network, start.mean, start.deviation)
+    starts.from_operating_point(compression, start.model)
     variables = compression.trainable_variables
     if not FLAGS.compression_only:
       variables = variables + trained.network.trainable_variables
-    decays = [epoch * steps_per_epoch - 1 for epoch in decay_epochs]
     optimizer = tf.keras.optimizers.SGD(
-        tf.keras.optimizers.schedules.PiecewiseConstantDecay(
-            decays, [FLAGS.learning_rate / 10 ** i for i in range(len(decays) + 1)])
-        if decays else FLAGS.learning_rate, momentum=FLAGS.momentum,
+        schedules.divided_by_10(FLAGS.learning_rate, decay_epochs, steps_per_epoch), momentum=FLAGS.momentum,
         global_clipnorm=FLAGS.gradient_clip or None, jit_compile=False)
     optimizer.build(variables)
     if FLAGS.mixed_precision:
@@ -123,7 +121,7 @@ def main(argv):
     target_entropy = tf.Variable(FLAGS.target_entropy or 0.0, trainable=False, name="target_entropy")
 
   settings = loop.settings("gamma", leave_out=OPERATIONAL_FLAGS)
-  settings.update(source=training.source.name, examples=len(training), start=point.fingerprint.hex(),
+  settings.update(source=training.source.name, examples=len(training), start=start.fingerprint.hex(),
                   network=trained.network.architecture, width=trained.network.width)
   run = loop.Run(FLAGS.run_dir, settings, model=model, optimizer=optimizer, rate_weight=rate_weight,
                  target_entropy=target_entropy)
@@ -143,11 +141,8 @@ def main(argv):
       error = tf.cast(stored, tf.float32) - output.compression.reconstruction
       mse = dc.layers.replica_mean(tf.reduce_mean(tf.square(error)))
       bits = output.compression.bits_per_symbol
-      if FLAGS.rate_step:
-        weight = losses.follow_rate(rate_weight, bits, FLAGS.beta, target_entropy, FLAGS.rate_step)
-        rate_distortion = mse + weight * (bits - target_entropy)
-      else:
-        rate_distortion = losses.rate_distortion(mse, bits, FLAGS.beta, target_entropy)
+      rate_distortion = losses.settled_rate_distortion(
+          mse, bits, FLAGS.beta, target_entropy, rate_weight, FLAGS.rate_step)
       cross_entropy = tf.reduce_mean(tf.nn.sparse_softmax_cross_entropy_with_logits(labels, output.logits))
       if FLAGS.compression_only:
         loss = losses.joint(rate_distortion, 0.0, FLAGS.gamma)
@@ -170,28 +165,22 @@ def main(argv):
   if not done:
     validate(run, model, crops, validation, 0)
   with loop.progress_bar(total, done) as bar:
-    for epoch in range(done // steps_per_epoch, FLAGS.epochs):
-      first = done - epoch * steps_per_epoch
-      batches = loop.distribute(
-          strategy, lambda: crops.training_batches(training, FLAGS.batch_size, FLAGS.seed, epoch, first),
-          FLAGS.batch_size)
-      for stored, labels in batches:
-        means.add(train_step(stored, labels))
-        run.step.assign_add(1)
-        done += 1
-        bar.update()
-        if done % FLAGS.summary_every == 0 or done % steps_per_epoch == 0:
-          now = means.take()
-          with run.summaries("train"):
-            for name, value in {**now, "learning_rate": tf.convert_to_tensor(optimizer.learning_rate)}.items():
-              tf.summary.scalar(name, value)
-          bar.set_postfix(epoch=epoch + 1, mse=f"{now['mse']:.1f}", H=f"{now['bits_per_symbol']:.3f}",
-                          top_1=f"{now['top_1']:.3f}")
-        if done % FLAGS.checkpoint_every == 0 or done == total:
-          run.save()
-        if done % steps_per_epoch == 0:  # where examples were left out, the data may last longer than the epoch
-          break
-      validate(run, model, crops, validation, epoch + 1)
+    for epoch, (stored, labels) in loop.epoch_batches(
+        strategy, lambda epoch, first: crops.training_batches(training, FLAGS.batch_size, FLAGS.seed, epoch, first),
+        FLAGS.batch_size, FLAGS.epochs, steps_per_epoch, done):
+      means.add(train_step(stored, labels))
+      run.step.assign_add(1)
+      done += 1
+      bar.update()
+      if done % FLAGS.summary_every == 0 or done % steps_per_epoch == 0:
+        point = means.take()
+        run.curves("train", {**point, "learning_rate": optimizer.learning_rate})
+        bar.set_postfix(epoch=epoch + 1, mse=f"{point['mse']:.1f}", H=f"{point['bits_per_symbol']:.3f}",
+                        top_1=f"{point['top_1']:.3f}")
+      if done % FLAGS.checkpoint_every == 0 or done == total:
+        run.save()
+      if done % steps_per_epoch == 0:
+        validate(run, model, crops, validation, epoch + 1)
   if os.path.exists(os.path.join(run.folder, "classifier", "classifier.json")):
     logging.info("The run is done: %s", run.history()[-1])
     return
@@ -225,9 +214,8 @@ def validate(run, model, crops, validation, epoch):
     count.append(int(stored.shape[0]))
   mse, bits = np.average(compression, axis=0, weights=count)
   figures = {"top_1": float(top_1.result()), "mse": float(mse), "bits_per_symbol": float(bits)}
+  run.curves("validation", figures)
   with run.summaries("validation"):
-    for name, value in figures.items():
-      tf.summary.scalar(name, value)
     decoded = model.compression(stored[:4]).reconstruction
     pictures = tf.saturate_cast(tf.round(tf.concat([tf.cast(stored[:4], tf.float32), decoded], axis=2)), tf.uint8)
     tf.summary.image("input_beside_reconstruction", pictures, max_outputs=4)

@@ -124,10 +124,7 @@ def main(argv):
       means.add(figures)
       if done % FLAGS.summary_every == 0 or done == FLAGS.steps:
         point = means.take()
-        with run.summaries("train"):
-          for name, value in point.items():
-            tf.summary.scalar(name, value)
-          tf.summary.scalar("learning_rate", parts["body_optimizer"].learning_rate(run.step))
+        run.curves("train", {**point, "learning_rate": parts["body_optimizer"].learning_rate(run.step)})
         bar.set_postfix(loss=f"{point['loss']:.3f}")
       if done % FLAGS.checkpoint_every == 0 and done < FLAGS.steps:
         run.save()
@@ -152,10 +149,8 @@ def validate(run, segmenter, validation, well_covered):
   begin = time.time()
   figures = measures.evaluate(segmenter.predict, validation, len(segmenter.class_names),
                               segmenter.classes_of(well_covered))
+  run.curves("validation", {name: value for name, value in figures.items() if name != "iou"})
   with run.summaries("validation"):
-    for name, value in figures.items():
-      if name != "iou":
-        tf.summary.scalar(name, value)
     for i, (stored, label) in zip(range(4), validation.whole()):
       masks = (label, segmenter.predict(stored, *label.shape))
       pictures = [segmenter.seen(stored, *label.shape), *(measures.palette()[segmenter.voc_ids[mask]] for mask in masks)]

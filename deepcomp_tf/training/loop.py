@@ -1,6 +1,7 @@
 """What the training programs share: strategies, checkpoints that survive a kill, curves and progress."""
 
 import contextlib
+import itertools
 import json
 import os
 import sys
@@ -139,6 +140,27 @@ def distribute(strategy, make_dataset, batch_size):
   return strategy.experimental_distribute_dataset(make_dataset().with_options(options))
 
 
+def epoch_batches(strategy, make_batches, batch_size, epochs, steps_per_epoch, done):
+  """The batches of a run of several epochs, from step `done` on.
+
+  Where examples were left out, an epoch's data may be shorter or longer than the epoch: it begins again, or is cut.
+
+  Args:
+    strategy, batch_size: as of `distribute`.
+    make_batches: function of (epoch, first step in it) that returns the data set of its batches.
+    epochs, steps_per_epoch: of the run.
+    done: steps that were taken before.
+
+  Yields:
+    epoch, batch.
+  """
+  for epoch in range(done // steps_per_epoch, epochs):
+    first = max(0, done - epoch * steps_per_epoch)
+    batches = distribute(strategy, lambda: make_batches(epoch, first).repeat(), batch_size)  # pylint: disable=cell-var-from-loop
+    for batch in itertools.islice(batches, steps_per_epoch - first):
+      yield epoch, batch
+
+
 class Means:
   """Running means of the figures of training steps, between two points of the curves."""
 
@@ -211,6 +233,12 @@ class Run:
     with self._writers[part].as_default(step=self.step):
       yield
     self._writers[part].flush()
+
+  def curves(self, part, figures):
+    """Writes figures as points of the curves of `part` at the current step."""
+    with self.summaries(part):
+      for name, value in figures.items():
+        tf.summary.scalar(name, tf.convert_to_tensor(value))
 
   def record(self, figures):
     """Appends a line to `history.jsonl`."""

@@ -15,6 +15,18 @@ def rate_distortion(mse, bits_per_symbol, beta, target_entropy):
   return mse + beta * tf.maximum(bits_per_symbol - target_entropy, 0.0)
 
 
+def settled_rate_distortion(mse, bits_per_symbol, beta, target_entropy, weight, step):
+  """Eq. 1, or, with a step above 0, its form whose weight of the rate term settles.
+
+  Args:
+    mse, bits_per_symbol, beta, target_entropy: as of `rate_distortion`.
+    weight, step: as of `follow_rate`.
+  """
+  if not step:
+    return rate_distortion(mse, bits_per_symbol, beta, target_entropy)
+  return mse + follow_rate(weight, bits_per_symbol, beta, target_entropy, step) * (bits_per_symbol - target_entropy)
+
+
 def joint(rate_distortion_loss, cross_entropy, gamma):
   """Eq. 2: gamma * (MSE + beta * max(H - H_t, 0)) + cross entropy.
 

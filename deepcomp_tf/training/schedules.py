@@ -5,6 +5,16 @@ import math
 import tensorflow as tf
 
 
+def divided_by_10(learning_rate, epochs, steps_per_epoch):
+  """The learning rate divided by 10 after each of some epochs (appendix A.4, A.8): a schedule, or the rate if there are
+  none.
+  """
+  if not epochs:
+    return learning_rate
+  return tf.keras.optimizers.schedules.PiecewiseConstantDecay(
+      [epoch * steps_per_epoch - 1 for epoch in epochs], [learning_rate / 10 ** i for i in range(len(epochs) + 1)])
+
+
 @tf.keras.saving.register_keras_serializable(package="deepcomp_tf")
 class WarmupCosine(tf.keras.optimizers.schedules.LearningRateSchedule):
   """Rises linearly from 0 to `peak` over `warmup` steps, then falls along half a cosine to `peak * final` at `steps`."""

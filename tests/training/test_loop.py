@@ -7,6 +7,7 @@ import tensorflow as tf
 
 import deepcomp_tf as dc
 from deepcomp_tf.training import loop
+from deepcomp_tf.training import schedules
 
 SETTINGS = {"steps": 10, "beta": 0.5, "images": None}
 
@@ -126,3 +127,27 @@ def test_batch_must_divide_among_the_replicas():
 def test_one_replica_gets_the_data_as_it_is():
   dataset = tf.data.Dataset.range(3)
   assert loop.distribute(loop.make_strategy("default"), lambda: dataset, 3) is dataset
+
+
+def test_epochs_go_on_where_a_run_stopped():
+  make = lambda epoch, first: tf.data.Dataset.range(10 * epoch + first, 10 * epoch + 4)
+  strategy = tf.distribute.get_strategy()
+  whole = [(epoch, int(batch)) for epoch, batch in loop.epoch_batches(strategy, make, 1, 3, 4, 0)]
+  assert whole == [(epoch, 10 * epoch + i) for epoch in range(3) for i in range(4)]
+  for done in (1, 4, 6, 12):
+    rest = [(epoch, int(batch)) for epoch, batch in loop.epoch_batches(strategy, make, 1, 3, 4, done)]
+    assert rest == whole[done:]
+
+
+def test_an_epoch_has_its_steps_whatever_its_data():
+  strategy = tf.distribute.get_strategy()
+  for size in (3, 7):
+    batches = list(loop.epoch_batches(strategy, lambda epoch, first: tf.data.Dataset.range(first, size), 1, 2, 5, 0))  # pylint: disable=cell-var-from-loop
+    assert [epoch for epoch, _ in batches] == [0] * 5 + [1] * 5
+    assert [int(batch) for _, batch in batches[:5]] == [i % size for i in range(5)]
+
+
+def test_learning_rate_is_divided_by_10():
+  rate = schedules.divided_by_10(0.5, [2, 3], 10)
+  assert [float(rate(step)) for step in (0, 19, 20, 29, 30, 99)] == pytest.approx([0.5, 0.5, 0.05, 0.05, 0.005, 0.005])
+  assert schedules.divided_by_10(0.5, [], 10) == 0.5
