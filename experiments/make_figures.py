@@ -136,6 +136,8 @@ def figure_6(rows):
   for family, names in families.items():
     marker, line, colour = _STYLES[names[1]]
     label = "decoded pixels" if family == "ResNet" else "representation"
+    place = {"textcoords": "offset points", "fontsize": 8,
+             **({"xytext": (-6, 6), "ha": "right"} if family == "ResNet" else {"xytext": (6, -12)})}
     measured = [(rows["bpp0.0983", name][0]["multiply_adds"] / 1e9, rows["bpp0.0983", name], name)
                 for name in names if ("bpp0.0983", name) in rows]
     ours.plot([x for x, _, _ in measured], [mean_and_values(records, "top_1")[0] for _, records, _ in measured],
@@ -144,19 +146,19 @@ def figure_6(rows):
       mean, values = mean_and_values(records, "top_1")
       if len(values) > 1:
         ours.plot([x, x], [min(values), max(values)], color=colour, linewidth=1, marker="_")
-      ours.annotate(name, (x, mean), textcoords="offset points", xytext=(5, -11), fontsize=8)
+      ours.annotate(name, (x, mean), **place)
     points = [(paper.MULTIPLY_ADDS[name], paper.TABLE_2["bpp0.0983", name][1], name) for name in names]
     theirs.plot([x for x, _, _ in points], [y for _, y, _ in points], marker=marker, linestyle=line, color=colour,
                 label=label)
     for x, y, name in points:
-      theirs.annotate(name, (x, y), textcoords="offset points", xytext=(5, -11), fontsize=8)
+      theirs.annotate(name, (x, y), **place)
   ours.set_title("ours, reduced scale")
   theirs.set_title("the paper, ImageNet")
   for axis in (ours, theirs):
     axis.set(xlabel="multiply-adds [G], without the decoder", ylabel="top-1 accuracy [%]")
-    axis.margins(x=0.2, y=0.15)
+    axis.margins(x=0.25, y=0.2)
     axis.grid(alpha=0.3)
-  ours.legend()
+  ours.legend(loc="lower right")
   return figure
 
 

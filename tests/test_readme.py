@@ -35,6 +35,7 @@ def photos(tmp_path_factory):
   (folder / "compressed").mkdir()
   (folder / "decoded").mkdir()
   (folder / "report").mkdir()
+  (folder / "small").mkdir()
   inputs = NetworkInput("representation", dc.Codec.load("bpp0.330"))
   network = dc.models.CResNet(39, 2, width=0.125)
   dc.Classifier(network, inputs, ["cat", "dog"]).save(folder / "RUN_DIR/classifier")

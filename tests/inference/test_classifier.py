@@ -89,10 +89,16 @@ def test_saved_model(codec, files, tmp_path):
     np.testing.assert_allclose(tf.nn.softmax(outputs["logits"]), outputs["probabilities"], rtol=1e-5)
 
 
-def test_shipped_classifiers_load():
-  for name in dc.Classifier.names():
+def test_shipped_classifiers(codec, files):
+  names = dc.Classifier.names()
+  assert names
+  for name in names:
     classifier = dc.Classifier.load(name)
     assert classifier.operating_point in dc.operating_points.names()
+    assert "Imagenette" in classifier.knows and len(classifier.class_names) == 10
+  classifier = dc.Classifier.load_for(files[0])
+  assert classifier.codec.fingerprint == codec.fingerprint
+  assert {name for name, _ in classifier.classify(files[0])} == set(classifier.class_names)
 
 
 def test_the_shipped_one_of_a_file(codec, files, tmp_path, monkeypatch):
