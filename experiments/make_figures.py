@@ -1,4 +1,5 @@
-"""Writes the tables and figures of the recorded runs, ours beside the paper's (Table 2, Figures 3, 4 and 6).
+"""Writes the tables and figures of the recorded runs, ours beside the paper's (Tables 1 to 3, Figures 3, 4, 6 and 12,
+section 4.5's storage).
 
   python -m experiments.make_figures
 
@@ -19,6 +20,7 @@ import deepcomp_tf as dc
 from deepcomp_tf.codec.images import write_file
 from deepcomp_tf.evaluation import figures
 from deepcomp_tf.training import loop
+from experiments import model_complexity
 from experiments import paper
 
 FLAGS = flags.FLAGS
@@ -36,24 +38,38 @@ def main(argv):
   if not rows:
     raise dc.DeepcompError(f"expected records of experiments.reproduce. Received: --results_dir={FLAGS.results_dir}, "
                            "where there are none")
+  fill(FLAGS.page, "tables 1 and 3", tables_1_and_3())
   fill(FLAGS.page, "table 2", table_2(rows, masks))
+  if record_paths("storage_*.json"):
+    fill(FLAGS.page, "storage", storage_table())
   os.makedirs(FLAGS.output_dir, exist_ok=True)
   drawn = {"figure_3": figure_3(rows), "figure_6": figure_6(rows)}
   if masks:
     drawn["figure_4"] = figure_4(masks)
+  runtimes = [read_json(path) for path in record_paths("runtime_*.json")]
+  if runtimes:
+    drawn["figure_12"] = figure_12(runtimes)
   for name, figure in drawn.items():
     write_file(os.path.join(FLAGS.output_dir, f"{name}.png"), figures.png(figure), overwrite=True)
   print(f"Written to {FLAGS.page} and {FLAGS.output_dir}")
+
+
+def record_paths(pattern):
+  return sorted(glob.glob(os.path.join(glob.escape(FLAGS.results_dir), pattern)))
+
+
+def read_json(path):
+  with open(path) as file:
+    return json.load(file)
 
 
 def records(task):
   """{(operating point or None, network): its records, one a seed}, in the order of the paper's Table 2."""
   unit, total = ("epoch", "epochs") if task == "classification" else ("step", "steps")
   found = {}
-  for path in sorted(glob.glob(os.path.join(glob.escape(FLAGS.results_dir), f"{task}_*.json"))):
+  for path in record_paths(f"{task}_*.json"):
     try:
-      with open(path) as file:
-        record = json.load(file)
+      record = read_json(path)
       settings = record["settings"]
       reached = record["history"][-1]
       if reached[unit] != settings[total] or not {"multiply_adds", "seconds"} <= set(record):
@@ -68,6 +84,28 @@ def mean_and_values(records, name):
   """Mean of a figure at the end of the runs, and its values, in percent."""
   values = [100 * record["history"][-1][name] for record in records]
   return statistics.mean(values), values
+
+
+def tables_1_and_3():
+  """Markdown lines of Tables 1 and 3: the networks, and their multiply-adds."""
+  lines = ["| network | root | conv2_x | conv3_x | conv4_x | conv5_x | G multiply-adds ours | paper |", "|---" * 8 + "|"]
+  for name, root, units, ours, theirs in model_complexity.rows():
+    lines.append(f"| {' | '.join([name, root, *units, f'{ours / 1e9:.3f}', theirs])} |")
+  return lines
+
+
+def storage_table():
+  """Markdown lines on what the classification set takes (section 4.5)."""
+  lines = ["| operating point | files, MB | share of the JPEG files | symbols in memory, MB | ImageNet in the paper |",
+           "|---" * 5 + "|"]
+  for path in record_paths("storage_*.json"):
+    record = read_json(path)
+    theirs = paper.STORAGE_GB.get(record["operating_point"])
+    lines.append(
+        f"| {record['operating_point']} | {record['bitstream_bytes'] / 1e6:.2f} | 1/"
+        f"{record['source_bytes'] / record['bitstream_bytes']:.1f} of {record['source_bytes'] / 1e6:.1f} MB | "
+        f"{record['symbol_bytes'] / 1e6:.1f} | {f'{theirs} of {paper.STORAGE_GB[None]} GB' if theirs else '-'} |")
+  return lines
 
 
 def table_2(rows, masks):
@@ -159,6 +197,30 @@ def figure_6(rows):
     axis.margins(x=0.25, y=0.2)
     axis.grid(alpha=0.3)
   ours.legend(loc="lower right")
+  return figure
+
+
+def figure_12(runtimes):
+  """Milliseconds per image from bytes to the answer, a panel a task, batch and size of image (Figure 12)."""
+  panels = {}
+  for record in runtimes:
+    for row in record["rows"]:
+      panels.setdefault((record["task"], row["pixels"], row["batch"]), []).append((row, record))
+  figure = matplotlib.figure.Figure(figsize=(11, 2.6 * -(-len(panels) // 2)), layout="constrained")
+  axes = figure.subplots(-(-len(panels) // 2), 2, squeeze=False).ravel()
+  for axis in axes[len(panels):]:
+    axis.set_axis_off()
+  for axis, ((task, pixels, batch), rows) in zip(axes, panels.items()):
+    names = [row["way"] for row, _ in rows]
+    reading = [row["milliseconds_reading"] for row, _ in rows]
+    network = [row["milliseconds"] - row["milliseconds_reading"] for row, _ in rows]
+    axis.barh(names, reading, color="#7f8c8d", hatch="//", edgecolor="white", label="reading the bytes")
+    axis.barh(names, network, left=reading, color="#2980b9", label="networks")
+    axis.invert_yaxis()
+    axis.set(xlabel="milliseconds per image", title=f"{task}, {pixels}x{pixels}, batch {batch}")
+    axis.tick_params(labelsize=8)
+  axes[0].legend(fontsize=8)
+  figure.suptitle("; ".join(dict.fromkeys(record["machine"] for record in runtimes)), fontsize=9)
   return figure
 
 

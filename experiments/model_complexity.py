@@ -24,27 +24,31 @@ flags.DEFINE_enum("stride_in", "conv1", STRIDE_PLACES, "Where the networks subsa
 
 def main(argv):
   del argv
-  pixels = (FLAGS.image_size, FLAGS.image_size, 3)
-  representation = (FLAGS.image_size // STRIDE, FLAGS.image_size // STRIDE, FLAGS.channels)
   print(f"Multiply-adds in G, {FLAGS.image_size}x{FLAGS.image_size} pixels, C={FLAGS.channels} "
         "(the paper: 224x224, C=32)")
-  print(f"{'network':<12}{'root':>6}" + "".join(f"{f'conv{i + 2}_x':>9}" for i in range(len(FILTERS)))
+  print(f"{'network':<34}{'root':>6}" + "".join(f"{f'conv{i + 2}_x':>9}" for i in range(len(FILTERS)))
         + f"{'ours':>9}{'paper':>8}")
-  for name, units in ARCHITECTURES.items():
-    cut = takes_representation(name)
-    count = dc.evaluation.multiply_adds(make_network(name, 1000, stride_in=FLAGS.stride_in),
-                                        representation if cut else pixels)
-    print(f"{name:<12}{'no' if cut else 'yes':>6}" + "".join(f"{n or 'none':>9}" for n in units)
-          + f"{count / 1e9:>9.3f}{paper.MULTIPLY_ADDS[name]:>8.2f}")
-  for name in ARCHITECTURES:
-    cut = takes_representation(name)
-    backbone = make_network(name, None, stride_in=FLAGS.stride_in, dilated=True)
-    count = dc.evaluation.multiply_adds(dc.models.DeepLab(backbone, FLAGS.classes), representation if cut else pixels)
-    print(f"{f'{name}-d, DeepLab of {FLAGS.classes} classes':<50}{count / 1e9:>9.3f}{'-':>8}")
+  for name, root, units, ours, theirs in rows():
+    print(f"{name:<34}{root:>6}" + "".join(f"{n:>9}" for n in units) + f"{ours / 1e9:>9.3f}{theirs:>8}")
+  print("The decoder counts in full; the paper's figure is that of its first convolution and its residual units.")
+
+
+def rows():
+  """(name, root or not, units of conv2_x to conv5_x, our multiply-adds, the paper's in G) of each network, for people."""
+  pixels = (FLAGS.image_size, FLAGS.image_size, 3)
+  representation = (FLAGS.image_size // STRIDE, FLAGS.image_size // STRIDE, FLAGS.channels)
+  for dilated in (False, True):
+    for name, units in ARCHITECTURES.items():
+      network = make_network(name, None if dilated else 1000, stride_in=FLAGS.stride_in, dilated=dilated)
+      if dilated:
+        network = dc.models.DeepLab(network, FLAGS.classes)
+      cut = takes_representation(name)
+      count = dc.evaluation.multiply_adds(network, representation if cut else pixels)
+      yield (f"{name}-d, DeepLab of {FLAGS.classes} classes" if dilated else name, "no" if cut else "yes",
+             [str(n or "none") for n in units], count, "-" if dilated else f"{paper.MULTIPLY_ADDS[name]:.2f}")
   for name, network, shape in (("encoder", dc.models.Encoder(FLAGS.channels), pixels),
                                ("decoder", dc.models.Decoder(FLAGS.channels), representation)):
-    print(f"{name:<50}{dc.evaluation.multiply_adds(network, shape) / 1e9:>9.3f}{paper.MULTIPLY_ADDS[name]:>8.2f}")
-  print("The decoder counts in full; the paper's figure is that of its first convolution and its residual units.")
+    yield name, "", [""] * len(FILTERS), dc.evaluation.multiply_adds(network, shape), f"{paper.MULTIPLY_ADDS[name]:.2f}"
 
 
 if __name__ == "__main__":

@@ -18,3 +18,6 @@ TABLE_2 = {
     ("bpp0.0983", "cResNet-39"): (77.65, 54.31, 53.51),
     ("bpp0.0983", "ResNet-71"): (79.28, 56.23, 54.55),
     ("bpp0.0983", "cResNet-72"): (79.02, 55.82, 55.78)}
+
+# ImageNet in GB, its original files (None) and compressed, section 4.5.
+STORAGE_GB = {None: 144, "bpp0.635": 24.8}

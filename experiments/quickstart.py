@@ -42,7 +42,7 @@ def main(argv):
   print(f"{len(photos)} photos at {len(codecs)} operating points are in {FLAGS.output_dir} as *{EXTENSION} and *.png")
 
   for classifier in map(dc.Classifier.load, dc.Classifier.names()):
-    print(classifier.knows)
+    print(f"{classifier.knows}. The sample photos show none of them, so these are only what the network finds most alike:")
     for name in photos:
       with open(os.path.join(FLAGS.output_dir, f"{name}_{classifier.operating_point}{EXTENSION}"), "rb") as file:
         data = file.read()

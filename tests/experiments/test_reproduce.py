@@ -142,7 +142,13 @@ def fixture_recorded(tmp_path):
   _record(runs, "segmentation", "cresnet51_bpp0.0983", "cResNet-51", "bpp0.0983",
           {"mean_iou": 0.25, "well_covered_mean_iou": 0.5})
   page = tmp_path / "page.md"
-  page.write_text("before\n<!-- table 2 -->\nold\n<!-- end of table 2 -->\nafter\n")
+  page.write_text("before\n<!-- table 2 -->\nold\n<!-- end of table 2 -->\nafter\n<!-- tables 1 and 3 -->\n"
+                  "<!-- end of tables 1 and 3 -->\n<!-- storage -->\n<!-- end of storage -->\n")
+  (runs / "storage_bpp0.635.json").write_text(json.dumps(
+      {"operating_point": "bpp0.635", "bitstream_bytes": 4_000_000, "source_bytes": 50_000_000, "symbol_bytes": 80_000_000}))
+  (runs / "runtime_classification.json").write_text(json.dumps(
+      {"task": "classification", "machine": "a machine", "rows": [
+          {"way": "(a)", "pixels": 224, "batch": 1, "milliseconds": 30.0, "milliseconds_reading": 2.0}]}))
   return tmp_path
 
 
@@ -154,8 +160,11 @@ def _make_figures(folder):
 def test_table_and_figures_come_from_the_records(recorded):
   code, output = programs.finish(_make_figures(recorded))
   assert code == 0, output[-3000:]
-  before, *table, after = (recorded / "page.md").read_text().splitlines()
+  page = (recorded / "page.md").read_text()
+  before, *table, after = page[:page.index("<!-- tables 1")].splitlines()
   assert (before, after) == ("before", "after") and "old" not in table
+  assert "| bpp0.635 | 4.00 | 1/12.5 of 50.0 MB | 80.0 | 24.8 of 144 GB |" in page
+  assert "| ResNet-50 | yes | 3 | 4 | 6 | 3 | 3.858 | 3.86 |" in page  # Tables 1 and 3
   assert len(table) == 2 + 2 + 4
   row, = (line for line in table if "cResNet-51" in line)
   cells = [cell.strip() for cell in row.strip("|").split("|")]
@@ -163,7 +172,7 @@ def test_table_and_figures_come_from_the_records(recorded):
                    "0.071", "2 + 2"]
   assert all(line.count("|") == 12 for line in table[1:-1])
   pictures = {path.name: path.read_bytes() for path in (recorded / "pictures").iterdir()}
-  assert sorted(pictures) == ["figure_3.png", "figure_4.png", "figure_6.png"]
+  assert sorted(pictures) == ["figure_12.png", "figure_3.png", "figure_4.png", "figure_6.png"]
   assert programs.finish(_make_figures(recorded))[0] == 0
   assert all((recorded / "pictures" / name).read_bytes() == data for name, data in pictures.items())
 
