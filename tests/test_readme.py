@@ -21,6 +21,11 @@ README = (ROOT / "README.md").read_text()
 ENVIRONMENT = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"}
 
 
+# Of Table 2.
+ROWS = {"resnet50_original", "resnet71_bpp0.0983", "cresnet72_bpp0.0983"} | {
+    f"{network}_bpp{rate}" for rate in ("0.635", "0.330", "0.0983") for network in ("resnet50", "cresnet51", "cresnet39")}
+
+
 def blocks(language):
   return re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL)
 
@@ -106,21 +111,19 @@ def read_flagfile(path):
   """dict of a flagfile's flags, with those of the files that it names."""
   values = {}
   for line in path.read_text().splitlines():
-    if line.startswith("--"):
+    if line.startswith("--") and "=" in line:
       name, value = line[2:].split("=", 1)
       values.update(read_flagfile(ROOT / value) if name == "flagfile" else {name: value})
   return values
 
 
-def test_classification_flagfiles():
-  """Every row of Table 2 has a flagfile and a small twin, with the figures of appendix A.4."""
-  rows = {"resnet50_original"} | {f"{network}_bpp{rate}" for rate in ("0.635", "0.330", "0.0983")
-                                  for network in ("resnet50", "cresnet51", "cresnet39")}
-  rows |= {"resnet71_bpp0.0983", "cresnet72_bpp0.0983"}
-  folder = ROOT / "flags/classification"
+@pytest.mark.parametrize("task, common", [("classification", "imagenet"), ("segmentation", "voc")])
+def test_rows_of_table_2_have_flagfiles(task, common):
+  """Each of them has one and a small twin, of its network, input and operating point."""
+  folder = ROOT / "flags" / task
   names = {path.stem for path in folder.glob("*.flags")}
-  assert names == {"imagenet", "small"} | rows | {f"{row}_small" for row in rows}
-  for row in rows:
+  assert names == {common, "small"} | ROWS | {f"{row}_small" for row in ROWS}
+  for row in ROWS:
     network, source = row.split("_")
     for name in (row, f"{row}_small"):
       values = read_flagfile(folder / f"{name}.flags")
@@ -129,6 +132,36 @@ def test_classification_flagfiles():
       assert values["input"] == ("original" if source == "original" else
                                  "representation" if network.startswith("c") else "decoded")
       assert values.get("operating_point", "original") == source
+
+
+def test_segmentation_flagfiles():
+  """Appendix A.5."""
+  for row in ROWS:
+    values = read_flagfile(ROOT / f"flags/segmentation/{row}.flags")
+    assert [values[name] for name in ("batch_size", "steps", "learning_rate", "head_learning_rate", "power", "momentum",
+                                      "weight_decay", "crop_size")] == [
+                                          "10", "20000", "0.001", "0.01", "0.9", "0.9", "5e-4", "320"]
+    assert "random_scale" not in values  # DrSleep's, not the paper's
+
+
+@pytest.mark.parametrize("rate, beta, target", [("0.0983", "600", "0.8"), ("0.635", "150", "1.265")])
+def test_joint_flagfiles(rate, beta, target):
+  """Appendix A.8."""
+  for kind in ("", "_compression_only"):
+    text = (ROOT / f"flags/joint/bpp{rate}{kind}.flags").read_text()
+    assert ("--compression_only" in text.splitlines()) == bool(kind)
+    values = read_flagfile(ROOT / f"flags/joint/bpp{rate}{kind}.flags")
+    assert (values["beta"], values["target_entropy"], values["operating_point"]) == (beta, target, f"bpp{rate}")
+    assert [values[name] for name in ("gamma", "learning_rate", "momentum", "epochs", "decay_epochs")] == [
+        "0.001", "0.0025", "0.9", "9", "3,6"]
+
+
+def test_classification_flagfiles():
+  """Appendix A.4."""
+  folder = ROOT / "flags/classification"
+  for row in ROWS:
+    for name in (row, f"{row}_small"):
+      values = read_flagfile(folder / f"{name}.flags")
       assert (values["learning_rate"], values["batch_size"], values["weight_decay"], values["momentum"]) == (
           "0.025", "64", "1e-4", "0.9")
     values = read_flagfile(folder / f"{row}.flags")
