@@ -106,7 +106,8 @@ def main(argv):
       optimizer = tf.keras.mixed_precision.LossScaleOptimizer(optimizer)
 
   settings = loop.settings("network", leave_out=OPERATIONAL_FLAGS)
-  settings["start"] = "trained" if FLAGS.start else "random"
+  if FLAGS.start:
+    settings["start"] = "trained"
   settings.update(source=training.source.name, examples=len(training), fingerprint=inputs.codec and
                   inputs.codec.fingerprint.hex())
   run = loop.Run(FLAGS.run_dir, settings, network=network, optimizer=optimizer)
@@ -125,11 +126,7 @@ def main(argv):
     correct = tf.reduce_mean(tf.cast(tf.equal(tf.argmax(logits, -1), labels), tf.float32))
     return {"loss": loss, "cross_entropy": cross_entropy, "top_1": correct}
 
-  @tf.function(jit_compile=False)
-  def train_step(stored, labels, step):
-    figures = strategy.run(replica_step, args=(stored, labels, step))
-    return {name: strategy.reduce(tf.distribute.ReduceOp.MEAN, value, axis=None) for name, value in figures.items()}
-
+  train_step = loop.on_replicas(strategy, replica_step)
   classifier = dc.Classifier(network, inputs, class_names)
   means, begin = loop.Means(), time.time()
   with loop.progress_bar(total, done) as bar:

@@ -156,11 +156,7 @@ def main(argv):
     correct = tf.reduce_mean(tf.cast(tf.equal(tf.argmax(output.logits, -1), labels), tf.float32))
     return {"loss": loss, "mse": mse, "bits_per_symbol": bits, "cross_entropy": cross_entropy, "top_1": correct}
 
-  @tf.function(jit_compile=False)
-  def train_step(stored, labels):
-    figures = strategy.run(replica_step, args=(stored, labels))
-    return {name: strategy.reduce(tf.distribute.ReduceOp.MEAN, value, axis=None) for name, value in figures.items()}
-
+  train_step = loop.on_replicas(strategy, replica_step)
   means, begin = loop.Means(), time.time()
   if not done:
     validate(run, model, crops, validation, 0)

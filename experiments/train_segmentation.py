@@ -104,11 +104,7 @@ def main(argv):
     optimizer.apply_gradients(zip(tape.gradient(scaled, variables), variables))
     return {"loss": loss, "cross_entropy": cross_entropy}
 
-  @tf.function(jit_compile=False)
-  def train_step(x, labels):
-    figures = strategy.run(replica_step, args=(x, labels))
-    return {name: strategy.reduce(tf.distribute.ReduceOp.MEAN, value, axis=None) for name, value in figures.items()}
-
+  train_step = loop.on_replicas(strategy, replica_step)
   segmenter = dc.Segmenter(model, inputs, class_names)
   means, begin = loop.Means(), time.time()
   with loop.progress_bar(FLAGS.steps, done) as bar:

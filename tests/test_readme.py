@@ -164,5 +164,6 @@ def test_classification_flagfiles():
       values = read_flagfile(folder / f"{name}.flags")
       assert (values["learning_rate"], values["batch_size"], values["weight_decay"], values["momentum"]) == (
           "0.025", "64", "1e-4", "0.9")
-    values = read_flagfile(folder / f"{row}.flags")
-    assert (values["crop_size"], values["epochs"], values["decay_epochs"]) == ("224", "28", "8,16,24")
+    for name, expected in ((row, ("224", "28", "8,16,24")), (f"{row}_small", ("112", "42", "30,37,40"))):
+      values = read_flagfile(folder / f"{name}.flags")
+      assert (values["crop_size"], values["epochs"], values["decay_epochs"]) == expected

@@ -140,6 +140,16 @@ def distribute(strategy, make_dataset, batch_size):
   return strategy.experimental_distribute_dataset(make_dataset().with_options(options))
 
 
+def on_replicas(strategy, replica_step):
+  """A training step of a strategy: runs `replica_step` on every replica, and gives the means of its dict of figures."""
+  @tf.function(jit_compile=False)
+  def step(*arguments):
+    figures = strategy.run(replica_step, args=arguments)
+    return {name: strategy.reduce(tf.distribute.ReduceOp.MEAN, value, axis=None) for name, value in figures.items()}
+
+  return step
+
+
 def epoch_batches(strategy, make_batches, batch_size, epochs, steps_per_epoch, done):
   """The batches of a run of several epochs, from step `done` on.
 
