@@ -53,7 +53,7 @@ def main(argv):
   if FLAGS.contact_sheet:
     plain = segmentation.SegmentationExamples(
         builder, FLAGS.split, NetworkInput("original"), range(len(voc.CLASS_NAMES)), cache="none")
-    truth = [("photo and labels", photo, label) for photo, label in some(plain)]
+    truth = [[("photo", photo), ("labels", label)] for photo, label in some(plain)]
     write_file(FLAGS.contact_sheet, figures.segmentation_figure(list(zip(truth, *sheet))), overwrite=True)
     print(f"Look at {FLAGS.contact_sheet}")
 
@@ -65,12 +65,12 @@ def some(examples):
 
 
 def pictures(segmenter, examples):
-  """(title, what the network saw, its mask) for the contact sheet."""
+  """What the network saw and its mask, with titles, for the contact sheet."""
   title = f"{segmenter.network.backbone.architecture}-d, {segmenter.inputs.kind}"
   for stored, label in some(examples):
     mask = segmenter.predict(stored, *label.shape)
-    yield (title + (f", {segmenter.operating_point}" if segmenter.operating_point else ""),
-           segmenter.seen(stored, *label.shape), segmenter.voc_ids[mask])
+    yield [(title + (f", {segmenter.operating_point}" if segmenter.operating_point else ""),
+            segmenter.seen(stored, *label.shape)), ("its mask", segmenter.voc_ids[mask])]
 
 
 def print_table(segmenters, results):

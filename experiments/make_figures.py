@@ -1,9 +1,10 @@
-"""Writes the tables and figures of the recorded runs, ours beside the paper's (Tables 1 to 3, Figures 3, 4, 6 and 12,
-section 4.5's storage).
+"""Writes the tables and figures of the paper from the recorded runs, ours beside the paper's (Tables 1 to 3, Figures 1 and
+3 to 12, section 4.5's storage).
 
   python -m experiments.make_figures
 
-Reads the records that `experiments.reproduce` left in --results_dir and nothing else; writes PNG files to
+Reads the records that `experiments.reproduce` and `experiments.benchmark_inference` left in --results_dir, the shipped
+operating points and sample photos, and nothing else; what is not recorded yet is left out. Writes PNG files to
 --output_dir, and the tables into --page, between the lines <!-- NAME --> and <!-- end of NAME -->.
 """
 
@@ -15,10 +16,14 @@ import statistics
 
 from absl import flags
 import matplotlib.figure
+import numpy as np
+from PIL import Image
 
 import deepcomp_tf as dc
+from deepcomp_tf import samples
 from deepcomp_tf.codec.images import write_file
 from deepcomp_tf.evaluation import figures
+from deepcomp_tf.evaluation import rate_distortion
 from deepcomp_tf.training import loop
 from experiments import model_complexity
 from experiments import paper
@@ -31,6 +36,13 @@ flags.DEFINE_string("page", "docs/results.md", "Markdown page for the tables.")
 _STYLES = {"ResNet-50": ("o", "-", "#c0392b"), "cResNet-51": ("s", "--", "#2980b9"), "cResNet-39": ("^", ":", "#27ae60"),
            "ResNet-71": ("o", "-", "#c0392b"), "cResNet-72": ("s", "--", "#2980b9")}
 
+# The stages of section 6.1: name, beginnings of the records of the coder, the classifier and the segmenter, which {} makes
+# those of an operating point.
+_STAGES = (("fixed", "{}", "classification_cresnet51_{}", "segmentation_cresnet51_{}"),
+           ("compression only", "control_{}", "control_{}_classification_longer", "control_{}_segmentation"),
+           ("joint", "joint_{}", "joint_{}", "joint_{}_segmentation"))
+_STAGE_STYLES = {"fixed": ("o", "#7f8c8d"), "compression only": ("^", "#2980b9"), "joint": ("s", "#c0392b")}
+
 
 def main(argv):
   del argv
@@ -42,16 +54,30 @@ def main(argv):
   fill(FLAGS.page, "table 2", table_2(rows, masks))
   if record_paths("storage_*.json"):
     fill(FLAGS.page, "storage", storage_table())
-  os.makedirs(FLAGS.output_dir, exist_ok=True)
-  drawn = {"figure_3": figure_3(rows), "figure_6": figure_6(rows)}
+  codecs = [dc.Codec.load(point) for point in reversed(dc.operating_points.names())]
+  photo = samples.photos()["chelsea"]
+  drawn = {"figure_1": figure_1(codecs[1], photo), "figure_3": figure_3(rows), "figure_6": figure_6(rows),
+           "figure_9": figures.representation_figure(codecs, photo)}
   if masks:
     drawn["figure_4"] = figure_4(masks)
+    drawn.update((f"figure_{number}", figure) for number, name in ((5, "chelsea"), (10, "astronaut"))
+                 if (figure := figure_5(codecs, name)))
+  measured = [row for codec in codecs for row in rates_and_distortions(codec.operating_point)]
+  if measured:
+    fill(FLAGS.page, "rate and distortion", rate_distortion_table(measured))
+    drawn["figure_8"] = figures.rate_distortion_figure(measured, f"{measured[0]['images']} photos")
+  finetuned = {point: stages for point in ("bpp0.635", "bpp0.0983") if len(stages := list(read_stages(point))) > 1}
+  if finetuned:
+    fill(FLAGS.page, "joint training", joint_table(finetuned))
+    drawn.update(figure_7=figure_7(finetuned), figure_11=figure_11(finetuned))
   runtimes = [read_json(path) for path in record_paths("runtime_*.json")]
   if runtimes:
     drawn["figure_12"] = figure_12(runtimes)
+  os.makedirs(FLAGS.output_dir, exist_ok=True)
   for name, figure in drawn.items():
-    write_file(os.path.join(FLAGS.output_dir, f"{name}.png"), figures.png(figure), overwrite=True)
-  print(f"Written to {FLAGS.page} and {FLAGS.output_dir}")
+    content = figure if isinstance(figure, bytes) else figures.png(figure)
+    write_file(os.path.join(FLAGS.output_dir, f"{name}.png"), content, overwrite=True)
+  print(f"Written to {FLAGS.page} and {FLAGS.output_dir}: {', '.join(sorted(drawn))}")
 
 
 def record_paths(pattern):
@@ -65,19 +91,48 @@ def read_json(path):
 
 def records(task):
   """{(operating point or None, network): its records, one a seed}, in the order of the paper's Table 2."""
-  unit, total = ("epoch", "epochs") if task == "classification" else ("step", "steps")
   found = {}
   for path in record_paths(f"{task}_*.json"):
-    try:
-      record = read_json(path)
-      settings = record["settings"]
-      reached = record["history"][-1]
-      if reached[unit] != settings[total] or not {"multiply_adds", "seconds"} <= set(record):
-        raise ValueError(f"{unit} {reached[unit]} of {settings[total]}, {', '.join(record)}")
-      found.setdefault((record["operating_point"], settings["network"]), []).append(record)
-    except (ValueError, KeyError, IndexError, TypeError) as error:
-      raise dc.DeepcompError(f"expected a whole record of a run. Received: {path} ({error})") from None
+    record = read_run(path)
+    found.setdefault((record["operating_point"], record["settings"]["network"]), []).append(record)
   return {key: found[key] for key in paper.TABLE_2 if key in found}
+
+
+def read_run(path):
+  """The record of a training run that has ended."""
+  try:
+    record = read_json(path)
+    settings, reached = record["settings"], record["history"][-1]
+    unit, total = ("epoch", "epochs") if "epochs" in settings else ("step", "steps")
+    if reached[unit] != settings[total] or not {"operating_point", "multiply_adds", "seconds"} <= set(record):
+      raise ValueError(f"{unit} {reached[unit]} of {settings[total]}, {', '.join(record)}")
+    return record if "network" in settings else {}[f"settings of a network in {', '.join(settings)}"]
+  except (ValueError, KeyError, IndexError, TypeError) as error:
+    raise dc.DeepcompError(f"expected a whole record of a run. Received: {path} ({error})") from None
+
+
+def read_runs(name):
+  """The records of a run, one a seed."""
+  return [read_run(path) for path in record_paths(f"{name}.json") + record_paths(f"{name}_seed*.json")]
+
+
+def rates_and_distortions(name):
+  """Means over the test photos, as `rate_distortion.means` gives them, of what was recorded under a name."""
+  path = os.path.join(FLAGS.results_dir, f"{name}_rate_distortion.csv")
+  if not os.path.exists(path):
+    return []
+  with open(path) as file:
+    return rate_distortion.means(rate_distortion.from_csv(file.read()))
+
+
+def read_stages(point):
+  """(stage of section 6.1, means of the test photos by codec, {task: records}) of those that are recorded."""
+  for stage, *names in _STAGES:
+    coder, classifier, segmenter = (name.format(point) for name in names)
+    measured = {row["codec"]: row for row in rates_and_distortions(coder)}
+    runs = read_runs(classifier)
+    if measured and runs:
+      yield stage, measured, {"classification": runs, "segmentation": read_runs(segmenter)}
 
 
 def mean_and_values(records, name):
@@ -119,16 +174,65 @@ def table_2(rows, masks):
     cells = [point[3:] if point else "original", network]
     top_5, top_1, mean_iou = paper.TABLE_2[key]
     for name, theirs in (("top_1", top_1), ("top_5", top_5)):
-      mean, values = mean_and_values(rows[key], name)
-      cells += [f"{mean:.1f}" + (f" ({', '.join(f'{value:.1f}' for value in values)})" if len(values) > 1 else ""),
-                f"{theirs:.1f}"]
-    for name in ("well_covered_mean_iou", "mean_iou"):
-      cells.append(f"{mean_and_values(masks[key], name)[0]:.1f}" if key in masks else "")
+      cells += [spread(rows[key], name), f"{theirs:.1f}"]
+    cells += [spread(masks.get(key), name) for name in ("well_covered_mean_iou", "mean_iou")]
     times = [statistics.mean(record["seconds"] for record in of[key]) for of in (rows, masks) if key in of]
     cells += [f"{mean_iou:.1f}", f"{rows[key][0]['multiply_adds'] / 1e9:.3f}",
               " + ".join(f"{seconds / 60:.0f}" for seconds in times)]
     lines.append(f"| {' | '.join(cells)} |")
   return lines
+
+
+def rate_distortion_table(measured):
+  """Markdown lines of the means over the test photos, a line an operating point and codec."""
+  lines = ["| operating point | codec | bits/pixel | PSNR | SSIM | MS-SSIM |", "|---" * 6 + "|"]
+  for row in measured:
+    name = rate_distortion.label(row["codec"])
+    lines.append(f"| {row['operating_point']} | {f'**{name}**' if row['codec'] == rate_distortion.OURS else name} | "
+                 f"{row['bits_per_pixel']:.4f} | {row['psnr']:.2f} | {row['ssim']:.4f} | {row['ms_ssim']:.4f} |")
+  return lines
+
+
+def joint_table(finetuned):
+  """Markdown lines of section 6: what training on reaches, a line an operating point and stage."""
+  lines = ["| operating point | trained on | bits/pixel | PSNR | SSIM | MS-SSIM | top-1 | top-5 | mIoU of 7 | of 21 |",
+           "|---" * 10 + "|"]
+  for point, stages in finetuned.items():
+    for stage, measured, runs in stages:
+      row = measured[rate_distortion.OURS]
+      cells = [point, stage, *(f"{row[key]:.{digits}f}" for key, digits in (
+          ("bits_per_pixel", 4), ("psnr", 2), ("ssim", 4), ("ms_ssim", 4)))]
+      cells += [spread(runs["classification"], name) for name in ("top_1", "top_5")]
+      cells += [spread(runs["segmentation"], name) for name in ("well_covered_mean_iou", "mean_iou")]
+      lines.append(f"| {' | '.join(cells)} |")
+  return lines
+
+
+def spread(records, name):
+  """Mean of a figure in percent and, of several seeds, its values."""
+  if not records:
+    return ""
+  mean, values = mean_and_values(records, name)
+  return f"{mean:.1f}" + (f" ({', '.join(f'{value:.1f}' for value in values)})" if len(values) > 1 else "")
+
+
+def figure_1(codec, photo):
+  """A photo, its representation, on which the networks work, and what the decoder makes of it (Figure 1)."""
+  height, width = photo.shape[:2]
+  data = codec.compress(photo)
+  symbols = codec.symbols(data)
+  columns = 4
+  tiles = [np.pad(symbols[..., c].astype(float), 1, constant_values=np.nan) for c in range(codec.channels)]
+  mosaic = np.block([tiles[i:i + columns] for i in range(0, len(tiles), columns)])
+  figure = matplotlib.figure.Figure(figsize=(13, 4.6 * height / width), layout="constrained")
+  for axis, (picture, title) in zip(figure.subplots(1, 3), (
+      (photo, f"photo, {width}x{height} pixels"),
+      (mosaic, f"its representation in {len(data)} bytes: {codec.channels} channels of {symbols.shape[1]}x{symbols.shape[0]}"),
+      (codec.decompress(data), "decoded, for people only"))):
+    axis.imshow(picture, cmap="gray", interpolation="nearest")
+    axis.set_title(title, fontsize=10)
+    axis.set_axis_off()
+  return figure
 
 
 def figure_3(rows):
@@ -139,6 +243,79 @@ def figure_3(rows):
 def figure_4(rows):
   """Mean IoU on the validation split over the steps, a column an operating point (Figure 4)."""
   return curves(rows, "step", (("well_covered_mean_iou", "mIoU of 7 classes [%]"), ("mean_iou", "mIoU of 21 classes [%]")))
+
+
+def figure_5(codecs, name):
+  """PNG bytes: a sample photo decoded at each operating point, and masks of it from decoded pixels and from the
+  representation (Figures 5 and 10); None where they are not recorded."""
+
+  def mask(row):
+    with Image.open(os.path.join(FLAGS.results_dir, f"segmentation_{row}_{name}.png")) as image:
+      return np.asarray(image)
+
+  try:
+    of_pixels = mask("resnet50_original")
+    photo = samples.photos(max(of_pixels.shape))[name]
+    columns = [[("photo", photo), ("ResNet-50-d on its pixels", of_pixels)]]
+    for codec in codecs:
+      point = codec.operating_point
+      decoded = codec.decompress(codec.compress(photo))
+      columns.append([(f"decoded, {point[3:]} bits per pixel", decoded),
+                      ("ResNet-50-d on decoded pixels", mask(f"resnet50_{point}")),
+                      ("cResNet-51-d on the representation", mask(f"cresnet51_{point}"))])
+  except FileNotFoundError:
+    return None
+  return figures.segmentation_figure([columns])
+
+
+def figure_7(finetuned):
+  """How accuracy and mean IoU of cResNet-51 move with training on (Figure 7)."""
+  figure = matplotlib.figure.Figure(figsize=(10, 4.2), layout="constrained")
+  panels = (("classification", "top_1", "top-1 accuracy [%]"),
+            ("segmentation", "well_covered_mean_iou", "mIoU of 7 classes [%]"))
+  for axis, (task, name, label) in zip(figure.subplots(1, len(panels)), panels):
+    for stages in finetuned.values():
+      places = [(stage, (measured[rate_distortion.OURS]["bits_per_pixel"], mean_and_values(runs[task], name)[0]))
+                for stage, measured, runs in stages if runs[task]]
+      moves(axis, places)
+    axis.set(xlabel="rate [bits per pixel]", ylabel=label)
+  axis.legend(*unique_handles(figure), fontsize=8)
+  return figure
+
+
+def figure_11(finetuned):
+  """How rate and distortion move with training on, JPEG 2000 beside them (Figure 11)."""
+  figure = matplotlib.figure.Figure(figsize=(12, 3.4 * len(finetuned)), layout="constrained")
+  axes = figure.subplots(len(finetuned), 3, squeeze=False)
+  for row, (point, stages) in zip(axes, finetuned.items()):
+    for axis, (key, label) in zip(row, (("ms_ssim", "MS-SSIM"), ("ssim", "SSIM"), ("psnr", "PSNR [dB]"))):
+      peers = sorted((measured["jpeg2000"]["bits_per_pixel"], measured["jpeg2000"][key]) for _, measured, _ in stages)
+      axis.plot(*zip(*peers), linestyle=":", color="#34495e", marker="x", label="JPEG 2000")
+      moves(axis, [(stage, (measured[rate_distortion.OURS]["bits_per_pixel"], measured[rate_distortion.OURS][key]))
+                   for stage, measured, _ in stages])
+      axis.set(xlabel="rate [bits per pixel]", ylabel=label, title=point)
+  axes[0, 0].legend(*unique_handles(figure), fontsize=8)
+  return figure
+
+
+def moves(axis, places):
+  """Marks the stages of an operating point, (stage, (x, y)) each, with arrows from the first to the others."""
+  for stage, (x, y) in places:
+    marker, colour = _STAGE_STYLES[stage]
+    axis.plot([x], [y], marker=marker, color=colour, linestyle="", markersize=8, label=stage)
+    if (x, y) != places[0][1]:
+      axis.annotate("", (x, y), places[0][1], arrowprops={
+          "arrowstyle": "->", "color": colour, "shrinkB": 5,
+          "connectionstyle": f"arc3,rad={0.2 if stage == 'joint' else -0.2}"})
+  axis.margins(0.2)
+  axis.locator_params(axis="x", nbins=5)
+  axis.grid(alpha=0.3)
+
+
+def unique_handles(figure):
+  """Handles and labels of a legend, each label once."""
+  found = {label: handle for axis in figure.axes for handle, label in zip(*axis.get_legend_handles_labels())}
+  return list(found.values()), list(found)
 
 
 def curves(rows, unit, measures):

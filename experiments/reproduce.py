@@ -1,13 +1,15 @@
 """Runs the paper's experiments in the order in which they rest on each other, and records what they reach.
 
-  python -m experiments.reproduce --scale=small --images=FOLDER --masks=FOLDER --photos=FOLDER --work_dir=WORK
+  python -m experiments.reproduce --scale=small --images=FOLDER --masks=FOLDER --photos=FOLDER --test_photos=FOLDER \
+      --work_dir=WORK
   python -m experiments.reproduce --scale=paper
 
 At small scale, --images is a classification set of 128x128 images (split/class/*.jpg with the splits train and val),
 --masks a segmentation set (images/SPLIT/*.jpg and masks/SPLIT/*.png), --photos a folder of larger photos for the coder's
-tables of the operating points that joint training ends in, and every experiment runs with its small flagfile. What is recorded in --results_dir is skipped, what was stopped goes on; before anything starts, the plan says
-what is left, and how long it took where that is known. At the paper's scale the plan is printed, with the commands; it is
-not run.
+tables of the operating points that joint training ends in, --test_photos those that rate and distortion are reported on.
+Every experiment runs with its small flagfile, on the shipped operating points. What is recorded in --results_dir is
+skipped, what was stopped goes on; before anything starts, the plan says what is left, and how long it took where that is
+known. At the paper's scale the plan, which begins with the operating points, is printed as commands; it is not run.
 """
 
 import glob
@@ -15,6 +17,7 @@ import json
 import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 import time
@@ -23,7 +26,10 @@ from absl import flags
 from absl import logging
 
 import deepcomp_tf as dc
+from deepcomp_tf import samples
+from deepcomp_tf.codec.images import write_file
 from deepcomp_tf.data import compressed
+from deepcomp_tf.evaluation import segmentation
 from deepcomp_tf.training import loop
 
 FLAGS = flags.FLAGS
@@ -31,6 +37,7 @@ flags.DEFINE_enum("scale", "small", ["small", "paper"], "Which flagfiles.")
 flags.DEFINE_string("images", None, "Folder of 128x128 images, for the small scale.")
 flags.DEFINE_string("masks", None, "Folder of a segmentation set, for the small scale.")
 flags.DEFINE_string("photos", None, "Folder of photos for the coder's tables, for the small scale.")
+flags.DEFINE_string("test_photos", None, "Folder of photos to report rate and distortion on, Kodak's for example.")
 flags.DEFINE_string("work_dir", None, "Folder for compressed sets and runs, which is not needed after all is recorded.")
 flags.DEFINE_string("results_dir", "docs/results/runs", "Folder of the records, one JSON file a run.")
 flags.DEFINE_string("only", "", "Regular expression of the names of the steps to run; empty: all.")
@@ -43,6 +50,8 @@ ROWS = ("resnet50_original",
         "cresnet39_bpp0.0983", "resnet71_bpp0.0983", "cresnet72_bpp0.0983", "cresnet39_bpp0.635",
         "resnet50_bpp0.330", "cresnet51_bpp0.330", "cresnet39_bpp0.330")
 JOINT = ("bpp0.0983", "bpp0.635")
+# The sample photos that are segmented for the record, in VOC's scale: their longer side in pixels.
+SEGMENTED, LONGER_SIDE = ("chelsea", "astronaut"), 256
 SECOND_SEED = ("resnet50_bpp0.0983", "cresnet51_bpp0.0983", "resnet50_bpp0.635", "cresnet51_bpp0.635")
 
 
@@ -51,7 +60,7 @@ class Step:
 
   Args:
     name: of its record.
-    program: of `experiments`.
+    program: of `experiments`, or the command's "evaluate".
     *arguments: its flags, without the folder of the run.
     point: the operating point that it rests on, if any.
     needs: the step whose network it starts from, if any.
@@ -59,9 +68,10 @@ class Step:
 
   def __init__(self, name, program, *arguments, point=None, needs=None):
     self.name, self.task, self.point, self.needs = name, program.removeprefix("train_"), point, needs
-    self.command = ["-m", f"experiments.{program}", *arguments]
-    if program.startswith("train_"):
-      self.command.append(f"--run_dir={self.run_dir}")
+    self.command = [*(["-m", "deepcomp_tf.cli", program, "--overwrite"] if program == "evaluate" else
+                      ["-m", f"experiments.{program}"]), *arguments]
+    if program != "compress_dataset":
+      self.command.append(f"--{'output' if program == 'evaluate' else 'run'}_dir={self.run_dir}")
     self.fingerprint = point and dc.operating_points.fingerprint(point).hex()
     self.wanted = False  # by another step that is left
 
@@ -128,7 +138,7 @@ def check_folders(steps):
   tasks = {step.task for step in steps}
   for flag, needed, folders in (("images", tasks & {"compress_dataset", "classification", "joint"}, ("train", "val")),
                                 ("masks", "segmentation" in tasks, ("images", "masks")),
-                                ("photos", "joint" in tasks, ("",))):
+                                ("photos", "joint" in tasks, ("",)), ("test_photos", "evaluate" in tasks, ("",))):
     path = FLAGS[flag].value
     if needed and not (path and all(os.path.isdir(os.path.join(path, name)) for name in folders)):
       raise dc.DeepcompError(f"expected a folder{f' with {folders[0]}/ and {folders[1]}/' if folders[0] else ''}. Received: "
@@ -143,18 +153,29 @@ def plan():
   masks = [f"--dataset={FLAGS.masks or 'MASKS'}", *sets] if small else []
   photos = [f"--images={FLAGS.photos or 'PHOTOS'}"] if small else []
   note = [f"--data_note={FLAGS.data_note}"] if FLAGS.data_note else []
-  classifiers = {}
+  points, classifiers = {None: ""}, {}
 
   def compressed_images(point):
     return [f"--dataset={set_of(point)}", *sets] if small else []
 
+  def measured(name, folder, **of):
+    return Step(f"{name}_rate_distortion", "evaluate", f"--images={FLAGS.test_photos or 'TEST_PHOTOS'}",
+                f"--operating_point={folder}", **of)
+
   for point in dc.operating_points.names():
-    yield Step(f"storage_{point}", "compress_dataset", *compress_flags(point), point=point)
+    points[point] = point
+    if not small:
+      trained_point = Step(f"compression_{point}", "train_compression", flagfile("compression", point), point=point)
+      points[point] = trained_point.point_dir
+      yield trained_point
+    yield measured(point, points[point], point=point)
+    yield Step(f"storage_{point}", "compress_dataset", *compress_flags(points[point]), point=point)
   for seed in (0, 1) if small else (0,):
     for row in ROWS if seed == 0 else SECOND_SEED:
       point = row.split("_")[1] if "bpp" in row else None
       step = Step(named("classification", row, seed), "train_classification", flagfile("classification", row),
-                  f"--seed={seed}", *(compressed_images(point) if point else images), *note, point=point)
+                  f"--seed={seed}", *(compressed_images(point) if point else images),
+                  *([f"--operating_point={points[point]}"] if point and not small else []), *note, point=point)
       classifiers[row, seed] = step
       yield step
   for row in ROWS:
@@ -164,8 +185,8 @@ def plan():
   for point in JOINT:
     row = f"cresnet51_{point}"
     start = classifiers[row, 0]
-    both, fixed = (Step(name, "train_joint", flagfile("joint", kind), f"--classifier={start.network_dir}", *images,
-                        *photos, *note, point=point, needs=start)
+    both, fixed = (Step(name, "train_joint", flagfile("joint", kind), f"--classifier={start.network_dir}",
+                        f"--operating_point={points[point]}", *images, *photos, *note, point=point, needs=start)
                    for name, kind in ((f"joint_{point}", point), (f"control_{point}", f"{point}_compression_only")))
     on_fixed = [f"--operating_point={fixed.point_dir}", *compressed_images(f"{point}_compression_only"), *note]
     scratch = Step(f"control_{point}_classification", "train_classification", flagfile("classification", row), *on_fixed,
@@ -174,6 +195,8 @@ def plan():
                   "--epochs=9", "--decay_epochs=3,6", "--learning_rate=0.0025", f"--start={scratch.network_dir}", *on_fixed,
                   point=point, needs=scratch)
     yield from (both, fixed, scratch, longer)
+    for step in (both, fixed):
+      yield measured(step.name, step.point_dir, point=point, needs=step)
     for name, before, folder in ((f"joint_{point}_segmentation", both, both.point_dir),
                                  (f"control_{point}_segmentation", longer, fixed.point_dir)):
       yield Step(name, "train_segmentation", flagfile("segmentation", row), f"--classifier={before.network_dir}",
@@ -237,11 +260,13 @@ def compress_flags(point):
 def run(step):
   """Runs a step and records it."""
   begin = time.time()
-  execute(step.command)
   os.makedirs(FLAGS.results_dir, exist_ok=True)
+  if step.task == "evaluate":
+    os.makedirs(step.run_dir, exist_ok=True)
+  execute(step.command)
   record = {"name": step.name, "operating_point": step.point, "fingerprint": step.fingerprint,
             "date": time.strftime("%Y-%m-%d"), "cpu_cores": os.cpu_count(), "seconds": round(time.time() - begin)}
-  record.update(storage(step) if step.task == "compress_dataset" else trained(step))
+  record.update({"compress_dataset": storage, "evaluate": rate_distortion}.get(step.task, trained)(step))
   loop.write_json(step.record_path, record)
   logging.info("%s: recorded after %.0f min", step.name, record["seconds"] / 60)
 
@@ -256,6 +281,27 @@ def storage(step):
     return json.load(file)
 
 
+def rate_distortion(step):
+  """Keeps the figures of every photo beside the record."""
+  shutil.copyfile(os.path.join(step.run_dir, "rate_distortion.csv"), beside(step, ".csv"))
+  return {"photos": os.path.basename(os.path.normpath(FLAGS.test_photos))}
+
+
+def beside(step, ending):
+  """A file that belongs to a record."""
+  return step.record_path.removesuffix(".json") + ending
+
+
+def segment_samples(step, segmenter):
+  """Keeps masks of sample photos beside the record."""
+  for name in SEGMENTED:
+    photo = samples.photos(LONGER_SIDE)[name]
+    codec = segmenter.codec
+    classes = segmenter.segment(codec.compress(photo)) if codec else segmenter.predict(photo, *photo.shape[:2])
+    mask = segmentation.encode_mask(segmenter.voc_ids[classes])
+    write_file(beside(step, f"_{name}.png"), mask, overwrite=True)
+
+
 def trained(step):
   """What a training program wrote down of its run."""
   unit = "step" if step.task == "segmentation" else "epoch"
@@ -266,6 +312,8 @@ def trained(step):
   with open(os.path.join(step.run_dir, "settings.json")) as file:
     settings = json.load(file)
   network = (dc.Segmenter if step.task == "segmentation" else dc.Classifier).load(step.network_dir)
+  if step.task == "segmentation":
+    segment_samples(step, network)
   edge = settings["crop_size"] // network.inputs.stride
   return {"settings": settings, "history": [lines[number] for number in sorted(lines)],
           "seconds": network.info["trained"]["seconds"],

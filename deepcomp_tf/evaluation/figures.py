@@ -93,26 +93,25 @@ def comparison_figure(codecs, photos):
 def segmentation_figure(examples):
   """PNG bytes: photos and their masks (Figures 5 and 10).
 
-  Two rows an example: the photo and what each network saw of it; its labels and what each network says.
-
   Args:
-    examples: list of lists of (title, uint8 `[h, w, 3]` picture, uint8 `[h, w]` mask of VOC's ids), the first of them the
-      photo and its labels.
+    examples: list of lists of columns, the examples below each other. A column is a list of (title, uint8 `[h, w, 3]`
+      picture or uint8 `[h, w]` mask of VOC's ids) from top to bottom.
   """
-  columns = max(len(example) for example in examples)
-  ratio = max(picture.shape[0] / picture.shape[1] for example in examples for _, picture, _ in example)
-  figure = matplotlib.figure.Figure(figsize=(2.6 * columns, (5.2 * ratio + 0.4) * len(examples)), layout="constrained")
-  axes = figure.subplots(2 * len(examples), columns, squeeze=False)
+  columns, rows = (max(map(len, lists)) for lists in (examples, [column for example in examples for column in example]))
+  ratio = max(picture.shape[0] / picture.shape[1] for example in examples for column in example for _, picture in column)
+  figure = matplotlib.figure.Figure(figsize=(2.6 * columns, (2.6 * ratio + 0.2) * rows * len(examples)),
+                                    layout="constrained")
+  axes = figure.subplots(rows * len(examples), columns, squeeze=False)
   for axis in axes.flat:
     axis.set_axis_off()
   for number, example in enumerate(examples):
-    for above, below, (title, picture, mask) in zip(axes[2 * number], axes[2 * number + 1], example):
-      above.imshow(picture)
-      above.set_title(title, fontsize=8)
-      below.imshow(segmentation.palette()[mask])
-      for name, row, column in segmentation.named_regions(mask):
-        below.text(column, row, name, fontsize=7, color="white", ha="center", va="center",
-                   path_effects=[patheffects.withStroke(linewidth=1.5, foreground="black")])
+    for below, column in zip(axes[number * rows:(number + 1) * rows].T, example):
+      for axis, (title, picture) in zip(below, column):
+        axis.set_title(title, fontsize=8)
+        axis.imshow(picture if picture.ndim == 3 else segmentation.palette()[picture])
+        for name, row, place in segmentation.named_regions(picture) if picture.ndim == 2 else ():
+          axis.text(place, row, name, fontsize=7, color="white", ha="center", va="center",
+                    path_effects=[patheffects.withStroke(linewidth=1.5, foreground="black")])
   return png(figure)
 
 

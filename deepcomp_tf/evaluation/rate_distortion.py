@@ -71,6 +71,12 @@ def table(summary):
   return "\n".join(lines)
 
 
+def from_csv(text):
+  """The rows that `to_csv` wrote."""
+  return [{key: value if key in COLUMNS[:3] else float(value) for key, value in row.items()}
+          for row in csv.DictReader(io.StringIO(text))]
+
+
 def to_csv(rows):
   """Rows per image as CSV text."""
   buffer = io.StringIO()

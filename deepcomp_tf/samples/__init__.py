@@ -2,11 +2,21 @@
 
 import os
 
+import numpy as np
+from PIL import Image
+
 from deepcomp_tf.codec.images import read_image
 from deepcomp_tf.data.photos import list_images
 
 
-def photos():
-  """The sample photos by name: dict of uint8 `[h, w, 3]`."""
-  return {os.path.splitext(os.path.basename(path))[0]: read_image(path)
-          for path in list_images(os.path.dirname(__file__))}
+def photos(longer_side=None):
+  """The sample photos by name: dict of uint8 `[h, w, 3]`, reduced to a longer side in pixels where one is given."""
+  found = {}
+  for path in list_images(os.path.dirname(__file__)):
+    image = read_image(path)
+    if longer_side:
+      scale = longer_side / max(image.shape[:2])
+      size = [round(scale * edge) for edge in image.shape[1::-1]]
+      image = np.asarray(Image.fromarray(image).resize(size, Image.Resampling.LANCZOS))
+    found[os.path.splitext(os.path.basename(path))[0]] = image
+  return found

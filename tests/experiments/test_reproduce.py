@@ -5,10 +5,19 @@ import pathlib
 
 from absl import flags
 from absl.testing import flagsaver
+import numpy as np
+from PIL import Image
 import programs
 import pytest
+from skimage.metrics import peak_signal_noise_ratio
 
 import deepcomp_tf as dc
+from deepcomp_tf import samples
+from deepcomp_tf.codec.images import encode_png
+from deepcomp_tf.codec.images import write_file
+from deepcomp_tf.evaluation import rate_distortion
+from deepcomp_tf.evaluation import segmentation
+from deepcomp_tf.inference.inputs import NetworkInput
 from experiments import paper
 from experiments import reproduce
 
@@ -89,7 +98,7 @@ def test_the_plan_names_files_that_exist():
       assert len(set(names)) == len(names)
       for number, step in enumerate(steps):
         assert step.needs is None or step.needs in steps[:number]
-        if step.task == "compress_dataset":
+        if step.task in ("compress_dataset", "evaluate"):
           continue
         flagfile, = (flag.split("=")[1] for flag in step.command if flag.startswith("--flagfile="))
         assert (programs.ROOT / flagfile).exists(), flagfile
@@ -111,6 +120,11 @@ def test_the_plan_of_the_paper(tmp_path):
     rows = [line for line in commands if f"train_{program}" in line]
     assert len(rows) == 12 + 4
   assert sum("train_joint" in line for line in commands) == 4
+  # The operating points come first, and everything rests on them.
+  trained = [number for number, line in enumerate(commands) if "train_compression" in line]
+  assert len(trained) == 3 and trained[0] == 0
+  assert all("WORK/runs/compression_bpp" in line for line in commands
+             if "train_classification" in line and "_original" not in line and "control_" not in line)
   code, output = programs.finish(programs.start("reproduce", "--plan", f"--results_dir={tmp_path}", "--images=SET",
                                                 "--only=classification_cresnet51"))
   assert code == 0 and "left: 5 of 5 steps" in output, output[-3000:]
@@ -120,6 +134,33 @@ def test_the_paper_has_a_row_for_every_step():
   rows = {(f"{row.split('_')[1]}" if "bpp" in row else None, row.split("_")[0]) for row in reproduce.ROWS}
   paper_rows = {(point, network.lower().replace("-", "")) for point, network in paper.TABLE_2}
   assert rows == paper_rows
+
+
+def test_masks_and_rates_are_kept_beside_the_records(folders):
+  photos = folders / "photos"
+  photos.mkdir()
+  photo = samples.photos(96)["chelsea"]
+  write_file(photos / "cat.png", encode_png(photo))
+  with flagsaver.flagsaver(scale="small", test_photos=str(photos)):
+    step, = reproduce.select(list(reproduce.plan()), "^bpp0.330_rate_distortion")
+    reproduce.run(step)
+    assert step.done() and step.record()["photos"] == "photos"
+  rows = rate_distortion.from_csv((folders / "results" / "bpp0.330_rate_distortion.csv").read_text())
+  ours, = (row for row in rows if row["codec"] == rate_distortion.OURS)
+  codec = dc.Codec.load("bpp0.330")
+  data = codec.compress(photo)
+  assert (ours["image"], ours["bytes"]) == ("cat.png", len(data)) and len(rows) == 5
+  np.testing.assert_allclose(ours["psnr"], peak_signal_noise_ratio(photo, codec.decompress(data)), rtol=1e-4)
+
+  network = dc.models.DeepLab(dc.models.CResNet(39, None, width=0.125, dilated=True), 3)
+  segmenter = dc.Segmenter(network, NetworkInput("representation", codec), ["cat", "person", "background"])
+  reproduce.segment_samples(step, segmenter)
+  photo = samples.photos(reproduce.LONGER_SIDE)["chelsea"]
+  with Image.open(folders / "results" / "bpp0.330_rate_distortion_chelsea.png") as image:
+    mask = np.asarray(image)
+  assert max(mask.shape) == 256
+  classes = segmenter.predict(codec.encode(photo), *photo.shape[:2])
+  np.testing.assert_array_equal(mask, np.array([8, 15, 0])[classes])
 
 
 def _record(folder, task, row, network, point, figures, end=2):
@@ -137,13 +178,27 @@ def fixture_recorded(tmp_path):
   for point in (None, "bpp0.0983", "bpp0.635"):
     _record(runs, "classification", f"resnet50_{point or 'original'}", "ResNet-50", point, {"top_1": 0.71, "top_5": 0.9})
   for number, top_1 in enumerate((0.7, 0.72)):
-    _record(runs, "classification", f"cresnet51_bpp0.0983_seed{number}", "cResNet-51", "bpp0.0983",
+    _record(runs, "classification", f"cresnet51_bpp0.0983{'_seed1' * number}", "cResNet-51", "bpp0.0983",
             {"top_1": top_1, "top_5": 0.9})
   _record(runs, "segmentation", "cresnet51_bpp0.0983", "cResNet-51", "bpp0.0983",
           {"mean_iou": 0.25, "well_covered_mean_iou": 0.5})
   page = tmp_path / "page.md"
   page.write_text("before\n<!-- table 2 -->\nold\n<!-- end of table 2 -->\nafter\n<!-- tables 1 and 3 -->\n"
-                  "<!-- end of tables 1 and 3 -->\n<!-- storage -->\n<!-- end of storage -->\n")
+                  "<!-- end of tables 1 and 3 -->\n<!-- storage -->\n<!-- end of storage -->\n"
+                  "<!-- rate and distortion -->\n<!-- end of rate and distortion -->\n"
+                  "<!-- joint training -->\n<!-- end of joint training -->\n")
+  # Section 6 at 0.0983 bits per pixel: what was fixed, joint training, and Figure 8's files.
+  _record(runs, "classification", "joint", "cResNet-51", "bpp0.0983", {"top_1": 0.75, "top_5": 0.9})
+  (runs / "classification_joint.json").rename(runs / "joint_bpp0.0983.json")
+  for name, ssim in (("bpp0.0983", 0.6), ("joint_bpp0.0983", 0.7)):
+    rows = [{**dict.fromkeys(rate_distortion.COLUMNS, 0.1), "image": f"{i}.png", "operating_point": "bpp0.0983",
+             "codec": codec, "bytes": 100, "psnr": 25.0 + i, "ssim": ssim}
+            for i in range(2) for codec in ("deepcomp", "jpeg2000")]
+    (runs / f"{name}_rate_distortion.csv").write_text(rate_distortion.to_csv(rows))
+  points = [f"{network}_{point}" for network in ("resnet50", "cresnet51") for point in dc.operating_points.names()]
+  for row in ("resnet50_original", *points):
+    mask = np.zeros(samples.photos(64)["chelsea"].shape[:2], np.uint8)
+    write_file(runs / f"segmentation_{row}_chelsea.png", segmentation.encode_mask(mask))
   (runs / "storage_bpp0.635.json").write_text(json.dumps(
       {"operating_point": "bpp0.635", "bitstream_bytes": 4_000_000, "source_bytes": 50_000_000, "symbol_bytes": 80_000_000}))
   (runs / "runtime_classification.json").write_text(json.dumps(
@@ -172,7 +227,11 @@ def test_table_and_figures_come_from_the_records(recorded):
                    "0.071", "2 + 2"]
   assert all(line.count("|") == 12 for line in table[1:-1])
   pictures = {path.name: path.read_bytes() for path in (recorded / "pictures").iterdir()}
-  assert sorted(pictures) == ["figure_12.png", "figure_3.png", "figure_4.png", "figure_6.png"]
+  assert sorted(pictures) == sorted(f"figure_{number}.png" for number in (1, 3, 4, 5, 6, 7, 8, 9, 11, 12))
+  # Figure 10 has no masks, so it is left out.
+  assert "| bpp0.0983 | **deepcomp_tf** | 0.1000 | 25.50 | 0.6000 | 0.1000 |" in page
+  assert "| bpp0.0983 | joint | 0.1000 | 25.50 | 0.7000 | 0.1000 | 75.0 | 90.0 |  |  |" in page
+  assert "| bpp0.0983 | fixed | 0.1000 | 25.50 | 0.6000 | 0.1000 | 71.0 (70.0, 72.0) |" in page
   assert programs.finish(_make_figures(recorded))[0] == 0
   assert all((recorded / "pictures" / name).read_bytes() == data for name, data in pictures.items())
 
