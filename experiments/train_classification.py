@@ -128,7 +128,7 @@ def main(argv):
 
   train_step = loop.on_replicas(strategy, replica_step)
   classifier = dc.Classifier(network, inputs, class_names)
-  means, begin = loop.Means(), time.time()
+  means = loop.Means()
   with loop.progress_bar(total, done) as bar:
     for epoch, (stored, labels) in loop.epoch_batches(
         strategy, lambda epoch, first: crops.training_batches(training, FLAGS.batch_size, FLAGS.seed, epoch, first),
@@ -154,7 +154,7 @@ def main(argv):
   classifier.info = {
       "crop_size": FLAGS.crop_size, "resize": crops.resize,
       "trained": {"program": "experiments.train_classification", "steps": done, "settings": settings,
-                  "seconds": round(time.time() - begin), "data_note": FLAGS.data_note},
+                  "seconds": run.seconds(), "data_note": FLAGS.data_note},
       "reached_on_validation": reached}
   classifier.save(os.path.join(run.folder, "classifier"), FLAGS.operating_point)
   logging.info("Written to %s/classifier", run.folder)

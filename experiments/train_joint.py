@@ -157,7 +157,7 @@ def main(argv):
     return {"loss": loss, "mse": mse, "bits_per_symbol": bits, "cross_entropy": cross_entropy, "top_1": correct}
 
   train_step = loop.on_replicas(strategy, replica_step)
-  means, begin = loop.Means(), time.time()
+  means = loop.Means()
   if not done:
     validate(run, model, crops, validation, 0)
   with loop.progress_bar(total, done) as bar:
@@ -180,7 +180,7 @@ def main(argv):
   if os.path.exists(os.path.join(run.folder, "classifier", "classifier.json")):
     logging.info("The run is done: %s", run.history()[-1])
     return
-  export(run, model, trained, training, validation, crops, round(time.time() - begin))
+  export(run, model, trained, training, validation, crops)
 
 
 def mean_entropy(compression, crops, training, batches=32):
@@ -220,7 +220,7 @@ def validate(run, model, crops, validation, epoch):
                "  ".join(f"{name} {value:.4g}" for name, value in figures.items()), time.time() - begin)
 
 
-def export(run, model, trained, training, validation, crops, seconds):
+def export(run, model, trained, training, validation, crops):
   """Writes the operating point with its own tables, and the classifier, measured on what the files hold."""
   if FLAGS.images:
     paths, held_out = photos.split_images(photos.list_images(FLAGS.images), FLAGS.held_out)
@@ -230,7 +230,7 @@ def export(run, model, trained, training, validation, crops, seconds):
                         ((training, FLAGS.tables_from), (validation, FLAGS.held_out)))
   kind = "compression only" if FLAGS.compression_only else "compression and classification"
   info = {"program": "experiments.train_joint", "trained_for": kind, "steps": int(run.step.numpy()), "settings": run.settings,
-          "seconds": seconds, "data_note": FLAGS.data_note}
+          "seconds": run.seconds(), "data_note": FLAGS.data_note}
   folder = os.path.join(run.folder, "operating_point")
   reached = export_operating_point(folder, model.compression, tables, measured, {"name": FLAGS.name, "trained": info},
                                    (model.mean, model.deviation))

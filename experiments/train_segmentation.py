@@ -106,7 +106,7 @@ def main(argv):
 
   train_step = loop.on_replicas(strategy, replica_step)
   segmenter = dc.Segmenter(model, inputs, class_names)
-  means, begin = loop.Means(), time.time()
+  means = loop.Means()
   with loop.progress_bar(FLAGS.steps, done) as bar:
     batches = loop.distribute(strategy, lambda: training.training_batches(
         FLAGS.crop_size, FLAGS.batch_size, FLAGS.seed, done), FLAGS.batch_size)
@@ -134,7 +134,7 @@ def main(argv):
   reached = validate(run, segmenter, validation, well_covered)
   segmenter.info = {
       "trained": {"program": "experiments.train_segmentation", "steps": done, "settings": settings,
-                  "seconds": round(time.time() - begin), "data_note": FLAGS.data_note},
+                  "seconds": run.seconds(), "data_note": FLAGS.data_note},
       "reached_on_validation": reached}
   segmenter.save(os.path.join(run.folder, "segmenter"), FLAGS.operating_point or classifier.info.get("operating_point"))
   logging.info("Written to %s/segmenter", run.folder)

@@ -5,6 +5,7 @@ import itertools
 import json
 import os
 import sys
+import time
 
 from absl import app
 from absl import flags
@@ -224,13 +225,20 @@ class Run:
     self._manager = tf.train.CheckpointManager(
         self._checkpoint, os.path.join(self.folder, "checkpoints"), max_to_keep=2)
     self._writers = {}
+    self._begin = time.time()
 
   def restore(self):
     """Continues from the last checkpoint, if there is one. Returns the number of steps done."""
     if self._latest:
       self._checkpoint.restore(self._latest).assert_existing_objects_matched()
+      before = [line.get("seconds", 0) for line in self.history() if line["step"] <= self.step.numpy()]
+      self._begin -= max(before, default=0)
       logging.info("Continuing from step %d of %s.", self.step.numpy(), self.folder)
     return int(self.step.numpy())
+
+  def seconds(self):
+    """Seconds that the run has taken, up to its last record where it was resumed from and since."""
+    return round(time.time() - self._begin)
 
   def save(self):
     self._manager.save(checkpoint_number=self.step)
@@ -257,7 +265,8 @@ class Run:
         file.seek(-1, os.SEEK_END)
         if file.read(1) != b"\n":  # a kill cut the last line off
           file.write(b"\n")
-      file.write((json.dumps({"step": int(self.step.numpy()), **figures}) + "\n").encode())
+      line = {"step": int(self.step.numpy()), "seconds": self.seconds(), **figures}
+      file.write((json.dumps(line) + "\n").encode())
 
   def history(self):
     """The recorded lines, without those that a resumed run has repeated."""

@@ -83,7 +83,7 @@ def test_history_survives_a_cut_line(tmp_path):
   _record(run, {1: 20.0, 2: 21.0, 3: 22.0})
   path = tmp_path / "history.jsonl"
   path.write_text(path.read_text()[:-9])
-  assert run.history() == [{"step": 1, "psnr": 20.0}, {"step": 2, "psnr": 21.0}]
+  assert [(entry["step"], entry["psnr"]) for entry in run.history()] == [(1, 20.0), (2, 21.0)]
 
 
 def test_records_after_a_cut_line_are_kept(tmp_path):
@@ -93,6 +93,22 @@ def test_records_after_a_cut_line_are_kept(tmp_path):
   path.write_text(path.read_text()[:-9])
   _record(loop.Run(str(tmp_path), SETTINGS), {2: 21.5, 3: 22.5})
   assert [entry["psnr"] for entry in run.history()] == [20.0, 21.5, 22.5]
+
+
+def test_seconds_are_those_of_all_parts_of_a_run(tmp_path, monkeypatch):
+  clock = [1000.0]
+  monkeypatch.setattr(loop.time, "time", lambda: clock[0])
+  run = loop.Run(str(tmp_path), SETTINGS)
+  clock[0] += 60
+  _record(run, {1: 20.0})
+  run.save()
+  clock[0] += 500
+  _record(run, {2: 21.0})  # after the checkpoint: done again
+  clock[0] += 3600
+  resumed = loop.Run(str(tmp_path), SETTINGS)
+  assert resumed.restore() == 1
+  clock[0] += 30
+  assert resumed.seconds() == 60 + 30
 
 
 def test_summaries_can_be_read_back(tmp_path):
