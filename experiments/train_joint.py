@@ -49,8 +49,6 @@ flags.DEFINE_enum("entropy", "pooled", ENTROPIES, "H of Eq. 1: entropy of one hi
 flags.DEFINE_float("beta", None, "beta of Eq. 1.", required=True, lower_bound=0.0)
 flags.DEFINE_float("target_entropy", None, "H_t of Eq. 1, in bits per symbol; empty: that of the start on training crops.",
                    lower_bound=0.0)
-flags.DEFINE_float("rate_step", 0.0, "Step by which the weight of the rate term follows H - H_t, between 0 and beta; 0 "
-                   "weighs with beta where a batch's H is above H_t, else with 0 (the paper).", lower_bound=0.0)
 flags.DEFINE_enum("cache", "none", classification.CACHES, "Keep the splits in memory: as they are stored (encoded), or as "
                   "pixels (decoded).")
 flags.DEFINE_integer("crop_size", 224, "Edge of the crops in pixels, a multiple of 8.")
@@ -117,14 +115,12 @@ def main(argv):
     optimizer.build(variables)
     if FLAGS.mixed_precision:
       optimizer = tf.keras.mixed_precision.LossScaleOptimizer(optimizer)
-    rate_weight = tf.Variable(0.0, trainable=False, name="rate_weight")
     target_entropy = tf.Variable(FLAGS.target_entropy or 0.0, trainable=False, name="target_entropy")
 
   settings = loop.settings("gamma", leave_out=OPERATIONAL_FLAGS)
   settings.update(source=training.source.name, examples=len(training), start=start.fingerprint.hex(),
                   network=trained.network.architecture, width=trained.network.width)
-  run = loop.Run(FLAGS.run_dir, settings, model=model, optimizer=optimizer, rate_weight=rate_weight,
-                 target_entropy=target_entropy)
+  run = loop.Run(FLAGS.run_dir, settings, model=model, optimizer=optimizer, target_entropy=target_entropy)
   done, total = run.restore(), FLAGS.epochs * steps_per_epoch
   if not done:
     if FLAGS.entropy == "context":
@@ -141,8 +137,7 @@ def main(argv):
       error = tf.cast(stored, tf.float32) - output.compression.reconstruction
       mse = dc.layers.replica_mean(tf.reduce_mean(tf.square(error)))
       bits = output.compression.bits_per_symbol
-      rate_distortion = losses.settled_rate_distortion(
-          mse, bits, FLAGS.beta, target_entropy, rate_weight, FLAGS.rate_step)
+      rate_distortion = losses.rate_distortion(mse, bits, FLAGS.beta, target_entropy)
       cross_entropy = tf.reduce_mean(tf.nn.sparse_softmax_cross_entropy_with_logits(labels, output.logits))
       if FLAGS.compression_only:
         loss = losses.joint(rate_distortion, 0.0, FLAGS.gamma)

@@ -3,6 +3,7 @@
 import contextlib
 import itertools
 import json
+import math
 import os
 import sys
 import time
@@ -184,8 +185,15 @@ class Means:
     self._count += 1
 
   def take(self):
-    """dict of floats: the means since the last call."""
+    """dict of floats: the means since the last call.
+
+    Raises:
+      DeepcompError: one of them is not finite, so that there is nothing left to train.
+    """
     means = {name: float(value) / self._count for name, value in self._sums.items()}
+    if not all(map(math.isfinite, means.values())):
+      figures = ", ".join(f"{name} {value:.4g}" for name, value in means.items())
+      raise DeepcompError(f"expected finite figures of the training steps; a lower --learning_rate may help. Received: {figures}")
     self.__init__()
     return means
 
