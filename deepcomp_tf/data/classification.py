@@ -60,7 +60,7 @@ def open_source(name, split, data_dir=None):
   if key is None or not isinstance(dict(features.items()).get("label"), tfds.features.ClassLabel):
     raise DeepcompError(f"expected a set with the features image or {BITSTREAM}, and label. Received: {name} "
                         f"with {', '.join(features)}")
-  count = _slice_of(builder, split)[2]
+  count = slice_of(builder, split)[2]
   decoders = {"image": tfds.decode.SkipDecoding()} if key == "image" else None
 
   def read(seed):
@@ -91,7 +91,7 @@ def _open_folder(folder, split):
   builder = tfds.ImageFolder(folder)
   if not builder.info.splits:
     raise DeepcompError(f"expected images in split/class/*.jpg. Received: {folder}, where there are none")
-  plain, begin, count = _slice_of(builder, split)
+  plain, begin, count = slice_of(builder, split)
   names = builder.info.features["label"].names
   for label in names:
     inside = os.path.join(folder, plain, label)
@@ -108,7 +108,7 @@ def _open_folder(folder, split):
   return Source(os.path.basename(os.path.normpath(folder)), names, count, False, read)
 
 
-def _slice_of(builder, split):
+def slice_of(builder, split):
   """(plain split, first example, number of examples) of a split with one optional slice."""
   sizes = {name: info.num_examples for name, info in builder.info.splits.items()}
   try:

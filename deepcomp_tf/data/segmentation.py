@@ -11,6 +11,7 @@ import tqdm
 
 from deepcomp_tf.data import voc
 from deepcomp_tf.data.classification import prepared_builder
+from deepcomp_tf.data.classification import slice_of
 from deepcomp_tf.errors import DeepcompError
 from deepcomp_tf.models.compression import STRIDE
 
@@ -45,7 +46,7 @@ class SegmentationExamples:
 
   Args:
     builder: of `open_builder`.
-    split: name of a split.
+    split: of the set, such as "train" or "train[90%:]".
     inputs: the network's `inference.inputs.NetworkInput`. Whole images are compressed.
     class_ids: the mask ids of classes 0, 1, ... of the network; other ids become void, 255.
     cache: "decoded" keeps pixels or symbols and labels in memory, one byte each; "none" reads, and compresses, in every
@@ -57,12 +58,10 @@ class SegmentationExamples:
   def __init__(self, builder, split, inputs, class_ids, cache="decoded", random_scale=None):
     if cache not in CACHES:
       raise DeepcompError(f"`cache` must be one of {', '.join(CACHES)}. Received: cache={cache!r}")
-    if split not in builder.info.splits:
-      raise DeepcompError(f"expected one of the splits {', '.join(builder.info.splits)}. Received: {split}")
     if random_scale and not 0 < random_scale[0] <= random_scale[1]:
       raise DeepcompError(f"`random_scale` must be (low, high), 0 < low <= high. Received: {tuple(random_scale)}")
     self.inputs, self._scale = inputs, random_scale
-    self._builder, self._split = builder, split
+    self._builder, self._split, self._count = builder, split, slice_of(builder, split)[2]
     self._classes = np.full(256, voc.VOID, np.uint8)
     self._classes[list(class_ids)] = np.arange(len(class_ids))
     self._kept = None
@@ -73,7 +72,7 @@ class SegmentationExamples:
       self._kept = [(convert(image), label) for image, label in examples]
 
   def __len__(self):
-    return self._builder.info.splits[self._split].num_examples
+    return self._count
 
   def _read(self, seed=None):
     """The data set of (image uint8 `[h, w, 3]`, label uint8 `[h, w]`)."""

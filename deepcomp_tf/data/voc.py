@@ -4,6 +4,7 @@ Examples: `image`, uint8 `[h, w, 3]`; `mask`, uint8 `[h, w, 1]` of class ids, 25
 """
 
 import os
+import zlib
 
 import numpy as np
 from PIL import Image
@@ -116,6 +117,8 @@ class VocSegmentation(tfds.core.GeneratorBasedBuilder):
 class FolderSegmentation(tfds.core.GeneratorBasedBuilder, skip_registration=True):
   """A segmentation set from a folder with `images/SPLIT/*.jpg` and `masks/SPLIT/*.png`, palette PNGs of class ids.
 
+  Its configuration is named after the folder and what lies in it, so that a folder of other files is another set.
+
   Args:
     folder: the folder.
     data_dir: where the prepared set is written.
@@ -127,7 +130,11 @@ class FolderSegmentation(tfds.core.GeneratorBasedBuilder, skip_registration=True
     self._folder = os.path.normpath(folder)
     if not os.path.isdir(os.path.join(folder, "images")) or not os.path.isdir(os.path.join(folder, "masks")):
       raise DeepcompError(f"expected a folder with images/SPLIT and masks/SPLIT. Received: {folder}")
-    super().__init__(config=tfds.core.BuilderConfig(name=os.path.basename(self._folder)), data_dir=data_dir)
+    files = sorted(f"{os.path.relpath(entry.path, folder)} {entry.stat().st_size}"
+                   for part in ("images", "masks") for split in os.scandir(os.path.join(folder, part)) if split.is_dir()
+                   for entry in os.scandir(split))
+    name = f"{os.path.basename(self._folder)}-{zlib.crc32('/'.join(files).encode()):08x}"
+    super().__init__(config=tfds.core.BuilderConfig(name=name), data_dir=data_dir)
 
   def _info(self):
     return _info(self, f"Images and masks of a folder {os.path.basename(self._folder)}.")

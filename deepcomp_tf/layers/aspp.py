@@ -19,17 +19,49 @@ class AtrousSpatialPyramidPooling(tf.keras.layers.Layer):
 
   def __init__(self, num_classes, rates=(6, 12, 18, 24), **kwargs):
     super().__init__(**{"dtype": "float32", **kwargs})
-    if num_classes < 1 or not rates or min(rates) < 1:
-      raise DeepcompError("`num_classes` and every one of `rates` must be at least 1. "
+    if num_classes < 1 or not rates or min(rates) < 1 or len(set(rates)) < len(rates):
+      raise DeepcompError("`num_classes` and every one of `rates` must be at least 1, the rates different. "
                           f"Received: num_classes={num_classes}, rates={tuple(rates)}")
     self.num_classes, self.rates = num_classes, tuple(rates)
+
+  def build(self, shape):
     self.branches = [
-        tf.keras.layers.Conv2D(num_classes, 3, padding="same", dilation_rate=rate, dtype=self.dtype,
-                               kernel_initializer=tf.keras.initializers.RandomNormal(stddev=0.01), name=f"rate{rate}")
+        (self.add_weight(f"rate{rate}/kernel", [3, 3, shape[-1], self.num_classes],
+                         initializer=tf.keras.initializers.RandomNormal(stddev=0.01)),
+         self.add_weight(f"rate{rate}/bias", [self.num_classes], initializer="zeros"))
         for rate in self.rates]
+    super().build(shape)
 
   def call(self, x):
-    return tf.add_n([branch(x) for branch in self.branches])
+    return tf.add_n([atrous_convolution(x, kernel, rate) + bias for rate, (kernel, bias) in zip(self.rates, self.branches)])
 
   def get_config(self):
     return {**super().get_config(), "num_classes": self.num_classes, "rates": self.rates}
+
+
+def atrous_convolution(x, kernel, rate):
+  """A 3x3 atrous convolution, padded with zeros to the size of its input.
+
+  One product for all nine taps, whose parts are then shifted to their places and added. `tf.nn.convolution` goes through
+  space-to-batch instead, whose padding is several times as large as a small map at the rates of the pooling.
+
+  Args:
+    x: `[batch, h, w, c]`.
+    kernel: `[3, 3, c, k]`.
+    rate: distance of the taps.
+
+  Returns:
+    `[batch, h, w, k]`.
+  """
+  height, width = tf.shape(x)[1], tf.shape(x)[2]
+  channels = kernel.shape[-1]
+  taps = tf.reshape(tf.transpose(kernel, [2, 0, 1, 3]), [1, 1, -1, 9 * channels])
+  parts = []
+  for number, part in enumerate(tf.split(tf.nn.conv2d(x, taps, 1, "VALID"), 9, axis=-1)):
+    # Result[y, x] takes part[y + down, x + right].
+    down, right = (tap * rate for tap in (number // 3 - 1, number % 3 - 1))
+    above, below = tf.minimum(max(-down, 0), height), tf.minimum(max(down, 0), height)
+    before, after = tf.minimum(max(-right, 0), width), tf.minimum(max(right, 0), width)
+    inside = part[:, below:height - above, after:width - before]
+    parts.append(tf.pad(inside, [[0, 0], [above, below], [before, after], [0, 0]]))
+  return tf.ensure_shape(tf.add_n(parts), [*x.shape[:-1], channels])

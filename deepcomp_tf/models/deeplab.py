@@ -55,8 +55,8 @@ class DeepLab(tf.keras.Model):
   def named_variables(self):
     """The variables of a built network by names such as `backbone/conv3_1/conv2/kernel` and `head/rate6/bias`."""
     named = {f"backbone/{name}": variable for name, variable in self.backbone.named_variables().items()}
-    for branch in self.head.branches:
-      named[f"head/{branch.name}/kernel"], named[f"head/{branch.name}/bias"] = branch.kernel, branch.bias
+    for rate, (kernel, bias) in zip(self.head.rates, self.head.branches):
+      named[f"head/rate{rate}/kernel"], named[f"head/rate{rate}/bias"] = kernel, bias
     return named
 
   def get_config(self):

@@ -115,8 +115,18 @@ def test_other_ids_become_void(builder):
     np.testing.assert_array_equal(label, np.select([original == 0, original == 3], [0, 1], 255))
 
 
+def test_a_slice_of_a_split(builder):
+  whole = list(_examples(builder).whole())
+  parts = [segmentation.SegmentationExamples(builder, split, NetworkInput("original"), range(4))
+           for split in ("train[:50%]", "train[50%:]")]
+  assert 0 < len(parts[0]) < len(whole) and sum(map(len, parts)) == len(whole)
+  for (image, label), (expected_image, expected_label) in zip([*parts[0].whole(), *parts[1].whole()], whole, strict=True):
+    np.testing.assert_array_equal(image, expected_image)
+    np.testing.assert_array_equal(label, expected_label)
+
+
 def test_bad_input(builder, tmp_path):
-  with pytest.raises(dc.DeepcompError, match="one of the splits train. Received: val"):
+  with pytest.raises(dc.DeepcompError, match="one split of train, or a slice of one. Received: 'val'"):
     segmentation.SegmentationExamples(builder, "val", NetworkInput("original"), range(4))
   with pytest.raises(dc.DeepcompError, match="crop_size=30"):
     _examples(builder).training_batches(30, 1, 0)

@@ -89,7 +89,21 @@ def test_folder(folder, tmp_path):
     for name, size in (("a", (6, 8)), ("b", (9, 5))):
       np.testing.assert_array_equal(examples[name]["mask"][..., 0], _mask(split + name, size))
       assert examples[name]["image"].shape == (*size, 3)
-  assert tfds.load("folder_segmentation/set", split="val", data_dir=str(tmp_path / "sets")) is not None
+  name = builder.info.full_name.rsplit("/", 1)[0]
+  assert name.startswith("folder_segmentation/set-")
+  assert tfds.load(name, split="val", data_dir=str(tmp_path / "sets")) is not None
+
+
+def test_a_folder_of_other_files_is_another_set(folder, tmp_path):
+  def names():
+    builder = voc.FolderSegmentation(folder=str(folder), data_dir=str(tmp_path / "sets"))
+    builder.download_and_prepare()
+    return set(_examples(builder, "train"))
+
+  assert names() == {"a", "b"}
+  _write_image(folder / "images/train/c.jpg", (6, 8))
+  _write_mask(folder / "masks/train/c.png", _mask("c", (6, 8)))
+  assert names() == {"a", "b", "c"}
 
 
 @pytest.mark.parametrize("spoil, message", [

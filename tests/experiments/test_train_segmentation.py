@@ -118,7 +118,7 @@ def test_evaluation_gives_what_training_recorded(finished, folder, tmp_path):
 @pytest.mark.parametrize("flags, message", [
     (["--class_ids=0,21"], "ids below 21. Received: 0,21"),
     (["--random_scale=2"], "--random_scale must be 0 or 2 numbers, none below 0. Received: 2"),
-    (["--validation_split=test"], "Received: test"),
+    (["--validation_split=test"], "Received: 'test'"),
     (["--classifier=nowhere"], "no classifier 'nowhere'"),
 ])
 def test_bad_values_are_named(folder, classifier, tmp_path, flags, message):

@@ -5,6 +5,7 @@ import pytest
 import tensorflow as tf
 
 import deepcomp_tf as dc
+from deepcomp_tf.layers.aspp import atrous_convolution
 
 
 def test_pooling_is_the_sum_of_its_branches():
@@ -22,6 +23,24 @@ def test_pooling_is_the_sum_of_its_branches():
     total += bias
   np.testing.assert_allclose(layer(x), total, rtol=1e-4, atol=1e-4)
   assert len(layer.trainable_variables) == 6
+
+
+@pytest.mark.parametrize("rate", [1, 3, 7, 24])
+@pytest.mark.parametrize("shape", [(7, 9), (1, 1), (30, 2)])
+def test_atrous_convolution_is_tensorflows(rate, shape):
+  """In value and gradient, where taps fall outside the map too."""
+  x = tf.random.stateless_normal([2, *shape, 4], [1, 2])
+  kernel = tf.random.stateless_normal([3, 3, 4, 5], [3, 4])
+  results = []
+  for convolution in (lambda: atrous_convolution(x, kernel, rate),
+                      lambda: tf.nn.convolution(x, kernel, padding="SAME", dilations=[rate, rate])):
+    with tf.GradientTape() as tape:
+      tape.watch([x, kernel])
+      y = convolution()
+      loss = tf.reduce_sum(y ** 3)
+    results.append((y, *tape.gradient(loss, [x, kernel])))
+  for ours, theirs in zip(*results):
+    np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-3)
 
 
 @pytest.mark.parametrize("stride_in", ["conv1", "conv2"])
