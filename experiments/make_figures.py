@@ -344,7 +344,8 @@ def curves(rows, unit, measures):
 
 
 def figure_6(rows):
-  """Accuracy over multiply-adds at 0.0983 bits per pixel, decoder not counted (Figure 6)."""
+  """Accuracy over multiply-adds at 0.0983 bits per pixel, decoder not counted (Figure 6), with the standard error that the
+  number of validation images alone makes."""
   figure = matplotlib.figure.Figure(figsize=(10, 4.2), layout="constrained")
   ours, theirs = figure.subplots(1, 2)
   families = {"ResNet": ("ResNet-50", "ResNet-71"), "cResNet": ("cResNet-39", "cResNet-51", "cResNet-72")}
@@ -355,12 +356,10 @@ def figure_6(rows):
              **({"xytext": (-6, 6), "ha": "right"} if family == "ResNet" else {"xytext": (6, -12)})}
     measured = [(rows["bpp0.0983", name][0]["multiply_adds"] / 1e9, rows["bpp0.0983", name], name)
                 for name in names if ("bpp0.0983", name) in rows]
-    ours.plot([x for x, _, _ in measured], [mean_and_values(records, "top_1")[0] for _, records, _ in measured],
-              marker=marker, linestyle=line, color=colour, label=label)
-    for x, records, name in measured:
-      mean, values = mean_and_values(records, "top_1")
-      if len(values) > 1:
-        ours.plot([x, x], [min(values), max(values)], color=colour, linewidth=1, marker="_")
+    means = [mean_and_values(records, "top_1")[0] for _, records, _ in measured]
+    ours.errorbar([x for x, _, _ in measured], means, [standard_error(records) for _, records, _ in measured],
+                  marker=marker, linestyle=line, color=colour, label=label, capsize=4, elinewidth=1)
+    for (x, _, name), mean in zip(measured, means):
       ours.annotate(name, (x, mean), **place)
     points = [(paper.MULTIPLY_ADDS[name], paper.TABLE_2["bpp0.0983", name][1], name) for name in names]
     theirs.plot([x for x, _, _ in points], [y for _, y, _ in points], marker=marker, linestyle=line, color=colour,
@@ -373,8 +372,14 @@ def figure_6(rows):
     axis.set(xlabel="multiply-adds [G], without the decoder", ylabel="top-1 accuracy [%]")
     axis.margins(x=0.25, y=0.2)
     axis.grid(alpha=0.3)
-  ours.legend(loc="lower right")
+  ours.legend(loc="best")
   return figure
+
+
+def standard_error(records):
+  """Of top-1, in points: that of as many draws as there are validation images, the seeds' runs taken as independent."""
+  share = mean_and_values(records, "top_1")[0] / 100
+  return 100 * (share * (1 - share) / records[0]["history"][-1]["examples"] / len(records)) ** 0.5
 
 
 def figure_12(runtimes):

@@ -41,9 +41,11 @@ def main(argv):
         write_file(stem + ".png", encode_png(codec.decompress(file.read())), overwrite=True)
   print(f"{len(photos)} photos at {len(codecs)} operating points are in {FLAGS.output_dir} as *{EXTENSION} and *.png")
 
-  for classifier in map(dc.Classifier.load, dc.Classifier.names()):
-    print(f"{classifier.knows}. The sample photos show none of them, so these are only what the network finds most alike:")
-    for name in photos:
+  classifiers = [dc.Classifier.load(name) for name in dc.Classifier.names()]
+  print(f"{classifiers[0].knows}; so do the others. The sample photos show none of them, so these are only what the networks "
+        "find most alike:")
+  for name in photos:
+    for classifier in classifiers:
       with open(os.path.join(FLAGS.output_dir, f"{name}_{classifier.operating_point}{EXTENSION}"), "rb") as file:
         data = file.read()
       classes = classifier.classify(data)[:3]

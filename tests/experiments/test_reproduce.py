@@ -176,10 +176,11 @@ def fixture_recorded(tmp_path):
   runs = tmp_path / "runs"
   runs.mkdir()
   for point in (None, "bpp0.0983", "bpp0.635"):
-    _record(runs, "classification", f"resnet50_{point or 'original'}", "ResNet-50", point, {"top_1": 0.71, "top_5": 0.9})
+    _record(runs, "classification", f"resnet50_{point or 'original'}", "ResNet-50", point,
+            {"top_1": 0.71, "top_5": 0.9, "examples": 100})
   for number, top_1 in enumerate((0.7, 0.72)):
     _record(runs, "classification", f"cresnet51_bpp0.0983{'_seed1' * number}", "cResNet-51", "bpp0.0983",
-            {"top_1": top_1, "top_5": 0.9})
+            {"top_1": top_1, "top_5": 0.9, "examples": 100})
   _record(runs, "segmentation", "cresnet51_bpp0.0983", "cResNet-51", "bpp0.0983",
           {"mean_iou": 0.25, "well_covered_mean_iou": 0.5})
   page = tmp_path / "page.md"
