@@ -8,8 +8,6 @@ operating points and sample photos, and nothing else; what is not recorded yet i
 --output_dir, and the tables into --page, between the lines <!-- NAME --> and <!-- end of NAME -->.
 """
 
-import glob
-import json
 import os
 import re
 import statistics
@@ -27,34 +25,29 @@ from deepcomp_tf.evaluation import rate_distortion
 from deepcomp_tf.training import loop
 from experiments import model_complexity
 from experiments import paper
+from experiments import records
 
 FLAGS = flags.FLAGS
-flags.DEFINE_string("results_dir", "docs/results/runs", "Folder of the records.")
 flags.DEFINE_string("output_dir", "docs/results", "Folder for the pictures.")
 flags.DEFINE_string("page", "docs/results.md", "Markdown page for the tables.")
 
 _STYLES = {"ResNet-50": ("o", "-", "#c0392b"), "cResNet-51": ("s", "--", "#2980b9"), "cResNet-39": ("^", ":", "#27ae60"),
            "ResNet-71": ("o", "-", "#c0392b"), "cResNet-72": ("s", "--", "#2980b9")}
 
-# The stages of section 6.1: name, beginnings of the records of the coder, the classifier and the segmenter, which {} makes
-# those of an operating point.
-_STAGES = (("fixed", "{}", "classification_cresnet51_{}", "segmentation_cresnet51_{}"),
-           ("compression only", "control_{}", "control_{}_classification_longer", "control_{}_segmentation"),
-           ("joint", "joint_{}", "joint_{}", "joint_{}_segmentation"))
 _STAGE_STYLES = {"fixed": ("o", "#7f8c8d"), "compression only": ("^", "#2980b9"), "joint": ("s", "#c0392b")}
 
 
 def main(argv):
   del argv
-  rows, masks = records("classification"), records("segmentation")
+  rows, masks = records.by_network("classification"), records.by_network("segmentation")
   if not rows:
     raise dc.DeepcompError(f"expected records of experiments.reproduce. Received: --results_dir={FLAGS.results_dir}, "
                            "where there are none")
+  codecs = [dc.Codec.load(point) for point in reversed(dc.operating_points.names())]
   fill(FLAGS.page, "tables 1 and 3", tables_1_and_3())
   fill(FLAGS.page, "table 2", table_2(rows, masks))
-  if record_paths("storage_*.json"):
-    fill(FLAGS.page, "storage", storage_table())
-  codecs = [dc.Codec.load(point) for point in reversed(dc.operating_points.names())]
+  if records.paths("storage_*.json"):
+    fill(FLAGS.page, "storage", storage_table(codecs))
   photo = samples.photos()["chelsea"]
   drawn = {"figure_1": figure_1(codecs[1], photo), "figure_3": figure_3(rows), "figure_6": figure_6(rows),
            "figure_9": figures.representation_figure(codecs, photo)}
@@ -62,15 +55,16 @@ def main(argv):
     drawn["figure_4"] = figure_4(masks)
     drawn.update((f"figure_{number}", figure) for number, name in ((5, "chelsea"), (10, "astronaut"))
                  if (figure := figure_5(codecs, name)))
-  measured = [row for codec in codecs for row in rates_and_distortions(codec.operating_point)]
+  measured = [row for codec in codecs for row in records.rates_and_distortions(codec.operating_point)]
   if measured:
     fill(FLAGS.page, "rate and distortion", rate_distortion_table(measured))
     drawn["figure_8"] = figures.rate_distortion_figure(measured, f"{measured[0]['images']} photos")
-  finetuned = {point: stages for point in ("bpp0.635", "bpp0.0983") if len(stages := list(read_stages(point))) > 1}
+  finetuned = {point: stages for point in ("bpp0.635", "bpp0.0983")
+               if len(stages := list(records.read_stages(point))) > 1 and stages[0][0] == "fixed"}
   if finetuned:
     fill(FLAGS.page, "joint training", joint_table(finetuned))
     drawn.update(figure_7=figure_7(finetuned), figure_11=figure_11(finetuned))
-  runtimes = [read_json(path) for path in record_paths("runtime_*.json")]
+  runtimes = [records.read_json(path) for path in records.paths("runtime_*.json")]
   if runtimes:
     drawn["figure_12"] = figure_12(runtimes)
   os.makedirs(FLAGS.output_dir, exist_ok=True)
@@ -78,67 +72,6 @@ def main(argv):
     content = figure if isinstance(figure, bytes) else figures.png(figure)
     write_file(os.path.join(FLAGS.output_dir, f"{name}.png"), content, overwrite=True)
   print(f"Written to {FLAGS.page} and {FLAGS.output_dir}: {', '.join(sorted(drawn))}")
-
-
-def record_paths(pattern):
-  return sorted(glob.glob(os.path.join(glob.escape(FLAGS.results_dir), pattern)))
-
-
-def read_json(path):
-  with open(path) as file:
-    return json.load(file)
-
-
-def records(task):
-  """{(operating point or None, network): its records, one a seed}, in the order of the paper's Table 2."""
-  found = {}
-  for path in record_paths(f"{task}_*.json"):
-    record = read_run(path)
-    found.setdefault((record["operating_point"], record["settings"]["network"]), []).append(record)
-  return {key: found[key] for key in paper.TABLE_2 if key in found}
-
-
-def read_run(path):
-  """The record of a training run that has ended."""
-  try:
-    record = read_json(path)
-    settings, reached = record["settings"], record["history"][-1]
-    unit, total = ("epoch", "epochs") if "epochs" in settings else ("step", "steps")
-    if reached[unit] != settings[total] or not {"operating_point", "multiply_adds", "seconds"} <= set(record):
-      raise ValueError(f"{unit} {reached[unit]} of {settings[total]}, {', '.join(record)}")
-    return record if "network" in settings else {}[f"settings of a network in {', '.join(settings)}"]
-  except (ValueError, KeyError, IndexError, TypeError) as error:
-    raise dc.DeepcompError(f"expected a whole record of a run. Received: {path} ({error})") from None
-
-
-def read_runs(name):
-  """The records of a run, one a seed."""
-  return [read_run(path) for path in record_paths(f"{name}.json") + record_paths(f"{name}_seed*.json")]
-
-
-def rates_and_distortions(name):
-  """Means over the test photos, as `rate_distortion.means` gives them, of what was recorded under a name."""
-  path = os.path.join(FLAGS.results_dir, f"{name}_rate_distortion.csv")
-  if not os.path.exists(path):
-    return []
-  with open(path) as file:
-    return rate_distortion.means(rate_distortion.from_csv(file.read()))
-
-
-def read_stages(point):
-  """(stage of section 6.1, means of the test photos by codec, {task: records}) of those that are recorded."""
-  for stage, *names in _STAGES:
-    coder, classifier, segmenter = (name.format(point) for name in names)
-    measured = {row["codec"]: row for row in rates_and_distortions(coder)}
-    runs = read_runs(classifier)
-    if measured and runs:
-      yield stage, measured, {"classification": runs, "segmentation": read_runs(segmenter)}
-
-
-def mean_and_values(records, name):
-  """Mean of a figure at the end of the runs, and its values, in percent."""
-  values = [100 * record["history"][-1][name] for record in records]
-  return statistics.mean(values), values
 
 
 def tables_1_and_3():
@@ -149,17 +82,18 @@ def tables_1_and_3():
   return lines
 
 
-def storage_table():
+def storage_table(codecs):
   """Markdown lines on what the classification set takes (section 4.5)."""
-  lines = ["| operating point | files, MB | share of the JPEG files | symbols in memory, MB | ImageNet in the paper |",
-           "|---" * 5 + "|"]
-  for path in record_paths("storage_*.json"):
-    record = read_json(path)
-    theirs = paper.STORAGE_GB.get(record["operating_point"])
-    lines.append(
-        f"| {record['operating_point']} | {record['bitstream_bytes'] / 1e6:.2f} | 1/"
-        f"{record['source_bytes'] / record['bitstream_bytes']:.1f} of {record['source_bytes'] / 1e6:.1f} MB | "
-        f"{record['symbol_bytes'] / 1e6:.1f} | {f'{theirs} of {paper.STORAGE_GB[None]} GB' if theirs else '-'} |")
+  channels = {codec.operating_point: codec.channels for codec in codecs}
+  lines = ["| operating point | files, MB | bits/pixel | share of the JPEG files | their bits/pixel | symbols in memory, MB | "
+           "ImageNet in the paper |", "|---" * 7 + "|"]
+  for path in records.paths("storage_*.json"):
+    record = records.read_json(path)
+    point, files, source = (record[key] for key in ("operating_point", "bitstream_bytes", "source_bytes"))
+    blocks = record["symbol_bytes"] / channels[point]  # of 8x8 pixels
+    theirs = f"1/{paper.STORAGE_GB[None] / paper.STORAGE_GB[point]:.1f}" if point in paper.STORAGE_GB else "-"
+    lines.append(f"| {point} | {files / 1e6:.2f} | {files / blocks / 8:.2f} | 1/{source / files:.1f} of {source / 1e6:.1f} MB | "
+                 f"{source / blocks / 8:.2f} | {record['symbol_bytes'] / 1e6:.1f} | {theirs} |")
   return lines
 
 
@@ -173,8 +107,8 @@ def table_2(rows, masks):
     point, network = key
     cells = [point[3:] if point else "original", network]
     top_5, top_1, mean_iou = paper.TABLE_2[key]
-    for name, theirs in (("top_1", top_1), ("top_5", top_5)):
-      cells += [spread(rows[key], name), f"{theirs:.1f}"]
+    cells += [f"{spread(rows[key], 'top_1')} ± {records.standard_error(rows[key]):.1f}", f"{top_1:.1f}",
+              spread(rows[key], "top_5"), f"{top_5:.1f}"]
     cells += [spread(masks.get(key), name) for name in ("well_covered_mean_iou", "mean_iou")]
     times = [statistics.mean(record["seconds"] for record in of[key]) for of in (rows, masks) if key in of]
     cells += [f"{mean_iou:.1f}", f"{rows[key][0]['multiply_adds'] / 1e9:.3f}",
@@ -208,11 +142,11 @@ def joint_table(finetuned):
   return lines
 
 
-def spread(records, name):
+def spread(runs, name):
   """Mean of a figure in percent and, of several seeds, its values."""
-  if not records:
+  if not runs:
     return ""
-  mean, values = mean_and_values(records, name)
+  mean, values = records.mean_and_values(runs, name)
   return f"{mean:.1f}" + (f" ({', '.join(f'{value:.1f}' for value in values)})" if len(values) > 1 else "")
 
 
@@ -275,7 +209,7 @@ def figure_7(finetuned):
             ("segmentation", "well_covered_mean_iou", "mIoU of 7 classes [%]"))
   for axis, (task, name, label) in zip(figure.subplots(1, len(panels)), panels):
     for stages in finetuned.values():
-      places = [(stage, (measured[rate_distortion.OURS]["bits_per_pixel"], mean_and_values(runs[task], name)[0]))
+      places = [(stage, (measured[rate_distortion.OURS]["bits_per_pixel"], records.mean_and_values(runs[task], name)[0]))
                 for stage, measured, runs in stages if runs[task]]
       moves(axis, places)
     axis.set(xlabel="rate [bits per pixel]", ylabel=label)
@@ -356,8 +290,8 @@ def figure_6(rows):
              **({"xytext": (-6, 6), "ha": "right"} if family == "ResNet" else {"xytext": (6, -12)})}
     measured = [(rows["bpp0.0983", name][0]["multiply_adds"] / 1e9, rows["bpp0.0983", name], name)
                 for name in names if ("bpp0.0983", name) in rows]
-    means = [mean_and_values(records, "top_1")[0] for _, records, _ in measured]
-    ours.errorbar([x for x, _, _ in measured], means, [standard_error(records) for _, records, _ in measured],
+    means = [records.mean_and_values(runs, "top_1")[0] for _, runs, _ in measured]
+    ours.errorbar([x for x, _, _ in measured], means, [records.standard_error(runs) for _, runs, _ in measured],
                   marker=marker, linestyle=line, color=colour, label=label, capsize=4, elinewidth=1)
     for (x, _, name), mean in zip(measured, means):
       ours.annotate(name, (x, mean), **place)
@@ -374,12 +308,6 @@ def figure_6(rows):
     axis.grid(alpha=0.3)
   ours.legend(loc="best")
   return figure
-
-
-def standard_error(records):
-  """Of top-1, in points: that of as many draws as there are validation images, the seeds' runs taken as independent."""
-  share = mean_and_values(records, "top_1")[0] / 100
-  return 100 * (share * (1 - share) / records[0]["history"][-1]["examples"] / len(records)) ** 0.5
 
 
 def figure_12(runtimes):

@@ -31,6 +31,7 @@ from deepcomp_tf.codec.images import write_file
 from deepcomp_tf.data import compressed
 from deepcomp_tf.evaluation import segmentation
 from deepcomp_tf.training import loop
+from experiments import records
 
 FLAGS = flags.FLAGS
 flags.DEFINE_enum("scale", "small", ["small", "paper"], "Which flagfiles.")
@@ -39,7 +40,6 @@ flags.DEFINE_string("masks", None, "Folder of a segmentation set, for the small 
 flags.DEFINE_string("photos", None, "Folder of photos for the coder's tables, for the small scale.")
 flags.DEFINE_string("test_photos", None, "Folder of photos to report rate and distortion on, Kodak's for example.")
 flags.DEFINE_string("work_dir", None, "Folder for compressed sets and runs, which is not needed after all is recorded.")
-flags.DEFINE_string("results_dir", "docs/results/runs", "Folder of the records, one JSON file a run.")
 flags.DEFINE_string("only", "", "Regular expression of the names of the steps to run; empty: all.")
 flags.DEFINE_bool("plan", False, "Print the plan and stop.")
 flags.DEFINE_string("data_note", "", "What the images are and under which terms; written into the classifiers.")
@@ -50,9 +50,9 @@ ROWS = ("resnet50_original",
         "cresnet39_bpp0.0983", "resnet71_bpp0.0983", "cresnet72_bpp0.0983", "cresnet39_bpp0.635",
         "resnet50_bpp0.330", "cresnet51_bpp0.330", "cresnet39_bpp0.330")
 JOINT = ("bpp0.0983", "bpp0.635")
+SECOND_SEED = ("resnet50_bpp0.0983", "cresnet51_bpp0.0983", "resnet50_bpp0.635", "cresnet51_bpp0.635")
 # The sample photos that are segmented for the record, in VOC's scale: their longer side in pixels.
 SEGMENTED, LONGER_SIDE = ("chelsea", "astronaut"), 256
-SECOND_SEED = ("resnet50_bpp0.0983", "cresnet51_bpp0.0983", "resnet50_bpp0.635", "cresnet51_bpp0.635")
 
 
 class Step:
@@ -97,8 +97,7 @@ class Step:
     """What was recorded of this step on the same operating point, or None."""
     if not os.path.exists(self.record_path):
       return None
-    with open(self.record_path) as file:
-      record = json.load(file)
+    record = records.read_json(self.record_path)
     return record if record.get("fingerprint") == self.fingerprint else None
 
   def done(self):
@@ -153,7 +152,7 @@ def plan():
   masks = [f"--dataset={FLAGS.masks or 'MASKS'}", *sets] if small else []
   photos = [f"--images={FLAGS.photos or 'PHOTOS'}"] if small else []
   note = [f"--data_note={FLAGS.data_note}"] if FLAGS.data_note else []
-  points, classifiers = {None: ""}, {}
+  points, classifiers = {}, {}
 
   def compressed_images(point):
     return [f"--dataset={set_of(point)}", *sets] if small else []
@@ -231,8 +230,7 @@ def print_plan(steps):
     else:
       known = os.path.exists(step.record_path)
       if known:
-        with open(step.record_path) as file:
-          seconds += json.load(file)["seconds"]
+        seconds += records.read_json(step.record_path)["seconds"]
       unknown += not known
       why = "recorded, but its network is not in --work_dir" if step.record() else "recorded on an earlier operating point"
       print(f"left  {step.name}{f' ({why})' if known else ''}")
@@ -277,8 +275,7 @@ def storage(step):
   paths = sorted(glob.glob(pattern))
   if not paths:
     raise dc.DeepcompError(f"expected {pattern}; remove the set, which is of an earlier version")
-  with open(paths[-1]) as file:
-    return json.load(file)
+  return records.read_json(paths[-1])
 
 
 def rate_distortion(step):
@@ -309,8 +306,7 @@ def trained(step):
   with open(os.path.join(step.run_dir, "history.jsonl")) as file:
     for line in map(json.loads, file):
       lines[line[unit]] = line
-  with open(os.path.join(step.run_dir, "settings.json")) as file:
-    settings = json.load(file)
+  settings = records.read_json(os.path.join(step.run_dir, "settings.json"))
   network = (dc.Segmenter if step.task == "segmentation" else dc.Classifier).load(step.network_dir)
   if step.task == "segmentation":
     segment_samples(step, network)

@@ -165,7 +165,8 @@ def test_masks_and_rates_are_kept_beside_the_records(folders):
 
 def _record(folder, task, row, network, point, figures, end=2):
   unit = {"classification": "epoch", "segmentation": "step"}[task]
-  record = {"name": f"{task}_{row}", "operating_point": point, "fingerprint": None, "seconds": 120,
+  record = {"name": f"{task}_{row}", "operating_point": point,
+            "fingerprint": point and dc.operating_points.fingerprint(point).hex(), "seconds": 120,
             "multiply_adds": 71_000_000, "settings": {"network": network, f"{unit}s": 2},
             "history": [{unit: i + 1, **{name: value * (i + 1) / 2 for name, value in figures.items()}} for i in range(end)]}
   (folder / f"{task}_{row}.json").write_text(json.dumps(record))
@@ -219,12 +220,13 @@ def test_table_and_figures_come_from_the_records(recorded):
   page = (recorded / "page.md").read_text()
   before, *table, after = page[:page.index("<!-- tables 1")].splitlines()
   assert (before, after) == ("before", "after") and "old" not in table
-  assert "| bpp0.635 | 4.00 | 1/12.5 of 50.0 MB | 80.0 | 24.8 of 144 GB |" in page
+  # 80 MB of 32 symbols for each 8x8 pixels are 160 M pixels.
+  assert "| bpp0.635 | 4.00 | 0.20 | 1/12.5 of 50.0 MB | 2.50 | 80.0 | 1/5.8 |" in page
   assert "| ResNet-50 | yes | 3 | 4 | 6 | 3 | 3.858 | 3.86 |" in page  # Tables 1 and 3
   assert len(table) == 2 + 2 + 4
   row, = (line for line in table if "cResNet-51" in line)
   cells = [cell.strip() for cell in row.strip("|").split("|")]
-  assert cells == ["0.0983", "cResNet-51", "71.0 (70.0, 72.0)", "55.2", "90.0 (90.0, 90.0)", "78.2", "50.0", "25.0", "54.6",
+  assert cells == ["0.0983", "cResNet-51", "71.0 (70.0, 72.0) ± 3.2", "55.2", "90.0 (90.0, 90.0)", "78.2", "50.0", "25.0", "54.6",
                    "0.071", "2 + 2"]
   assert all(line.count("|") == 12 for line in table[1:-1])
   pictures = {path.name: path.read_bytes() for path in (recorded / "pictures").iterdir()}
@@ -242,6 +244,13 @@ def test_a_half_written_record_is_named(recorded):
   line, output = programs.error(_make_figures(recorded))
   assert "classification_cresnet39_bpp0.0983.json (epoch 1 of 2" in line and "Traceback" not in output
   assert "old" in (recorded / "page.md").read_text()
+
+
+def test_a_record_of_an_earlier_operating_point_is_named(recorded):
+  path = recorded / "runs/classification_resnet50_bpp0.635.json"
+  path.write_text(json.dumps({**json.loads(path.read_text()), "fingerprint": "000000"}))
+  line, output = programs.error(_make_figures(recorded))
+  assert "classification_resnet50_bpp0.635.json (on bpp0.635 as it was before" in line and "Traceback" not in output
 
 
 def test_no_records_no_figures(tmp_path):

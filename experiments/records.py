@@ -1,0 +1,92 @@
+"""Reading what `experiments.reproduce` records: the runs of the paper's tables and figures."""
+
+import glob
+import json
+import os
+import statistics
+
+from absl import flags
+
+import deepcomp_tf as dc
+from deepcomp_tf.evaluation import rate_distortion
+from experiments import paper
+
+FLAGS = flags.FLAGS
+flags.DEFINE_string("results_dir", "docs/results/runs", "Folder of the records, one JSON file a run.")
+
+# The stages of section 6.1: name, beginnings of the records of the coder, the classifier and the segmenter, which {} makes
+# those of an operating point.
+_STAGES = (("fixed", "{}", "classification_cresnet51_{}", "segmentation_cresnet51_{}"),
+           ("compression only", "control_{}", "control_{}_classification_longer", "control_{}_segmentation"),
+           ("joint", "joint_{}", "joint_{}", "joint_{}_segmentation"))
+
+
+def paths(pattern):
+  return sorted(glob.glob(os.path.join(glob.escape(FLAGS.results_dir), pattern)))
+
+
+def read_json(path):
+  with open(path) as file:
+    return json.load(file)
+
+
+def by_network(task):
+  """{(operating point or None, network): its records, one a seed}, in the order of the paper's Table 2."""
+  found = {}
+  for path in paths(f"{task}_*.json"):
+    record = read_run(path)
+    found.setdefault((record["operating_point"], record["settings"]["network"]), []).append(record)
+  return {key: found[key] for key in paper.TABLE_2 if key in found}
+
+
+def read_run(path):
+  """The record of a training run that has ended, on the operating point as it is now."""
+  try:
+    record = read_json(path)
+    settings, reached = record["settings"], record["history"][-1]
+    unit, total = ("epoch", "epochs") if "epochs" in settings else ("step", "steps")
+    missing = {"operating_point", "multiply_adds", "seconds"} - set(record) | {"network"} - set(settings)
+    if reached[unit] != settings[total] or missing:
+      raise ValueError(f"{unit} {reached[unit]} of {settings[total]}, without {', '.join(sorted(missing)) or 'the rest'}")
+    point = record["operating_point"]
+    if record["fingerprint"] != (point and dc.operating_points.fingerprint(point).hex()):
+      raise ValueError(f"on {point} as it was before; experiments.reproduce runs it again")
+    return record
+  except (ValueError, KeyError, IndexError, TypeError) as error:
+    raise dc.DeepcompError(f"expected a whole record of a run. Received: {path} ({error})") from None
+
+
+def read_runs(name):
+  """The records of a run, one a seed."""
+  return [read_run(path) for path in paths(f"{name}.json") + paths(f"{name}_seed*.json")]
+
+
+def rates_and_distortions(name):
+  """Means over the test photos, as `rate_distortion.means` gives them, of what was recorded under a name."""
+  path = os.path.join(FLAGS.results_dir, f"{name}_rate_distortion.csv")
+  if not os.path.exists(path):
+    return []
+  with open(path) as file:
+    return rate_distortion.means(rate_distortion.from_csv(file.read()))
+
+
+def read_stages(point):
+  """(stage of section 6.1, means of the test photos by codec, {task: records}) of those that are recorded."""
+  for stage, *names in _STAGES:
+    coder, classifier, segmenter = (name.format(point) for name in names)
+    measured = {row["codec"]: row for row in rates_and_distortions(coder)}
+    runs = read_runs(classifier)
+    if measured and runs:
+      yield stage, measured, {"classification": runs, "segmentation": read_runs(segmenter)}
+
+
+def mean_and_values(records, name):
+  """Mean of a figure at the end of the runs, and its values, in percent."""
+  values = [100 * record["history"][-1][name] for record in records]
+  return statistics.mean(values), values
+
+
+def standard_error(records):
+  """Of top-1, in points: that of as many draws as there are validation images, the seeds' runs taken as independent."""
+  share = mean_and_values(records, "top_1")[0] / 100
+  return 100 * (share * (1 - share) / records[0]["history"][-1]["examples"] / len(records)) ** 0.5
