@@ -51,6 +51,8 @@ flags.DEFINE_float("head_learning_rate", 0.01, "Of the pooling.", lower_bound=0.
 flags.DEFINE_float("power", 0.9, "Of the fall of the learning rates.", lower_bound=0.0)
 flags.DEFINE_float("momentum", 0.9, "Of SGD.", lower_bound=0.0, upper_bound=1.0)
 flags.DEFINE_float("weight_decay", 5e-4, "Of kernels.", lower_bound=0.0)
+flags.DEFINE_bool("train_batch_norm", False, "Train batch normalization on the crops, instead of keeping the classifier's (the "
+                  "paper).")
 flags.DEFINE_integer("validate_every", 2000, "Steps between validations.", lower_bound=1)
 flags.DEFINE_string("data_note", "", "What the images are and under which terms; written into the segmenter.")
 
@@ -78,9 +80,9 @@ def main(argv):
       if FLAGS[flag].value not in (None, value):
         raise dc.DeepcompError(f"expected a classifier with --{flag}={FLAGS[flag].value}. Received: "
                                f"--classifier={FLAGS.classifier}, whose is {value}")
-    model = dc.models.DeepLab.from_classifier(classifier.network, len(class_names))
+    model = dc.models.DeepLab.from_classifier(classifier.network, len(class_names), train_statistics=FLAGS.train_batch_norm)
     model(tf.zeros([1, 32, 32, inputs.channels]))
-    variables = [variable for variable in model.trainable_variables if "bn" not in variable.name]
+    variables = [variable for variable in model.trainable_variables if FLAGS.train_batch_norm or "bn" not in variable.name]
     optimizer, parts = optimizers.two_rates(model.backbone, model.head, FLAGS.learning_rate, FLAGS.head_learning_rate,
                                             FLAGS.steps, FLAGS.power, FLAGS.momentum)
 
