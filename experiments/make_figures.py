@@ -287,7 +287,7 @@ def figure_6(rows):
     marker, line, colour = _STYLES[names[1]]
     label = "decoded pixels" if family == "ResNet" else "representation"
     place = {"textcoords": "offset points", "fontsize": 8,
-             **({"xytext": (-6, 6), "ha": "right"} if family == "ResNet" else {"xytext": (6, -12)})}
+             "xytext": (6, 6 if family == "ResNet" else -12)}
     measured = [(rows["bpp0.0983", name][0]["multiply_adds"] / 1e9, rows["bpp0.0983", name], name)
                 for name in names if ("bpp0.0983", name) in rows]
     means = [records.mean_and_values(runs, "top_1")[0] for _, runs, _ in measured]
