@@ -72,8 +72,6 @@ def main(argv):
   inputs = checked_inputs()
   decay_epochs = loop.rising("decay_epochs")
   tf.keras.utils.set_random_seed(FLAGS.seed)
-  if FLAGS.mixed_precision:
-    tf.keras.mixed_precision.set_global_policy("mixed_float16")
   strategy = loop.make_strategy(FLAGS.strategy)
   replicas = strategy.num_replicas_in_sync
 
@@ -94,15 +92,16 @@ def main(argv):
                 loop.numbers("resize", counts=(0, 2)) or None)
 
   with strategy.scope():
-    network = make_network(FLAGS.network, len(class_names), FLAGS.width, FLAGS.stride_in)
-    network(tf.zeros([1, 32, 32, inputs.channels]))
+    with loop.precision():
+      network = make_network(FLAGS.network, len(class_names), FLAGS.width, FLAGS.stride_in)
+      network(tf.zeros([1, 32, 32, inputs.channels]))
     if FLAGS.start:
       start_from(FLAGS.start, network, inputs, class_names)
     rate = FLAGS.learning_rate * FLAGS.batch_size / LEARNING_RATE_BATCH
     optimizer = tf.keras.optimizers.SGD(
         schedules.divided_by_10(rate, decay_epochs, steps_per_epoch), momentum=FLAGS.momentum, jit_compile=False)
     optimizer.build(network.trainable_variables)
-    if FLAGS.mixed_precision:
+    if FLAGS.precision == "mixed_float16":
       optimizer = tf.keras.mixed_precision.LossScaleOptimizer(optimizer)
 
   settings = loop.settings("network", leave_out=OPERATIONAL_FLAGS)
@@ -149,7 +148,7 @@ def main(argv):
     logging.info("The run is done: %s", run.history()[-1])
     return
   run.save()
-  classifier.round_weights()
+  classifier = classifier.copy(rounded=True)
   reached = validate(run, classifier, crops, validation, FLAGS.epochs)
   classifier.info = {
       "crop_size": FLAGS.crop_size, "resize": crops.resize,

@@ -75,8 +75,6 @@ def main(argv):
   if FLAGS.crop_size % 8:
     raise dc.DeepcompError(f"--crop_size must be a multiple of 8. Received: {FLAGS.crop_size}")
   tf.keras.utils.set_random_seed(FLAGS.seed)
-  if FLAGS.mixed_precision:
-    tf.keras.mixed_precision.set_global_policy("mixed_float16")
   strategy = loop.make_strategy(FLAGS.strategy)
   replicas = strategy.num_replicas_in_sync
 
@@ -92,10 +90,11 @@ def main(argv):
   example = next(iter(batches(0)))
 
   with strategy.scope():
-    model = dc.models.CompressionModel(
-        FLAGS.channels, FLAGS.num_centers, FLAGS.temperature, entropy=FLAGS.entropy, centers_l2=FLAGS.centers_l2,
-        centers=None if FLAGS.start == "random" else klt.centers(FLAGS.num_centers))
-    model(example[:1])
+    with loop.precision():
+      model = dc.models.CompressionModel(
+          FLAGS.channels, FLAGS.num_centers, FLAGS.temperature, entropy=FLAGS.entropy, centers_l2=FLAGS.centers_l2,
+          centers=None if FLAGS.start == "random" else klt.centers(FLAGS.num_centers))
+      model(example[:1])
     if not loop.latest_checkpoint(FLAGS.run_dir) and FLAGS.start != "random":
       start_from(model, FLAGS.start, batches(0))
     rate = (schedules.WarmupCosine(FLAGS.learning_rate, FLAGS.steps, warmup=min(500, FLAGS.steps // 10))
@@ -104,7 +103,7 @@ def main(argv):
         rate, global_clipnorm=FLAGS.gradient_clip or None, use_ema=FLAGS.weight_average > 0,
         ema_momentum=FLAGS.weight_average or 0.99, jit_compile=False)
     optimizer.build(model.trainable_variables)
-    if FLAGS.mixed_precision:
+    if FLAGS.precision == "mixed_float16":
       optimizer = tf.keras.mixed_precision.LossScaleOptimizer(optimizer)
     rate_weight = tf.Variable(0.0, trainable=False, name="rate_weight")
 

@@ -77,8 +77,6 @@ def main(argv):
   decay_epochs = loop.rising("decay_epochs")
   resize = loop.numbers("resize", counts=(0, 2)) or None
   tf.keras.utils.set_random_seed(FLAGS.seed)
-  if FLAGS.mixed_precision:
-    tf.keras.mixed_precision.set_global_policy("mixed_float16")
   strategy = loop.make_strategy(FLAGS.strategy)
   replicas = strategy.num_replicas_in_sync
 
@@ -102,24 +100,26 @@ def main(argv):
       raise dc.DeepcompError(f"expected the classes {', '.join(trained.class_names[:5])}... of --classifier. Received: "
                              f"{', '.join(training.source.class_names[:5])}...")
     centers = start.model.quantizer.centers.numpy()
-    compression = dc.models.CompressionModel(start.model.channels, len(centers), centers=centers, entropy=FLAGS.entropy)
-    compression(tf.zeros([1, FLAGS.crop_size, FLAGS.crop_size, 3]))
-    model = dc.models.JointModel(compression, trained.network, start.mean, start.deviation)
+    with loop.precision():
+      compression = dc.models.CompressionModel(start.model.channels, len(centers), centers=centers, entropy=FLAGS.entropy)
+      compression(tf.zeros([1, FLAGS.crop_size, FLAGS.crop_size, 3]))
+      network = trained.copy().network
+      model = dc.models.JointModel(compression, network, start.mean, start.deviation)
     starts.from_operating_point(compression, start.model)
     variables = compression.trainable_variables
     if not FLAGS.compression_only:
-      variables = variables + trained.network.trainable_variables
+      variables = variables + network.trainable_variables
     optimizer = tf.keras.optimizers.SGD(
         schedules.divided_by_10(FLAGS.learning_rate, decay_epochs, steps_per_epoch), momentum=FLAGS.momentum,
         global_clipnorm=FLAGS.gradient_clip or None, jit_compile=False)
     optimizer.build(variables)
-    if FLAGS.mixed_precision:
+    if FLAGS.precision == "mixed_float16":
       optimizer = tf.keras.mixed_precision.LossScaleOptimizer(optimizer)
     target_entropy = tf.Variable(FLAGS.target_entropy or 0.0, trainable=False, name="target_entropy")
 
   settings = loop.settings("gamma", leave_out=OPERATIONAL_FLAGS)
   settings.update(source=training.source.name, examples=len(training), start=start.fingerprint.hex(),
-                  network=trained.network.architecture, width=trained.network.width)
+                  network=network.architecture, width=network.width)
   run = loop.Run(FLAGS.run_dir, settings, model=model, optimizer=optimizer, target_entropy=target_entropy)
   done, total = run.restore(), FLAGS.epochs * steps_per_epoch
   if not done:
@@ -230,8 +230,7 @@ def export(run, model, trained, training, validation, crops):
   reached = export_operating_point(folder, model.compression, tables, measured, {"name": FLAGS.name, "trained": info},
                                    (model.mean, model.deviation))
   codec = dc.Codec.load(folder)
-  classifier = dc.Classifier(model.classifier, NetworkInput("representation", codec), trained.class_names)
-  classifier.round_weights()
+  classifier = dc.Classifier(model.classifier, NetworkInput("representation", codec), trained.class_names).copy(rounded=True)
   from_files = Crops(classifier.inputs, False, FLAGS.crop_size, resize=crops.resize)
   figures = accuracy.evaluate(classifier.network, from_files, validation, FLAGS.batch_size)
   classifier.info = {"crop_size": FLAGS.crop_size, "resize": crops.resize, "trained": info, "reached_on_validation": figures}

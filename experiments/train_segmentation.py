@@ -64,8 +64,9 @@ OPERATIONAL_FLAGS = ("dataset", "data_dir", "cache", "classifier", "operating_po
 def main(argv):
   del argv
   tf.keras.utils.set_random_seed(FLAGS.seed)
-  if FLAGS.mixed_precision:
-    raise dc.DeepcompError("--mixed_precision is not for segmentation: its optimizer does not scale losses")
+  if FLAGS.precision == "mixed_float16":
+    raise dc.DeepcompError("expected --precision=float32 or mixed_bfloat16, since segmentation's optimizer does not scale "
+                           "losses. Received: --precision=mixed_float16")
   strategy = loop.make_strategy(FLAGS.strategy)
   replicas = strategy.num_replicas_in_sync
   class_ids = loop.ids("class_ids", len(voc.CLASS_NAMES)) or list(range(len(voc.CLASS_NAMES)))
@@ -80,8 +81,9 @@ def main(argv):
       if FLAGS[flag].value not in (None, value):
         raise dc.DeepcompError(f"expected a classifier with --{flag}={FLAGS[flag].value}. Received: "
                                f"--classifier={FLAGS.classifier}, whose is {value}")
-    model = dc.models.DeepLab.from_classifier(classifier.network, len(class_names), train_statistics=FLAGS.train_batch_norm)
-    model(tf.zeros([1, 32, 32, inputs.channels]))
+    with loop.precision():
+      model = dc.models.DeepLab.from_classifier(classifier.network, len(class_names), train_statistics=FLAGS.train_batch_norm)
+      model(tf.zeros([1, 32, 32, inputs.channels]))
     variables = [variable for variable in model.trainable_variables if FLAGS.train_batch_norm or "bn" not in variable.name]
     optimizer, parts = optimizers.two_rates(model.backbone, model.head, FLAGS.learning_rate, FLAGS.head_learning_rate,
                                             FLAGS.steps, FLAGS.power, FLAGS.momentum)
@@ -132,7 +134,7 @@ def main(argv):
     logging.info("The run is done: %s", run.history()[-1])
     return
   run.save()
-  segmenter.round_weights()
+  segmenter = segmenter.copy(rounded=True)
   reached = validate(run, segmenter, validation, well_covered)
   segmenter.info = {
       "trained": {"program": "experiments.train_segmentation", "steps": done, "settings": settings,

@@ -148,8 +148,15 @@ class StoredNetwork(abc.ABC):
       json.dump(info, file, indent=1)
       file.write("\n")
 
-  def round_weights(self):
-    """Rounds the kernels to the float16 that `save` keeps, so that what is measured is what is kept."""
-    for key, variable in self.network.named_variables().items():
-      if key.endswith("kernel"):
-        variable.assign(variable.numpy().astype(np.float16).astype(np.float32))
+  def copy(self, rounded=False):
+    """One of its own network, which computes by Keras' policy of now.
+
+    Args:
+      rounded: whether the kernels become the float16 that `save` keeps, so that what is measured is what is kept.
+    """
+    network = self._make({**self._describe(), "class_names": self.class_names})
+    copy, weights = type(self)(network, self.inputs, self.class_names, self.info), self.network.named_variables()
+    for key, variable in copy.network.named_variables().items():
+      value = weights[key].numpy()
+      variable.assign(value.astype(np.float16).astype(np.float32) if rounded and key.endswith("kernel") else value)
+    return copy

@@ -17,6 +17,7 @@ import tqdm
 from deepcomp_tf.errors import DeepcompError
 
 STRATEGIES = ("default", "mirrored", "multi_worker")
+PRECISIONS = ("float32", "mixed_float16", "mixed_bfloat16")
 
 
 def define_flags():
@@ -29,7 +30,8 @@ def define_flags():
   flags.DEFINE_integer("summary_every", 100, "Steps between points of the curves.", lower_bound=1)
   flags.DEFINE_enum("strategy", "default", STRATEGIES, "tf.distribute strategy: one device, all GPUs of this "
                     "machine, or the machines that TF_CONFIG names.")
-  flags.DEFINE_bool("mixed_precision", False, "Compute the networks in float16. Pays on recent GPUs only.")
+  flags.DEFINE_enum("precision", "float32", PRECISIONS, "Keras policy of the networks in training; weights stay in float32. "
+                    "mixed_float16 pays on recent GPUs, mixed_bfloat16 also on CPUs with AVX512_BF16.")
 
 
 def main(program):
@@ -110,6 +112,16 @@ def make_strategy(name):
   if name == "multi_worker":
     return tf.distribute.MultiWorkerMirroredStrategy()
   return tf.distribute.get_strategy()
+
+
+@contextlib.contextmanager
+def precision():
+  """Context in which networks are made that compute by --precision. All others, the coder's too, compute in float32."""
+  tf.keras.mixed_precision.set_global_policy(flags.FLAGS.precision)
+  try:
+    yield
+  finally:
+    tf.keras.mixed_precision.set_global_policy("float32")
 
 
 def scaled_loss(optimizer, loss):

@@ -113,6 +113,18 @@ def test_the_control_leaves_the_classifier(finished, start, tmp_path):
   assert programs.curve(tmp_path / "run", "bits_per_symbol")
 
 
+def test_bfloat16_begins_as_float32_does(finished, start, tmp_path):
+  code, output = programs.finish(_start(tmp_path / "run", *start, "--precision=mixed_bfloat16", "--epochs=1", "--decay_epochs="))
+  assert code == 0, output[-3000:]
+  for name in ("mse", "bits_per_symbol", "top_1"):
+    exact, rounded = (_history(run)[0][name] for run in (finished, tmp_path / "run"))
+    assert rounded == pytest.approx(exact, rel=0.02), name
+  assert programs.curve(tmp_path / "run", "mse")[1] != programs.curve(finished, "mse")[1]
+  # What it leaves is measured as it is used: in float32.
+  codec = dc.Codec.load(str(tmp_path / "run/operating_point"))
+  assert codec.model.encoder.conv2.compute_dtype == "float32"
+
+
 @pytest.mark.parametrize("flags, message", [
     (["--operating_point=bpp0.330"], "was trained on the operating point add948"),
     (["--classifier=nowhere"], "no classifier 'nowhere'"),

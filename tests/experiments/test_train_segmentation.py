@@ -98,6 +98,14 @@ def test_batch_norm_is_the_classifiers_unless_trained(finished, folder, classifi
   assert not np.allclose(trained, before, rtol=1e-4, atol=1e-5)
 
 
+def test_bfloat16_begins_as_float32_does(finished, folder, classifier, tmp_path):
+  code, output = programs.finish(_start(tmp_path / "run", *folder, *SMALL, classifier, "--precision=mixed_bfloat16"))
+  assert code == 0, output[-3000:]
+  exact, rounded = (programs.curve(run, "cross_entropy") for run in (finished, tmp_path / "run"))
+  assert rounded[2] == pytest.approx(exact[2], rel=0.02) and rounded[2] != exact[2]
+  assert rounded[STEPS] == pytest.approx(exact[STEPS], rel=0.2)
+
+
 def test_killed_run_continues_as_if_nothing_had_happened(finished, folder, classifier, tmp_path):
   run = tmp_path / "killed"
   programs.kill_after_checkpoint(_start(run, *folder, *SMALL, classifier), run, 8)
@@ -134,6 +142,7 @@ def test_evaluation_gives_what_training_recorded(finished, folder, tmp_path):
     (["--random_scale=2"], "--random_scale must be 0 or 2 numbers, none below 0. Received: 2"),
     (["--validation_split=test"], "Received: 'test'"),
     (["--classifier=nowhere"], "no classifier 'nowhere'"),
+    (["--precision=mixed_float16"], "Received: --precision=mixed_float16"),
 ])
 def test_bad_values_are_named(folder, classifier, tmp_path, flags, message):
   line, output = programs.error(_start(tmp_path / "run", *folder, *SMALL, classifier, *flags))

@@ -65,8 +65,7 @@ def test_no_picture_is_decoded(codec, files, monkeypatch):
 
 @pytest.mark.parametrize("kind", ["representation", "decoded"])
 def test_round_trip(codec, files, tmp_path, kind):
-  classifier = _classifier(codec, kind)
-  classifier.round_weights()
+  classifier = _classifier(codec, kind).copy(rounded=True)
   classifier.save(tmp_path / "one")
   twin = dc.Classifier.load(str(tmp_path / "one"))
   assert twin.operating_point == "bpp0.0983" and twin.class_names == CLASSES and twin.info["crop_size"] == 112
