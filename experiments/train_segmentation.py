@@ -49,10 +49,9 @@ flags.DEFINE_list("random_scale", [], "LOW,HIGH: training images are resized by 
 flags.DEFINE_float("learning_rate", 0.001, "At the start; falls as (1 - step/steps)^power.", lower_bound=0.0)
 flags.DEFINE_float("head_learning_rate", 0.01, "Of the pooling.", lower_bound=0.0)
 flags.DEFINE_float("power", 0.9, "Of the fall of the learning rates.", lower_bound=0.0)
+flags.DEFINE_enum("optimizer", "sgd", ["sgd", "adam"], "sgd is the paper's; adam is faster from a classifier that is not yet good.")
 flags.DEFINE_float("momentum", 0.9, "Of SGD.", lower_bound=0.0, upper_bound=1.0)
 flags.DEFINE_float("weight_decay", 5e-4, "Of kernels.", lower_bound=0.0)
-flags.DEFINE_bool("train_batch_norm", False, "Train batch normalization on the crops, instead of keeping the classifier's (the "
-                  "paper).")
 flags.DEFINE_integer("validate_every", 2000, "Steps between validations.", lower_bound=1)
 flags.DEFINE_string("data_note", "", "What the images are and under which terms; written into the segmenter.")
 
@@ -82,11 +81,11 @@ def main(argv):
         raise dc.DeepcompError(f"expected a classifier with --{flag}={FLAGS[flag].value}. Received: "
                                f"--classifier={FLAGS.classifier}, whose is {value}")
     with loop.precision():
-      model = dc.models.DeepLab.from_classifier(classifier.network, len(class_names), train_statistics=FLAGS.train_batch_norm)
+      model = dc.models.DeepLab.from_classifier(classifier.network, len(class_names))
       model(tf.zeros([1, 32, 32, inputs.channels]))
-    variables = [variable for variable in model.trainable_variables if FLAGS.train_batch_norm or "bn" not in variable.name]
+    variables = [variable for variable in model.trainable_variables if "bn" not in variable.name]
     optimizer, parts = optimizers.two_rates(model.backbone, model.head, FLAGS.learning_rate, FLAGS.head_learning_rate,
-                                            FLAGS.steps, FLAGS.power, FLAGS.momentum)
+                                            FLAGS.steps, FLAGS.power, FLAGS.momentum, FLAGS.optimizer == "adam")
 
   builder = segmentation.open_builder(FLAGS.dataset, FLAGS.data_dir)
   training = segmentation.SegmentationExamples(builder, FLAGS.train_split, inputs, class_ids, FLAGS.cache, scale)

@@ -14,20 +14,20 @@ class DeepLab(tf.keras.Model):
   cResNet-d, the normalised representation `[batch, h, w, C]` -> logits `[batch, h, w, num_classes]`. Either way one
   position of the logits stands for 8x8 pixels.
 
+  Batch normalization keeps the statistics of the classifier that the backbone was trained as, in training too.
+
   Args:
     backbone: a `ResNet` or `CResNet` with `dilated=True` and `num_classes=None`.
     num_classes: the classes of the logits.
     rates: see `layers.AtrousSpatialPyramidPooling`.
-    train_statistics: whether batch normalization in training takes the batch's statistics and moves its own, instead of
-      keeping those of the classifier that the backbone was trained as.
   """
 
-  def __init__(self, backbone, num_classes, rates=(6, 12, 18, 24), train_statistics=False, **kwargs):
+  def __init__(self, backbone, num_classes, rates=(6, 12, 18, 24), **kwargs):
     super().__init__(**kwargs)
     if not backbone.dilated or backbone.num_classes is not None:
       raise DeepcompError("`backbone` must be dilated and end with its features (num_classes=None). Received: "
                           f"dilated={backbone.dilated}, num_classes={backbone.num_classes}")
-    self.backbone, self.num_classes, self.train_statistics = backbone, num_classes, train_statistics
+    self.backbone, self.num_classes = backbone, num_classes
     self.head = layers.AtrousSpatialPyramidPooling(num_classes, rates, name="head")
 
   @classmethod
@@ -49,8 +49,8 @@ class DeepLab(tf.keras.Model):
     return cls(backbone, num_classes, **kwargs)
 
   def call(self, x, training=None):
-    features = self.backbone.features(tf.cast(x, self.compute_dtype), training=training and self.train_statistics)
-    return self.head(tf.cast(features, tf.float32))
+    del training  # the backbone's statistics stay as they are
+    return self.head(tf.cast(self.backbone.features(tf.cast(x, self.compute_dtype), training=False), tf.float32))
 
   def named_variables(self):
     """The variables of a built network by names such as `backbone/conv3_1/conv2/kernel` and `head/rate6/bias`."""
@@ -61,7 +61,7 @@ class DeepLab(tf.keras.Model):
 
   def get_config(self):
     return {"name": self.name, "backbone": tf.keras.saving.serialize_keras_object(self.backbone),
-            "num_classes": self.num_classes, "rates": self.head.rates, "train_statistics": self.train_statistics}
+            "num_classes": self.num_classes, "rates": self.head.rates}
 
   @classmethod
   def from_config(cls, config):
