@@ -38,18 +38,18 @@ def main(argv):
   codec = FLAGS.operating_point and dc.Codec.load(FLAGS.operating_point)
   segmenters = [dc.Segmenter.load(name, codec) for name in FLAGS.segmenters]
   builder = segmentation.open_builder(FLAGS.dataset, FLAGS.data_dir)
-  results, sheet = [], []
+  counts, sheet = [], []
   for segmenter in segmenters:
     ids = segmenter.voc_ids[:len(segmenter.class_names)]
     examples = segmentation.SegmentationExamples(builder, FLAGS.split, segmenter.inputs, ids, cache="none")
-    results.append(measures.evaluate(
-        segmenter.predict, examples, len(segmenter.class_names), segmenter.classes_of(well_covered),
+    counts.append(measures.confusions(
+        segmenter.predict, examples, len(segmenter.class_names),
         lambda whole, count=len(examples): tqdm.tqdm(whole, total=count, unit="image", mininterval=5)))
     if FLAGS.contact_sheet:
       sheet.append(list(pictures(segmenter, examples)))
   for name, segmenter in zip(FLAGS.segmenters, segmenters):
     print(f"{name}: {segmenter.knows}")
-  print_table(segmenters, results)
+  print_table(segmenters, counts, [segmenter.classes_of(well_covered) for segmenter in segmenters])
   if FLAGS.contact_sheet:
     plain = segmentation.SegmentationExamples(
         builder, FLAGS.split, NetworkInput("original"), range(len(voc.CLASS_NAMES)), cache="none")
@@ -73,18 +73,26 @@ def pictures(segmenter, examples):
             segmenter.seen(stored, *label.shape)), ("its mask", segmenter.voc_ids[mask])]
 
 
-def print_table(segmenters, results):
-  """A line per class, a column per segmenter."""
+def print_table(segmenters, counts, well_covered):
+  """A line per class, a column per segmenter; the standard errors are those that the images make."""
+  results = [measures.summary(of, classes) for of, classes in zip(counts, well_covered)]
   print(f"{'IoU [%]':<24}" + "".join(f"{f'({i + 1})':>9}" for i in range(len(segmenters))))
   for name in voc.CLASS_NAMES:
     cells = [result["iou"][segmenter.class_names.index(name)] if name in segmenter.class_names else None
              for segmenter, result in zip(segmenters, results)]
     if any(cell is not None for cell in cells):
       print(f"{name:<24}" + "".join(f"{'-' if cell is None else f'{100 * cell:.1f}':>9}" for cell in cells))
-  for key, name in (("mean_iou", "mIoU"), ("well_covered_mean_iou", "mIoU, well covered"),
-                    ("pixel_accuracy", "pixel accuracy")):
-    if key in results[0]:
-      print(f"{name:<24}" + "".join(f"{100 * result[key]:>9.2f}" for result in results))
+  print(f"{'pixel accuracy':<24}" + "".join(f"{100 * result['pixel_accuracy']:>9.2f}" for result in results))
+  for key, name, classes in (("mean_iou", "mIoU", [()] * len(counts)),
+                             ("well_covered_mean_iou", "mIoU, well covered", well_covered)):
+    if all(key in result for result in results):
+      drawn = [measures.draws(*of) for of in zip(counts, classes)]
+      for label, values in ((name, [result[key] for result in results]),
+                            ("  standard error", [result[f"{key}_error"] for result in results]),
+                            ("  above (1)", [result[key] - results[0][key] for result in results]),
+                            ("  error of that", [np.std(values - drawn[0]) for values in drawn])):
+        if len(results) > 1 or label in (name, "  standard error"):
+          print(f"{label:<24}" + "".join(f"{100 * value:>9.2f}" for value in values))
 
 
 if __name__ == "__main__":

@@ -22,28 +22,71 @@ def evaluate(predict, examples, num_classes, well_covered=(), progress=lambda it
     progress: wraps the iteration over the examples.
 
   Returns:
-    dict of mean_iou, over the classes that occur, pixel_accuracy, and iou, a list with None for classes that do not;
-    and well_covered_mean_iou.
+    what `summary` does.
   """
-  metric = tf.keras.metrics.MeanIoU(num_classes, ignore_class=VOID)
+  return summary(confusions(predict, examples, num_classes, progress), well_covered)
+
+
+def confusions(predict, examples, num_classes, progress=lambda iterable: iterable):
+  """Pixels of each label and prediction, float64 `[images, num_classes, num_classes]`; arguments as of `evaluate`."""
+  metric = tf.keras.metrics.MeanIoU(num_classes, ignore_class=VOID, dtype=tf.float64)
+  counts = []
   for stored, label in progress(examples.whole()):
+    metric.reset_state()
     metric.update_state(label.astype(np.int32), predict(stored, *label.shape))
-  confusion = metric.total_cm.numpy()
-  inside, union = _inside_and_union(confusion)
-  figures = {"mean_iou": float(metric.result()), "pixel_accuracy": float(inside.sum() / max(1.0, confusion.sum())),
-             "iou": [float(i / u) if u else None for i, u in zip(inside, union)]}
+    counts.append(metric.total_cm.numpy())
+  return np.array(counts)
+
+
+def summary(counts, well_covered=()):
+  """What the `confusions` of some images amount to.
+
+  Returns:
+    dict of mean_iou, over the classes that occur, pixel_accuracy, and iou, a list with None for classes that do not;
+    well_covered_mean_iou; and mean_iou_error and well_covered_mean_iou_error, their standard errors (`draws`).
+  """
+  total = counts.sum(axis=0)
+  iou = _iou(total)
+  figures = {"mean_iou": float(np.nanmean(iou)), "mean_iou_error": float(np.std(draws(counts))),
+             "pixel_accuracy": float(np.trace(total) / max(1.0, total.sum())),
+             "iou": [None if np.isnan(value) else float(value) for value in iou]}
   if len(well_covered):
-    labelled = np.zeros_like(confusion)
-    labelled[list(well_covered)] = confusion[list(well_covered)]
-    inside, union = (values[list(well_covered)] for values in _inside_and_union(labelled))
-    figures["well_covered_mean_iou"] = float(np.mean(inside[union > 0] / union[union > 0]))
+    figures["well_covered_mean_iou"] = float(_mean_iou(total, well_covered))
+    figures["well_covered_mean_iou_error"] = float(np.std(draws(counts, well_covered)))
   return figures
 
 
-def _inside_and_union(confusion):
-  """Pixels that a class's labels and predictions share, and those that either has, from counts [label, prediction]."""
-  inside = np.diag(confusion)
-  return inside, confusion.sum(axis=0) + confusion.sum(axis=1) - inside
+def draws(counts, well_covered=(), number=1000):
+  """Mean IoU of as many images drawn with replacement (bootstrap), whose spread is its standard error.
+
+  The draws are the same for every network, so that the spread of two networks' difference is the error of that.
+
+  Args:
+    counts: `confusions`.
+    well_covered: classes that the mean is over, and the labels of the pixels that count; empty: all.
+    number: of draws.
+
+  Returns:
+    float64 `[number]`.
+  """
+  images = len(counts)
+  times = np.random.default_rng(0).multinomial(images, np.full(images, 1 / images), number)
+  return _mean_iou(np.tensordot(times, counts, axes=1), well_covered)
+
+
+def _mean_iou(confusion, well_covered):
+  if not len(well_covered):
+    return np.nanmean(_iou(confusion), axis=-1)
+  labelled = np.zeros_like(confusion)
+  labelled[..., list(well_covered), :] = confusion[..., list(well_covered), :]
+  return np.nanmean(_iou(labelled)[..., list(well_covered)], axis=-1)
+
+
+def _iou(confusion):
+  """IoU of each class, from counts `[..., label, prediction]`; NaN for those that neither has."""
+  inside = np.diagonal(confusion, axis1=-2, axis2=-1)
+  union = confusion.sum(axis=-2) + confusion.sum(axis=-1) - inside
+  return np.divide(inside, union, out=np.full(union.shape, np.nan), where=union > 0)
 
 
 def palette():

@@ -31,8 +31,12 @@ def test_mean_iou_is_that_of_a_confusion_matrix():
         expected[i, j] += 1
   inside = np.diag(expected)
   union = expected.sum(0) + expected.sum(1) - inside
+  keras = tf.keras.metrics.MeanIoU(5, ignore_class=255)
+  for label, prediction in zip(labels, predictions):
+    keras.update_state(label.astype(int), prediction)
   remaining = iter(predictions)
   figures = segmentation.evaluate(lambda stored, h, w: next(remaining), _Examples(labels), 5)
+  assert figures["mean_iou"] == pytest.approx(float(keras.result()))
   np.testing.assert_allclose(figures["iou"], inside / union, rtol=1e-6)  # class 3 is predicted, but never true: 0
   assert figures["iou"][3] == 0.0
   assert figures["mean_iou"] == pytest.approx(np.mean(inside / union))
@@ -45,6 +49,24 @@ def test_mean_iou_is_that_of_a_confusion_matrix():
   other = segmentation.evaluate(lambda stored, h, w: next(remaining), _Examples(kept), 5)
   assert covered["well_covered_mean_iou"] == pytest.approx(np.mean([other["iou"][1], other["iou"][4]]))
   assert covered["mean_iou"] == figures["mean_iou"]
+
+
+def _counts(rng, images, share):
+  """Confusions of two classes in 100 pixels an image, of which a share that differs by image is right."""
+  right = np.clip(rng.normal(share, 0.1, images), 0, 1)
+  return np.stack([np.array([[r, 1 - r], [1 - r, r]]) for r in right]) * 50
+
+
+def test_standard_error_is_the_spread_over_sets_of_images():
+  rng = np.random.default_rng(0)
+  one = _counts(rng, 100, 0.7)
+  over_sets = np.std([segmentation.summary(_counts(rng, 100, 0.7))["mean_iou"] for _ in range(300)])
+  assert segmentation.summary(one)["mean_iou_error"] == pytest.approx(over_sets, rel=0.25)
+  # One network is better than another by the same on every image: their difference is surer than either figure.
+  other = one + 2 * np.array([[1, -1], [-1, 1]])
+  difference = segmentation.draws(other) - segmentation.draws(one)
+  assert np.std(difference) < 0.2 * segmentation.summary(one)["mean_iou_error"]
+  assert segmentation.summary(one, [0, 1])["well_covered_mean_iou_error"] == segmentation.summary(one)["mean_iou_error"]
 
 
 def test_classes_that_do_not_occur_do_not_count():
