@@ -8,8 +8,8 @@ With networks of full width and random weights, at --operating_point:
   (b) the same bitstream -> symbols -> decoder -> ResNet-50, -71; for segmentation ResNet-50-d
   (c) JPEG bytes -> pixels -> ResNet-50; classification only
 Prints milliseconds per image (the median over the rounds, measured in turns), what of them is reading the bytes, the
-ratio to (b) with ResNet-50, and the ratio of the multiply-adds of the networks; `--record` keeps them as JSON. `--memory` also prints the peak resident memory of (a)
-and (b) for a photo of 2000x1500 pixels, each in a process of its own.
+ratio to (b) with ResNet-50, and the ratio of the multiply-adds of the networks; `--record` keeps them as JSON. `--memory`
+also prints the peak resident memory of (a) and (b) for a photo of 2000x1500 pixels, each in a process of its own.
 """
 
 import os

@@ -22,6 +22,7 @@ from deepcomp_tf import samples
 from deepcomp_tf.codec.images import write_file
 from deepcomp_tf.evaluation import figures
 from deepcomp_tf.evaluation import rate_distortion
+from deepcomp_tf.models.resnet import ARCHITECTURES
 from deepcomp_tf.training import loop
 from experiments import model_complexity
 from experiments import paper
@@ -31,8 +32,7 @@ FLAGS = flags.FLAGS
 flags.DEFINE_string("output_dir", "docs/results", "Folder for the pictures.")
 flags.DEFINE_string("page", "docs/results.md", "Markdown page for the tables.")
 
-_STYLES = {"ResNet-50": ("o", "-", "#c0392b"), "cResNet-51": ("s", "--", "#2980b9"), "cResNet-39": ("^", ":", "#27ae60"),
-           "ResNet-71": ("o", "-", "#c0392b"), "cResNet-72": ("s", "--", "#2980b9")}
+_STYLES = {"ResNet-50": ("o", "-", "#c0392b"), "cResNet-51": ("s", "--", "#2980b9"), "cResNet-39": ("^", ":", "#27ae60")}
 
 _STAGE_STYLES = {"fixed": ("o", "#7f8c8d"), "compression only": ("^", "#2980b9"), "joint": ("s", "#c0392b")}
 
@@ -44,13 +44,14 @@ def main(argv):
     raise dc.DeepcompError(f"expected records of experiments.reproduce. Received: --results_dir={FLAGS.results_dir}, "
                            "where there are none")
   codecs = [dc.Codec.load(point) for point in reversed(dc.operating_points.names())]
-  fill(FLAGS.page, "tables 1 and 3", tables_1_and_3())
+  networks = list(model_complexity.rows())
+  fill(FLAGS.page, "tables 1 and 3", tables_1_and_3(networks))
   fill(FLAGS.page, "table 2", table_2(rows, masks))
   if records.paths("storage_*.json"):
     fill(FLAGS.page, "storage", storage_table(codecs))
   photo = samples.photos()["chelsea"]
-  drawn = {"figure_1": figure_1(codecs[1], photo), "figure_3": figure_3(rows), "figure_6": figure_6(rows),
-           "figure_9": figures.representation_figure(codecs, photo)}
+  drawn = {"figure_1": figure_1(codecs[1], photo), "figure_3": figure_3(rows),
+           "figure_6": figure_6(rows, masks, networks), "figure_9": figures.representation_figure(codecs, photo)}
   if masks:
     drawn["figure_4"] = figure_4(masks)
     drawn.update((f"figure_{number}", figure) for number, name in ((5, "chelsea"), (10, "astronaut"))
@@ -74,10 +75,10 @@ def main(argv):
   print(f"Written to {FLAGS.page} and {FLAGS.output_dir}: {', '.join(sorted(drawn))}")
 
 
-def tables_1_and_3():
-  """Markdown lines of Tables 1 and 3: the networks, and their multiply-adds."""
+def tables_1_and_3(networks):
+  """Markdown lines of Tables 1 and 3: the networks, rows of `model_complexity`, and their multiply-adds."""
   lines = ["| network | root | conv2_x | conv3_x | conv4_x | conv5_x | G multiply-adds ours | paper |", "|---" * 8 + "|"]
-  for name, root, units, ours, theirs in model_complexity.rows():
+  for name, root, units, ours, theirs in networks:
     lines.append(f"| {' | '.join([name, root, *units, f'{ours / 1e9:.3f}', theirs])} |")
   return lines
 
@@ -92,8 +93,8 @@ def storage_table(codecs):
     point, files, source = (record[key] for key in ("operating_point", "bitstream_bytes", "source_bytes"))
     blocks = record["symbol_bytes"] / channels[point]  # of 8x8 pixels
     theirs = f"1/{paper.STORAGE_GB[None] / paper.STORAGE_GB[point]:.1f}" if point in paper.STORAGE_GB else "-"
-    lines.append(f"| {point} | {files / 1e6:.2f} | {files / blocks / 8:.2f} | 1/{source / files:.1f} of {source / 1e6:.1f} MB | "
-                 f"{source / blocks / 8:.2f} | {record['symbol_bytes'] / 1e6:.1f} | {theirs} |")
+    lines.append(f"| {point} | {files / 1e6:.2f} | {files / blocks / 8:.2f} | 1/{source / files:.1f} of {source / 1e6:.1f} MB "
+                 f"| {source / blocks / 8:.2f} | {record['symbol_bytes'] / 1e6:.1f} | {theirs} |")
   return lines
 
 
@@ -107,9 +108,8 @@ def table_2(rows, masks):
     point, network = key
     cells = [point[3:] if point else "original", network]
     top_5, top_1, mean_iou = paper.TABLE_2[key]
-    cells += [f"{spread(rows[key], 'top_1')} ± {records.standard_error(rows[key]):.1f}", f"{top_1:.1f}",
-              spread(rows[key], "top_5"), f"{top_5:.1f}"]
-    cells += [spread(masks.get(key), name) for name in ("well_covered_mean_iou", "mean_iou")]
+    cells += [spread(rows[key], "top_1", error=True), f"{top_1:.1f}", spread(rows[key], "top_5"), f"{top_5:.1f}"]
+    cells += [spread(masks.get(key), name, error=True) for name in ("well_covered_mean_iou", "mean_iou")]
     times = [statistics.mean(record["seconds"] for record in of[key]) for of in (rows, masks) if key in of]
     cells += [f"{mean_iou:.1f}", f"{rows[key][0]['multiply_adds'] / 1e9:.3f}",
               " + ".join(f"{seconds / 60:.0f}" for seconds in times)]
@@ -142,12 +142,13 @@ def joint_table(finetuned):
   return lines
 
 
-def spread(runs, name):
-  """Mean of a figure in percent and, of several seeds, its values."""
+def spread(runs, name, error=False):
+  """Mean of a figure in percent and, of several seeds, its values; with its standard error if that is asked for."""
   if not runs:
     return ""
   mean, values = records.mean_and_values(runs, name)
-  return f"{mean:.1f}" + (f" ({', '.join(f'{value:.1f}' for value in values)})" if len(values) > 1 else "")
+  return (f"{mean:.1f}" + (f" ({', '.join(f'{value:.1f}' for value in values)})" if len(values) > 1 else "")
+          + (f" ± {records.standard_error(runs, name):.1f}" if error else ""))
 
 
 def figure_1(codec, photo):
@@ -277,37 +278,46 @@ def curves(rows, unit, measures):
   return figure
 
 
-def figure_6(rows):
-  """Accuracy over multiply-adds at 0.0983 bits per pixel, decoder not counted (Figure 6), with the standard error that the
-  number of validation images alone makes."""
-  figure = matplotlib.figure.Figure(figsize=(10, 4.2), layout="constrained")
-  ours, theirs = figure.subplots(1, 2)
-  families = {"ResNet": ("ResNet-50", "ResNet-71"), "cResNet": ("cResNet-39", "cResNet-51", "cResNet-72")}
-  for family, names in families.items():
-    marker, line, colour = _STYLES[names[1]]
-    label = "decoded pixels" if family == "ResNet" else "representation"
-    place = {"textcoords": "offset points", "fontsize": 8,
-             "xytext": (6, 6 if family == "ResNet" else -12)}
-    measured = [(rows["bpp0.0983", name][0]["multiply_adds"] / 1e9, rows["bpp0.0983", name], name)
-                for name in names if ("bpp0.0983", name) in rows]
-    means = [records.mean_and_values(runs, "top_1")[0] for _, runs, _ in measured]
-    ours.errorbar([x for x, _, _ in measured], means, [records.standard_error(runs) for _, runs, _ in measured],
-                  marker=marker, linestyle=line, color=colour, label=label, capsize=4, elinewidth=1)
-    for (x, _, name), mean in zip(measured, means):
-      ours.annotate(name, (x, mean), **place)
-    points = [(paper.MULTIPLY_ADDS[name], paper.TABLE_2["bpp0.0983", name][1], name) for name in names]
-    theirs.plot([x for x, _, _ in points], [y for _, y, _ in points], marker=marker, linestyle=line, color=colour,
-                label=label)
-    for x, y, name in points:
-      theirs.annotate(name, (x, y), **place)
-  ours.set_title("ours, reduced scale")
-  theirs.set_title("the paper, ImageNet")
-  for axis in (ours, theirs):
-    axis.set(xlabel="multiply-adds [G], without the decoder", ylabel="top-1 accuracy [%]")
-    axis.margins(x=0.25, y=0.2)
-    axis.grid(alpha=0.3)
-  ours.legend(loc="best")
+def figure_6(rows, masks, networks):
+  """Accuracy and mean IoU over multiply-adds at 0.0983 bits per pixel, decoder not counted, ours with standard errors, and
+  the paper's (Figure 6). The paper's networks for segmentation stand at the costs that `model_complexity` counts."""
+  counted = {row[0].split(",")[0]: row[3] / 1e9 for row in networks}
+  panels = [(rows, "top_1", "top-1 accuracy [%]", {name: paper.MULTIPLY_ADDS[name] for name in ARCHITECTURES}, "", 1)]
+  if any(point == "bpp0.0983" for point, _ in masks):
+    panels.append((masks, "well_covered_mean_iou", "mIoU of 7 classes [%]",
+                   {name: counted[f"{name}-d"] for name in ARCHITECTURES}, "-d", 2))
+  figure = matplotlib.figure.Figure(figsize=(10, 4.2 * len(panels)), layout="constrained")
+  for axes, (runs, name, label, costs, ending, column) in zip(figure.subplots(len(panels), 2, squeeze=False), panels):
+    ours, theirs = axes
+    for family, line in ((("ResNet-50", "ResNet-71"), "decoded pixels"),
+                         (("cResNet-39", "cResNet-51", "cResNet-72"), "representation")):
+      measured = [(network, runs["bpp0.0983", network]) for network in family if ("bpp0.0983", network) in runs]
+      over_cost(ours, [(of[0]["multiply_adds"] / 1e9, records.mean_and_values(of, name)[0],
+                        records.standard_error(of, name), network + ending) for network, of in measured], line)
+      over_cost(theirs, [(costs[network], paper.TABLE_2["bpp0.0983", network][column], None, network + ending)
+                         for network in family], line)
+    ours.set(title="ours, reduced scale", ylabel=label)
+    theirs.set(title="the paper", ylabel=label.replace("7", "21"))
+    for axis in axes:
+      axis.set_xlabel("multiply-adds [G], without the decoder")
+      axis.margins(x=0.35, y=0.2)
+      axis.grid(alpha=0.3)
+    ours.legend(loc="best")
   return figure
+
+
+def over_cost(axis, places, label):
+  """A line through (multiply-adds, figure, its standard error or None, name of the network) of one kind of input."""
+  if not places:
+    return
+  x, y, errors, names = zip(*places)
+  decoded = label.startswith("decoded")
+  marker, line, colour = _STYLES["ResNet-50" if decoded else "cResNet-51"]
+  axis.errorbar(x, y, None if errors[0] is None else errors, marker=marker, linestyle=line, color=colour, label=label,
+                capsize=4, elinewidth=1)
+  for place, name in zip(zip(x, y), names):
+    axis.annotate(name, place, textcoords="offset points", fontsize=8, xytext=(-6, 6) if decoded else (6, -12),
+                  horizontalalignment="right" if decoded else "left")
 
 
 def figure_12(runtimes):

@@ -86,7 +86,12 @@ def mean_and_values(records, name):
   return statistics.mean(values), values
 
 
-def standard_error(records):
-  """Of top-1, in points: that of as many draws as there are validation images, the seeds' runs taken as independent."""
-  share = mean_and_values(records, "top_1")[0] / 100
-  return 100 * (share * (1 - share) / records[0]["history"][-1]["examples"] / len(records)) ** 0.5
+def standard_error(records, name):
+  """Of a figure, in points, as the number of validation images makes it, the seeds' runs taken as independent."""
+  last = records[0]["history"][-1]
+  if f"{name}_error" in last:
+    error = mean_and_values(records, f"{name}_error")[0]
+  else:  # of a share of the images
+    share = mean_and_values(records, name)[0] / 100
+    error = 100 * (share * (1 - share) / last["examples"]) ** 0.5
+  return error / len(records) ** 0.5

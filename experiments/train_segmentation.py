@@ -49,7 +49,8 @@ flags.DEFINE_list("random_scale", [], "LOW,HIGH: training images are resized by 
 flags.DEFINE_float("learning_rate", 0.001, "At the start; falls as (1 - step/steps)^power.", lower_bound=0.0)
 flags.DEFINE_float("head_learning_rate", 0.01, "Of the pooling.", lower_bound=0.0)
 flags.DEFINE_float("power", 0.9, "Of the fall of the learning rates.", lower_bound=0.0)
-flags.DEFINE_enum("optimizer", "sgd", ["sgd", "adam"], "sgd is the paper's; adam is faster from a classifier that is not yet good.")
+flags.DEFINE_enum("optimizer", "sgd", ["sgd", "adam"], "The paper's, or one that is faster from a classifier that is not yet "
+                  "good.")
 flags.DEFINE_float("momentum", 0.9, "Of SGD.", lower_bound=0.0, upper_bound=1.0)
 flags.DEFINE_float("weight_decay", 5e-4, "Of kernels.", lower_bound=0.0)
 flags.DEFINE_integer("validate_every", 2000, "Steps between validations.", lower_bound=1)

@@ -183,7 +183,7 @@ def fixture_recorded(tmp_path):
     _record(runs, "classification", f"cresnet51_bpp0.0983{'_seed1' * number}", "cResNet-51", "bpp0.0983",
             {"top_1": top_1, "top_5": 0.9, "examples": 100})
   _record(runs, "segmentation", "cresnet51_bpp0.0983", "cResNet-51", "bpp0.0983",
-          {"mean_iou": 0.25, "well_covered_mean_iou": 0.5})
+          {"mean_iou": 0.25, "well_covered_mean_iou": 0.5, "mean_iou_error": 0.01, "well_covered_mean_iou_error": 0.02})
   page = tmp_path / "page.md"
   page.write_text("before\n<!-- table 2 -->\nold\n<!-- end of table 2 -->\nafter\n<!-- tables 1 and 3 -->\n"
                   "<!-- end of tables 1 and 3 -->\n<!-- storage -->\n<!-- end of storage -->\n"
@@ -226,8 +226,8 @@ def test_table_and_figures_come_from_the_records(recorded):
   assert len(table) == 2 + 2 + 4
   row, = (line for line in table if "cResNet-51" in line)
   cells = [cell.strip() for cell in row.strip("|").split("|")]
-  assert cells == ["0.0983", "cResNet-51", "71.0 (70.0, 72.0) ± 3.2", "55.2", "90.0 (90.0, 90.0)", "78.2", "50.0", "25.0", "54.6",
-                   "0.071", "2 + 2"]
+  assert cells == ["0.0983", "cResNet-51", "71.0 (70.0, 72.0) ± 3.2", "55.2", "90.0 (90.0, 90.0)", "78.2", "50.0 ± 2.0",
+                   "25.0 ± 1.0", "54.6", "0.071", "2 + 2"]
   assert all(line.count("|") == 12 for line in table[1:-1])
   pictures = {path.name: path.read_bytes() for path in (recorded / "pictures").iterdir()}
   assert sorted(pictures) == sorted(f"figure_{number}.png" for number in (1, 3, 4, 5, 6, 7, 8, 9, 11, 12))
