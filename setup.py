@@ -23,7 +23,7 @@ setuptools.setup(
     python_requires=">=3.10,<3.12",
     packages=setuptools.find_packages(include=["deepcomp_tf", "deepcomp_tf.*"]),
     package_data={
-        "deepcomp_tf.inference": ["classifiers/*/*.npz", "classifiers/*/*.json"],
+        "deepcomp_tf.inference": ["classifiers/*/*", "segmenters/*/*"],
         "deepcomp_tf.operating_points": ["*/*.npz", "*/*.json"],
         "deepcomp_tf.samples": ["*.png", "*.jpg", "*.md"],
     },

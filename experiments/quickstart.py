@@ -1,9 +1,9 @@
-"""Compresses the shipped sample photos at every operating point, classifies the files, and shows what came out.
+"""Compresses the shipped sample photos at every operating point, classifies and segments the files, and shows what came out.
 
   python -m experiments.quickstart
 
-Writes real files, decodes them, classifies them straight from their bytes, prints the table against JPEG and JPEG 2000
-at no more bytes and writes one picture, all into the folder `quickstart_output`.
+Writes real files, decodes them, classifies and segments them straight from their bytes, prints the table against JPEG and
+JPEG 2000 at no more bytes and writes two pictures, all into the folder `quickstart_output`.
 """
 
 import os
@@ -37,8 +37,7 @@ def main(argv):
     for codec in codecs:
       stem = os.path.join(FLAGS.output_dir, f"{name}_{codec.operating_point}")
       write_file(stem + EXTENSION, codec.compress(image), overwrite=True)
-      with open(stem + EXTENSION, "rb") as file:
-        write_file(stem + ".png", encode_png(codec.decompress(file.read())), overwrite=True)
+      write_file(stem + ".png", encode_png(codec.decompress(read_compressed(name, codec.operating_point))), overwrite=True)
   print(f"{len(photos)} photos at {len(codecs)} operating points are in {FLAGS.output_dir} as *{EXTENSION} and *.png")
 
   classifiers = [dc.Classifier.load(name) for name in dc.Classifier.names()]
@@ -46,10 +45,21 @@ def main(argv):
         "find most alike:")
   for name in photos:
     for classifier in classifiers:
-      with open(os.path.join(FLAGS.output_dir, f"{name}_{classifier.operating_point}{EXTENSION}"), "rb") as file:
-        data = file.read()
+      data = read_compressed(name, classifier.operating_point)
       classes = classifier.classify(data)[:3]
       print(f"  {name}, {len(data)} bytes: " + ", ".join(f"{label} {100 * share:.0f} %" for label, share in classes))
+
+  segmenters = [dc.Segmenter.load(name) for name in dc.Segmenter.names()]
+  print(segmenters[0].knows)
+  masks = []
+  for name in ("astronaut", "chelsea"):  # a person and a cat
+    columns = [[(name, photos[name])]]
+    for segmenter in segmenters:
+      data = read_compressed(name, segmenter.operating_point)
+      columns.append([(f"{segmenter.operating_point}, {len(data)} bytes", segmenter.voc_ids[segmenter.segment(data)])])
+    masks.append(columns)
+  segmentation = os.path.join(FLAGS.output_dir, "segmentation.png")
+  write_file(segmentation, figures.segmentation_figure(masks), overwrite=True)
 
   rows = []
   for group in tqdm.tqdm(rate_distortion.measure(codecs, photos.items(), peers=("jpeg", "jpeg2000")),
@@ -58,7 +68,12 @@ def main(argv):
   print(rate_distortion.table(rate_distortion.means(rows)))
   picture = os.path.join(FLAGS.output_dir, "quickstart.png")
   write_file(picture, figures.comparison_figure(codecs, photos), overwrite=True)
-  print(f"Look at {picture} ({time.time() - begin:.0f} s in all)")
+  print(f"Look at {picture} and {segmentation} ({time.time() - begin:.0f} s in all)")
+
+
+def read_compressed(name, point):
+  with open(os.path.join(FLAGS.output_dir, f"{name}_{point}{EXTENSION}"), "rb") as file:
+    return file.read()
 
 
 if __name__ == "__main__":
