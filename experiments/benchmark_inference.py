@@ -4,7 +4,7 @@
   python -m experiments.benchmark_inference --task=segmentation --memory
 
 With networks of full width and random weights, at --operating_point:
-  (a) bitstream -> symbols -> cResNet-39, -51, -72; for segmentation cResNet-51-d
+  (a) bitstream -> symbols -> cResNet-39, -51, -72; for segmentation cResNet-39-d, -51-d
   (b) the same bitstream -> symbols -> decoder -> ResNet-50, -71; for segmentation ResNet-50-d
   (c) JPEG bytes -> pixels -> ResNet-50; classification only
 Prints milliseconds per image (the median over the rounds, measured in turns), what of them is reading the bytes, the
@@ -79,7 +79,7 @@ def main(argv):
     raise dc.DeepcompError(f"--image_sizes must be positive multiples of {STRIDE}. Received: {','.join(FLAGS.image_sizes)}")
   if 0 in batches:
     raise dc.DeepcompError(f"--batch_sizes must be positive. Received: {','.join(FLAGS.batch_sizes)}")
-  names = ("cResNet-51", "ResNet-50") if segmentation else (
+  names = ("cResNet-39", "cResNet-51", "ResNet-50") if segmentation else (
       "cResNet-39", "cResNet-51", "cResNet-72", "ResNet-50", "ResNet-71")
   networks = {name: full_network(name) for name in names}
   machine = (f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores, "

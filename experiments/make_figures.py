@@ -59,7 +59,7 @@ def main(argv):
   measured = [row for codec in codecs for row in records.rates_and_distortions(codec.operating_point)]
   if measured:
     fill(FLAGS.page, "rate and distortion", rate_distortion_table(measured))
-    drawn["figure_8"] = figures.rate_distortion_figure(measured, f"{measured[0]['images']} photos")
+    drawn["figure_8"] = figures.rate_distortion_figure(measured, "{photos}, {images} photos".format_map(measured[0]))
   finetuned = {point: stages for point in ("bpp0.635", "bpp0.0983")
                if len(stages := list(records.read_stages(point))) > 1 and stages[0][0] == "fixed"}
   if finetuned:
@@ -315,9 +315,10 @@ def over_cost(axis, places, label):
   marker, line, colour = _STYLES["ResNet-50" if decoded else "cResNet-51"]
   axis.errorbar(x, y, None if errors[0] is None else errors, marker=marker, linestyle=line, color=colour, label=label,
                 capsize=4, elinewidth=1)
+  left = decoded == (y[-1] >= y[0])  # names stand above the line of decoded pixels and below the other
   for place, name in zip(zip(x, y), names):
-    axis.annotate(name, place, textcoords="offset points", fontsize=8, xytext=(-6, 6) if decoded else (6, -12),
-                  horizontalalignment="right" if decoded else "left")
+    axis.annotate(name, place, textcoords="offset points", fontsize=8, xytext=(-6 if left else 6, 6 if decoded else -12),
+                  horizontalalignment="right" if left else "left")
 
 
 def figure_12(runtimes):

@@ -62,12 +62,14 @@ def read_runs(name):
 
 
 def rates_and_distortions(name):
-  """Means over the test photos, as `rate_distortion.means` gives them, of what was recorded under a name."""
-  path = os.path.join(FLAGS.results_dir, f"{name}_rate_distortion.csv")
-  if not os.path.exists(path):
+  """Means over the test photos, as `rate_distortion.means` gives them, of what was recorded under a name, with the name of
+  the photos."""
+  path = os.path.join(FLAGS.results_dir, f"{name}_rate_distortion")
+  if not os.path.exists(f"{path}.json"):
     return []
-  with open(path) as file:
-    return rate_distortion.means(rate_distortion.from_csv(file.read()))
+  with open(f"{path}.csv") as file:
+    rows = rate_distortion.means(rate_distortion.from_csv(file.read()))
+  return [{**row, "photos": read_json(f"{path}.json")["photos"]} for row in rows]
 
 
 def read_stages(point):

@@ -197,6 +197,7 @@ def fixture_recorded(tmp_path):
              "codec": codec, "bytes": 100, "psnr": 25.0 + i, "ssim": ssim}
             for i in range(2) for codec in ("deepcomp", "jpeg2000")]
     (runs / f"{name}_rate_distortion.csv").write_text(rate_distortion.to_csv(rows))
+    (runs / f"{name}_rate_distortion.json").write_text(json.dumps({"photos": "kodak"}))
   points = [f"{network}_{point}" for network in ("resnet50", "cresnet51") for point in dc.operating_points.names()]
   for row in ("resnet50_original", *points):
     mask = np.zeros(samples.photos(64)["chelsea"].shape[:2], np.uint8)
