@@ -191,7 +191,8 @@ def plan():
     scratch = Step(f"control_{point}_classification", "train_classification", flagfile("classification", row), *on_fixed,
                    point=point, needs=fixed)
     longer = Step(f"control_{point}_classification_longer", "train_classification", flagfile("classification", row),
-                  "--epochs=9", "--decay_epochs=3,6", f"--learning_rate={0.00025 if small else 0.0025}",
+                  *(["--epochs=6", "--decay_epochs=4,5"] if small else ["--epochs=9", "--decay_epochs=3,6"]),
+                  "--learning_rate=0.0025",
                   f"--start={scratch.network_dir}", *on_fixed, point=point, needs=scratch)
     yield from (both, fixed, scratch, longer)
     for step in (both, fixed):

@@ -57,6 +57,8 @@ flags.DEFINE_list("resize", [], "LOW,HIGH: images are resized to a shorter side 
 flags.DEFINE_integer("epochs", 9, "Passes through the training split.", lower_bound=1)
 flags.DEFINE_list("decay_epochs", ["3", "6"], "After so many epochs the learning rate is divided by 10.")
 flags.DEFINE_float("learning_rate", 0.0025, "Of all networks.", lower_bound=0.0)
+flags.DEFINE_float("compression_learning_rate", None, "Of the compression network, which then trains with Adam; empty: SGD "
+                   "at --learning_rate, as the classifier (the paper).", lower_bound=0.0)
 flags.DEFINE_float("momentum", 0.9, "Of SGD.", lower_bound=0.0, upper_bound=1.0)
 flags.DEFINE_float("gradient_clip", 0.0, "Largest norm of the gradient, all weights together; 0 is no limit (the paper).",
                    lower_bound=0.0)
@@ -90,6 +92,10 @@ def main(argv):
     raise dc.DeepcompError(f"--batch_size must be at most the {len(training)} training examples. "
                            f"Received: {FLAGS.batch_size}")
 
+  if FLAGS.compression_learning_rate is not None and FLAGS.precision == "mixed_float16":
+    raise dc.DeepcompError("expected --precision=float32 or mixed_bfloat16 with --compression_learning_rate, since two "
+                           "optimizers do not share a scale of losses. Received: --precision=mixed_float16")
+
   with strategy.scope():
     start = operating_points.open_point(FLAGS.operating_point)
     trained = dc.Classifier.load(FLAGS.classifier, dc.Codec(start))
@@ -106,21 +112,16 @@ def main(argv):
       network = trained.copy().network
       model = dc.models.JointModel(compression, network, start.mean, start.deviation)
     starts.from_operating_point(compression, start.model)
-    variables = compression.trainable_variables
-    if not FLAGS.compression_only:
-      variables = variables + network.trainable_variables
-    optimizer = tf.keras.optimizers.SGD(
-        schedules.divided_by_10(FLAGS.learning_rate, decay_epochs, steps_per_epoch), momentum=FLAGS.momentum,
-        global_clipnorm=FLAGS.gradient_clip or None, jit_compile=False)
-    optimizer.build(variables)
-    if FLAGS.precision == "mixed_float16":
-      optimizer = tf.keras.mixed_precision.LossScaleOptimizer(optimizer)
+    optimizers = make_optimizers(compression.trainable_variables,
+                                 [] if FLAGS.compression_only else network.trainable_variables,
+                                 lambda rate: schedules.divided_by_10(rate, decay_epochs, steps_per_epoch))
     target_entropy = tf.Variable(FLAGS.target_entropy or 0.0, trainable=False, name="target_entropy")
 
   settings = loop.settings("gamma", leave_out=OPERATIONAL_FLAGS)
   settings.update(source=training.source.name, examples=len(training), start=start.fingerprint.hex(),
                   network=network.architecture, width=network.width)
-  run = loop.Run(FLAGS.run_dir, settings, model=model, optimizer=optimizer, target_entropy=target_entropy)
+  run = loop.Run(FLAGS.run_dir, settings, model=model, target_entropy=target_entropy,
+                 **{name: optimizer for name, (optimizer, _) in optimizers.items()})
   done, total = run.restore(), FLAGS.epochs * steps_per_epoch
   if not done:
     if FLAGS.entropy == "context":
@@ -145,9 +146,11 @@ def main(argv):
         loss = losses.joint(rate_distortion, cross_entropy, FLAGS.gamma) + losses.weight_decay(
             model.classifier.trainable_variables, FLAGS.weight_decay)
       # The compression losses are those of the global batch, the cross entropy is the replica's; gradients are summed.
-      scaled = loop.scaled_loss(optimizer, loss / replicas)
-    gradients = loop.gradients(optimizer, tape, scaled, variables)
-    optimizer.apply_gradients(zip(gradients, variables))
+      first, _ = next(iter(optimizers.values()))
+      scaled = loop.scaled_loss(first, loss / replicas)
+    gradients = iter(loop.gradients(first, tape, scaled, [variable for _, own in optimizers.values() for variable in own]))
+    for optimizer, own in optimizers.values():
+      optimizer.apply_gradients([(next(gradients), variable) for variable in own])
     correct = tf.reduce_mean(tf.cast(tf.equal(tf.argmax(output.logits, -1), labels), tf.float32))
     return {"loss": loss, "mse": mse, "bits_per_symbol": bits, "cross_entropy": cross_entropy, "top_1": correct}
 
@@ -165,7 +168,8 @@ def main(argv):
       bar.update()
       if done % FLAGS.summary_every == 0 or done % steps_per_epoch == 0:
         point = means.take()
-        run.curves("train", {**point, "learning_rate": optimizer.learning_rate})
+        run.curves("train", {**point, **{name.replace("optimizer", "learning_rate"): optimizer.learning_rate
+                                         for name, (optimizer, _) in optimizers.items()}})
         bar.set_postfix(epoch=epoch + 1, mse=f"{point['mse']:.1f}", H=f"{point['bits_per_symbol']:.3f}",
                         top_1=f"{point['top_1']:.3f}")
       if done % FLAGS.checkpoint_every == 0 or done == total:
@@ -176,6 +180,24 @@ def main(argv):
     logging.info("The run is done: %s", run.history()[-1])
     return
   export(run, model, trained, training, validation, crops)
+
+
+def make_optimizers(of_compression, of_classifier, falling):
+  """{name: (optimizer, the variables that it moves)}; `falling` makes a schedule of a learning rate."""
+  common = {"global_clipnorm": FLAGS.gradient_clip or None, "jit_compile": False}
+  sgd = tf.keras.optimizers.SGD(falling(FLAGS.learning_rate), momentum=FLAGS.momentum, **common)
+  if FLAGS.compression_learning_rate is None:
+    optimizers = {"optimizer": (sgd, of_compression + of_classifier)}
+  else:
+    adam = tf.keras.optimizers.Adam(falling(FLAGS.compression_learning_rate), **common)
+    optimizers = {"compression_optimizer": (adam, of_compression)}
+    if of_classifier:
+      optimizers["optimizer"] = sgd, of_classifier
+  for optimizer, own in optimizers.values():
+    optimizer.build(own)
+  if FLAGS.precision == "mixed_float16":
+    optimizers["optimizer"] = tf.keras.mixed_precision.LossScaleOptimizer(sgd), optimizers["optimizer"][1]
+  return optimizers
 
 
 def mean_entropy(compression, crops, training, batches=32):

@@ -113,6 +113,21 @@ def test_the_control_leaves_the_classifier(finished, start, tmp_path):
   assert programs.curve(tmp_path / "run", "bits_per_symbol")
 
 
+def test_the_compression_network_alone_follows_its_own_learning_rate(start, tmp_path):
+  code, output = programs.finish(_start(tmp_path / "run", *start, "--learning_rate=0", "--compression_learning_rate=0.001"))
+  assert code == 0, output[-3000:]
+  before, = (flag.split("=")[1] for flag in start if flag.startswith("--classifier="))
+  before = dc.Classifier.load(before).network.named_variables()
+  after = dc.Classifier.load(str(tmp_path / "run/classifier")).network.named_variables()
+  for name in (name for name in before if "moving" not in name):
+    np.testing.assert_array_equal(after[name], before[name], name)
+  codecs = dc.Codec.load(str(tmp_path / "run/operating_point")), dc.Codec.load("bpp0.0983")
+  for a, b in zip(*(codec.model.encoder.trainable_variables for codec in codecs)):
+    assert 1e-5 < np.abs(a.numpy() - b.numpy()).max() < 0.0125  # Adam's steps, 12 of them, are about the learning rate
+  rate = programs.curve(tmp_path / "run", "compression_learning_rate")
+  assert (rate[1], rate[STEPS]) == (pytest.approx(1e-3), pytest.approx(1e-4))
+
+
 def test_bfloat16_begins_as_float32_does(finished, start, tmp_path):
   code, output = programs.finish(_start(tmp_path / "run", *start, "--precision=mixed_bfloat16", "--epochs=1", "--decay_epochs="))
   assert code == 0, output[-3000:]
@@ -131,6 +146,7 @@ def test_bfloat16_begins_as_float32_does(finished, start, tmp_path):
     (["--decay_epochs=2,1"], "--decay_epochs must rise"),
     (["--crop_size=33"], "crop_size=33"),
     (["--batch_size=64"], "--batch_size must be at most the 28"),
+    (["--compression_learning_rate=1e-4", "--precision=mixed_float16"], "Received: --precision=mixed_float16"),
     (["--gradient_clip=0", "--learning_rate=1e6"], "expected finite figures of the training steps"),
 ])
 def test_bad_values_are_named(start, tmp_path, flags, message):
