@@ -136,8 +136,8 @@ def joint_table(finetuned):
       row = measured[rate_distortion.OURS]
       cells = [point, stage, *(f"{row[key]:.{digits}f}" for key, digits in (
           ("bits_per_pixel", 4), ("psnr", 2), ("ssim", 4), ("ms_ssim", 4)))]
-      cells += [spread(runs["classification"], name) for name in ("top_1", "top_5")]
-      cells += [spread(runs["segmentation"], name) for name in ("well_covered_mean_iou", "mean_iou")]
+      cells += [spread(runs["classification"], "top_1", error=True), spread(runs["classification"], "top_5")]
+      cells += [spread(runs["segmentation"], name, error=True) for name in ("well_covered_mean_iou", "mean_iou")]
       lines.append(f"| {' | '.join(cells)} |")
   return lines
 
