@@ -204,15 +204,14 @@ def figure_5(codecs, name):
 
 
 def figure_7(finetuned):
-  """How accuracy and mean IoU of cResNet-51 move with training on (Figure 7)."""
+  """How accuracy and mean IoU of cResNet-51, with standard errors, move with training on (Figure 7)."""
   figure = matplotlib.figure.Figure(figsize=(10, 4.2), layout="constrained")
   panels = (("classification", "top_1", "top-1 accuracy [%]"),
             ("segmentation", "well_covered_mean_iou", "mIoU of 7 classes [%]"))
   for axis, (task, name, label) in zip(figure.subplots(1, len(panels)), panels):
     for stages in finetuned.values():
-      places = [(stage, (measured[rate_distortion.OURS]["bits_per_pixel"], records.mean_and_values(runs[task], name)[0]))
-                for stage, measured, runs in stages if runs[task]]
-      moves(axis, places)
+      moves(axis, [(stage, (measured[rate_distortion.OURS]["bits_per_pixel"], records.mean_and_values(runs[task], name)[0]),
+                    records.standard_error(runs[task], name)) for stage, measured, runs in stages if runs[task]])
     axis.set(xlabel="rate [bits per pixel]", ylabel=label)
   axis.legend(*unique_handles(figure), fontsize=8)
   return figure
@@ -226,7 +225,7 @@ def figure_11(finetuned):
     for axis, (key, label) in zip(row, (("ms_ssim", "MS-SSIM"), ("ssim", "SSIM"), ("psnr", "PSNR [dB]"))):
       peers = sorted((measured["jpeg2000"]["bits_per_pixel"], measured["jpeg2000"][key]) for _, measured, _ in stages)
       axis.plot(*zip(*peers), linestyle=":", color="#34495e", marker="x", label="JPEG 2000")
-      moves(axis, [(stage, (measured[rate_distortion.OURS]["bits_per_pixel"], measured[rate_distortion.OURS][key]))
+      moves(axis, [(stage, (measured[rate_distortion.OURS]["bits_per_pixel"], measured[rate_distortion.OURS][key]), None)
                    for stage, measured, _ in stages])
       axis.set(xlabel="rate [bits per pixel]", ylabel=label, title=point)
   axes[0, 0].legend(*unique_handles(figure), fontsize=8)
@@ -234,10 +233,12 @@ def figure_11(finetuned):
 
 
 def moves(axis, places):
-  """Marks the stages of an operating point, (stage, (x, y)) each, with arrows from the first to the others."""
-  for stage, (x, y) in places:
+  """Marks the stages of an operating point, (stage, (x, y), error of y or None) each, with arrows from the first to the
+  others."""
+  for stage, (x, y), error in places:
     marker, colour = _STAGE_STYLES[stage]
-    axis.plot([x], [y], marker=marker, color=colour, linestyle="", markersize=8, label=stage)
+    axis.errorbar([x], [y], error, marker=marker, color=colour, linestyle="", markersize=8, capsize=4, elinewidth=1,
+                  label=stage)
     if (x, y) != places[0][1]:
       axis.annotate("", (x, y), places[0][1], arrowprops={
           "arrowstyle": "->", "color": colour, "shrinkB": 5,
