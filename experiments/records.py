@@ -69,7 +69,8 @@ def rates_and_distortions(name):
     return []
   with open(f"{path}.csv") as file:
     rows = rate_distortion.means(rate_distortion.from_csv(file.read()))
-  return [{**row, "photos": read_json(f"{path}.json")["photos"]} for row in rows]
+  photos = read_json(f"{path}.json")["photos"]
+  return [{**row, "photos": photos} for row in rows]
 
 
 def read_stages(point):

@@ -78,6 +78,9 @@ def main(argv):
   del argv
   decay_epochs = loop.rising("decay_epochs")
   resize = loop.numbers("resize", counts=(0, 2)) or None
+  if FLAGS.compression_learning_rate is not None and FLAGS.precision == "mixed_float16":
+    raise dc.DeepcompError("expected --precision=float32 or mixed_bfloat16 with --compression_learning_rate, since two "
+                           "optimizers do not share a scale of losses. Received: --precision=mixed_float16")
   tf.keras.utils.set_random_seed(FLAGS.seed)
   strategy = loop.make_strategy(FLAGS.strategy)
   replicas = strategy.num_replicas_in_sync
@@ -91,10 +94,6 @@ def main(argv):
   if not steps_per_epoch:
     raise dc.DeepcompError(f"--batch_size must be at most the {len(training)} training examples. "
                            f"Received: {FLAGS.batch_size}")
-
-  if FLAGS.compression_learning_rate is not None and FLAGS.precision == "mixed_float16":
-    raise dc.DeepcompError("expected --precision=float32 or mixed_bfloat16 with --compression_learning_rate, since two "
-                           "optimizers do not share a scale of losses. Received: --precision=mixed_float16")
 
   with strategy.scope():
     start = operating_points.open_point(FLAGS.operating_point)
@@ -132,6 +131,8 @@ def main(argv):
       target_entropy.assign(mean_entropy(compression, crops, training))
       logging.info("H_t = %.3f bits per symbol.", target_entropy.numpy())
 
+  first, _ = next(iter(optimizers.values()))  # the only one where losses are scaled
+
   def replica_step(stored, labels):
     with tf.GradientTape() as tape:
       output = model(stored, training=not FLAGS.compression_only)
@@ -146,7 +147,6 @@ def main(argv):
         loss = losses.joint(rate_distortion, cross_entropy, FLAGS.gamma) + losses.weight_decay(
             model.classifier.trainable_variables, FLAGS.weight_decay)
       # The compression losses are those of the global batch, the cross entropy is the replica's; gradients are summed.
-      first, _ = next(iter(optimizers.values()))
       scaled = loop.scaled_loss(first, loss / replicas)
     gradients = iter(loop.gradients(first, tape, scaled, [variable for _, own in optimizers.values() for variable in own]))
     for optimizer, own in optimizers.values():
