@@ -133,9 +133,8 @@ def joint_table(finetuned):
            "|---" * 10 + "|"]
   for point, stages in finetuned.items():
     for stage, measured, runs in stages:
-      row = measured[rate_distortion.OURS]
-      cells = [point, stage, *(f"{row[key]:.{digits}f}" for key, digits in (
-          ("bits_per_pixel", 4), ("psnr", 2), ("ssim", 4), ("ms_ssim", 4)))]
+      cells = [point, stage, *(mean_and_seeds([row[key] for row in measured[rate_distortion.OURS]], digits)
+                               for key, digits in (("bits_per_pixel", 4), ("psnr", 2), ("ssim", 4), ("ms_ssim", 4)))]
       cells += [spread(runs["classification"], "top_1", error=True), spread(runs["classification"], "top_5")]
       cells += [spread(runs["segmentation"], name, error=True) for name in ("well_covered_mean_iou", "mean_iou")]
       lines.append(f"| {' | '.join(cells)} |")
@@ -146,9 +145,19 @@ def spread(runs, name, error=False):
   """Mean of a figure in percent and, of several seeds, its values; with its standard error if that is asked for."""
   if not runs:
     return ""
-  mean, values = records.mean_and_values(runs, name)
-  return (f"{mean:.1f}" + (f" ({', '.join(f'{value:.1f}' for value in values)})" if len(values) > 1 else "")
+  return (mean_and_seeds(records.mean_and_values(runs, name)[1], 1)
           + (f" ± {records.standard_error(runs, name):.1f}" if error else ""))
+
+
+def mean_and_seeds(values, digits):
+  """Mean and, of several seeds, the values."""
+  every = f" ({', '.join(f'{value:.{digits}f}' for value in values)})" if len(values) > 1 else ""
+  return f"{statistics.mean(values):.{digits}f}{every}"
+
+
+def mean_of(measured, key, codec=rate_distortion.OURS):
+  """Mean over the seeds of what was measured on the test photos."""
+  return statistics.mean(row[key] for row in measured[codec])
 
 
 def figure_1(codec, photo):
@@ -210,7 +219,7 @@ def figure_7(finetuned):
             ("segmentation", "well_covered_mean_iou", "mIoU of 7 classes [%]"))
   for axis, (task, name, label) in zip(figure.subplots(1, len(panels)), panels):
     for stages in finetuned.values():
-      moves(axis, [(stage, (measured[rate_distortion.OURS]["bits_per_pixel"], records.mean_and_values(runs[task], name)[0]),
+      moves(axis, [(stage, (mean_of(measured, "bits_per_pixel"), records.mean_and_values(runs[task], name)[0]),
                     records.standard_error(runs[task], name)) for stage, measured, runs in stages if runs[task]])
     axis.set(xlabel="rate [bits per pixel]", ylabel=label)
   axis.legend(*unique_handles(figure), fontsize=8)
@@ -223,9 +232,10 @@ def figure_11(finetuned):
   axes = figure.subplots(len(finetuned), 3, squeeze=False)
   for row, (point, stages) in zip(axes, finetuned.items()):
     for axis, (key, label) in zip(row, (("ms_ssim", "MS-SSIM"), ("ssim", "SSIM"), ("psnr", "PSNR [dB]"))):
-      peers = sorted((measured["jpeg2000"]["bits_per_pixel"], measured["jpeg2000"][key]) for _, measured, _ in stages)
+      peers = sorted((mean_of(measured, "bits_per_pixel", "jpeg2000"), mean_of(measured, key, "jpeg2000"))
+                     for _, measured, _ in stages)
       axis.plot(*zip(*peers), linestyle=":", color="#34495e", marker="x", label="JPEG 2000")
-      moves(axis, [(stage, (measured[rate_distortion.OURS]["bits_per_pixel"], measured[rate_distortion.OURS][key]), None)
+      moves(axis, [(stage, (mean_of(measured, "bits_per_pixel"), mean_of(measured, key)), None)
                    for stage, measured, _ in stages])
       axis.set(xlabel="rate [bits per pixel]", ylabel=label, title=point)
   axes[0, 0].legend(*unique_handles(figure), fontsize=8)

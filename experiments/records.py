@@ -25,6 +25,11 @@ def paths(pattern):
   return sorted(glob.glob(os.path.join(glob.escape(FLAGS.results_dir), pattern)))
 
 
+def seeds_of(name):
+  """Paths of the records under a name, one a seed."""
+  return paths(f"{name}.json") + paths(f"{name}_seed*.json")
+
+
 def read_json(path):
   with open(path) as file:
     return json.load(file)
@@ -58,26 +63,28 @@ def read_run(path):
 
 def read_runs(name):
   """The records of a run, one a seed."""
-  return [read_run(path) for path in paths(f"{name}.json") + paths(f"{name}_seed*.json")]
+  return [read_run(path) for path in seeds_of(name)]
 
 
 def rates_and_distortions(name):
-  """Means over the test photos, as `rate_distortion.means` gives them, of what was recorded under a name, with the name of
-  the photos."""
-  path = os.path.join(FLAGS.results_dir, f"{name}_rate_distortion")
-  if not os.path.exists(f"{path}.json"):
-    return []
-  with open(f"{path}.csv") as file:
-    rows = rate_distortion.means(rate_distortion.from_csv(file.read()))
-  photos = read_json(f"{path}.json")["photos"]
-  return [{**row, "photos": photos} for row in rows]
+  """Means over the test photos, as `rate_distortion.means` gives them, of what was recorded under a name, one seed after
+  the other, with the name of the photos."""
+  found = []
+  for path in seeds_of(f"{name}_rate_distortion"):
+    with open(path.removesuffix(".json") + ".csv") as file:
+      rows = rate_distortion.means(rate_distortion.from_csv(file.read()))
+    found += [{**row, "photos": read_json(path)["photos"]} for row in rows]
+  return found
 
 
 def read_stages(point):
-  """(stage of section 6.1, means of the test photos by codec, {task: records}) of those that are recorded."""
+  """(stage of section 6.1, {codec: means of the test photos, one a seed}, {task: records, one a seed}) of those that are
+  recorded."""
   for stage, *names in _STAGES:
     coder, classifier, segmenter = (name.format(point) for name in names)
-    measured = {row["codec"]: row for row in rates_and_distortions(coder)}
+    measured = {}
+    for row in rates_and_distortions(coder):
+      measured.setdefault(row["codec"], []).append(row)
     runs = read_runs(classifier)
     if measured and runs:
       yield stage, measured, {"classification": runs, "segmentation": read_runs(segmenter)}

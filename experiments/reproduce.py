@@ -49,8 +49,10 @@ ROWS = ("resnet50_original",
         "resnet50_bpp0.0983", "cresnet51_bpp0.0983", "resnet50_bpp0.635", "cresnet51_bpp0.635",
         "cresnet39_bpp0.0983", "resnet71_bpp0.0983", "cresnet72_bpp0.0983", "cresnet39_bpp0.635",
         "resnet50_bpp0.330", "cresnet51_bpp0.330", "cresnet39_bpp0.330")
-JOINT = ("bpp0.0983", "bpp0.635")
 SECOND_SEED = ("resnet50_bpp0.0983", "cresnet51_bpp0.0983", "resnet50_bpp0.635", "cresnet51_bpp0.635")
+# Section 6: operating points, and those that are trained on with a second seed at small scale.
+JOINT = ("bpp0.0983", "bpp0.635")
+JOINT_SECOND_SEED = ("bpp0.0983",)
 # The sample photos that are segmented for the record, in VOC's scale: their longer side in pixels.
 SEGMENTED, LONGER_SIDE = ("chelsea", "astronaut"), 256
 
@@ -157,8 +159,8 @@ def plan():
   def compressed_images(point):
     return [f"--dataset={set_of(point)}", *sets] if small else []
 
-  def measured(name, folder, **of):
-    return Step(f"{name}_rate_distortion", "evaluate", f"--images={FLAGS.test_photos or 'TEST_PHOTOS'}",
+  def measured(name, folder, seed=0, **of):
+    return Step(named(f"{name}_rate_distortion", seed), "evaluate", f"--images={FLAGS.test_photos or 'TEST_PHOTOS'}",
                 f"--operating_point={folder}", **of)
 
   for point in dc.operating_points.names():
@@ -172,7 +174,7 @@ def plan():
   for seed in (0, 1) if small else (0,):
     for row in ROWS if seed == 0 else SECOND_SEED:
       point = row.split("_")[1] if "bpp" in row else None
-      step = Step(named("classification", row, seed), "train_classification", flagfile("classification", row),
+      step = Step(named(f"classification_{row}", seed), "train_classification", flagfile("classification", row),
                   f"--seed={seed}", *(compressed_images(point) if point else images),
                   *([f"--operating_point={points[point]}"] if point and not small else []), *note, point=point)
       classifiers[row, seed] = step
@@ -181,30 +183,33 @@ def plan():
     start = classifiers[row, 0]
     yield Step(f"segmentation_{row}", "train_segmentation", flagfile("segmentation", row),
                f"--classifier={start.network_dir}", *masks, *note, point=start.point, needs=start)
-  for point in JOINT:
-    row = f"cresnet51_{point}"
-    start = classifiers[row, 0]
-    both, fixed = (Step(name, "train_joint", flagfile("joint", kind), f"--classifier={start.network_dir}",
-                        f"--operating_point={points[point]}", *images, *photos, *note, point=point, needs=start)
-                   for name, kind in ((f"joint_{point}", point), (f"control_{point}", f"{point}_compression_only")))
-    on_fixed = [f"--operating_point={fixed.point_dir}", *compressed_images(f"{point}_compression_only"), *note]
-    scratch = Step(f"control_{point}_classification", "train_classification", flagfile("classification", row), *on_fixed,
-                   point=point, needs=fixed)
-    longer = Step(f"control_{point}_classification_longer", "train_classification", flagfile("classification", row),
+  for point, seed in [(point, 0) for point in JOINT] + [(point, 1) for point in JOINT_SECOND_SEED if small]:
+    row, alone = f"cresnet51_{point}", f"{point}_compression_only"
+    start = classifiers[row, seed]
+    seeded = [f"--seed={seed}", *note]
+    both, fixed = (Step(named(name, seed), "train_joint", flagfile("joint", kind), f"--name={named(ends_in, seed)}",
+                        f"--classifier={start.network_dir}", f"--operating_point={points[point]}", *images, *photos, *seeded,
+                        point=point, needs=start)
+                   for name, kind, ends_in in ((f"joint_{point}", point, f"{point}_joint"),
+                                               (f"control_{point}", alone, alone)))
+    on_fixed = [f"--operating_point={fixed.point_dir}", *compressed_images(named(alone, seed)), *seeded]
+    scratch = Step(named(f"control_{point}_classification", seed), "train_classification", flagfile("classification", row),
+                   *on_fixed, point=point, needs=fixed)
+    longer = Step(named(f"control_{point}_classification_longer", seed), "train_classification",
+                  flagfile("classification", row),
                   *(["--epochs=6", "--decay_epochs=4,5"] if small else ["--epochs=9", "--decay_epochs=3,6"]),
-                  "--learning_rate=0.0025",
-                  f"--start={scratch.network_dir}", *on_fixed, point=point, needs=scratch)
+                  "--learning_rate=0.0025", f"--start={scratch.network_dir}", *on_fixed, point=point, needs=scratch)
     yield from (both, fixed, scratch, longer)
-    for step in (both, fixed):
-      yield measured(step.name, step.point_dir, point=point, needs=step)
-    for name, before, folder in ((f"joint_{point}_segmentation", both, both.point_dir),
-                                 (f"control_{point}_segmentation", longer, fixed.point_dir)):
-      yield Step(name, "train_segmentation", flagfile("segmentation", row), f"--classifier={before.network_dir}",
-                 f"--operating_point={folder}", *masks, *note, point=point, needs=before)
+    for name, step in ((f"joint_{point}", both), (f"control_{point}", fixed)):
+      yield measured(name, step.point_dir, seed, point=point, needs=step)
+    for name, before, folder in ((f"joint_{point}", both, both.point_dir), (f"control_{point}", longer, fixed.point_dir)):
+      yield Step(named(f"{name}_segmentation", seed), "train_segmentation", flagfile("segmentation", row),
+                 f"--classifier={before.network_dir}", f"--operating_point={folder}", *masks, *seeded, point=point,
+                 needs=before)
 
 
-def named(task, row, seed):
-  return f"{task}_{row}" + (f"_seed{seed}" if seed else "")
+def named(name, seed):
+  return name + (f"_seed{seed}" if seed else "")
 
 
 def flagfile(task, row):

@@ -105,6 +105,10 @@ def test_the_plan_names_files_that_exist():
       # Joint training of both operating points, with the controls of section 6.1.
       assert {"joint_bpp0.0983", "control_bpp0.635", "control_bpp0.0983_classification_longer",
               "joint_bpp0.635_segmentation", "control_bpp0.0983_segmentation"} <= set(names)
+      # Every training of a step, and the operating point that it ends in, has its own name.
+      for flag in ("--run_dir=", "--name="):
+        given = [argument for step in steps for argument in step.command if argument.startswith(flag)]
+        assert len(set(given)) == len(given)
       # A step far down the line needs all before it.
       chosen = [step.name for step in reproduce.select(steps, "^control_bpp0.635_segmentation")]
       assert chosen == ["classification_cresnet51_bpp0.635", "control_bpp0.635", "control_bpp0.635_classification",
@@ -193,12 +197,12 @@ def fixture_recorded(tmp_path):
   _record(runs, "classification", "joint", "cResNet-51", "bpp0.0983",
           {"top_1": 0.75, "top_5": 0.9, "examples": 100})
   (runs / "classification_joint.json").rename(runs / "joint_bpp0.0983.json")
-  for name, ssim in (("bpp0.0983", 0.6), ("joint_bpp0.0983", 0.7)):
+  for name, seed, ssim in (("bpp0.0983", "", 0.6), ("joint_bpp0.0983", "", 0.7), ("joint_bpp0.0983", "_seed1", 0.72)):
     rows = [{**dict.fromkeys(rate_distortion.COLUMNS, 0.1), "image": f"{i}.png", "operating_point": "bpp0.0983",
              "codec": codec, "bytes": 100, "psnr": 25.0 + i, "ssim": ssim}
             for i in range(2) for codec in ("deepcomp", "jpeg2000")]
-    (runs / f"{name}_rate_distortion.csv").write_text(rate_distortion.to_csv(rows))
-    (runs / f"{name}_rate_distortion.json").write_text(json.dumps({"photos": "kodak"}))
+    (runs / f"{name}_rate_distortion{seed}.csv").write_text(rate_distortion.to_csv(rows))
+    (runs / f"{name}_rate_distortion{seed}.json").write_text(json.dumps({"photos": "kodak"}))
   points = [f"{network}_{point}" for network in ("resnet50", "cresnet51") for point in dc.operating_points.names()]
   for row in ("resnet50_original", *points):
     mask = np.zeros(samples.photos(64)["chelsea"].shape[:2], np.uint8)
@@ -235,7 +239,8 @@ def test_table_and_figures_come_from_the_records(recorded):
   assert sorted(pictures) == sorted(f"figure_{number}.png" for number in (1, 3, 4, 5, 6, 7, 8, 9, 11, 12))
   # Figure 10 has no masks, so it is left out.
   assert "| bpp0.0983 | **deepcomp_tf** | 0.1000 | 25.50 | 0.6000 | 0.1000 |" in page
-  assert "| bpp0.0983 | joint | 0.1000 | 25.50 | 0.7000 | 0.1000 | 75.0 ± 4.3 | 90.0 |  |  |" in page
+  assert ("| bpp0.0983 | joint | 0.1000 (0.1000, 0.1000) | 25.50 (25.50, 25.50) | 0.7100 (0.7000, 0.7200) | "
+          "0.1000 (0.1000, 0.1000) | 75.0 ± 4.3 | 90.0 |  |  |") in page
   assert "| bpp0.0983 | fixed | 0.1000 | 25.50 | 0.6000 | 0.1000 | 71.0 (70.0, 72.0) ± 3.2 |" in page
   assert programs.finish(_make_figures(recorded))[0] == 0
   assert all((recorded / "pictures" / name).read_bytes() == data for name, data in pictures.items())
