@@ -196,9 +196,8 @@ def plan():
     scratch = Step(named(f"control_{point}_classification", seed), "train_classification", flagfile("classification", row),
                    *on_fixed, point=point, needs=fixed)
     longer = Step(named(f"control_{point}_classification_longer", seed), "train_classification",
-                  flagfile("classification", row),
-                  *(["--epochs=6", "--decay_epochs=4,5"] if small else ["--epochs=9", "--decay_epochs=3,6"]),
-                  "--learning_rate=0.0025", f"--start={scratch.network_dir}", *on_fixed, point=point, needs=scratch)
+                  flagfile("classification", row), flagfile("joint", "schedule"), f"--start={scratch.network_dir}", *on_fixed,
+                  point=point, needs=scratch)
     yield from (both, fixed, scratch, longer)
     for name, step in ((f"joint_{point}", both), (f"control_{point}", fixed)):
       yield measured(name, step.point_dir, seed, point=point, needs=step)

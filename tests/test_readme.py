@@ -156,6 +156,15 @@ def test_joint_flagfiles(rate, beta, target):
         "0.001", "0.0025", "0.9", "9", "3,6"]
 
 
+def test_the_control_trains_its_classifier_on_by_the_same_schedule():
+  """Section 6.1; at both scales."""
+  for kind in ("", "_small"):
+    joint = read_flagfile(ROOT / f"flags/joint/bpp0.0983{kind}.flags")
+    schedule = read_flagfile(ROOT / f"flags/joint/schedule{kind}.flags")
+    assert {"learning_rate", "momentum", "weight_decay", "epochs", "decay_epochs"} == set(schedule)
+    assert {name: joint[name] for name in schedule} == schedule
+
+
 def test_classification_flagfiles():
   """Appendix A.4."""
   folder = ROOT / "flags/classification"
