@@ -22,10 +22,16 @@ def _marked(height, width, number):
   return np.stack([rows, columns, np.full_like(rows, number)], axis=-1).astype(np.uint8)
 
 
+def _marked_photos(folder, sizes):
+  paths = [folder / f"{number}.png" for number in range(len(sizes))]
+  for number, (path, size) in enumerate(zip(paths, sizes)):
+    Image.fromarray(_marked(*size, number)).save(path)
+  return paths
+
+
 @pytest.fixture(name="folder")
 def fixture_folder(tmp_path):
-  for number, size in enumerate([(27, 27), (27, 40), (CROP, CROP), (50, 27)]):
-    Image.fromarray(_marked(*size, number)).save(tmp_path / f"{number}.png")
+  _marked_photos(tmp_path, [(27, 27), (27, 40), (CROP, CROP), (50, 27)])
   return tmp_path
 
 
@@ -83,11 +89,7 @@ def test_crops_are_windows_of_photos_mirrored_half_the_time(folder):
 
 def test_every_place_of_every_photo_is_cropped(tmp_path):
   # As many places as photos, so that one draw cannot decide both unnoticed.
-  paths = []
-  for number in range(12):
-    paths.append(tmp_path / f"{number:02}.png")
-    Image.fromarray(_marked(CROP + 11, CROP + 11, number)).save(paths[-1])
-  crops = _crops(paths, 24, batch_size=100).reshape(-1, CROP, CROP, 3)
+  crops = _crops(_marked_photos(tmp_path, 12 * [(CROP + 11, CROP + 11)]), 24, batch_size=100).reshape(-1, CROP, CROP, 3)
   left = np.minimum(crops[:, 0, 0, 1], crops[:, 0, -1, 1])
   seen = np.zeros([3, 12, 12], int)
   for first, second, pairs in ((crops[:, 0, 0, 2], crops[:, 0, 0, 0], 0), (crops[:, 0, 0, 2], left, 1),
@@ -98,11 +100,7 @@ def test_every_place_of_every_photo_is_cropped(tmp_path):
 
 
 def test_mirroring_is_independent_of_photo_and_place(tmp_path):
-  paths = []
-  for number in range(2):
-    paths.append(tmp_path / f"{number}.png")
-    Image.fromarray(_marked(CROP + 1, CROP + 1, number)).save(paths[-1])
-  crops = _crops(paths, 8, batch_size=100).reshape(-1, CROP, CROP, 3)
+  crops = _crops(_marked_photos(tmp_path, 2 * [(CROP + 1, CROP + 1)]), 8, batch_size=100).reshape(-1, CROP, CROP, 3)
   mirrored = (crops[:, 0, 0, 1] > crops[:, 0, 1, 1]).astype(int)
   left = np.minimum(crops[:, 0, 0, 1], crops[:, 0, -1, 1])
   cells = np.bincount(mirrored + 2 * left + 4 * crops[:, 0, 0, 0] + 8 * crops[:, 0, 0, 2], minlength=16)
