@@ -213,16 +213,18 @@ def figure_5(codecs, name):
 
 
 def figure_7(finetuned):
-  """How accuracy and mean IoU of cResNet-51, with standard errors, move with training on (Figure 7)."""
-  figure = matplotlib.figure.Figure(figsize=(10, 4.2), layout="constrained")
+  """How accuracy and mean IoU of cResNet-51, with standard errors, move with training on, a row an operating point
+  (Figure 7)."""
+  figure = matplotlib.figure.Figure(figsize=(10, 3.6 * len(finetuned)), layout="constrained")
+  axes = figure.subplots(len(finetuned), 2, squeeze=False)
   panels = (("classification", "top_1", "top-1 accuracy [%]"),
             ("segmentation", "well_covered_mean_iou", "mIoU of 7 classes [%]"))
-  for axis, (task, name, label) in zip(figure.subplots(1, len(panels)), panels):
-    for stages in finetuned.values():
+  for row, (point, stages) in zip(axes, finetuned.items()):
+    for axis, (task, name, label) in zip(row, panels):
       moves(axis, [(stage, (mean_of(measured, "bits_per_pixel"), records.mean_and_values(runs[task], name)[0]),
                     records.standard_error(runs[task], name)) for stage, measured, runs in stages if runs[task]])
-    axis.set(xlabel="rate [bits per pixel]", ylabel=label)
-  axis.legend(*unique_handles(figure), fontsize=8)
+      axis.set(xlabel="rate [bits per pixel]", ylabel=label, title=point)
+  axes[0, 0].legend(*unique_handles(figure), fontsize=8)
   return figure
 
 
