@@ -155,9 +155,9 @@ def mean_and_seeds(values, digits):
   return f"{statistics.mean(values):.{digits}f}{every}"
 
 
-def mean_of(measured, key, codec=rate_distortion.OURS):
-  """Mean over the seeds of what was measured on the test photos."""
-  return statistics.mean(row[key] for row in measured[codec])
+def mean_of(measured, key, codec=rate_distortion.OURS, seeds=None):
+  """Mean over the seeds, or the first of them, of what was measured on the test photos."""
+  return statistics.mean(row[key] for row in measured[codec][:seeds])
 
 
 def figure_1(codec, photo):
@@ -221,7 +221,8 @@ def figure_7(finetuned):
             ("segmentation", "well_covered_mean_iou", "mIoU of 7 classes [%]"))
   for row, (point, stages) in zip(axes, finetuned.items()):
     for axis, (task, name, label) in zip(row, panels):
-      moves(axis, [(stage, (mean_of(measured, "bits_per_pixel"), records.mean_and_values(runs[task], name)[0]),
+      moves(axis, [(stage, (mean_of(measured, "bits_per_pixel", seeds=len(runs[task])),
+                            records.mean_and_values(runs[task], name)[0]),
                     records.standard_error(runs[task], name)) for stage, measured, runs in stages if runs[task]])
       axis.set(xlabel="rate [bits per pixel]", ylabel=label, title=point)
   axes[0, 0].legend(*unique_handles(figure), fontsize=8)
