@@ -5,13 +5,14 @@ import re
 
 import setuptools
 
-# Where TensorFlow 2.15 has no wheels, nothing is required, so that pip names the Python version as what is wrong.
-SUPPORTED = '; python_version < "3.12"'
+# TensorFlow 2.15 with Keras 2 where it has wheels and somebody's constraints keep it; else any later one, with Keras 3.
+# Where TensorFlow has no wheels at all, nothing is required, so that pip names the Python version as what is wrong.
+SUPPORTED = '; python_version < "3.14"'
 
 HERE = pathlib.Path(__file__).parent
 VERSION = re.search(r'__version__ = "(.+)"', (HERE / "deepcomp_tf/__init__.py").read_text())[1]
 
-BEAM = ["apache-beam>=2.60,<2.77", "protobuf>=3.20.3,<5"]
+BEAM = ["apache-beam>=2.60,<3"]
 
 setuptools.setup(
     name="deepcomp_tf",
@@ -20,7 +21,7 @@ setuptools.setup(
     long_description=(HERE / "README.md").read_text(),
     long_description_content_type="text/markdown",
     license="Apache-2.0",
-    python_requires=">=3.10,<3.12",
+    python_requires=">=3.10,<3.14",
     packages=setuptools.find_packages(include=["deepcomp_tf", "deepcomp_tf.*"]),
     package_data={
         "deepcomp_tf.inference": ["classifiers/*/*", "segmenters/*/*"],
@@ -34,19 +35,19 @@ setuptools.setup(
         # TensorFlow Datasets needs it to write a set, and says so for old Pythons only.
         "importlib-resources>=5,<8",
         "matplotlib>=3.8,<4",
-        "numpy>=1.24,<2",
+        "numpy>=1.24,<3",
         "pillow>=11.3,<13",
         "scipy>=1.11,<2",
-        "tensorflow>=2.15,<2.16",
-        "tensorflow-addons>=0.23,<0.24",
+        "tensorboard>=2.15,<3",
+        "tensorflow>=2.15,<3",
         "tensorflow-datasets>=4.9,<4.10",
-        # A newer one needs protobuf 5, which TensorFlow 2.15 does not take.
-        "tensorflow-metadata>=1.14,<1.16",
         "tqdm>=4.60,<5",
     ]],
     extras_require={
         "beam": BEAM,
-        "gpu": ["tensorflow[and-cuda]>=2.15,<2.16"],
-        "test": ["pytest>=8,<10", "scikit-image>=0.22,<0.27", *BEAM],
+        "gpu": ["tensorflow[and-cuda]>=2.15,<3"],
+        "test": ["pytest>=8,<10", "scikit-image>=0.22,<0.27",
+                 # Its optimizers are compared with ours; there are no wheels for other versions of Python.
+                 'tensorflow-addons>=0.23,<0.24; python_version < "3.12"', *BEAM],
     },
 )

@@ -1,13 +1,32 @@
-"""Image understanding from deep compression without decoding (Torfason et al., ICLR 2018), for TensorFlow 2."""
+"""Image understanding from deep compression without decoding (Torfason et al., ICLR 2018), for TensorFlow 2.
 
-from deepcomp_tf import evaluation
-from deepcomp_tf import layers
-from deepcomp_tf import models
-from deepcomp_tf import operating_points
-from deepcomp_tf.codec.codec import Codec
+What is named here is imported when it is first used, so that what needs no network, such as `Codec.symbols`, does not
+wait for TensorFlow.
+"""
+
+import importlib
+
 from deepcomp_tf.errors import BitstreamError
 from deepcomp_tf.errors import DeepcompError
-from deepcomp_tf.inference.classifier import Classifier
-from deepcomp_tf.inference.segmenter import Segmenter
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
+
+_MODULES = ("evaluation", "layers", "models", "operating_points")
+_CLASSES = {
+    "Classifier": "deepcomp_tf.inference.classifier",
+    "Codec": "deepcomp_tf.codec.codec",
+    "Segmenter": "deepcomp_tf.inference.segmenter",
+}
+__all__ = ["BitstreamError", "DeepcompError", *_CLASSES, *_MODULES]
+
+
+def __getattr__(name):
+  if name in _MODULES:
+    return importlib.import_module(f"deepcomp_tf.{name}")
+  if name in _CLASSES:
+    return getattr(importlib.import_module(_CLASSES[name]), name)
+  raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__():
+  return sorted({*globals(), *__all__})

@@ -1,4 +1,4 @@
-"""The `deepcomp` command."""
+"""The `deepcomp` command. TensorFlow is imported where a network runs, so that the rest answers at once."""
 
 import argparse
 import os
@@ -11,12 +11,13 @@ import numpy as np
 import tqdm
 
 import deepcomp_tf as dc
+from deepcomp_tf import quiet
+from deepcomp_tf import shipped
 from deepcomp_tf.codec import container
 from deepcomp_tf.codec.images import encode_png
+from deepcomp_tf.codec.images import list_images
 from deepcomp_tf.codec.images import read_image
-from deepcomp_tf.codec.images import write_file
-from deepcomp_tf.data import voc
-from deepcomp_tf.data.photos import list_images
+from deepcomp_tf.files import write_file
 from deepcomp_tf.errors import DeepcompError
 
 DEFAULT_OPERATING_POINT = "bpp0.330"
@@ -44,7 +45,7 @@ def _parse(argv):
     sub.add_argument("--output_dir", default="", help="Existing folder for the outputs; empty: beside each input.")
     sub.add_argument("--overwrite", action="store_true", help="Replace outputs that exist.")
 
-  point_help = f"One of {', '.join(dc.operating_points.names())}, or a folder that training wrote"
+  point_help = f"One of {', '.join(shipped.names('operating point'))}, or a folder that training wrote"
   sub = command("compress", _compress, "Photos (JPEG, PNG, WebP and what else Pillow reads) to .deepcomp files.")
   sub.add_argument("files", nargs="+")
   sub.add_argument("--operating_point", default=DEFAULT_OPERATING_POINT, help=point_help)
@@ -61,7 +62,7 @@ def _parse(argv):
 
   sub = command("classify", _classify, "The most probable classes of photos, straight from their .deepcomp files.")
   sub.add_argument("files", nargs="+")
-  sub.add_argument("--classifier", default="", help=f"One of {', '.join(dc.Classifier.names()) or '(none)'}, or a folder "
+  sub.add_argument("--classifier", default="", help=f"One of {', '.join(shipped.names('classifier')) or '(none)'}, or a folder "
                    "that training wrote; empty: the shipped one for the file's operating point.")
   sub.add_argument("--top", type=int, default=5, help="Classes to print.")
 
@@ -69,7 +70,7 @@ def _parse(argv):
   sub.add_argument("file")
   sub.add_argument("--output", required=True, help="PNG file for the mask: VOC's ids, with VOC's colours as its palette.")
   sub.add_argument("--overlay", default="", help="PNG file for the decoded photo with the mask laid over it.")
-  sub.add_argument("--segmenter", default="", help=f"One of {', '.join(dc.Segmenter.names()) or '(none)'}, or a folder "
+  sub.add_argument("--segmenter", default="", help=f"One of {', '.join(shipped.names('segmenter')) or '(none)'}, or a folder "
                    "that training wrote; empty: the shipped one for the file's operating point.")
   sub.add_argument("--overwrite", action="store_true", help="Replace outputs that exist.")
 
@@ -83,6 +84,8 @@ def _parse(argv):
 
 
 def _run(args):
+  if args.function is not _info:
+    quiet.import_tensorflow()
   try:
     return args.function(args)
   except DeepcompError as error:
@@ -204,6 +207,7 @@ def _classify(args):
 
 
 def _segment(args):
+  from deepcomp_tf.data import voc
   from deepcomp_tf.evaluation import segmentation
 
   for path in filter(None, (args.output, args.overlay)):
@@ -230,7 +234,7 @@ def _evaluate(args):
   from deepcomp_tf.evaluation import rate_distortion
 
   paths = list_images(args.images)
-  codecs = [dc.Codec.load(name) for name in args.operating_point or dc.operating_points.names()]
+  codecs = [dc.Codec.load(name) for name in args.operating_point or shipped.names('operating point')]
   folder = args.output_dir or "."
   names = ("rate_distortion.txt", "rate_distortion.csv", "rate_distortion.png", "representation.png")
   for name in names:

@@ -13,8 +13,8 @@ import numpy as np
 import tqdm
 
 import deepcomp_tf as dc
+from deepcomp_tf.codec.images import list_images
 from deepcomp_tf.codec.images import read_image
-from deepcomp_tf.data import photos
 from deepcomp_tf.evaluation.figures import channel_entropy
 
 FLAGS = flags.FLAGS
@@ -26,8 +26,8 @@ flags.DEFINE_integer("training_photos", 100, "How many of them to count the stat
 
 def main(argv):
   del argv
-  images = [read_image(path) for path in photos.list_images(FLAGS.images)]
-  paths = photos.list_images(FLAGS.training_images)
+  images = [read_image(path) for path in list_images(FLAGS.images)]
+  paths = list_images(FLAGS.training_images)
   training = [read_image(path) for path in paths[::max(1, len(paths) // FLAGS.training_photos)]]
   print(f"{'operating point':16} {'pooled':>8} {'static':>8} {'own':>8} {'files':>8} {'files/pooled':>13}")
   for name in dc.operating_points.names():

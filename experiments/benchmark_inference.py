@@ -30,12 +30,13 @@ import deepcomp_tf as dc
 from deepcomp_tf import samples
 from deepcomp_tf.data import voc
 from deepcomp_tf.evaluation import baselines
-from deepcomp_tf.inference.inputs import NetworkInput
+from deepcomp_tf.codec.inputs import NetworkInput
+from deepcomp_tf.files import write_json
 from deepcomp_tf.inference.segmenter import class_ids
-from deepcomp_tf.models.compression import STRIDE
+from deepcomp_tf.representation import STRIDE
 from deepcomp_tf.models.resnet import make_network
 from deepcomp_tf.models.resnet import takes_representation
-from deepcomp_tf.training import loop
+from deepcomp_tf.training import flags as training_flags
 
 FLAGS = flags.FLAGS
 flags.DEFINE_enum("task", "classification", ["classification", "segmentation"], "What the networks say.")
@@ -73,8 +74,8 @@ def main(argv):
   if FLAGS.memory_of:
     measure_memory(codec, FLAGS.memory_of)
     return
-  sizes = loop.numbers("image_sizes") or ([320, 512] if segmentation else [224])
-  batches = loop.numbers("batch_sizes") or ([1] if segmentation else [1, 32])
+  sizes = training_flags.numbers("image_sizes") or ([320, 512] if segmentation else [224])
+  batches = training_flags.numbers("batch_sizes") or ([1] if segmentation else [1, 32])
   if any(size % STRIDE or not size for size in sizes):
     raise dc.DeepcompError(f"--image_sizes must be positive multiples of {STRIDE}. Received: {','.join(FLAGS.image_sizes)}")
   if 0 in batches:
@@ -111,8 +112,8 @@ def main(argv):
       print(f"{f'{size}x{size}':<9}       {name:<42}{np.mean([len(data) for data in way.files]):>7.0f} bytes a file, "
             f"{way.multiply_adds / 1e9:.2f} G multiply-adds")
   if FLAGS.record:
-    loop.write_json(FLAGS.record, {"machine": machine, "date": time.strftime("%Y-%m-%d"), "task": FLAGS.task,
-                                   "operating_point": codec.operating_point, "rows": rows})
+    write_json(FLAGS.record, {"machine": machine, "date": time.strftime("%Y-%m-%d"), "task": FLAGS.task,
+                                   "operating_point": codec.operating_point, "rows": rows}, sort_keys=True)
   if FLAGS.memory:
     for name in names:
       subprocess.run([sys.executable, "-m", "experiments.benchmark_inference", f"--memory_of={name}", f"--task={FLAGS.task}",
@@ -145,7 +146,7 @@ def from_bitstream(codec, files, network, size):
     count = dc.evaluation.multiply_adds(network, (*side, codec.channels))
   else:
     inputs = NetworkInput("decoded", codec)
-    run = lambda symbols: finish(network(inputs(inputs.decode(symbols)), training=False))
+    run = lambda symbols: finish(network(inputs(codec.model.picture_of(symbols)), training=False))
     count = (dc.evaluation.multiply_adds(network, (STRIDE * side[0], STRIDE * side[1], 3))
              + dc.evaluation.multiply_adds(codec.model.decoder, (*side, codec.channels)))
   return Way(files, codec.symbols, run, count)
@@ -193,4 +194,4 @@ def measure_memory(codec, name):
 
 
 if __name__ == "__main__":
-  loop.main(main)
+  training_flags.main(main)

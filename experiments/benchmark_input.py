@@ -20,8 +20,8 @@ import deepcomp_tf as dc
 from deepcomp_tf.data import classification
 from deepcomp_tf.data import compressed
 from deepcomp_tf.data.crops import Crops
-from deepcomp_tf.inference.inputs import NetworkInput
-from deepcomp_tf.training import loop
+from deepcomp_tf.codec.inputs import NetworkInput
+from deepcomp_tf.training import flags as training_flags
 
 FLAGS = flags.FLAGS
 flags.DEFINE_string("dataset", None, "TFDS set of images, or folder of split/class/*.jpg.", required=True)
@@ -75,4 +75,4 @@ def main(argv):
 
 
 if __name__ == "__main__":
-  loop.main(main)
+  training_flags.main(main)

@@ -16,7 +16,8 @@ import tensorflow_datasets as tfds
 
 import deepcomp_tf as dc
 from deepcomp_tf.data import compressed
-from deepcomp_tf.training import loop
+from deepcomp_tf.files import write_json
+from deepcomp_tf.training import flags as training_flags
 
 FLAGS = flags.FLAGS
 flags.DEFINE_string("dataset", None, "TFDS set with image and label, or folder of split/class/*.jpg.", required=True)
@@ -52,10 +53,10 @@ def main(argv):
         [f"--{option}" for option in FLAGS.beam_options])}
   totals = builder.compress(**options)
   on_disk = sum(os.path.getsize(os.path.join(builder.data_dir, name)) for name in os.listdir(builder.data_dir))
-  loop.write_json(os.path.join(builder.data_dir, STORAGE), {
+  write_json(os.path.join(builder.data_dir, STORAGE), {
       "source": FLAGS.dataset and os.path.basename(os.path.normpath(FLAGS.dataset)), "operating_point": codec.operating_point,
       "examples": totals["examples"], "skipped": len(totals["skipped"]), "source_bytes": totals["source_bytes"],
-      "bitstream_bytes": totals["bytes"], "set_bytes": on_disk, "symbol_bytes": totals["symbols"]})
+      "bitstream_bytes": totals["bytes"], "set_bytes": on_disk, "symbol_bytes": totals["symbols"]}, sort_keys=True)
   print(f"{builder.data_dir}: {totals['examples']} examples at {codec.operating_point}")
   rows = (("source", totals["source_bytes"]), ("bitstreams (in RAM with --cache=encoded)", totals["bytes"]),
           ("on disk as a TFDS set", on_disk),
@@ -70,4 +71,4 @@ def main(argv):
 
 
 if __name__ == "__main__":
-  loop.main(main)
+  training_flags.main(main)

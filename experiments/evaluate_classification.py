@@ -13,7 +13,7 @@ import deepcomp_tf as dc
 from deepcomp_tf.data import classification
 from deepcomp_tf.data.crops import Crops
 from deepcomp_tf.evaluation import accuracy
-from deepcomp_tf.training import loop
+from deepcomp_tf.training import flags as training_flags
 
 FLAGS = flags.FLAGS
 flags.DEFINE_string("classifier", None, f"One of {', '.join(dc.Classifier.names())}, or a folder that training wrote.",
@@ -49,4 +49,4 @@ def main(argv):
 
 
 if __name__ == "__main__":
-  loop.main(main)
+  training_flags.main(main)

@@ -12,13 +12,13 @@ import numpy as np
 import tqdm
 
 import deepcomp_tf as dc
-from deepcomp_tf.codec.images import write_file
+from deepcomp_tf.files import write_file
 from deepcomp_tf.data import segmentation
 from deepcomp_tf.data import voc
 from deepcomp_tf.evaluation import figures
 from deepcomp_tf.evaluation import segmentation as measures
-from deepcomp_tf.inference.inputs import NetworkInput
-from deepcomp_tf.training import loop
+from deepcomp_tf.codec.inputs import NetworkInput
+from deepcomp_tf.training import flags as training_flags
 
 FLAGS = flags.FLAGS
 flags.DEFINE_list("segmenters", None, f"Of {', '.join(dc.Segmenter.names()) or '(none shipped)'}, or folders that "
@@ -34,7 +34,7 @@ flags.DEFINE_integer("examples", 4, "Photos in the contact sheet, spread over th
 
 def main(argv):
   del argv
-  well_covered = loop.ids("well_covered_ids", len(voc.CLASS_NAMES))
+  well_covered = training_flags.ids("well_covered_ids", len(voc.CLASS_NAMES))
   codec = FLAGS.operating_point and dc.Codec.load(FLAGS.operating_point)
   segmenters = [dc.Segmenter.load(name, codec) for name in FLAGS.segmenters]
   builder = segmentation.open_builder(FLAGS.dataset, FLAGS.data_dir)
@@ -42,9 +42,9 @@ def main(argv):
   for segmenter in segmenters:
     ids = segmenter.voc_ids[:len(segmenter.class_names)]
     examples = segmentation.SegmentationExamples(builder, FLAGS.split, segmenter.inputs, ids, cache="none")
-    counts.append(measures.confusions(
+    counts.append(np.array(list(measures.confusions(
         segmenter.predict, examples, len(segmenter.class_names),
-        lambda whole, count=len(examples): tqdm.tqdm(whole, total=count, unit="image", mininterval=5)))
+        lambda whole, count=len(examples): tqdm.tqdm(whole, total=count, unit="image", mininterval=5)))))
     if FLAGS.contact_sheet:
       sheet.append(list(pictures(segmenter, examples)))
   for name, segmenter in zip(FLAGS.segmenters, segmenters):
@@ -96,4 +96,4 @@ def print_table(segmenters, counts, well_covered):
 
 
 if __name__ == "__main__":
-  loop.main(main)
+  training_flags.main(main)

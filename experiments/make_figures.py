@@ -19,11 +19,11 @@ from PIL import Image
 
 import deepcomp_tf as dc
 from deepcomp_tf import samples
-from deepcomp_tf.codec.images import write_file
+from deepcomp_tf.files import write_file
 from deepcomp_tf.evaluation import figures
 from deepcomp_tf.evaluation import rate_distortion
 from deepcomp_tf.models.resnet import ARCHITECTURES
-from deepcomp_tf.training import loop
+from deepcomp_tf.training import flags as training_flags
 from experiments import model_complexity
 from experiments import paper
 from experiments import records
@@ -372,4 +372,4 @@ def fill(path, name, lines):
 
 
 if __name__ == "__main__":
-  loop.main(main)
+  training_flags.main(main)

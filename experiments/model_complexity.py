@@ -8,7 +8,7 @@ from absl import flags
 
 import deepcomp_tf as dc
 from deepcomp_tf.layers.bottleneck import STRIDE_PLACES
-from deepcomp_tf.models.compression import STRIDE
+from deepcomp_tf.representation import STRIDE
 from deepcomp_tf.models.resnet import ARCHITECTURES
 from deepcomp_tf.models.resnet import FILTERS
 from deepcomp_tf.models.resnet import make_network

@@ -14,7 +14,7 @@ import numpy as np
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 import tensorflow as tf
 
-from deepcomp_tf.codec.images import write_file
+from deepcomp_tf.files import write_file
 from deepcomp_tf.errors import DeepcompError
 from deepcomp_tf.evaluation import figures
 

@@ -17,7 +17,7 @@ import deepcomp_tf as dc
 from deepcomp_tf import samples
 from deepcomp_tf.codec.container import EXTENSION
 from deepcomp_tf.codec.images import encode_png
-from deepcomp_tf.codec.images import write_file
+from deepcomp_tf.files import write_file
 from deepcomp_tf.evaluation import figures
 from deepcomp_tf.evaluation import rate_distortion
 

@@ -27,10 +27,11 @@ from absl import logging
 
 import deepcomp_tf as dc
 from deepcomp_tf import samples
-from deepcomp_tf.codec.images import write_file
+from deepcomp_tf.files import write_file
+from deepcomp_tf.files import write_json
 from deepcomp_tf.data import compressed
 from deepcomp_tf.evaluation import segmentation
-from deepcomp_tf.training import loop
+from deepcomp_tf.training import flags as training_flags
 from experiments import records
 
 FLAGS = flags.FLAGS
@@ -271,7 +272,7 @@ def run(step):
   record = {"name": step.name, "operating_point": step.point, "fingerprint": step.fingerprint,
             "date": time.strftime("%Y-%m-%d"), "cpu_cores": os.cpu_count(), "seconds": round(time.time() - begin)}
   record.update({"compress_dataset": storage, "evaluate": rate_distortion}.get(step.task, trained)(step))
-  loop.write_json(step.record_path, record)
+  write_json(step.record_path, record, sort_keys=True)
   logging.info("%s: recorded after %.0f min", step.name, record["seconds"] / 60)
 
 
@@ -330,4 +331,4 @@ def execute(command):
 
 
 if __name__ == "__main__":
-  loop.main(main)
+  training_flags.main(main)

@@ -10,7 +10,6 @@ are not compressed yet are compressed on the way, by the fixed networks of the o
 continues a run that was stopped. RUN_DIR/classifier is what `dc.Classifier.load` takes.
 """
 
-import os
 import time
 
 from absl import flags
@@ -22,18 +21,22 @@ from deepcomp_tf.data import classification
 from deepcomp_tf.data.crops import CROPS
 from deepcomp_tf.data.crops import Crops
 from deepcomp_tf.evaluation import accuracy
-from deepcomp_tf.inference.inputs import INPUTS
-from deepcomp_tf.inference.inputs import NetworkInput
+from deepcomp_tf.representation import INPUTS
+from deepcomp_tf.codec.inputs import NetworkInput
 from deepcomp_tf.layers.bottleneck import STRIDE_PLACES
 from deepcomp_tf.models.resnet import ARCHITECTURES
 from deepcomp_tf.models.resnet import make_network
 from deepcomp_tf.models.resnet import takes_representation
-from deepcomp_tf.training import loop
+from deepcomp_tf.training import distribution
+from deepcomp_tf.training import flags as training_flags
 from deepcomp_tf.training import losses
+from deepcomp_tf.training import optimizers
+from deepcomp_tf.training import runs
 from deepcomp_tf.training import schedules
 
 FLAGS = flags.FLAGS
-loop.define_flags()
+training_flags.define_flags()
+training_flags.define_batch_norm_flag()
 flags.DEFINE_string("dataset", "imagenet2012", "TFDS set, set of compressed files, or folder of split/class/*.jpg.")
 flags.DEFINE_string("data_dir", None, "Where TFDS keeps its sets.")
 flags.DEFINE_string("train_split", "train", "Split of --dataset to train on.")
@@ -69,11 +72,10 @@ LEARNING_RATE_BATCH = 64
 
 def main(argv):
   del argv
-  inputs = checked_inputs()
-  decay_epochs = loop.rising("decay_epochs")
+  strategy = distribution.make_strategy(FLAGS.strategy)
   tf.keras.utils.set_random_seed(FLAGS.seed)
-  strategy = loop.make_strategy(FLAGS.strategy)
-  replicas = strategy.num_replicas_in_sync
+  inputs = checked_inputs()
+  decay_epochs = training_flags.rising("decay_epochs")
 
   training, validation = (
       classification.open_examples(FLAGS.dataset, split, inputs, FLAGS.data_dir, FLAGS.cache)
@@ -89,27 +91,31 @@ def main(argv):
     raise dc.DeepcompError(f"--batch_size must be at most the {len(training)} training examples. "
                            f"Received: {FLAGS.batch_size}")
   crops = Crops(inputs, training.source.bitstreams, FLAGS.crop_size, FLAGS.crop, FLAGS.image_size,
-                loop.numbers("resize", counts=(0, 2)) or None)
+                training_flags.numbers("resize", counts=(0, 2)) or None)
 
   with strategy.scope():
-    with loop.precision():
-      network = make_network(FLAGS.network, len(class_names), FLAGS.width, FLAGS.stride_in)
-      network(tf.zeros([1, 32, 32, inputs.channels]))
+    with distribution.precision(FLAGS.precision):
+      network = make_network(FLAGS.network, len(class_names), FLAGS.width, FLAGS.stride_in,
+                             synchronized=FLAGS.synchronized_batch_norm)
+      network.build([None, None, None, inputs.channels])
     if FLAGS.start:
       start_from(FLAGS.start, network, inputs, class_names)
-    rate = FLAGS.learning_rate * FLAGS.batch_size / LEARNING_RATE_BATCH
-    optimizer = tf.keras.optimizers.SGD(
-        schedules.divided_by_10(rate, decay_epochs, steps_per_epoch), momentum=FLAGS.momentum, jit_compile=False)
-    optimizer.build(network.trainable_variables)
-    if FLAGS.precision == "mixed_float16":
-      optimizer = tf.keras.mixed_precision.LossScaleOptimizer(optimizer)
+    rate = schedules.divided_by_10(
+        FLAGS.learning_rate * FLAGS.batch_size / LEARNING_RATE_BATCH, decay_epochs, steps_per_epoch)
+    trained = {name: variable for name, variable in network.named_variables().items() if variable.trainable}
+    optimizer = optimizers.Optimizers({"optimizer": (optimizers.sgd(rate, FLAGS.momentum), trained)},
+                                      scale_losses=FLAGS.precision == "mixed_float16")
 
-  settings = loop.settings("network", leave_out=OPERATIONAL_FLAGS)
+  settings = training_flags.settings("network", leave_out=OPERATIONAL_FLAGS)
   if FLAGS.start:
     settings["start"] = "trained"
   settings.update(source=training.source.name, examples=len(training), fingerprint=inputs.codec and
                   inputs.codec.fingerprint.hex())
-  run = loop.Run(FLAGS.run_dir, settings, network=network, optimizer=optimizer)
+  run = runs.Run(FLAGS.run_dir, settings, "classifier", {
+      **{f"network/{name}": variable for name, variable in network.named_variables().items()},
+      **optimizer.named_variables()})
+  if run.is_done():
+    return
   done, total = run.restore(), FLAGS.epochs * steps_per_epoch
 
   def replica_step(stored, labels, step):
@@ -117,46 +123,35 @@ def main(argv):
     with tf.GradientTape() as tape:
       logits = network(x, training=True)
       cross_entropy = tf.reduce_mean(tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits))
-      loss = cross_entropy + losses.weight_decay(network.trainable_variables, FLAGS.weight_decay)
-      # The gradients of the replicas are summed.
-      scaled = loop.scaled_loss(optimizer, loss / replicas)
-    gradients = loop.gradients(optimizer, tape, scaled, network.trainable_variables)
-    optimizer.apply_gradients(zip(gradients, network.trainable_variables))
+      loss = cross_entropy + losses.weight_decay(network, FLAGS.weight_decay)
+      scaled = optimizer.scaled(loss)
+    optimizer.step(tape, scaled)
     correct = tf.reduce_mean(tf.cast(tf.equal(tf.argmax(logits, -1), labels), tf.float32))
     return {"loss": loss, "cross_entropy": cross_entropy, "top_1": correct}
 
-  train_step = loop.on_replicas(strategy, replica_step)
-  classifier = dc.Classifier(network, inputs, class_names)
-  means = loop.Means()
-  with loop.progress_bar(total, done) as bar:
-    for epoch, (stored, labels) in loop.epoch_batches(
-        strategy, lambda epoch, first: crops.training_batches(training, FLAGS.batch_size, FLAGS.seed, epoch, first),
-        FLAGS.batch_size, FLAGS.epochs, steps_per_epoch, done):
-      means.add(train_step(stored, labels, run.step))
-      run.step.assign_add(1)
-      done += 1
-      bar.update()
-      if done % FLAGS.summary_every == 0 or done % steps_per_epoch == 0:
-        point = means.take()
-        run.curves("train", {**point, "learning_rate": optimizer.learning_rate})
-        bar.set_postfix(epoch=epoch + 1, loss=f"{point['loss']:.3f}", top_1=f"{point['top_1']:.3f}")
-      if done % FLAGS.checkpoint_every == 0 and done < total:
-        run.save()
-      if done % steps_per_epoch == 0 and done < total:
-        validate(run, classifier, crops, validation, epoch + 1)
-  if run.history()[-1:] and run.history()[-1].get("epoch") == FLAGS.epochs:
-    logging.info("The run is done: %s", run.history()[-1])
-    return
-  run.save()
-  classifier = classifier.copy(rounded=True)
-  reached = validate(run, classifier, crops, validation, FLAGS.epochs)
+  batches = runs.epoch_batches(
+      strategy, lambda epoch, first: crops.training_batches(training, FLAGS.batch_size, FLAGS.seed, epoch, first),
+      FLAGS.batch_size, FLAGS.epochs, steps_per_epoch, done)
+  steps = run.steps(
+      batches, distribution.on_replicas(strategy, replica_step), total, checkpoint_every=FLAGS.checkpoint_every,
+      summary_every=FLAGS.summary_every, curves=optimizer.learning_rates,
+      describe=lambda point: {"loss": f"{point['loss']:.3f}", "top_1": f"{point['top_1']:.3f}"})
+  for done in steps:
+    if done % steps_per_epoch == 0 and done < total:
+      validate(run, strategy, network, crops, validation, done // steps_per_epoch)
+  # What is measured last is what is kept: float32, with the rounded weights.
+  with strategy.scope():
+    classifier = dc.Classifier(network, inputs, class_names).copy(rounded=True)
+  reached = validate(run, strategy, classifier.network, crops, validation, FLAGS.epochs)
   classifier.info = {
       "crop_size": FLAGS.crop_size, "resize": crops.resize,
       "trained": {"program": "experiments.train_classification", "steps": done, "settings": settings,
                   "seconds": run.seconds(), "data_note": FLAGS.data_note},
       "reached_on_validation": reached}
-  classifier.save(os.path.join(run.folder, "classifier"), FLAGS.operating_point)
-  logging.info("Written to %s/classifier", run.folder)
+  if run.is_chief:
+    classifier.save(run.result, FLAGS.operating_point)
+    logging.info("Written to %s", run.result)
+  distribution.wait_for_all(strategy)
 
 
 def checked_inputs():
@@ -192,10 +187,10 @@ def report(examples):
     logging.warning("%d examples of %s cannot be decoded and are left out.", len(examples.skipped), examples.source.name)
 
 
-def validate(run, classifier, crops, validation, epoch):
+def validate(run, strategy, network, crops, validation, epoch):
   """Accuracy on the validation split, into the curves and `history.jsonl`."""
   begin = time.time()
-  figures = accuracy.evaluate(classifier.network, crops, validation, FLAGS.batch_size)
+  figures = accuracy.evaluate(network, crops, validation, FLAGS.batch_size, strategy=strategy)
   run.curves("validation", figures)
   run.record({"epoch": epoch, **figures})
   logging.info("epoch %d: validation %s (%.0f s)", epoch,
@@ -204,4 +199,4 @@ def validate(run, classifier, crops, validation, epoch):
 
 
 if __name__ == "__main__":
-  loop.main(main)
+  training_flags.main(main)

@@ -8,7 +8,6 @@ Their twins for a folder of photos and two cores (the shipped operating points):
 The same command continues a run that was stopped. Curves: `tensorboard --logdir=RUN_DIR`.
 """
 
-import os
 import time
 
 from absl import flags
@@ -17,20 +16,27 @@ import numpy as np
 import tensorflow as tf
 
 import deepcomp_tf as dc
+from deepcomp_tf.codec import fitting
+from deepcomp_tf.codec import operating_point
 from deepcomp_tf.codec import tiling
+from deepcomp_tf.codec.images import list_images
 from deepcomp_tf.codec.images import read_image
+from deepcomp_tf.codec.images import split_images
 from deepcomp_tf.data import photos
 from deepcomp_tf.evaluation import metrics
 from deepcomp_tf.models.compression import ENTROPIES
+from deepcomp_tf.training import distribution
+from deepcomp_tf.training import flags as training_flags
 from deepcomp_tf.training import klt
-from deepcomp_tf.training.export import export_operating_point
-from deepcomp_tf.training import loop
 from deepcomp_tf.training import losses
+from deepcomp_tf.training import optimizers
+from deepcomp_tf.training import runs
 from deepcomp_tf.training import schedules
 from deepcomp_tf.training import starts
+from deepcomp_tf.training.export import export_operating_point
 
 FLAGS = flags.FLAGS
-loop.define_flags()
+training_flags.define_flags()
 flags.DEFINE_integer("steps", None, "Training steps.", required=True, lower_bound=1)
 flags.DEFINE_integer("validate_every", 1000, "Steps between validations.", lower_bound=1)
 flags.DEFINE_string("images", None, "Folder or pattern of photos to train on, in place of --dataset.")
@@ -74,12 +80,11 @@ def main(argv):
   del argv
   if FLAGS.crop_size % 8:
     raise dc.DeepcompError(f"--crop_size must be a multiple of 8. Received: {FLAGS.crop_size}")
+  strategy = distribution.make_strategy(FLAGS.strategy)
   tf.keras.utils.set_random_seed(FLAGS.seed)
-  strategy = loop.make_strategy(FLAGS.strategy)
-  replicas = strategy.num_replicas_in_sync
 
   if FLAGS.images:
-    paths, held_out = photos.split_images(photos.list_images(FLAGS.images), FLAGS.held_out)
+    paths, held_out = split_images(list_images(FLAGS.images), FLAGS.held_out)
     logging.info("%d photos to train on, %d to validate on.", len(paths), len(held_out))
     batches = lambda first: photos.folder_crops(paths, FLAGS.crop_size, FLAGS.batch_size, FLAGS.seed, first)
     validation = [read_image(path) for path in held_out]
@@ -87,160 +92,131 @@ def main(argv):
     batches = lambda first: photos.tfds_crops(
         FLAGS.dataset, FLAGS.train_split, FLAGS.data_dir, FLAGS.crop_size, FLAGS.batch_size, FLAGS.seed, first)
     validation = photos.tfds_images(FLAGS.dataset, FLAGS.validation_split, FLAGS.data_dir)
-  example = next(iter(batches(0)))
 
   with strategy.scope():
-    with loop.precision():
+    with distribution.precision(FLAGS.precision):
       model = dc.models.CompressionModel(
           FLAGS.channels, FLAGS.num_centers, FLAGS.temperature, entropy=FLAGS.entropy, centers_l2=FLAGS.centers_l2,
           centers=None if FLAGS.start == "random" else klt.centers(FLAGS.num_centers))
-      model(example[:1])
-    if not loop.latest_checkpoint(FLAGS.run_dir) and FLAGS.start != "random":
-      start_from(model, FLAGS.start, batches(0))
+      model.build([None, None, None, 3])
     rate = (schedules.WarmupCosine(FLAGS.learning_rate, FLAGS.steps, warmup=min(500, FLAGS.steps // 10))
             if FLAGS.schedule == "cosine" else FLAGS.learning_rate)
-    optimizer = tf.keras.optimizers.Adam(
-        rate, global_clipnorm=FLAGS.gradient_clip or None, use_ema=FLAGS.weight_average > 0,
-        ema_momentum=FLAGS.weight_average or 0.99, jit_compile=False)
-    optimizer.build(model.trainable_variables)
-    if FLAGS.precision == "mixed_float16":
-      optimizer = tf.keras.mixed_precision.LossScaleOptimizer(optimizer)
+    adam = optimizers.adam(rate, use_ema=FLAGS.weight_average > 0, ema_momentum=FLAGS.weight_average or 0.99)
+    trained = {name: variable for name, variable in model.named_variables().items() if variable.trainable}
+    optimizer = optimizers.Optimizers({"optimizer": (adam, trained)}, FLAGS.gradient_clip,
+                                      scale_losses=FLAGS.precision == "mixed_float16")
     rate_weight = tf.Variable(0.0, trainable=False, name="rate_weight")
 
-  settings = loop.settings("channels", leave_out=OPERATIONAL_FLAGS)
+  settings = training_flags.settings("channels", leave_out=OPERATIONAL_FLAGS)
   if FLAGS.images:
     settings["photos"] = len(paths)
     for name in ("dataset", "train_split", "validation_split"):
       del settings[name]
   if FLAGS.start not in ("random", "klt"):
-    settings["start"] = dc.operating_points.read_info(FLAGS.start)["name"]
-  run = loop.Run(FLAGS.run_dir, settings, model=model, optimizer=optimizer, rate_weight=rate_weight)
-  done = run.restore()
-
-  if FLAGS.export_now:
-    export(run, model, optimizer, paths if FLAGS.images else None, validation)
+    settings["start"] = operating_point.read_info(FLAGS.start)["name"]
+  run = runs.Run(FLAGS.run_dir, settings, "operating_point",
+                 {**model.named_variables(), **optimizer.named_variables(), "rate_weight": rate_weight})
+  if run.is_done() and not FLAGS.export_now:
     return
+  done = run.restore()
+  if not done and FLAGS.start != "random":
+    start_from(strategy, model, FLAGS.start, batches)
 
-  def replica_step(images):
+  def replica_step(images, step):
+    del step
     with tf.GradientTape() as tape:
       output = model(images, training=True)
       error = tf.cast(images, tf.float32) - output.reconstruction
+      # The figures are those of the global batch, on every replica.
       mse = dc.layers.replica_mean(tf.reduce_mean(tf.square(error)))
       bits = output.bits_per_symbol
       loss = losses.settled_rate_distortion(mse, bits, FLAGS.beta, FLAGS.target_entropy, rate_weight, FLAGS.rate_step)
-      total = loss + tf.add_n(model.losses) if model.losses else loss
-      # Every replica computes the loss of the global batch; their gradients are summed.
-      scaled = loop.scaled_loss(optimizer, total / replicas)
-    gradients = loop.gradients(optimizer, tape, scaled, model.trainable_variables)
-    optimizer.apply_gradients(zip(gradients, model.trainable_variables))
-    return {"loss": loss, "mse": mse, "bits_per_symbol": bits, "rate_weight": rate_weight.read_value()}
+      scaled = optimizer.scaled(loss + tf.add_n(model.losses) if model.losses else loss)
+    optimizer.step(tape, scaled)
+    return {"loss": loss, "mse": mse, "bits_per_symbol": bits, "bits_per_pixel": bits * FLAGS.channels / 64,
+            "rate_weight": rate_weight.read_value()}
 
-  @tf.function
-  def train_step(images):
-    figures = strategy.run(replica_step, args=(images,))
-    return {name: strategy.experimental_local_results(value)[0] for name, value in figures.items()}
-
-  means = loop.Means()
-  with loop.progress_bar(FLAGS.steps, done) as bar:
-    dataset = loop.distribute(strategy, lambda: batches(done), FLAGS.batch_size)
-    for images in dataset:
-      if done >= FLAGS.steps:
-        break
-      figures = train_step(images)
-      run.step.assign_add(1)
-      done += 1
-      bar.update()
-      means.add(figures)
-      if done % FLAGS.summary_every == 0 or done == FLAGS.steps:
-        point = means.take()
-        write_curves(run, model, optimizer, point)
-        bar.set_postfix(mse=f"{point['mse']:.1f}", H=f"{point['bits_per_symbol']:.3f}",
-                        bpp=f"{point['bits_per_symbol'] * FLAGS.channels / 64:.4f}")
-      if done % FLAGS.validate_every == 0 and done < FLAGS.steps:  # the export measures the end
-        with averaged_weights(model, optimizer):
-          validate(run, model, validation)
-      if done % FLAGS.checkpoint_every == 0 or done == FLAGS.steps:
-        run.save()
-  export(run, model, optimizer, paths if FLAGS.images else None, validation)
+  steps = run.steps(
+      zip(distribution.distribute(strategy, lambda: batches(done), FLAGS.batch_size)),
+      distribution.on_replicas(strategy, replica_step), 0 if FLAGS.export_now else FLAGS.steps,
+      checkpoint_every=FLAGS.checkpoint_every, summary_every=FLAGS.summary_every, curves=optimizer.learning_rates,
+      describe=lambda point: {"mse": f"{point['mse']:.1f}", "H": f"{point['bits_per_symbol']:.3f}",
+                              "bpp": f"{point['bits_per_pixel']:.4f}"})
+  for done in steps:
+    if done % FLAGS.validate_every == 0 and done < FLAGS.steps:  # the export measures the end
+      with optimizers.averaged_weights(optimizer):
+        validate(run, strategy, model, validation)
+  if run.is_chief:
+    with optimizers.averaged_weights(optimizer):
+      export(run, model, paths if FLAGS.images else None, validation)
+  distribution.wait_for_all(strategy)
 
 
-def start_from(model, start, batches):
+def start_from(strategy, model, start, batches):
   """Sets the weights of a new run to the KLT of its first training crops, or to those of another run."""
   if start == "klt":
     logging.info("Starting from the KLT of the first training crops.")
-    basis = klt.block_basis(batches.take(max(1, 1600 // FLAGS.batch_size)), FLAGS.channels)
+    basis = klt.block_basis(batches(0).take(max(1, 1600 // FLAGS.batch_size)), FLAGS.channels)
     klt.set_weights(model, basis, FLAGS.klt_step)
   else:
     starts.from_operating_point(model, dc.operating_points.load(start), FLAGS.start_scale)
   if FLAGS.entropy == "context":
-    bits = starts.fit_entropy(model, batches)
+    bits = starts.fit_entropy(strategy, model, batches(0), FLAGS.batch_size)
     logging.info("The fitted entropy of the start is %.3f bits per symbol, %.4f bits per pixel.",
                  bits, bits * FLAGS.channels / 64)
 
 
-def export(run, model, optimizer, paths, validation):
+def export(run, model, paths, validation):
   """Fits the coder's tables and writes the operating point into the run's folder."""
   if paths is None:
     training = photos.tfds_images(FLAGS.dataset, f"{FLAGS.train_split}[:{FLAGS.tables_from}]", FLAGS.data_dir)
   else:
     training = (read_image(path) for path in paths[:FLAGS.tables_from])
-  with averaged_weights(model, optimizer):
-    info = {"name": FLAGS.name, "trained": {
-        "program": "experiments.train_compression", "steps": int(run.step.numpy()), "settings": run.settings,
-        "data": f"{len(paths)} photos of a folder" if paths else f"{FLAGS.dataset}, {FLAGS.train_split}",
-        "data_note": FLAGS.data_note}}
-    reached = export_operating_point(os.path.join(run.folder, "operating_point"), model, training, validation, info)
+  info = {"name": FLAGS.name, "trained": {
+      "program": "experiments.train_compression", "steps": int(run.step.numpy()), "settings": run.settings,
+      "data": f"{len(paths)} photos of a folder" if paths else f"{FLAGS.dataset}, {FLAGS.train_split}",
+      "data_note": FLAGS.data_note}}
+  reached = export_operating_point(run.result, model, training, validation, info)
   run.record(reached)
-  logging.info("Exported to %s/operating_point: validation %s", run.folder,
+  logging.info("Written to %s: validation %s", run.result,
                "  ".join(f"{name} {value:.4f}" for name, value in reached.items()))
 
 
-class averaged_weights:
-  """Context in which the model has the optimizer's averaged weights, if it averages them."""
-
-  def __init__(self, model, optimizer):
-    self.model = model
-    self.optimizer = getattr(optimizer, "inner_optimizer", optimizer)
-
-  def __enter__(self):
-    if self.optimizer.use_ema:
-      self.kept = [tf.identity(variable) for variable in self.model.trainable_variables]
-      self.optimizer.finalize_variable_values(self.model.trainable_variables)
-
-  def __exit__(self, *_):
-    if self.optimizer.use_ema:
-      for variable, value in zip(self.model.trainable_variables, self.kept):
-        variable.assign(value)
-
-
-def write_curves(run, model, optimizer, point):
-  run.curves("train", {**point, "bits_per_pixel": point["bits_per_symbol"] * FLAGS.channels / 64,
-                       "learning_rate": optimizer.learning_rate})
-  with run.summaries("train"):
-    tf.summary.histogram("centers", model.quantizer.centers)
-
-
-def validate(run, model, images):
-  """Rate and distortion on whole photos, into the curves and `history.jsonl`."""
+def validate(run, strategy, model, images):
+  """Rate and distortion on whole photos, into the curves and `history.jsonl`. Every worker measures some of them."""
   begin = time.time()
-  figures = []
+  # Without tables there are no files yet: the rate is the entropy layer's.
+  networks = dc.Codec(operating_point.OperatingPoint(FLAGS.name, model.quantizer.centers.numpy(), fitting.flat_model(
+      FLAGS.channels, FLAGS.num_centers, 0), model=model))
   pictures = []
-  for image in images:
-    output = model(tiling.pad(image)[np.newaxis])
-    decoded = tf.saturate_cast(tf.round(output.reconstruction[0]), tf.uint8)[:image.shape[0], :image.shape[1]]
-    figures.append({"bits_per_pixel": float(output.bits_per_symbol) * FLAGS.channels / 64,
-                    **metrics.distortion(image, decoded)})
-    if len(pictures) < 3:
+
+  def measure(own):
+    for image in (images[index] for index in own):
+      symbols = networks.encode(image)
+      decoded = networks.reconstruct(symbols, *image.shape[:2])
+      bits = entropy_of(model, symbols)
       pictures.append(np.concatenate([image, decoded], axis=1))
-  means = metrics.means(figures)
+      yield [bits * FLAGS.channels / 64, *metrics.distortion(image, decoded).values()]
+
+  figures = distribution.share_work(strategy, len(images), 1 + len(metrics.NAMES), measure)
+  means = metrics.means([dict(zip(("bits_per_pixel", *metrics.NAMES), row)) for row in figures])
   run.curves("validation", means)
   with run.summaries("validation"):
-    for i, picture in enumerate(pictures):
+    tf.summary.histogram("centers", tf.convert_to_tensor(model.quantizer.centers))
+    for i, picture in enumerate(pictures[:3]):
       tf.summary.image(f"input_beside_reconstruction/{i}", picture[np.newaxis])
   run.record(means)
   logging.info("step %d: validation %s (%.0f s)", run.step.numpy(),
                "  ".join(f"{name} {value:.4f}" for name, value in means.items()), time.time() - begin)
 
 
+def entropy_of(model, symbols):
+  """H of one photo's symbols, in bits per symbol."""
+  quantizer = model.quantizer
+  values = quantizer.values(symbols)[tf.newaxis]
+  return float(model.entropy(values if model.entropy_kind == "context" else
+                             tf.one_hot(tf.cast(symbols, tf.int32), quantizer.num_centers)[tf.newaxis]))
+
+
 if __name__ == "__main__":
-  loop.main(main)
+  training_flags.main(main)

@@ -19,22 +19,28 @@ import numpy as np
 import tensorflow as tf
 
 import deepcomp_tf as dc
-from deepcomp_tf import operating_points
+from deepcomp_tf.codec.images import list_images
 from deepcomp_tf.codec.images import read_image
+from deepcomp_tf.codec.images import split_images
 from deepcomp_tf.data import classification
-from deepcomp_tf.data import photos
 from deepcomp_tf.data.crops import Crops
 from deepcomp_tf.evaluation import accuracy
-from deepcomp_tf.inference.inputs import NetworkInput
+from deepcomp_tf.codec.inputs import NetworkInput
+from deepcomp_tf.codec.operating_point import OperatingPoint
 from deepcomp_tf.models.compression import ENTROPIES
-from deepcomp_tf.training import loop
+from deepcomp_tf.models.resnet import make_network
+from deepcomp_tf.training import distribution
+from deepcomp_tf.training import flags as training_flags
 from deepcomp_tf.training import losses
+from deepcomp_tf.training import optimizers
+from deepcomp_tf.training import runs
 from deepcomp_tf.training import schedules
 from deepcomp_tf.training import starts
 from deepcomp_tf.training.export import export_operating_point
 
 FLAGS = flags.FLAGS
-loop.define_flags()
+training_flags.define_flags()
+training_flags.define_batch_norm_flag()
 flags.DEFINE_string("dataset", "imagenet2012", "TFDS set of images, or folder of split/class/*.jpg.")
 flags.DEFINE_string("data_dir", None, "Where TFDS keeps its sets.")
 flags.DEFINE_string("train_split", "train", "Split of --dataset to train on.")
@@ -76,14 +82,13 @@ OPERATIONAL_FLAGS = ("dataset", "data_dir", "cache", "operating_point", "classif
 
 def main(argv):
   del argv
-  decay_epochs = loop.rising("decay_epochs")
-  resize = loop.numbers("resize", counts=(0, 2)) or None
+  strategy = distribution.make_strategy(FLAGS.strategy)
+  tf.keras.utils.set_random_seed(FLAGS.seed)
+  decay_epochs = training_flags.rising("decay_epochs")
+  resize = training_flags.numbers("resize", counts=(0, 2)) or None
   if FLAGS.compression_learning_rate is not None and FLAGS.precision == "mixed_float16":
     raise dc.DeepcompError("expected --precision=float32 or mixed_bfloat16 with --compression_learning_rate, since two "
                            "optimizers do not share a scale of losses. Received: --precision=mixed_float16")
-  tf.keras.utils.set_random_seed(FLAGS.seed)
-  strategy = loop.make_strategy(FLAGS.strategy)
-  replicas = strategy.num_replicas_in_sync
 
   pixels = NetworkInput("original")
   training, validation = (
@@ -94,49 +99,55 @@ def main(argv):
   if not steps_per_epoch:
     raise dc.DeepcompError(f"--batch_size must be at most the {len(training)} training examples. "
                            f"Received: {FLAGS.batch_size}")
+  start = OperatingPoint.load(FLAGS.operating_point)
+  trained = dc.Classifier.load(FLAGS.classifier, dc.Codec(start))
+  if trained.inputs.kind != "representation":
+    raise dc.DeepcompError(f"expected a classifier of the representation. Received: --classifier={FLAGS.classifier}, of "
+                           f"{trained.inputs.kind} pixels")
+  if trained.class_names != training.source.class_names:
+    raise dc.DeepcompError(f"expected the classes {', '.join(trained.class_names[:5])}... of --classifier. Received: "
+                           f"{', '.join(training.source.class_names[:5])}...")
 
   with strategy.scope():
-    start = operating_points.open_point(FLAGS.operating_point)
-    trained = dc.Classifier.load(FLAGS.classifier, dc.Codec(start))
-    if trained.inputs.kind != "representation":
-      raise dc.DeepcompError(f"expected a classifier of the representation. Received: --classifier={FLAGS.classifier}, of "
-                             f"{trained.inputs.kind} pixels")
-    if trained.class_names != training.source.class_names:
-      raise dc.DeepcompError(f"expected the classes {', '.join(trained.class_names[:5])}... of --classifier. Received: "
-                             f"{', '.join(training.source.class_names[:5])}...")
-    centers = start.model.quantizer.centers.numpy()
-    with loop.precision():
-      compression = dc.models.CompressionModel(start.model.channels, len(centers), centers=centers, entropy=FLAGS.entropy)
-      compression(tf.zeros([1, FLAGS.crop_size, FLAGS.crop_size, 3]))
-      network = trained.copy().network
+    with distribution.precision(FLAGS.precision):
+      compression = dc.models.CompressionModel(
+          start.channels, len(start.centers), centers=start.centers, entropy=FLAGS.entropy)
+      network = make_network(trained.network.architecture, len(trained.class_names), trained.network.width,
+                             trained.network.stride_in, synchronized=FLAGS.synchronized_batch_norm)
       model = dc.models.JointModel(compression, network, start.mean, start.deviation)
+      model.build([None, None, None, 3])
     starts.from_operating_point(compression, start.model)
-    optimizers = make_optimizers(compression.trainable_variables,
-                                 [] if FLAGS.compression_only else network.trainable_variables,
-                                 lambda rate: schedules.divided_by_10(rate, decay_epochs, steps_per_epoch))
+    weights = trained.network.named_variables()
+    for name, variable in network.named_variables().items():
+      variable.assign(weights[name].numpy())
+    optimizer = make_optimizers(model, lambda rate: schedules.divided_by_10(rate, decay_epochs, steps_per_epoch))
     target_entropy = tf.Variable(FLAGS.target_entropy or 0.0, trainable=False, name="target_entropy")
 
-  settings = loop.settings("gamma", leave_out=OPERATIONAL_FLAGS)
+  settings = training_flags.settings("gamma", leave_out=OPERATIONAL_FLAGS)
   settings.update(source=training.source.name, examples=len(training), start=start.fingerprint.hex(),
                   network=network.architecture, width=network.width)
-  run = loop.Run(FLAGS.run_dir, settings, model=model, target_entropy=target_entropy,
-                 **{name: optimizer for name, (optimizer, _) in optimizers.items()})
+  run = runs.Run(FLAGS.run_dir, settings, "classifier", {
+      **model.named_variables(), **optimizer.named_variables(), "target_entropy": target_entropy})
+  if run.is_done():
+    return
   done, total = run.restore(), FLAGS.epochs * steps_per_epoch
   if not done:
+    few = min(8, FLAGS.batch_size) // strategy.num_replicas_in_sync * strategy.num_replicas_in_sync
+    images = crops.training_batches(training, few, FLAGS.seed).map(lambda stored, _: stored)
     if FLAGS.entropy == "context":
-      few = crops.training_batches(training, min(8, FLAGS.batch_size), FLAGS.seed).map(lambda stored, _: stored).repeat()
-      bits = starts.fit_entropy(compression, few)
+      bits = starts.fit_entropy(strategy, compression, images.repeat(), few)
       logging.info("The start has %.3f bits per symbol of the training crops.", bits)
     if FLAGS.target_entropy is None:
-      target_entropy.assign(mean_entropy(compression, crops, training))
+      target_entropy.assign(tf.reduce_mean([compression(batch).bits_per_symbol for batch in images.take(32)]))
       logging.info("H_t = %.3f bits per symbol.", target_entropy.numpy())
+    validate(run, strategy, model, crops, validation, 0)
 
-  first, _ = next(iter(optimizers.values()))  # the only one where losses are scaled
-
-  def replica_step(stored, labels):
+  def replica_step(stored, labels, step):
+    del step
     with tf.GradientTape() as tape:
       output = model(stored, training=not FLAGS.compression_only)
       error = tf.cast(stored, tf.float32) - output.compression.reconstruction
+      # The compression losses are those of the global batch, on every replica; the cross entropy is the replica's.
       mse = dc.layers.replica_mean(tf.reduce_mean(tf.square(error)))
       bits = output.compression.bits_per_symbol
       rate_distortion = losses.rate_distortion(mse, bits, FLAGS.beta, target_entropy)
@@ -145,92 +156,64 @@ def main(argv):
         loss = losses.joint(rate_distortion, 0.0, FLAGS.gamma)
       else:
         loss = losses.joint(rate_distortion, cross_entropy, FLAGS.gamma) + losses.weight_decay(
-            model.classifier.trainable_variables, FLAGS.weight_decay)
-      # The compression losses are those of the global batch, the cross entropy is the replica's; gradients are summed.
-      scaled = loop.scaled_loss(first, loss / replicas)
-    gradients = iter(loop.gradients(first, tape, scaled, [variable for _, own in optimizers.values() for variable in own]))
-    for optimizer, own in optimizers.values():
-      optimizer.apply_gradients([(next(gradients), variable) for variable in own])
+            model.classifier, FLAGS.weight_decay)
+      scaled = optimizer.scaled(loss)
+    optimizer.step(tape, scaled)
     correct = tf.reduce_mean(tf.cast(tf.equal(tf.argmax(output.logits, -1), labels), tf.float32))
     return {"loss": loss, "mse": mse, "bits_per_symbol": bits, "cross_entropy": cross_entropy, "top_1": correct}
 
-  train_step = loop.on_replicas(strategy, replica_step)
-  means = loop.Means()
-  if not done:
-    validate(run, model, crops, validation, 0)
-  with loop.progress_bar(total, done) as bar:
-    for epoch, (stored, labels) in loop.epoch_batches(
-        strategy, lambda epoch, first: crops.training_batches(training, FLAGS.batch_size, FLAGS.seed, epoch, first),
-        FLAGS.batch_size, FLAGS.epochs, steps_per_epoch, done):
-      means.add(train_step(stored, labels))
-      run.step.assign_add(1)
-      done += 1
-      bar.update()
-      if done % FLAGS.summary_every == 0 or done % steps_per_epoch == 0:
-        point = means.take()
-        run.curves("train", {**point, **{name.replace("optimizer", "learning_rate"): optimizer.learning_rate
-                                         for name, (optimizer, _) in optimizers.items()}})
-        bar.set_postfix(epoch=epoch + 1, mse=f"{point['mse']:.1f}", H=f"{point['bits_per_symbol']:.3f}",
-                        top_1=f"{point['top_1']:.3f}")
-      if done % FLAGS.checkpoint_every == 0 or done == total:
-        run.save()
-      if done % steps_per_epoch == 0:
-        validate(run, model, crops, validation, epoch + 1)
-  if os.path.exists(os.path.join(run.folder, "classifier", "classifier.json")):
-    logging.info("The run is done: %s", run.history()[-1])
-    return
-  export(run, model, trained, training, validation, crops)
+  batches = runs.epoch_batches(
+      strategy, lambda epoch, first: crops.training_batches(training, FLAGS.batch_size, FLAGS.seed, epoch, first),
+      FLAGS.batch_size, FLAGS.epochs, steps_per_epoch, done)
+  steps = run.steps(
+      batches, distribution.on_replicas(strategy, replica_step), total, checkpoint_every=FLAGS.checkpoint_every,
+      summary_every=FLAGS.summary_every, curves=optimizer.learning_rates,
+      describe=lambda point: {"mse": f"{point['mse']:.1f}", "H": f"{point['bits_per_symbol']:.3f}",
+                              "top_1": f"{point['top_1']:.3f}"})
+  for done in steps:
+    if done % steps_per_epoch == 0:
+      validate(run, strategy, model, crops, validation, done // steps_per_epoch)
+  if run.is_chief:
+    export(run, model, trained, training, validation, crops)
+  distribution.wait_for_all(strategy)
 
 
-def make_optimizers(of_compression, of_classifier, falling):
-  """{name: (optimizer, the variables that it moves)}; `falling` makes a schedule of a learning rate."""
-  common = {"global_clipnorm": FLAGS.gradient_clip or None, "jit_compile": False}
-  sgd = tf.keras.optimizers.SGD(falling(FLAGS.learning_rate), momentum=FLAGS.momentum, **common)
+def make_optimizers(model, falling):
+  """The optimizer of all networks, or one for each of the two; `falling` makes a schedule of a learning rate."""
+  named = {name: variable for name, variable in model.named_variables().items() if variable.trainable}
+  of_compression, of_classifier = ({name: variable for name, variable in named.items() if name.startswith(part)}
+                                   for part in ("compression/", "classifier/"))
+  if FLAGS.compression_only:
+    of_classifier = {}
+  sgd = optimizers.sgd(falling(FLAGS.learning_rate), FLAGS.momentum)
   if FLAGS.compression_learning_rate is None:
-    optimizers = {"optimizer": (sgd, of_compression + of_classifier)}
+    parts = {"optimizer": (sgd, {**of_compression, **of_classifier})}
   else:
-    adam = tf.keras.optimizers.Adam(falling(FLAGS.compression_learning_rate), **common)
-    optimizers = {"compression_optimizer": (adam, of_compression)}
+    adam = optimizers.adam(falling(FLAGS.compression_learning_rate))
+    parts = {"compression_optimizer": (adam, of_compression)}
     if of_classifier:
-      optimizers["optimizer"] = sgd, of_classifier
-  for optimizer, own in optimizers.values():
-    optimizer.build(own)
-  if FLAGS.precision == "mixed_float16":
-    optimizers["optimizer"] = tf.keras.mixed_precision.LossScaleOptimizer(sgd), optimizers["optimizer"][1]
-  return optimizers
+      parts["optimizer"] = sgd, of_classifier
+  return optimizers.Optimizers(parts, FLAGS.gradient_clip, scale_losses=FLAGS.precision == "mixed_float16")
 
 
-def mean_entropy(compression, crops, training, batches=32):
-  """H of the start over some training crops, in bits per symbol."""
-  values = [compression(stored).bits_per_symbol
-            for stored, _ in crops.training_batches(training, min(8, FLAGS.batch_size), FLAGS.seed).take(batches)]
-  return tf.reduce_mean(values)
-
-
-def validate(run, model, crops, validation, epoch):
+def validate(run, strategy, model, crops, validation, epoch):
   """Accuracy, distortion and estimated rate on center crops, into the curves and `history.jsonl`."""
   begin = time.time()
-  compression, count = [], []
 
-  @tf.function(jit_compile=False)
-  def forward(stored):
-    output = model(stored)
+  def figures_of(stored, labels):
+    output = model(stored, training=False)
     decoded = tf.clip_by_value(tf.round(output.compression.reconstruction), 0.0, 255.0)
     error = tf.reduce_mean(tf.square(tf.cast(stored, tf.float32) - decoded), axis=[1, 2, 3])
-    return output.logits, tf.stack([tf.reduce_mean(error), output.compression.bits_per_symbol])
+    # H is of the whole batch.
+    return {"top_1": tf.math.in_top_k(labels, output.logits, 1), "mse": error,
+            "bits_per_symbol": tf.repeat(output.compression.bits_per_symbol, tf.shape(error)[0])}
 
-  top_1 = tf.keras.metrics.SparseCategoricalAccuracy()
-  for stored, labels in crops.evaluation_batches(validation, FLAGS.batch_size):
-    logits, figures = forward(stored)
-    top_1.update_state(labels, logits)
-    compression.append(figures.numpy())
-    count.append(int(stored.shape[0]))
-  mse, bits = np.average(compression, axis=0, weights=count)
-  figures = {"top_1": float(top_1.result()), "mse": float(mse), "bits_per_symbol": float(bits)}
+  figures = accuracy.means_over(figures_of, crops, validation, FLAGS.batch_size, strategy)
   run.curves("validation", figures)
+  stored = next(iter(crops.evaluation_batches(validation, 4)))[0]
   with run.summaries("validation"):
-    decoded = model.compression(stored[:4]).reconstruction
-    pictures = tf.saturate_cast(tf.round(tf.concat([tf.cast(stored[:4], tf.float32), decoded], axis=2)), tf.uint8)
+    decoded = model.compression(stored).reconstruction
+    pictures = tf.saturate_cast(tf.round(tf.concat([tf.cast(stored, tf.float32), decoded], axis=2)), tf.uint8)
     tf.summary.image("input_beside_reconstruction", pictures, max_outputs=4)
   run.record({"epoch": epoch, **figures})
   logging.info("epoch %d: validation %s (%.0f s)", epoch,
@@ -240,7 +223,7 @@ def validate(run, model, crops, validation, epoch):
 def export(run, model, trained, training, validation, crops):
   """Writes the operating point with its own tables, and the classifier, measured on what the files hold."""
   if FLAGS.images:
-    paths, held_out = photos.split_images(photos.list_images(FLAGS.images), FLAGS.held_out)
+    paths, held_out = split_images(list_images(FLAGS.images), FLAGS.held_out)
     tables, measured = (map(read_image, paths[:FLAGS.tables_from]), list(map(read_image, held_out)))
   else:
     tables, measured = (images_of(examples, count) for examples, count in
@@ -256,7 +239,7 @@ def export(run, model, trained, training, validation, crops):
   from_files = Crops(classifier.inputs, False, FLAGS.crop_size, resize=crops.resize)
   figures = accuracy.evaluate(classifier.network, from_files, validation, FLAGS.batch_size)
   classifier.info = {"crop_size": FLAGS.crop_size, "resize": crops.resize, "trained": info, "reached_on_validation": figures}
-  classifier.save(os.path.join(run.folder, "classifier"), folder)
+  classifier.save(run.result, folder)
   run.record({"epoch": FLAGS.epochs, **figures, **reached})
   logging.info("Written to %s: validation %s", run.folder,
                "  ".join(f"{name} {value:.4g}" for name, value in {**figures, **reached}.items()))
@@ -269,4 +252,4 @@ def images_of(examples, count):
 
 
 if __name__ == "__main__":
-  loop.main(main)
+  training_flags.main(main)

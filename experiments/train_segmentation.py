@@ -10,7 +10,6 @@ The backbone starts as the classifier, in its dilated form; network, input and o
 The same command continues a run that was stopped. RUN_DIR/segmenter is what `dc.Segmenter.load` takes.
 """
 
-import os
 import time
 
 from absl import flags
@@ -22,14 +21,16 @@ import deepcomp_tf as dc
 from deepcomp_tf.data import segmentation
 from deepcomp_tf.data import voc
 from deepcomp_tf.evaluation import segmentation as measures
-from deepcomp_tf.inference.inputs import INPUTS
+from deepcomp_tf.representation import INPUTS
 from deepcomp_tf.models.resnet import ARCHITECTURES
-from deepcomp_tf.training import loop
+from deepcomp_tf.training import distribution
+from deepcomp_tf.training import flags as training_flags
 from deepcomp_tf.training import losses
 from deepcomp_tf.training import optimizers
+from deepcomp_tf.training import runs
 
 FLAGS = flags.FLAGS
-loop.define_flags()
+training_flags.define_flags()
 flags.DEFINE_string("dataset", "voc_segmentation", "TFDS set with image and mask, or folder with images/SPLIT/*.jpg and "
                     "masks/SPLIT/*.png.")
 flags.DEFINE_string("data_dir", None, "Where TFDS keeps its sets.")
@@ -63,92 +64,95 @@ OPERATIONAL_FLAGS = ("dataset", "data_dir", "cache", "classifier", "operating_po
 
 def main(argv):
   del argv
+  strategy = distribution.make_strategy(FLAGS.strategy)
   tf.keras.utils.set_random_seed(FLAGS.seed)
   if FLAGS.precision == "mixed_float16":
-    raise dc.DeepcompError("expected --precision=float32 or mixed_bfloat16, since segmentation's optimizer does not scale "
-                           "losses. Received: --precision=mixed_float16")
-  strategy = loop.make_strategy(FLAGS.strategy)
-  replicas = strategy.num_replicas_in_sync
-  class_ids = loop.ids("class_ids", len(voc.CLASS_NAMES)) or list(range(len(voc.CLASS_NAMES)))
-  well_covered = loop.ids("well_covered_ids", len(voc.CLASS_NAMES))
-  scale = loop.numbers("random_scale", float, counts=(0, 2)) or None
+    raise dc.DeepcompError("expected --precision=float32 or mixed_bfloat16, since segmentation's two optimizers do not share a "
+                           "scale of losses. Received: --precision=mixed_float16")
+  class_ids = training_flags.ids("class_ids", len(voc.CLASS_NAMES)) or list(range(len(voc.CLASS_NAMES)))
+  well_covered = training_flags.ids("well_covered_ids", len(voc.CLASS_NAMES))
+  scale = training_flags.numbers("random_scale", float, counts=(0, 2)) or None
   class_names = [voc.CLASS_NAMES[i] for i in class_ids]
 
+  classifier = dc.Classifier.load(FLAGS.classifier, FLAGS.operating_point and dc.Codec.load(FLAGS.operating_point))
+  inputs = classifier.inputs
+  for flag, value in (("network", classifier.network.architecture), ("input", inputs.kind)):
+    if FLAGS[flag].value not in (None, value):
+      raise dc.DeepcompError(f"expected a classifier with --{flag}={FLAGS[flag].value}. Received: "
+                             f"--classifier={FLAGS.classifier}, whose is {value}")
   with strategy.scope():
-    classifier = dc.Classifier.load(FLAGS.classifier, FLAGS.operating_point and dc.Codec.load(FLAGS.operating_point))
-    inputs = classifier.inputs
-    for flag, value in (("network", classifier.network.architecture), ("input", inputs.kind)):
-      if FLAGS[flag].value not in (None, value):
-        raise dc.DeepcompError(f"expected a classifier with --{flag}={FLAGS[flag].value}. Received: "
-                               f"--classifier={FLAGS.classifier}, whose is {value}")
-    with loop.precision():
+    with distribution.precision(FLAGS.precision):
       model = dc.models.DeepLab.from_classifier(classifier.network, len(class_names))
-      model(tf.zeros([1, 32, 32, inputs.channels]))
-    variables = [variable for variable in model.trainable_variables if "bn" not in variable.name]
-    optimizer, parts = optimizers.two_rates(model.backbone, model.head, FLAGS.learning_rate, FLAGS.head_learning_rate,
-                                            FLAGS.steps, FLAGS.power, FLAGS.momentum, FLAGS.optimizer == "adam")
+      model.build([None, None, None, inputs.channels])
+    optimizer = make_optimizers(model)
 
   builder = segmentation.open_builder(FLAGS.dataset, FLAGS.data_dir)
   training = segmentation.SegmentationExamples(builder, FLAGS.train_split, inputs, class_ids, FLAGS.cache, scale)
   validation = segmentation.SegmentationExamples(builder, FLAGS.validation_split, inputs, class_ids, FLAGS.cache)
 
-  settings = loop.settings("crop_size", leave_out=OPERATIONAL_FLAGS)
+  settings = training_flags.settings("crop_size", leave_out=OPERATIONAL_FLAGS)
   settings.update(source=builder.info.full_name, network=classifier.network.architecture, width=classifier.network.width,
                   input=inputs.kind, fingerprint=inputs.codec and inputs.codec.fingerprint.hex())
-  run = loop.Run(FLAGS.run_dir, settings, model=model, **parts)
+  run = runs.Run(FLAGS.run_dir, settings, "segmenter", {**model.named_variables(), **optimizer.named_variables()})
+  if run.is_done():
+    return
   done = run.restore()
 
-  def replica_step(x, labels):
+  def replica_step(x, labels, step):
+    del step
     with tf.GradientTape() as tape:
       logits = model(x, training=True)
+      # Means over the labelled pixels of the global batch.
       cross_entropy = losses.masked_cross_entropy(labels, logits, voc.VOID)
-      loss = cross_entropy + losses.weight_decay(variables, FLAGS.weight_decay)
-      # The gradients of the replicas are summed.
-      scaled = loss / replicas
-    optimizer.apply_gradients(zip(tape.gradient(scaled, variables), variables))
+      loss = cross_entropy + losses.weight_decay(model, FLAGS.weight_decay)
+      scaled = optimizer.scaled(loss)
+    optimizer.step(tape, scaled)
     return {"loss": loss, "cross_entropy": cross_entropy}
 
-  train_step = loop.on_replicas(strategy, replica_step)
   segmenter = dc.Segmenter(model, inputs, class_names)
-  means = loop.Means()
-  with loop.progress_bar(FLAGS.steps, done) as bar:
-    batches = loop.distribute(strategy, lambda: training.training_batches(
-        FLAGS.crop_size, FLAGS.batch_size, FLAGS.seed, done), FLAGS.batch_size)
-    for x, labels in batches:
-      if done >= FLAGS.steps:
-        break
-      figures = train_step(x, labels)
-      run.step.assign_add(1)
-      done += 1
-      bar.update()
-      means.add(figures)
-      if done % FLAGS.summary_every == 0 or done == FLAGS.steps:
-        point = means.take()
-        run.curves("train", {**point, "learning_rate": parts["body_optimizer"].learning_rate(run.step)})
-        bar.set_postfix(loss=f"{point['loss']:.3f}")
-      if done % FLAGS.checkpoint_every == 0 and done < FLAGS.steps:
-        run.save()
-      if done % FLAGS.validate_every == 0 and done < FLAGS.steps:
-        validate(run, segmenter, validation, well_covered)
-  if run.history() and run.history()[-1]["step"] == FLAGS.steps:
-    logging.info("The run is done: %s", run.history()[-1])
-    return
-  run.save()
+  batches = distribution.distribute(strategy, lambda: training.training_batches(
+      FLAGS.crop_size, FLAGS.batch_size, FLAGS.seed, done), FLAGS.batch_size)
+  steps = run.steps(
+      batches, distribution.on_replicas(strategy, replica_step), FLAGS.steps, checkpoint_every=FLAGS.checkpoint_every,
+      summary_every=FLAGS.summary_every, curves=optimizer.learning_rates,
+      describe=lambda point: {"loss": f"{point['loss']:.3f}"})
+  for done in steps:
+    if done % FLAGS.validate_every == 0 and done < FLAGS.steps:
+      validate(run, strategy, segmenter, validation, well_covered)
+  # What is measured last is what is kept: float32, with the rounded weights.
   segmenter = segmenter.copy(rounded=True)
-  reached = validate(run, segmenter, validation, well_covered)
+  reached = validate(run, strategy, segmenter, validation, well_covered)
   segmenter.info = {
       "trained": {"program": "experiments.train_segmentation", "steps": done, "settings": settings,
                   "seconds": run.seconds(), "data_note": FLAGS.data_note},
       "reached_on_validation": reached}
-  segmenter.save(os.path.join(run.folder, "segmenter"), FLAGS.operating_point or classifier.info.get("operating_point"))
-  logging.info("Written to %s/segmenter", run.folder)
+  if run.is_chief:
+    segmenter.save(run.result, FLAGS.operating_point or classifier.info.get("operating_point"))
+    logging.info("Written to %s", run.result)
+  distribution.wait_for_all(strategy)
 
 
-def validate(run, segmenter, validation, well_covered):
+def make_optimizers(model):
+  """An optimizer for the backbone and one for the pooling, each with its learning rate (appendix A.5)."""
+  named = {name: variable for name, variable in model.named_variables().items()
+           if variable.trainable and "/bn" not in name}
+  parts = {}
+  for part, learning_rate in (("backbone", FLAGS.learning_rate), ("head", FLAGS.head_learning_rate)):
+    rate = optimizers.falling(learning_rate, FLAGS.steps, FLAGS.power)
+    optimizer = optimizers.adam(rate) if FLAGS.optimizer == "adam" else optimizers.sgd(rate, FLAGS.momentum)
+    parts[f"{part}_optimizer"] = optimizer, {
+        name: variable for name, variable in named.items() if name.startswith(f"{part}/")}
+  return optimizers.Optimizers(parts)
+
+
+def validate(run, strategy, segmenter, validation, well_covered):
   """IoU on the validation split, into the curves and `history.jsonl`, with a few pictures."""
   begin = time.time()
-  figures = measures.evaluate(segmenter.predict, validation, len(segmenter.class_names),
-                              segmenter.classes_of(well_covered))
+  num_classes = len(segmenter.class_names)
+  counts = distribution.share_work(
+      strategy, len(validation), num_classes ** 2,
+      lambda own: (counts.ravel() for counts in measures.confusions(segmenter.predict, validation, num_classes, own)))
+  figures = measures.summary(counts.reshape(-1, num_classes, num_classes), segmenter.classes_of(well_covered))
   run.curves("validation", {name: value for name, value in figures.items() if name != "iou"})
   with run.summaries("validation"):
     for i, (stored, label) in zip(range(4), validation.whole()):
@@ -162,4 +166,4 @@ def validate(run, segmenter, validation, well_covered):
 
 
 if __name__ == "__main__":
-  loop.main(main)
+  training_flags.main(main)

@@ -19,8 +19,8 @@ import sys
 import tensorflow as tf
 tf.config.set_logical_device_configuration(
     tf.config.list_physical_devices("CPU")[0], [tf.config.LogicalDeviceConfiguration()] * int(sys.argv.pop(1)))
-from deepcomp_tf.training import loop
-loop.main(importlib.import_module("experiments." + sys.argv.pop(1)).main)
+from deepcomp_tf.training import flags
+flags.main(importlib.import_module("experiments." + sys.argv.pop(1)).main)
 """
 
 

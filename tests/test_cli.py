@@ -10,7 +10,7 @@ import pytest
 
 from deepcomp_tf import samples
 import deepcomp_tf as dc
-from deepcomp_tf.inference.inputs import NetworkInput
+from deepcomp_tf.codec.inputs import NetworkInput
 
 
 def deepcomp(*args, cwd):

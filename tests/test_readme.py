@@ -14,7 +14,7 @@ import pytest
 
 import deepcomp_tf as dc
 from deepcomp_tf import samples
-from deepcomp_tf.inference.inputs import NetworkInput
+from deepcomp_tf.codec.inputs import NetworkInput
 
 ROOT = pathlib.Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()

@@ -1,17 +1,17 @@
 """Photos to compressed files and back: `Codec`."""
 
+import functools
 import math
 
 import numpy as np
-import tensorflow as tf
 
-from deepcomp_tf import operating_points
 from deepcomp_tf.codec import container
+from deepcomp_tf.codec import operating_point
 from deepcomp_tf.codec import tiling
 from deepcomp_tf.codec.entropy_coder import EntropyCoder
 from deepcomp_tf.errors import BitstreamError
 from deepcomp_tf.errors import DeepcompError
-from deepcomp_tf.models.compression import STRIDE
+from deepcomp_tf.representation import STRIDE
 
 # Files that claim more pixels than this are refused before anything is allocated; as in Pillow, it can be set.
 MAX_PIXELS = 178_956_970
@@ -30,41 +30,45 @@ class Codec:
     operating_point: name of the operating point.
     channels: C.
     fingerprint: 3 bytes that files of this operating point bear.
-    model: the `CompressionModel`.
-    mean, deviation: float32 `[C]`, statistics of the representation, see `operating_points.OperatingPoint`.
+    mean, deviation: float32 `[C]`, statistics of the representation, see `operating_point.OperatingPoint`.
+
+  Args:
+    point: an `operating_point.OperatingPoint`.
   """
 
   def __init__(self, point):
     self.operating_point = point.name
     self.fingerprint = point.fingerprint
-    self.model = point.model
-    self.channels = point.model.channels
+    self.channels = point.channels
     self.info = point.info
     self.mean, self.deviation = point.mean, point.deviation
+    self._point = point
     self._coder = EntropyCoder(point.context_model)
-    self._centers = point.model.quantizer.centers.numpy()
 
-    @tf.function(input_signature=[tf.TensorSpec([1, None, None, 3], tf.uint8)], jit_compile=False)
-    def encode(pixels):
-      return tf.cast(self.model.quantizer.symbols(self.model.encoder(pixels)), tf.uint8)
+  @property
+  def model(self):
+    """The `CompressionModel`, made when it is first asked for: reading symbols does not need it."""
+    return self._point.model
 
-    @tf.function(input_signature=[tf.TensorSpec([1, None, None, self.channels], tf.uint8)], jit_compile=False)
-    def decode(symbols):
-      return tf.saturate_cast(tf.round(self.model.decoder(self.model.quantizer.values(symbols))), tf.uint8)
+  @functools.cached_property
+  def _encode(self):
+    return _graph(self.model.symbols_of, 3)
 
-    self._encode, self._decode = encode, decode
+  @functools.cached_property
+  def _decode(self):
+    return _graph(self.model.picture_of, self.channels)
 
   @classmethod
   def load(cls, name):
     """The codec of an operating point.
 
     Args:
-      name: one of `operating_points.names()`, or a folder that training wrote.
+      name: one of `dc.operating_points.names()`, or a folder that training wrote.
 
     Raises:
       DeepcompError: there is no such operating point.
     """
-    return cls(operating_points.open_point(name))
+    return cls(operating_point.OperatingPoint.load(name))
 
   @classmethod
   def load_for(cls, data):
@@ -74,8 +78,8 @@ class Codec:
       BitstreamError: the file is damaged, or of an operating point that is not shipped.
     """
     fingerprint = container.read_header(data).fingerprint
-    for name in operating_points.names():
-      if operating_points.fingerprint(name) == fingerprint:
+    for name in operating_point.names():
+      if operating_point.fingerprint(name) == fingerprint:
         return cls.load(name)
     raise BitstreamError(
         f"of an unknown operating point {fingerprint.hex()}: expected one of {_known_fingerprints()}")
@@ -126,7 +130,7 @@ class Codec:
 
     Raises: as `symbols`.
     """
-    return self._centers[self.symbols(data)]
+    return self._point.centers[self.symbols(data)]
 
   def decompress(self, data):
     """The picture in a file: bytes -> uint8 `[H, W, 3]` RGB.
@@ -161,7 +165,13 @@ class Codec:
 
 
 def _known_fingerprints():
-  return ", ".join(f"{operating_points.fingerprint(name).hex()} ({name})" for name in operating_points.names())
+  return ", ".join(f"{operating_point.fingerprint(name).hex()} ({name})" for name in operating_point.names())
+
+
+def _graph(function, channels):
+  """A function of one uint8 image `[1, h, w, channels]` of any size as a TensorFlow graph."""
+  import tensorflow as tf  # slow to import, and reading symbols does not need it
+  return tf.function(function, input_signature=[tf.TensorSpec([1, None, None, channels], tf.uint8)], jit_compile=False)
 
 
 def _check_image(image):

@@ -1,5 +1,6 @@
-"""Reading and writing image files as 8-bit RGB."""
+"""Image files: finding them, and reading them as 8-bit RGB."""
 
+import glob
 import io
 import os
 import warnings
@@ -10,8 +11,36 @@ from PIL import ImageOps
 
 from deepcomp_tf.errors import DeepcompError
 
+EXTENSIONS = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".jp2", ".avif")
+
 # Modes whose samples have more than 8 bits; Pillow's own conversion to RGB would clip them to white.
 _DEEP_MODES = ("I", "I;16", "I;16L", "I;16B", "I;16N", "F")
+
+
+def list_images(pattern):
+  """Sorted paths of the image files in a folder (without its subfolders) or matching a glob pattern.
+
+  Raises:
+    DeepcompError: there is no such folder, or no image file in it.
+  """
+  if os.path.isdir(pattern):
+    paths = [os.path.join(pattern, name) for name in os.listdir(pattern)
+             if name.lower().endswith(EXTENSIONS)]
+  else:
+    paths = [path for path in glob.glob(pattern, recursive=True) if os.path.isfile(path)]
+  if not paths:
+    raise DeepcompError(f"expected a folder with images or a pattern that matches some. Received: {pattern}")
+  return sorted(paths)
+
+
+def split_images(paths, held_out):
+  """Splits paths into (training, validation), the validation part being `held_out` of them, evenly spread."""
+  if not 0 <= held_out < len(paths):
+    raise DeepcompError(
+        f"photos held out for validation must be fewer than the {len(paths)} there are. Received: {held_out}")
+  chosen = {int((i + 0.5) * len(paths) / held_out) for i in range(held_out)} if held_out else set()
+  return ([path for i, path in enumerate(paths) if i not in chosen],
+          [path for i, path in enumerate(paths) if i in chosen])
 
 
 def read_image(path):
@@ -55,27 +84,6 @@ def _to_rgb(image):
     white = Image.new("RGBA", image.size, (255, 255, 255, 255))
     image = Image.alpha_composite(white, image)
   return np.array(image.convert("RGB"))
-
-
-def write_file(path, data, overwrite=False):
-  """Writes bytes to a file so that it is there whole or not at all.
-
-  Raises:
-    DeepcompError: the file exists and `overwrite` is false, or its folder does not exist.
-  """
-  if not overwrite and os.path.exists(path):
-    raise DeepcompError(f"{path} exists; give --overwrite to replace it")
-  folder = os.path.dirname(path) or "."
-  if not os.path.isdir(folder):
-    raise DeepcompError(f"expected an existing folder to write to. Received: {folder}")
-  temporary = f"{path}.{os.getpid()}.tmp"
-  try:
-    with open(temporary, "wb") as file:
-      file.write(data)
-    os.replace(temporary, path)
-  finally:
-    if os.path.exists(temporary):
-      os.remove(temporary)
 
 
 def encode_png(image):

@@ -8,7 +8,7 @@ import itertools
 
 import numpy as np
 
-from deepcomp_tf.models.compression import STRIDE
+from deepcomp_tf.representation import STRIDE
 
 # Edge of a tile without its halo, in positions of the representation.
 TILE = 128

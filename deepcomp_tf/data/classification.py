@@ -257,7 +257,7 @@ def open_examples(name, split, inputs, data_dir=None, cache="none"):
 
   Args:
     name, split, data_dir: as of `open_source`.
-    inputs: the network's `inference.inputs.NetworkInput`.
+    inputs: the network's `codec.inputs.NetworkInput`.
     cache: as of `Examples`.
 
   Raises:

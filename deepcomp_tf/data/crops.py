@@ -7,7 +7,7 @@ crops.
 import tensorflow as tf
 
 from deepcomp_tf.errors import DeepcompError
-from deepcomp_tf.models.compression import STRIDE
+from deepcomp_tf.representation import STRIDE
 
 CROPS = ("pixels", "representation")
 _EPOCHS = 1_000_003
@@ -20,7 +20,7 @@ class Crops:
   are not compressed yet are compressed afterwards, on the device, and can be cropped there instead.
 
   Args:
-    inputs: the network's `inference.inputs.NetworkInput`.
+    inputs: the network's `codec.inputs.NetworkInput`.
     bitstreams: whether the set holds compressed files.
     crop_size: edge of the crops in pixels, 8 times that of the representation's.
     crop: of images that are compressed on the way, what is cropped: their "pixels", or the "representation" of

@@ -4,9 +4,7 @@ Every example is a function of the seed and of its index alone: example i of a r
 often the run was stopped and resumed.
 """
 
-import glob
 import itertools
-import os
 
 import numpy as np
 import tensorflow as tf
@@ -15,36 +13,8 @@ import tensorflow_datasets as tfds
 from deepcomp_tf.codec.images import read_image
 from deepcomp_tf.errors import DeepcompError
 
-EXTENSIONS = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".jp2", ".avif")
-
 # Decoded photos of a folder are kept in memory up to this many bytes; beyond, they are read again and again.
 CACHE_BYTES = 4 << 30
-
-
-def list_images(pattern):
-  """Sorted paths of the image files in a folder (without its subfolders) or matching a glob pattern.
-
-  Raises:
-    DeepcompError: there is no such folder, or no image file in it.
-  """
-  if os.path.isdir(pattern):
-    paths = [os.path.join(pattern, name) for name in os.listdir(pattern)
-             if name.lower().endswith(EXTENSIONS)]
-  else:
-    paths = [path for path in glob.glob(pattern, recursive=True) if os.path.isfile(path)]
-  if not paths:
-    raise DeepcompError(f"expected a folder with images or a pattern that matches some. Received: {pattern}")
-  return sorted(paths)
-
-
-def split_images(paths, held_out):
-  """Splits paths into (training, validation), the validation part being `held_out` of them, evenly spread."""
-  if not 0 <= held_out < len(paths):
-    raise DeepcompError(
-        f"photos held out for validation must be fewer than the {len(paths)} there are. Received: {held_out}")
-  chosen = {int((i + 0.5) * len(paths) / held_out) for i in range(held_out)} if held_out else set()
-  return ([path for i, path in enumerate(paths) if i not in chosen],
-          [path for i, path in enumerate(paths) if i in chosen])
 
 
 def folder_crops(paths, crop_size, batch_size, seed, first_step=0):

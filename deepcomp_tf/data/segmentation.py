@@ -13,7 +13,7 @@ from deepcomp_tf.data import voc
 from deepcomp_tf.data.classification import prepared_builder
 from deepcomp_tf.data.classification import slice_of
 from deepcomp_tf.errors import DeepcompError
-from deepcomp_tf.models.compression import STRIDE
+from deepcomp_tf.representation import STRIDE
 
 CACHES = ("none", "decoded")
 _SHUFFLE_BUFFER = 1024
@@ -47,7 +47,7 @@ class SegmentationExamples:
   Args:
     builder: of `open_builder`.
     split: of the set, such as "train" or "train[90%:]".
-    inputs: the network's `inference.inputs.NetworkInput`. Whole images are compressed.
+    inputs: the network's `codec.inputs.NetworkInput`. Whole images are compressed.
     class_ids: the mask ids of classes 0, 1, ... of the network; other ids become void, 255.
     cache: "decoded" keeps pixels or symbols and labels in memory, one byte each; "none" reads, and compresses, in every
       epoch.
@@ -93,14 +93,17 @@ class SegmentationExamples:
     symbols = self.inputs.codec.encode(image)
     return symbols if self.inputs.kind == "representation" else self.inputs.codec.reconstruct(symbols, *image.shape[:2])
 
-  def whole(self):
-    """Iterates over (stored uint8 `[h', w', c]`, label uint8 `[h, w]`), in the set's order, unscaled."""
-    if self._kept is not None:
-      for stored, label in self._kept:
-        yield self._store(stored) if self._scale else stored, label
-    else:
-      for image, label in self._read().as_numpy_iterator():
-        yield self._store(image), label
+  def whole(self, own=None):
+    """Iterates over (stored uint8 `[h', w', c]`, label uint8 `[h, w]`), in the set's order, unscaled.
+
+    Args:
+      own: the indices of those that are wanted; None for all.
+    """
+    examples = self._read().as_numpy_iterator() if self._kept is None else self._kept
+    stored_as_it_is = self._kept is not None and not self._scale
+    for number, (data, label) in enumerate(examples):
+      if own is None or number in own:
+        yield data if stored_as_it_is else self._store(data), label
 
   def training_batches(self, crop_size, batch_size, seed, first_step=0):
     """Endless random crops, mirrored at random.

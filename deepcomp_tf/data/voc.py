@@ -11,7 +11,7 @@ from PIL import Image
 import tensorflow_datasets as tfds
 
 from deepcomp_tf.codec.images import read_image
-from deepcomp_tf.data.photos import EXTENSIONS
+from deepcomp_tf.codec.images import EXTENSIONS
 from deepcomp_tf.errors import DeepcompError
 
 CLASS_NAMES = (

@@ -2,37 +2,83 @@
 
 import tensorflow as tf
 
+from deepcomp_tf.errors import DeepcompError
 
-def evaluate(network, crops, examples, batch_size, labels=None):
-  """Accuracy of a network on the center crops of a set.
+
+def evaluate(network, crops, examples, batch_size, labels=None, strategy=None):
+  """Accuracy of a network on the center crops of a set, each example on one replica of a strategy.
 
   Args:
     network: function of (float32 input, training) that returns logits.
-    crops: `data.classification.Crops`.
+    crops: `data.crops.Crops`.
     examples: `data.classification.Examples`.
-    batch_size: examples at a time.
+    batch_size: examples at a time, of all replicas together.
     labels: None, or int `[classes of the set]`: the network's label for each of the set's.
+    strategy: of `tf.distribute`; None for one device.
 
   Returns:
     dict of top_1, top_5 and cross_entropy (nats) over all examples that can be decoded, and their number `examples`.
+
+  Raises:
+    DeepcompError: none can be decoded.
   """
-  top_1 = tf.keras.metrics.SparseCategoricalAccuracy()
-  top_5 = tf.keras.metrics.SparseTopKCategoricalAccuracy(5)
-  cross_entropy = tf.keras.metrics.SparseCategoricalCrossentropy(from_logits=True)
+  def figures_of(stored, truth):
+    logits = network(crops.on_device(stored), training=False)
+    return accuracies(logits, truth if labels is None else tf.gather(labels, truth))
 
-  batches = crops.evaluation_batches(examples, batch_size)
+  return means_over(figures_of, crops, examples, batch_size, strategy)
 
-  @tf.function(input_signature=[batches.element_spec[0]], jit_compile=False)
-  def forward(stored):
-    return network(crops.on_device(stored), training=False)
 
-  count = 0
-  for stored, truth in batches:
-    logits = forward(stored)
-    if labels is not None:
-      truth = tf.gather(labels, truth)
-    for metric in (top_1, top_5, cross_entropy):
-      metric.update_state(truth, logits)
-    count += int(truth.shape[0])
-  return {"top_1": float(top_1.result()), "top_5": float(top_5.result()),
-          "cross_entropy": float(cross_entropy.result()), "examples": count}
+def accuracies(logits, truth):
+  """Logits `[batch, num_classes]` and labels `[batch]` -> dict of top_1, top_5 and cross_entropy, `[batch]` each."""
+  return {"top_1": tf.math.in_top_k(truth, logits, 1), "top_5": tf.math.in_top_k(truth, logits, 5),
+          "cross_entropy": tf.nn.sparse_softmax_cross_entropy_with_logits(truth, logits)}
+
+
+def means_over(figures_of, crops, examples, batch_size, strategy=None):
+  """Means of figures over the center crops of a set.
+
+  Args:
+    figures_of: function of a batch as it is stored and its labels that returns a dict of figures, `[batch]` each.
+    crops, examples, batch_size, strategy: as of `evaluate`.
+
+  Returns:
+    dict of the means, and the number of `examples`.
+
+  Raises:
+    DeepcompError: no example can be decoded.
+  """
+  strategy = strategy or tf.distribute.get_strategy()
+
+  def replica_sums(stored, truth, counts):
+    figures = {**figures_of(stored, truth), "examples": counts}
+    return {name: tf.reduce_sum(tf.where(counts, tf.cast(values, tf.float64), 0.0)) for name, values in figures.items()}
+
+  @tf.function(jit_compile=False)
+  def sums_of(stored, truth, counts):
+    sums = strategy.run(replica_sums, args=(stored, truth, counts))
+    return {name: strategy.reduce(tf.distribute.ReduceOp.SUM, value, axis=None) for name, value in sums.items()}
+
+  batches = _whole_batches(crops.evaluation_batches(examples, batch_size), batch_size)
+  if strategy.num_replicas_in_sync > 1:
+    batches = strategy.experimental_distribute_dataset(batches)
+  totals = {}
+  for batch in batches:
+    totals = {name: totals.get(name, 0.0) + float(value) for name, value in sums_of(*batch).items()}
+  count = int(totals.pop("examples", 0))
+  if not count:
+    raise DeepcompError(f"expected examples of {examples.source.name} that can be decoded. Received: none")
+  return {**{name: total / count for name, total in totals.items()}, "examples": count}
+
+
+def _whole_batches(batches, batch_size):
+  """Batches (stored, labels) with the last one filled up, and with a third part that says which examples count."""
+  def fill(stored, truth):
+    count = tf.shape(truth)[0]
+    fill = lambda x: tf.repeat(x, tf.concat([tf.ones([count - 1], tf.int32), [batch_size - count + 1]], 0), axis=0)
+    stored, truth = (tf.ensure_shape(fill(x), [batch_size, *x.shape[1:]]) for x in (stored, truth))
+    return stored, truth, tf.range(batch_size) < count
+
+  options = tf.data.Options()
+  options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.DATA
+  return batches.map(fill).with_options(options)

@@ -24,18 +24,24 @@ def evaluate(predict, examples, num_classes, well_covered=(), progress=lambda it
   Returns:
     what `summary` does.
   """
-  return summary(confusions(predict, examples, num_classes, progress), well_covered)
+  return summary(np.array(list(confusions(predict, examples, num_classes, progress))), well_covered)
 
 
-def confusions(predict, examples, num_classes, progress=lambda iterable: iterable):
-  """Pixels of each label and prediction, float64 `[images, num_classes, num_classes]`; arguments as of `evaluate`."""
+def confusions(predict, examples, num_classes, progress=lambda iterable: iterable, own=None):
+  """Pixels of each label and prediction.
+
+  Args:
+    predict, examples, num_classes, progress: as of `evaluate`.
+    own: the indices of the images that are looked at; None for all.
+
+  Yields:
+    float64 `[num_classes, num_classes]`, by label and prediction, for each image.
+  """
   metric = tf.keras.metrics.MeanIoU(num_classes, ignore_class=VOID, dtype=tf.float64)
-  counts = []
-  for stored, label in progress(examples.whole()):
+  for stored, label in progress(examples.whole(own)):
     metric.reset_state()
     metric.update_state(label.astype(np.int32), predict(stored, *label.shape))
-    counts.append(metric.total_cm.numpy())
-  return np.array(counts)
+    yield np.array(metric.total_cm)
 
 
 def summary(counts, well_covered=()):

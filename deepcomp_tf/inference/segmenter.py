@@ -8,7 +8,7 @@ from deepcomp_tf.codec import container
 from deepcomp_tf.data import voc
 from deepcomp_tf.errors import DeepcompError
 from deepcomp_tf.inference.stored import StoredNetwork
-from deepcomp_tf.models.compression import STRIDE
+from deepcomp_tf.representation import STRIDE
 from deepcomp_tf.models.resnet import make_network
 
 

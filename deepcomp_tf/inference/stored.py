@@ -5,12 +5,15 @@ import json
 import os
 
 import numpy as np
-import tensorflow as tf
 
+from deepcomp_tf import shipped
 from deepcomp_tf.codec import container
 from deepcomp_tf.codec.codec import Codec
 from deepcomp_tf.errors import DeepcompError
-from deepcomp_tf.inference.inputs import NetworkInput
+from deepcomp_tf.files import whole_folder
+from deepcomp_tf.files import write_json
+from deepcomp_tf.layers.naming import build
+from deepcomp_tf.codec.inputs import NetworkInput
 
 _WEIGHTS = "weights.npz"
 
@@ -40,7 +43,7 @@ class StoredNetwork(abc.ABC):
       raise DeepcompError(f"expected a name for each of the {network.num_classes} classes. Received: "
                           f"{len(class_names)} names")
     if not network.built:
-      network(tf.zeros([1, 32, 32, inputs.channels]))
+      build(network, inputs.channels)
     self.network, self.inputs, self.class_names, self.info = network, inputs, list(class_names), dict(info or {})
     self.codec = inputs.codec
     self.operating_point = self.codec and self.codec.operating_point
@@ -64,16 +67,9 @@ class StoredNetwork(abc.ABC):
     """What `_make` needs, besides the class names, as a dict."""
 
   @classmethod
-  def _shipped(cls):
-    return os.path.join(os.path.dirname(__file__), f"{cls.KIND}s")
-
-  @classmethod
   def names(cls):
     """Names of the shipped ones."""
-    folder = cls._shipped()
-    if not os.path.isdir(folder):
-      return []
-    return sorted(name for name in os.listdir(folder) if os.path.exists(os.path.join(folder, name, f"{cls.KIND}.json")))
+    return shipped.names(cls.KIND)
 
   @classmethod
   def load(cls, name, codec=None):
@@ -86,14 +82,9 @@ class StoredNetwork(abc.ABC):
     Raises:
       DeepcompError: there is none, it is damaged, or its operating point is not the one that it was trained on.
     """
-    file_name = f"{cls.KIND}.json"
-    folder = next((folder for folder in (os.path.join(cls._shipped(), name), name)
-                   if os.path.exists(os.path.join(folder, file_name))), None)
-    if folder is None:
-      raise DeepcompError(f"no {cls.KIND} {name!r}: expected one of {', '.join(cls.names()) or '(none)'}, or a folder "
-                          f"with {file_name}")
+    folder = shipped.find(cls.KIND, name)
     try:
-      with open(os.path.join(folder, file_name)) as file:
+      with open(shipped.info_path(cls.KIND, name)) as file:
         info = json.load(file)
       if info["input"] != "original" and codec is None:
         codec = Codec.load(info["operating_point"])
@@ -121,7 +112,7 @@ class StoredNetwork(abc.ABC):
     """
     fingerprint, known = container.read_header(data).fingerprint.hex(), {}
     for name in cls.names():
-      with open(os.path.join(cls._shipped(), name, f"{cls.KIND}.json")) as file:
+      with open(shipped.info_path(cls.KIND, name)) as file:
         known[json.load(file).get("fingerprint")] = name
     known.pop(None, None)  # of original pixels
     if fingerprint not in known:
@@ -136,20 +127,18 @@ class StoredNetwork(abc.ABC):
       folder: made where it is missing.
       operating_point: the name or folder that `load` shall open.
     """
-    os.makedirs(folder, exist_ok=True)
     weights = {key: variable.numpy().astype(np.float16 if key.endswith("kernel") else np.float32)
                for key, variable in self.network.named_variables().items()}
     info = {**self.info, **self._describe(), "class_names": self.class_names, "input": self.inputs.kind}
     if self.codec is not None:
       info["operating_point"] = operating_point or self.operating_point
       info["fingerprint"] = self.codec.fingerprint.hex()
-    np.savez_compressed(os.path.join(folder, _WEIGHTS), **weights)
-    with open(os.path.join(folder, f"{self.KIND}.json"), "w") as file:
-      json.dump(info, file, indent=1)
-      file.write("\n")
+    with whole_folder(folder) as new:
+      np.savez_compressed(os.path.join(new, _WEIGHTS), **weights)
+      write_json(os.path.join(new, f"{self.KIND}.json"), info)
 
   def copy(self, rounded=False):
-    """One of its own network, which computes by Keras' policy of now.
+    """A copy with its own network, under the current Keras policy.
 
     Args:
       rounded: whether the kernels become the float16 that `save` keeps, so that what is measured is what is kept.

@@ -1,6 +1,7 @@
 """Keras layers of the paper, one concept a file."""
 
 from deepcomp_tf.layers.aspp import AtrousSpatialPyramidPooling
+from deepcomp_tf.layers.batch_norm import batch_norm
 from deepcomp_tf.layers.bottleneck import Bottleneck
 from deepcomp_tf.layers.context_entropy import ContextEntropy
 from deepcomp_tf.layers.entropy import HistogramEntropy
@@ -10,4 +11,4 @@ from deepcomp_tf.layers.quantizer import Quantizer
 from deepcomp_tf.layers.residual import ResidualUnit
 
 __all__ = ["AtrousSpatialPyramidPooling", "Bottleneck", "ContextEntropy", "HistogramEntropy", "Quantized", "Quantizer",
-           "ResidualUnit", "replica_mean"]
+           "ResidualUnit", "batch_norm", "replica_mean"]

@@ -5,7 +5,7 @@ import tensorflow as tf
 from deepcomp_tf.errors import DeepcompError
 
 
-@tf.keras.saving.register_keras_serializable(package="deepcomp_tf")
+@tf.keras.utils.register_keras_serializable(package="deepcomp_tf")
 class AtrousSpatialPyramidPooling(tf.keras.layers.Layer):
   """The sum of 3x3 atrous convolutions of several rates, each with a bias: features -> class logits.
 
@@ -26,14 +26,15 @@ class AtrousSpatialPyramidPooling(tf.keras.layers.Layer):
 
   def build(self, shape):
     self.branches = [
-        (self.add_weight(f"rate{rate}/kernel", [3, 3, shape[-1], self.num_classes],
+        (self.add_weight(name=f"rate{rate}_kernel", shape=[3, 3, shape[-1], self.num_classes],
                          initializer=tf.keras.initializers.RandomNormal(stddev=0.01)),
-         self.add_weight(f"rate{rate}/bias", [self.num_classes], initializer="zeros"))
+         self.add_weight(name=f"rate{rate}_bias", shape=[self.num_classes], initializer="zeros"))
         for rate in self.rates]
     super().build(shape)
 
   def call(self, x):
-    return tf.add_n([atrous_convolution(x, kernel, rate) + bias for rate, (kernel, bias) in zip(self.rates, self.branches)])
+    return tf.add_n([atrous_convolution(x, tf.convert_to_tensor(kernel), rate) + bias
+                     for rate, (kernel, bias) in zip(self.rates, self.branches)])
 
   def get_config(self):
     return {**super().get_config(), "num_classes": self.num_classes, "rates": self.rates}

@@ -3,6 +3,8 @@
 import tensorflow as tf
 
 from deepcomp_tf.errors import DeepcompError
+from deepcomp_tf.layers.batch_norm import batch_norm
+from deepcomp_tf.layers.naming import build
 
 STRIDE_PLACES = ("conv1", "conv2")
 
@@ -29,12 +31,7 @@ def fixed_padding(x, size, strides):
   return tf.pad(x, [[0, 0], edge, edge, [0, 0]])
 
 
-def batch_norm(**kwargs):
-  """Batch normalization with TF-Slim's settings for ResNets."""
-  return tf.keras.layers.BatchNormalization(momentum=0.997, epsilon=1e-5, **kwargs)
-
-
-@tf.keras.saving.register_keras_serializable(package="deepcomp_tf")
+@tf.keras.utils.register_keras_serializable(package="deepcomp_tf")
 class Bottleneck(tf.keras.layers.Layer):
   """relu(shortcut(x) + conv1x1(conv3x3(conv1x1(x)))), each convolution batch-normalised (He et al. 2015; Table 3).
 
@@ -47,9 +44,10 @@ class Bottleneck(tf.keras.layers.Layer):
     dilation_rate: of the 3x3 convolution (atrous, section 5).
     stride_in: which convolution subsamples: "conv1", the first 1x1 (He et al., and what the paper's Table 1 counts),
       or "conv2", the 3x3 (TF-Slim).
+    synchronized: see `batch_norm.batch_norm`.
   """
 
-  def __init__(self, filters, strides=1, dilation_rate=1, stride_in="conv1", **kwargs):
+  def __init__(self, filters, strides=1, dilation_rate=1, stride_in="conv1", synchronized=False, **kwargs):
     super().__init__(**kwargs)
     if stride_in not in STRIDE_PLACES:
       raise DeepcompError(f"`stride_in` must be one of {', '.join(STRIDE_PLACES)}. Received: stride_in={stride_in!r}")
@@ -60,16 +58,28 @@ class Bottleneck(tf.keras.layers.Layer):
       raise DeepcompError("the 3x3 convolution cannot have both a stride and a dilation rate. Received: "
                           f"strides={strides}, dilation_rate={dilation_rate}")
     self.filters, self.strides, self.dilation_rate, self.stride_in = filters, strides, dilation_rate, stride_in
+    self.synchronized = synchronized
     first, second = (strides, 1) if stride_in == "conv1" else (1, strides)
-    self.conv1, self.bn1 = convolution(filters, 1, first, name="conv1"), batch_norm(name="bn1")
-    self.conv2, self.bn2 = convolution(filters, 3, second, dilation_rate, name="conv2"), batch_norm(name="bn2")
-    self.conv3, self.bn3 = convolution(4 * filters, 1, name="conv3"), batch_norm(name="bn3")
+    self.conv1, self.bn1 = self._pair("conv1", "bn1", filters, 1, first)
+    self.conv2, self.bn2 = self._pair("conv2", "bn2", filters, 3, second, dilation_rate)
+    self.conv3, self.bn3 = self._pair("conv3", "bn3", 4 * filters, 1)
     self.projection = self.bn_projection = None
 
+  def _pair(self, name, norm_name, *args):
+    """A convolution and its batch normalization."""
+    return (convolution(*args, dtype=self.dtype_policy, name=name),
+            batch_norm(self.synchronized, dtype=self.dtype_policy, name=norm_name))
+
   def build(self, input_shape):
-    if input_shape[-1] != 4 * self.filters:
-      self.projection = convolution(4 * self.filters, 1, self.strides, name="projection")
-      self.bn_projection = batch_norm(name="bn_projection")
+    channels = input_shape[-1]
+    if channels != 4 * self.filters:
+      self.projection, self.bn_projection = self._pair(
+          "projection", "bn_projection", 4 * self.filters, 1, self.strides)
+    for layer, inner in ((self.conv1, channels), (self.bn1, self.filters), (self.conv2, self.filters),
+                         (self.bn2, self.filters), (self.conv3, self.filters), (self.bn3, 4 * self.filters),
+                         (self.projection, channels), (self.bn_projection, 4 * self.filters)):
+      if layer is not None:
+        build(layer, inner)
     super().build(input_shape)
 
   def call(self, x, training=None):
@@ -84,4 +94,4 @@ class Bottleneck(tf.keras.layers.Layer):
 
   def get_config(self):
     return {**super().get_config(), "filters": self.filters, "strides": self.strides,
-            "dilation_rate": self.dilation_rate, "stride_in": self.stride_in}
+            "dilation_rate": self.dilation_rate, "stride_in": self.stride_in, "synchronized": self.synchronized}

@@ -9,7 +9,7 @@ from deepcomp_tf.errors import DeepcompError
 from deepcomp_tf.layers.entropy import replica_mean
 
 
-@tf.keras.saving.register_keras_serializable(package="deepcomp_tf")
+@tf.keras.utils.register_keras_serializable(package="deepcomp_tf")
 class ContextEntropy(tf.keras.layers.Layer):
   """Bits per symbol of a representation whose symbols are predicted from those coded before them.
 
@@ -57,17 +57,21 @@ class ContextEntropy(tf.keras.layers.Layer):
     """Args: values `[batch, h, w, C]`, quantized. Returns: a scalar, bits per symbol."""
     values = tf.cast(values, tf.float32)
     relative = values / self.spread
-    gain = self.GAIN * self._mask
-    mean = tf.nn.conv2d(relative, gain * self.mean_kernel, 1, "SAME") * self.spread
-    scale = tf.nn.conv2d(tf.abs(relative), gain * self.scale_kernel, 1, "SAME")
+    mask = tf.constant(self.GAIN * self._mask)
+    mean = tf.nn.conv2d(relative, mask * self.mean_kernel, 1, "SAME") * self.spread
+    scale = tf.nn.conv2d(tf.abs(relative), mask * self.scale_kernel, 1, "SAME")
     scale = self.MINIMUM_SCALE + self.spread * tf.nn.softplus(scale + self.GAIN * self.scale_bias)
     distance = tf.abs(values - mean)
-    share, width = tf.unstack(self.GAIN * self.tail)
+    share, width = tf.unstack(tf.constant(self.GAIN) * self.tail)
     share = tf.sigmoid(share - 1.5)
     likelihood = ((1.0 - share) * _unit_interval(distance, scale)
                   + share * _unit_interval(distance, scale * (2.0 + tf.nn.softplus(width))))
     bits = -tf.math.log(tf.maximum(likelihood, 1e-9)) / math.log(2.0)
     return replica_mean(tf.reduce_mean(bits))
+
+  def named_variables(self):
+    """The variables of a built layer by their names."""
+    return {name: getattr(self, name) for name in ("mean_kernel", "scale_kernel", "scale_bias", "spread", "tail")}
 
   def get_config(self):
     return {**super().get_config(), "kernel_size": self.kernel_size}

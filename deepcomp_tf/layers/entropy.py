@@ -5,7 +5,7 @@ import math
 import tensorflow as tf
 
 
-@tf.keras.saving.register_keras_serializable(package="deepcomp_tf")
+@tf.keras.utils.register_keras_serializable(package="deepcomp_tf")
 class HistogramEntropy(tf.keras.layers.Layer):
   """Entropy of the symbols in bits per symbol, from the quantizer's assignments.
 

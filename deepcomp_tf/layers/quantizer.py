@@ -20,7 +20,7 @@ class Quantized(NamedTuple):
   assignments: tf.Tensor
 
 
-@tf.keras.saving.register_keras_serializable(package="deepcomp_tf")
+@tf.keras.utils.register_keras_serializable(package="deepcomp_tf")
 class Quantizer(tf.keras.layers.Layer):
   """Replaces every entry of the representation by the nearest of L learned centers c_1..c_L.
 
@@ -57,7 +57,7 @@ class Quantizer(tf.keras.layers.Layer):
     self.initial_centers = centers
     self.l2 = l2
     self.centers = self.add_weight(
-        name="centers", shape=[num_centers], dtype=tf.float32,
+        name="centers", shape=[num_centers], dtype="float32",
         initializer=tf.keras.initializers.Constant(centers),
         regularizer=tf.keras.regularizers.L2(l2) if l2 else None)
 

@@ -6,18 +6,19 @@ import tensorflow as tf
 
 from deepcomp_tf import layers
 from deepcomp_tf.errors import DeepcompError
+from deepcomp_tf.keras_version import apply_scaled_gradients
+from deepcomp_tf.keras_version import loss_scale
+from deepcomp_tf.layers.naming import build
+from deepcomp_tf.layers.naming import named_variables
 
 # Fixed per-channel statistics of ImageNet's training pixels, on the 0..255 scale.
 PIXEL_MEAN = (123.675, 116.28, 103.53)
 PIXEL_DEVIATION = (58.395, 57.12, 57.375)
 
-# The representation is this many times smaller than the image in both directions.
-STRIDE = 8
-
 ENTROPIES = ("pooled", "per_channel", "context")
 
 
-@tf.keras.saving.register_keras_serializable(package="deepcomp_tf")
+@tf.keras.utils.register_keras_serializable(package="deepcomp_tf")
 class Encoder(tf.keras.Model):
   """Image to representation, before quantization.
 
@@ -36,10 +37,16 @@ class Encoder(tf.keras.Model):
     if channels < 1:
       raise DeepcompError(f"`channels` must be at least 1. Received: channels={channels}")
     self.channels = channels
-    self.conv1 = _convolution(64, name="conv1", activation="relu")
-    self.conv2 = _convolution(128, name="conv2", activation="relu")
-    self.units = [layers.ResidualUnit(128, name=f"unit{i + 1}") for i in range(3)]
+    self.conv1 = _convolution(64, name="conv1", activation="relu", dtype=self.dtype_policy)
+    self.conv2 = _convolution(128, name="conv2", activation="relu", dtype=self.dtype_policy)
+    self.units = [layers.ResidualUnit(128, dtype=self.dtype_policy, name=f"unit{i + 1}") for i in range(3)]
     self.conv3 = _convolution(channels, name="conv3", dtype="float32")
+
+  def build(self, input_shape):
+    for layer, inner in ((self.conv1, input_shape[-1]), (self.conv2, 64), *((unit, 128) for unit in self.units),
+                         (self.conv3, 128)):
+      build(layer, inner)
+    tf.keras.layers.Layer.build(self, input_shape)
 
   def call(self, image):
     x = (tf.cast(image, tf.float32) - PIXEL_MEAN) / PIXEL_DEVIATION
@@ -48,11 +55,15 @@ class Encoder(tf.keras.Model):
       x = unit(x)
     return self.conv3(x)
 
+  def named_variables(self):
+    """The variables of a built network by names such as `unit1/conv2/kernel`."""
+    return named_variables(_layers_of(self))
+
   def get_config(self):
-    return {"name": self.name, "channels": self.channels}
+    return {"name": self.name, "dtype": self.dtype_policy.name, "channels": self.channels}
 
 
-@tf.keras.saving.register_keras_serializable(package="deepcomp_tf")
+@tf.keras.utils.register_keras_serializable(package="deepcomp_tf")
 class Decoder(tf.keras.Model):
   """Quantized representation to image: the encoder mirrored, with transposed convolutions.
 
@@ -70,10 +81,16 @@ class Decoder(tf.keras.Model):
     if channels < 1:
       raise DeepcompError(f"`channels` must be at least 1. Received: channels={channels}")
     self.channels = channels
-    self.conv1 = _convolution(128, name="conv1", activation="relu", transpose=True)
-    self.units = [layers.ResidualUnit(128, name=f"unit{i + 1}") for i in range(3)]
-    self.conv2 = _convolution(64, name="conv2", activation="relu", transpose=True)
+    self.conv1 = _convolution(128, name="conv1", activation="relu", transpose=True, dtype=self.dtype_policy)
+    self.units = [layers.ResidualUnit(128, dtype=self.dtype_policy, name=f"unit{i + 1}") for i in range(3)]
+    self.conv2 = _convolution(64, name="conv2", activation="relu", transpose=True, dtype=self.dtype_policy)
     self.conv3 = _convolution(3, name="conv3", dtype="float32", transpose=True)
+
+  def build(self, input_shape):
+    for layer, inner in ((self.conv1, input_shape[-1]), *((unit, 128) for unit in self.units), (self.conv2, 128),
+                         (self.conv3, 64)):
+      build(layer, inner)
+    tf.keras.layers.Layer.build(self, input_shape)
 
   def call(self, values):
     x = self.conv1(values)
@@ -81,8 +98,12 @@ class Decoder(tf.keras.Model):
       x = unit(x)
     return self.conv3(self.conv2(x)) * PIXEL_DEVIATION + PIXEL_MEAN
 
+  def named_variables(self):
+    """The variables of a built network by names such as `unit1/conv2/kernel`."""
+    return named_variables(_layers_of(self))
+
   def get_config(self):
-    return {"name": self.name, "channels": self.channels}
+    return {"name": self.name, "dtype": self.dtype_policy.name, "channels": self.channels}
 
 
 class CompressionOutput(NamedTuple):
@@ -99,12 +120,28 @@ class CompressionOutput(NamedTuple):
   bits_per_symbol: tf.Tensor
 
 
-@tf.keras.saving.register_keras_serializable(package="deepcomp_tf")
+def rate_distortion(mse, bits_per_symbol, beta, target_entropy):
+  """Eq. 1: MSE + beta * max(H - H_t, 0).
+
+  Args:
+    mse: mean squared error on the 0..255 scale.
+    bits_per_symbol: H, entropy in bits per symbol.
+    beta: trade-off; 600 at 0.0983 bpp, 150 at 0.635 bpp (appendix A.8).
+    target_entropy: H_t in bits per symbol; 0.8 and 1.265 there.
+  """
+  return mse + beta * tf.maximum(bits_per_symbol - target_entropy, 0.0)
+
+
+@tf.keras.utils.register_keras_serializable(package="deepcomp_tf")
 class CompressionModel(tf.keras.Model):
   """Encoder, quantizer, entropy and decoder, as Eq. 1 trains them.
 
   `[batch, h, w, 3]` pixels in 0..255 -> `CompressionOutput`. For training, h and w are multiples of 8; other
   sizes give a reconstruction that is larger by the padding.
+
+  `compile(optimizer, beta=..., target_entropy=...)` and `fit(images)` train it for Eq. 1; `evaluate` gives the same
+  figures: loss, mse, bits_per_symbol. `experiments.train_compression` does more: it resumes, starts from the KLT, and ends
+  in an operating point.
 
   Args:
     channels: C, 8, 16 and 32 for the paper's three operating points.
@@ -123,25 +160,118 @@ class CompressionModel(tf.keras.Model):
       raise DeepcompError(f"`entropy` must be one of {', '.join(ENTROPIES)}. Received: entropy={entropy!r}")
     self.channels = channels
     self.entropy_kind = entropy
-    self.encoder = Encoder(channels, name="encoder")
+    self.encoder = Encoder(channels, dtype=self.dtype_policy, name="encoder")
     self.quantizer = layers.Quantizer(num_centers, temperature, centers=centers, l2=centers_l2, name="quantizer")
-    self.decoder = Decoder(channels, name="decoder")
+    self.decoder = Decoder(channels, dtype=self.dtype_policy, name="decoder")
     self.entropy = (layers.ContextEntropy(name="entropy") if entropy == "context" else
                     layers.HistogramEntropy(per_channel=entropy == "per_channel", name="entropy"))
+
+  def build(self, input_shape):
+    build(self.encoder, input_shape[-1])
+    for part in (self.decoder, self.entropy):
+      build(part, self.channels)
+    tf.keras.layers.Layer.build(self, input_shape)
 
   def call(self, image):
     quantized = self.quantizer(self.encoder(image))
     bits = self.entropy(quantized.values if self.entropy_kind == "context" else quantized.assignments)
     return CompressionOutput(self.decoder(quantized.values), *quantized, bits)
 
+  def symbols_of(self, image):
+    """Pixels `[batch, h, w, 3]` -> the symbols that a file holds of them, uint8 `[batch, ceil(h/8), ceil(w/8), C]`."""
+    return tf.cast(self.quantizer.symbols(self.encoder(image)), tf.uint8)
+
+  def picture_of(self, symbols):
+    """Symbols uint8 `[batch, h, w, C]` -> the pixels that they decode to, uint8 `[batch, 8h, 8w, 3]`."""
+    return tf.saturate_cast(tf.round(self.decoder(self.quantizer.values(symbols))), tf.uint8)
+
+  def compile(self, optimizer="adam", *, beta, target_entropy, **kwargs):
+    """Sets what `fit` minimises: Eq. 1 with this beta and H_t, see `rate_distortion`.
+
+    Args:
+      optimizer: a Keras optimizer, or its name.
+      beta, target_entropy: of Eq. 1.
+      **kwargs: of `tf.keras.Model.compile`, but losses and metrics, which are Eq. 1's.
+    """
+    if not self.built:
+      self.build([None, None, None, 3])
+    super().compile(optimizer=optimizer, **kwargs)
+    self.optimizer.build(self.trainable_variables)
+    self._beta, self._target_entropy = float(beta), float(target_entropy)
+    # Not an attribute that Keras sees, which would count the means among the model's weights.
+    self.__dict__["_means"] = [tf.keras.metrics.Mean(name=name) for name in ("loss", "mse", "bits_per_symbol")]
+
+  def get_compile_config(self):
+    if getattr(self, "optimizer", None) is None:
+      return None
+    return {
+        "optimizer": tf.keras.utils.serialize_keras_object(self.optimizer), "beta": self._beta,
+        "target_entropy": self._target_entropy}
+
+  def compile_from_config(self, config):
+    self.compile(**{**config, "optimizer": tf.keras.utils.deserialize_keras_object(config["optimizer"])})
+
+  @property
+  def metrics(self):
+    return self.__dict__.get("_means", [])
+
+  def train_step(self, data):
+    images = _images_of(data)
+    replicas = tf.distribute.get_strategy().num_replicas_in_sync
+    with tf.GradientTape() as tape:
+      figures = self._figures(images)
+      # Every replica has the figures of the global batch; the optimizer sums their gradients.
+      scaled = figures[0] * loss_scale(self.optimizer) / replicas
+    variables = self.trainable_variables
+    apply_scaled_gradients(self.optimizer, tape.gradient(scaled, variables), variables)
+    return self._update(figures)
+
+  def test_step(self, data):
+    return self._update(self._figures(_images_of(data)))
+
+  def _figures(self, images):
+    """Eq. 1 and its parts, of a batch: scalars."""
+    output = self(images, training=True)
+    error = tf.cast(images, tf.float32) - output.reconstruction
+    mse = layers.replica_mean(tf.reduce_mean(tf.square(error)))
+    loss = rate_distortion(mse, output.bits_per_symbol, self._beta, self._target_entropy)
+    return [loss + tf.add_n(self.losses) if self.losses else loss, mse, output.bits_per_symbol]
+
+  def _update(self, figures):
+    for mean, figure in zip(self.metrics, figures):
+      mean.update_state(figure)
+    return {mean.name: mean.result() for mean in self.metrics}
+
+  def named_variables(self):
+    """The variables of a built network by names such as `encoder/unit1/conv2/kernel` and `quantizer/centers`."""
+    named = {"quantizer/centers": self.quantizer.centers}
+    for part in (self.encoder, self.decoder):
+      named.update({f"{part.name}/{name}": variable for name, variable in part.named_variables().items()})
+    if self.entropy_kind == "context":
+      named.update({f"entropy/{name}": variable for name, variable in self.entropy.named_variables().items()})
+    return named
+
   def get_config(self):
     quantizer = self.quantizer.get_config()
-    return {"name": self.name, "channels": self.channels, "num_centers": quantizer["num_centers"],
-            "temperature": quantizer["temperature"], "centers": quantizer["centers"],
-            "centers_l2": quantizer["l2"], "entropy": self.entropy_kind}
+    return {"name": self.name, "dtype": self.dtype_policy.name, "channels": self.channels,
+            "num_centers": quantizer["num_centers"], "temperature": quantizer["temperature"],
+            "centers": quantizer["centers"], "centers_l2": quantizer["l2"], "entropy": self.entropy_kind}
 
 
 def _convolution(filters, transpose=False, **kwargs):
   """The network's 5x5 convolution of stride 2, down or (transposed) up."""
   layer = tf.keras.layers.Conv2DTranspose if transpose else tf.keras.layers.Conv2D
   return layer(filters, 5, strides=2, padding="same", kernel_initializer="he_normal", **kwargs)
+
+
+def _layers_of(network):
+  """The convolutions of an encoder or decoder by their names."""
+  layers_of = {f"conv{i + 1}": layer for i, layer in enumerate((network.conv1, network.conv2, network.conv3))}
+  for unit in network.units:
+    layers_of[f"{unit.name}/conv1"], layers_of[f"{unit.name}/conv2"] = unit.conv1, unit.conv2
+  return layers_of
+
+
+def _images_of(data):
+  """The images of what `fit` passes to a step: they are their own targets, labels beside them do not count."""
+  return data[0] if isinstance(data, (tuple, list)) else data

@@ -4,9 +4,10 @@ import tensorflow as tf
 
 from deepcomp_tf import layers
 from deepcomp_tf.errors import DeepcompError
+from deepcomp_tf.layers.naming import build
 
 
-@tf.keras.saving.register_keras_serializable(package="deepcomp_tf")
+@tf.keras.utils.register_keras_serializable(package="deepcomp_tf")
 class DeepLab(tf.keras.Model):
   """Semantic segmentation: a dilated backbone and atrous spatial pyramid pooling.
 
@@ -42,11 +43,17 @@ class DeepLab(tf.keras.Model):
     if not network.built:
       raise DeepcompError("expected a network that is built. Received: one without weights")
     first = network.root or network.units[0].conv1
-    backbone(tf.zeros([1, 32, 32, first.kernel.shape[2]]))
+    build(backbone, first.kernel.shape[2])
     weights = network.named_variables()
     for name, variable in backbone.named_variables().items():
       variable.assign(weights[name])
     return cls(backbone, num_classes, **kwargs)
+
+  def build(self, input_shape):
+    if not self.backbone.built:
+      build(self.backbone, input_shape[-1])
+    build(self.head, 4 * self.backbone.units[-1].filters)
+    tf.keras.layers.Layer.build(self, input_shape)
 
   def call(self, x, training=None):
     del training  # the backbone's statistics stay as they are
@@ -60,9 +67,9 @@ class DeepLab(tf.keras.Model):
     return named
 
   def get_config(self):
-    return {"name": self.name, "backbone": tf.keras.saving.serialize_keras_object(self.backbone),
+    return {"name": self.name, "dtype": self.dtype_policy.name, "backbone": tf.keras.utils.serialize_keras_object(self.backbone),
             "num_classes": self.num_classes, "rates": self.head.rates}
 
   @classmethod
   def from_config(cls, config):
-    return cls(**{**config, "backbone": tf.keras.saving.deserialize_keras_object(config["backbone"])})
+    return cls(**{**config, "backbone": tf.keras.utils.deserialize_keras_object(config["backbone"])})

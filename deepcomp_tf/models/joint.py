@@ -6,6 +6,7 @@ import numpy as np
 import tensorflow as tf
 
 from deepcomp_tf.errors import DeepcompError
+from deepcomp_tf.layers.naming import build
 from deepcomp_tf.models.compression import CompressionOutput
 
 
@@ -15,7 +16,7 @@ class JointOutput(NamedTuple):
   logits: tf.Tensor
 
 
-@tf.keras.saving.register_keras_serializable(package="deepcomp_tf")
+@tf.keras.utils.register_keras_serializable(package="deepcomp_tf")
 class JointModel(tf.keras.Model):
   """A compression network and a classifier on one quantized representation, as Eq. 2 trains them (Fig. 2 b).
 
@@ -35,17 +36,29 @@ class JointModel(tf.keras.Model):
                           f"Received: {self.mean.shape} and {self.deviation.shape}")
     self.compression, self.classifier = compression, classifier
 
+  def build(self, input_shape):
+    if not self.compression.built:
+      build(self.compression, input_shape[-1])
+    if not self.classifier.built:
+      build(self.classifier, self.compression.channels)
+    tf.keras.layers.Layer.build(self, input_shape)
+
+  def named_variables(self):
+    """The variables of built networks by names such as `compression/quantizer/centers` and `classifier/logits/bias`."""
+    return {f"{part}/{name}": variable for part in ("compression", "classifier")
+            for name, variable in getattr(self, part).named_variables().items()}
+
   def call(self, image, training=None):
     output = self.compression(image, training=training)
     representation = (output.values - self.mean) / self.deviation
     return JointOutput(output, self.classifier(representation, training=training))
 
   def get_config(self):
-    return {"name": self.name, "compression": tf.keras.saving.serialize_keras_object(self.compression),
-            "classifier": tf.keras.saving.serialize_keras_object(self.classifier),
+    return {"name": self.name, "dtype": self.dtype_policy.name, "compression": tf.keras.utils.serialize_keras_object(self.compression),
+            "classifier": tf.keras.utils.serialize_keras_object(self.classifier),
             "mean": self.mean.tolist(), "deviation": self.deviation.tolist()}
 
   @classmethod
   def from_config(cls, config):
-    parts = {name: tf.keras.saving.deserialize_keras_object(config[name]) for name in ("compression", "classifier")}
+    parts = {name: tf.keras.utils.deserialize_keras_object(config[name]) for name in ("compression", "classifier")}
     return cls(**{**config, **parts})

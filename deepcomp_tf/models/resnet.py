@@ -5,6 +5,8 @@ import tensorflow as tf
 from deepcomp_tf import layers
 from deepcomp_tf.errors import DeepcompError
 from deepcomp_tf.layers import bottleneck
+from deepcomp_tf.layers.naming import build
+from deepcomp_tf.layers.naming import named_variables
 
 # Units of conv2_x to conv5_x (Table 3). The cResNets lack the root and conv2_x: their input is as large as what
 # conv3_x gives, 28x28 for an image of 224x224.
@@ -28,25 +30,26 @@ class _ResidualNetwork(tf.keras.Model):
 
   family = None
 
-  def __init__(self, depth, num_classes=1000, width=1.0, stride_in="conv1", dilated=False, **kwargs):
-    self.architecture = f"{self.family}-{depth}"
-    if self.architecture not in ARCHITECTURES:
+  def __init__(self, depth, num_classes=1000, width=1.0, stride_in="conv1", dilated=False, synchronized=False, **kwargs):
+    architecture = f"{self.family}-{depth}"
+    if architecture not in ARCHITECTURES:
       depths = ", ".join(name.split("-")[1] for name in ARCHITECTURES if name.split("-")[0] == self.family)
       raise DeepcompError(f"`depth` must be one of {depths}. Received: depth={depth}")
     if num_classes is not None and num_classes < 1:
       raise DeepcompError(f"`num_classes` must be at least 1 or None. Received: num_classes={num_classes}")
     if width <= 0:
       raise DeepcompError(f"`width` must be positive. Received: width={width}")
-    super().__init__(**{"name": self.architecture.lower().replace("-", ""), **kwargs})
+    super().__init__(**{"name": architecture.lower().replace("-", ""), **kwargs})
+    self.architecture = architecture
     self.depth, self.num_classes, self.width = depth, num_classes, width
-    self.stride_in, self.dilated = stride_in, dilated
+    self.stride_in, self.dilated, self.synchronized = stride_in, dilated, synchronized
 
     units_of = ARCHITECTURES[self.architecture]
     filters_of = [max(8, 8 * round(filters * width / 8)) for filters in FILTERS]
     self.root = self.bn_root = None
     if units_of[0]:
-      self.root = bottleneck.convolution(filters_of[0], 7, 2, name="conv1")
-      self.bn_root = bottleneck.batch_norm(name="bn1")
+      self.root = bottleneck.convolution(filters_of[0], 7, 2, dtype=self.dtype_policy, name="conv1")
+      self.bn_root = bottleneck.batch_norm(synchronized, dtype=self.dtype_policy, name="bn1")
       self.pool = tf.keras.layers.MaxPool2D(3, 2, padding="same", name="pool1")
     self.output_stride = 4 if units_of[0] else 1
     blocks = [(i + 2, filters, units) for i, (filters, units) in enumerate(zip(filters_of, units_of)) if units]
@@ -62,10 +65,25 @@ class _ResidualNetwork(tf.keras.Model):
           if stride_in == "conv1":  # the 3x3 behind the stride that is given up
             unit_rate = rate
         self.output_stride *= strides
-        self.units.append(layers.Bottleneck(filters, strides, unit_rate, stride_in, name=f"conv{number}_{i + 1}"))
+        self.units.append(layers.Bottleneck(filters, strides, unit_rate, stride_in, synchronized, dtype=self.dtype_policy,
+                                            name=f"conv{number}_{i + 1}"))
     self.logits = None if num_classes is None else tf.keras.layers.Dense(
         num_classes, kernel_initializer=tf.keras.initializers.VarianceScaling(2.0, "fan_in", "truncated_normal"),
         dtype="float32", name="logits")
+
+  def build(self, input_shape):
+    channels = input_shape[-1]
+    if self.root is not None:
+      build(self.root, channels)
+      channels = self.root.filters
+      build(self.bn_root, channels)
+    for unit in self.units:
+      build(unit, channels)
+      channels = 4 * unit.filters
+    if self.logits is not None:
+      with tf.name_scope("logits"):
+        self.logits.build([None, channels])
+    tf.keras.layers.Layer.build(self, input_shape)
 
   def features(self, x, training=None):
     """`[batch, h, w, c]` -> `[batch, ceil(h/s), ceil(w/s), 2048 * width]` with s the output stride."""
@@ -89,15 +107,14 @@ class _ResidualNetwork(tf.keras.Model):
     for unit in self.units:
       for name in ("conv1", "bn1", "conv2", "bn2", "conv3", "bn3", "projection", "bn_projection"):
         layers_of[f"{unit.name}/{name}"] = getattr(unit, name)
-    return {f"{name}/{variable.name.split('/')[-1].split(':')[0]}": variable
-            for name, layer in layers_of.items() if layer is not None for variable in layer.variables}
+    return named_variables(layers_of)
 
   def get_config(self):
-    return {"name": self.name, "depth": self.depth, "num_classes": self.num_classes, "width": self.width,
-            "stride_in": self.stride_in, "dilated": self.dilated}
+    return {"name": self.name, "dtype": self.dtype_policy.name, "depth": self.depth, "num_classes": self.num_classes,
+            "width": self.width, "stride_in": self.stride_in, "dilated": self.dilated, "synchronized": self.synchronized}
 
 
-@tf.keras.saving.register_keras_serializable(package="deepcomp_tf")
+@tf.keras.utils.register_keras_serializable(package="deepcomp_tf")
 class ResNet(_ResidualNetwork):
   """ResNet (V1) for pixels: `[batch, h, w, 3]` with the mean subtracted -> logits `[batch, num_classes]`, no softmax.
 
@@ -111,12 +128,14 @@ class ResNet(_ResidualNetwork):
     stride_in: "conv1" subsamples in the first 1x1 convolution of conv3_1, conv4_1 and conv5_1 (Table 3), "conv2"
       in the 3x3 convolution of the last unit of conv2, conv3 and conv4 (TF-Slim).
     dilated: the -d form for segmentation (section 5): output stride 8, with rates 2 and 4 in place of strides.
+    synchronized: whether batch normalization in training takes the statistics of the global batch of all replicas; by
+      default every replica takes its own.
   """
 
   family = "ResNet"
 
 
-@tf.keras.saving.register_keras_serializable(package="deepcomp_tf")
+@tf.keras.utils.register_keras_serializable(package="deepcomp_tf")
 class CResNet(_ResidualNetwork):
   """cResNet-k for the representation: normalised `[batch, h, w, C]` -> logits `[batch, num_classes]`, no softmax.
 
@@ -128,18 +147,19 @@ class CResNet(_ResidualNetwork):
     num_classes, width: as of `ResNet`.
     stride_in: as of `ResNet`, in conv4_1 and conv5_1 or in the last units of conv3 and conv4.
     dilated: the -d form for segmentation: output stride 1.
+    synchronized: as of `ResNet`.
   """
 
   family = "cResNet"
 
 
-def make_network(name, num_classes, width=1.0, stride_in="conv1", dilated=False):
+def make_network(name, num_classes, width=1.0, stride_in="conv1", dilated=False, synchronized=False):
   """The network of a name such as "cResNet-51", one of `ARCHITECTURES`."""
   if name not in ARCHITECTURES:
     raise DeepcompError(f"`network` must be one of {', '.join(ARCHITECTURES)}. Received: {name!r}")
   family, depth = name.split("-")
   make = {network.family: network for network in (ResNet, CResNet)}[family]
-  return make(int(depth), num_classes, width, stride_in, dilated)
+  return make(int(depth), num_classes, width, stride_in, dilated, synchronized)
 
 
 def takes_representation(name):

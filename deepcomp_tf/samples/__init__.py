@@ -6,7 +6,7 @@ import numpy as np
 from PIL import Image
 
 from deepcomp_tf.codec.images import read_image
-from deepcomp_tf.data.photos import list_images
+from deepcomp_tf.codec.images import list_images
 
 
 def photos(longer_side=None):

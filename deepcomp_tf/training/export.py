@@ -3,8 +3,8 @@
 import numpy as np
 import tqdm
 
-from deepcomp_tf import operating_points
 from deepcomp_tf.codec import fitting
+from deepcomp_tf.codec import operating_point
 from deepcomp_tf.codec.codec import Codec
 from deepcomp_tf.evaluation import metrics
 
@@ -28,14 +28,14 @@ def export_operating_point(folder, model, training, validation, info, statistics
     dict of means over the validation photos: bits_per_pixel (of the files), bits_per_pixel_pooled (the paper's
     measure), psnr, ssim, ms_ssim.
   """
-  operating_points.round_weights(model)
+  operating_point.round_weights(model)
   centers = np.sort(model.quantizer.centers.numpy())
   model.quantizer.centers.assign(centers)
   origin = int(np.argmin(np.abs(centers)))
 
   # A codec with any context model encodes; its coder is not used until the real tables are there.
-  encoder = Codec(operating_points.OperatingPoint(info["name"], model, fitting.flat_model(
-      model.channels, len(centers), origin), b"", {}, None, None))
+  flat = fitting.flat_model(model.channels, len(centers), origin)
+  encoder = Codec(operating_point.OperatingPoint(info["name"], centers, flat, model=model))
   maps = [encoder.encode(photo) for photo in tqdm.tqdm(training, desc="encoding", unit="photo", mininterval=10)]
   context_model = fitting.fit(
       maps, len(centers), origin,
@@ -45,7 +45,7 @@ def export_operating_point(folder, model, training, validation, info, statistics
     # A channel that never changes is left unscaled.
     deviation = values.std(axis=0)
     statistics = values.mean(axis=0), np.where(deviation > 0, deviation, 1.0)
-  operating_points.save(folder, model, context_model, info, *statistics)
+  operating_point.save(folder, model, context_model, info, *statistics)
 
   codec = Codec.load(folder)
   figures = []
@@ -56,5 +56,5 @@ def export_operating_point(folder, model, training, validation, info, statistics
                     "bits_per_pixel_pooled": codec.estimated_bits(codec.symbols(data)) / pixels,
                     **metrics.distortion(photo, codec.decompress(data))})
   reached = metrics.means(figures)
-  operating_points.save(folder, model, context_model, {**info, "reached_on_validation": reached}, *statistics)
+  operating_point.save(folder, model, context_model, {**info, "reached_on_validation": reached}, *statistics)
   return reached

@@ -17,7 +17,7 @@ import numpy as np
 
 from deepcomp_tf.errors import DeepcompError
 from deepcomp_tf.models.compression import PIXEL_DEVIATION
-from deepcomp_tf.models.compression import STRIDE
+from deepcomp_tf.representation import STRIDE
 
 
 def block_basis(batches, channels):

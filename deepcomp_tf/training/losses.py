@@ -1,18 +1,9 @@
-"""The training losses of the paper."""
+"""The training losses of the paper; Eq. 1 itself is `models.compression.rate_distortion`."""
 
 import tensorflow as tf
 
-
-def rate_distortion(mse, bits_per_symbol, beta, target_entropy):
-  """Eq. 1: MSE + beta * max(H - H_t, 0).
-
-  Args:
-    mse: mean squared error on the 0..255 scale.
-    bits_per_symbol: H, entropy in bits per symbol.
-    beta: trade-off; 600 at 0.0983 bpp, 150 at 0.635 bpp (appendix A.8).
-    target_entropy: H_t in bits per symbol; 0.8 and 1.265 there.
-  """
-  return mse + beta * tf.maximum(bits_per_symbol - target_entropy, 0.0)
+from deepcomp_tf.layers.entropy import replica_mean
+from deepcomp_tf.models.compression import rate_distortion
 
 
 def settled_rate_distortion(mse, bits_per_symbol, beta, target_entropy, weight, step):
@@ -56,18 +47,21 @@ def follow_rate(weight, bits_per_symbol, beta, target_entropy, step):
   return weight.assign(tf.clip_by_value(moved, 0.0, beta), read_value=True)
 
 
-def weight_decay(variables, factor):
+def weight_decay(network, factor):
   """TF-Slim's L2 penalty: factor / 2 * sum of squares of all kernels; batch normalization and biases are left out.
 
   Args:
-    variables: of a network.
+    network: one with `named_variables`.
     factor: weight decay, 1e-4 for classification (appendix A.4). Keras' `l2(x)` has no half.
   """
-  return factor * tf.add_n([tf.nn.l2_loss(variable) for variable in variables if "kernel" in variable.name])
+  kernels = [variable for name, variable in network.named_variables().items() if name.endswith("kernel")]
+  return factor * tf.add_n([tf.nn.l2_loss(tf.convert_to_tensor(kernel)) for kernel in kernels])
 
 
 def masked_cross_entropy(labels, logits, void):
   """Mean cross entropy over the positions whose label is not void; 0 where all are.
+
+  Under `tf.distribute` the mean over the replicas is that over the positions of the global batch.
 
   Args:
     labels: int `[batch, h, w]`.
@@ -77,4 +71,4 @@ def masked_cross_entropy(labels, logits, void):
   counts = labels != void
   losses = tf.nn.sparse_softmax_cross_entropy_with_logits(tf.where(counts, labels, 0), logits)
   counts = tf.cast(counts, losses.dtype)
-  return tf.math.divide_no_nan(tf.reduce_sum(losses * counts), tf.reduce_sum(counts))
+  return tf.math.divide_no_nan(tf.reduce_sum(losses * counts), replica_mean(tf.reduce_sum(counts)))

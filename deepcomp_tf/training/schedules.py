@@ -15,7 +15,7 @@ def divided_by_10(learning_rate, epochs, steps_per_epoch):
       [epoch * steps_per_epoch - 1 for epoch in epochs], [learning_rate / 10 ** i for i in range(len(epochs) + 1)])
 
 
-@tf.keras.saving.register_keras_serializable(package="deepcomp_tf")
+@tf.keras.utils.register_keras_serializable(package="deepcomp_tf")
 class WarmupCosine(tf.keras.optimizers.schedules.LearningRateSchedule):
   """Rises linearly from 0 to `peak` over `warmup` steps, then falls along half a cosine to `peak * final` at `steps`."""
 

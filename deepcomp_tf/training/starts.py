@@ -1,9 +1,10 @@
-"""Starting a compression network from another one."""
+"""Starting a compression network from another one, and fitting its entropy before anything else."""
 
 import tensorflow as tf
 
-from deepcomp_tf import operating_points
 from deepcomp_tf.errors import DeepcompError
+from deepcomp_tf.training import distribution
+from deepcomp_tf.training import optimizers
 from deepcomp_tf.training import schedules
 
 
@@ -18,9 +19,9 @@ def from_operating_point(model, source, scale=1.0):
   if source.channels < model.channels:
     raise DeepcompError(f"expected a network to start from with at least {model.channels} channels. "
                         f"Received: one with {source.channels}")
-  weights = operating_points.named_variables(source)
-  for name, variable in operating_points.named_variables(model).items():
-    if name != "quantizer/centers":
+  weights = source.named_variables()
+  for name, variable in model.named_variables().items():
+    if name.startswith(("encoder/", "decoder/")):
       # Only the axis of the representation, which is always the last, can differ.
       variable.assign(weights[name][..., :variable.shape[-1]])
   for variable in (model.encoder.conv3.kernel, model.encoder.conv3.bias):
@@ -28,30 +29,34 @@ def from_operating_point(model, source, scale=1.0):
   model.decoder.conv1.kernel.assign(model.decoder.conv1.kernel / scale)
 
 
-def fit_entropy(model, batches, steps=800):
+def fit_entropy(strategy, model, batches, batch_size, steps=800):
   """Trains the entropy layer alone, so that its first gradients do not flatten a good representation.
 
   Args:
-    model: a `CompressionModel` with context entropy.
-    batches: data set of `[batch, h, w, 3]` pixels.
+    strategy: the `tf.distribute` strategy in whose scope the model was made.
+    model: a built `CompressionModel` with context entropy.
+    batches: data set of `[batch_size, h, w, 3]` pixels.
+    batch_size: of all replicas together.
     steps: of Adam.
 
   Returns:
     the entropy that it ends with, in bits per symbol.
   """
-  variables = model.entropy.trainable_variables
+  variables = {name: variable for name, variable in model.entropy.named_variables().items() if variable.trainable}
   values = tf.concat([model.encoder(images) for images in batches.take(50)], axis=0)
   model.entropy.spread.assign(tf.maximum(0.3, tf.math.reduce_std(values, axis=[0, 1, 2])))
-  optimizer = tf.keras.optimizers.Adam(schedules.WarmupCosine(1e-3, steps), jit_compile=False)
+  with strategy.scope():
+    optimizer = optimizers.Optimizers({"optimizer": (optimizers.adam(schedules.WarmupCosine(1e-3, steps)), variables)})
 
-  @tf.function
-  def step(images):
+  def replica_step(images):
     values = model.quantizer(model.encoder(images)).values
     with tf.GradientTape() as tape:
       bits = model.entropy(values)
-    optimizer.apply_gradients(zip(tape.gradient(bits, variables), variables))
-    return bits
+      scaled = optimizer.scaled(bits)
+    optimizer.step(tape, scaled)
+    return {"bits": bits}
 
-  for images in batches.take(steps):
-    bits = step(images)
-  return float(bits)
+  step = distribution.on_replicas(strategy, replica_step)
+  for images in distribution.distribute(strategy, lambda: batches.take(steps), batch_size):
+    figures = step(images)
+  return float(figures["bits"])

@@ -1,6 +1,5 @@
 """What becomes of every kind of image file."""
 
-import os
 
 import numpy as np
 from PIL import Image
@@ -69,19 +68,3 @@ def test_bad_files(tmp_path, monkeypatch):
   monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
   with pytest.raises(dc.DeepcompError, match="at most 1000 pixels"):
     images.read_image(path)
-
-
-def test_files_are_written_whole_or_not_at_all(tmp_path, monkeypatch):
-  path = str(tmp_path / "out")
-  images.write_file(path, b"first")
-  with pytest.raises(dc.DeepcompError, match="--overwrite"):
-    images.write_file(path, b"second")
-
-  def broken(*_):
-    raise OSError("disk full")
-  monkeypatch.setattr(os, "replace", broken)
-  with pytest.raises(OSError):
-    images.write_file(path, b"second", overwrite=True)
-  assert os.listdir(tmp_path) == ["out"] and open(path, "rb").read() == b"first"
-  with pytest.raises(dc.DeepcompError, match="existing folder"):
-    images.write_file(str(tmp_path / "no" / "out"), b"")

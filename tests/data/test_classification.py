@@ -11,7 +11,7 @@ from deepcomp_tf.data import classification
 from deepcomp_tf.data.compressed import CompressedClassification
 from deepcomp_tf.data.compressed import CompressedConfig
 from deepcomp_tf.data.crops import Crops
-from deepcomp_tf.inference.inputs import NetworkInput
+from deepcomp_tf.codec.inputs import NetworkInput
 
 CLASSES = ("ant", "bee", "cat")
 SIZES = {"train": [(40, 48), (48, 40), (64, 40), (40, 40)], "val": [(48, 48)]}

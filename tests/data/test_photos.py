@@ -11,6 +11,8 @@ import tensorflow as tf
 import tensorflow_datasets as tfds
 
 import deepcomp_tf as dc
+from deepcomp_tf.codec.images import list_images
+from deepcomp_tf.codec.images import split_images
 from deepcomp_tf.data import photos
 
 CROP = 16
@@ -45,7 +47,7 @@ def test_list_images(folder):
   (folder / "upper.JPG").write_bytes(b"")
   (folder / "sub").mkdir()
   (folder / "sub" / "9.png").write_bytes(b"")
-  names = lambda pattern: [pathlib.Path(path).name for path in photos.list_images(str(pattern))]
+  names = lambda pattern: [pathlib.Path(path).name for path in list_images(str(pattern))]
   assert names(folder) == ["0.png", "1.png", "2.png", "3.png", "upper.JPG"]
   assert names(folder / "*.png") == ["0.png", "1.png", "2.png", "3.png"]
   assert names(folder / "**" / "*.png") == ["0.png", "1.png", "2.png", "3.png", "9.png"]
@@ -56,13 +58,13 @@ def test_no_images(folder, pattern):
   (folder / "empty").mkdir()
   where = str(folder / pattern) if pattern else str(folder / "empty")
   with pytest.raises(dc.DeepcompError, match="expected a folder with images or a pattern.*Received: "):
-    photos.list_images(where)
+    list_images(where)
 
 
 @pytest.mark.parametrize("count, held_out", [(10, 3), (390, 30), (7, 6), (5, 0)])
 def test_split(count, held_out):
   paths = [f"{i:03}" for i in range(count)]
-  training, validation = photos.split_images(paths, held_out)
+  training, validation = split_images(paths, held_out)
   assert len(validation) == held_out
   assert sorted(training + validation) == paths
   if held_out > 1:
@@ -73,7 +75,7 @@ def test_split(count, held_out):
 @pytest.mark.parametrize("held_out", [4, 5, -1])
 def test_split_leaves_something_to_train_on(held_out):
   with pytest.raises(dc.DeepcompError, match=f"fewer than the 4 there are. Received: {held_out}"):
-    photos.split_images(list("abcd"), held_out)
+    split_images(list("abcd"), held_out)
 
 
 def test_crops_are_windows_of_photos_mirrored_half_the_time(folder):

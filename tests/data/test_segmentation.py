@@ -6,7 +6,7 @@ import pytest
 
 import deepcomp_tf as dc
 from deepcomp_tf.data import segmentation
-from deepcomp_tf.inference.inputs import NetworkInput
+from deepcomp_tf.codec.inputs import NetworkInput
 
 SIZES = [(48, 64), (40, 40), (50, 35), (64, 72)]
 

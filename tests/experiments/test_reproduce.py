@@ -14,10 +14,10 @@ from skimage.metrics import peak_signal_noise_ratio
 import deepcomp_tf as dc
 from deepcomp_tf import samples
 from deepcomp_tf.codec.images import encode_png
-from deepcomp_tf.codec.images import write_file
+from deepcomp_tf.files import write_file
 from deepcomp_tf.evaluation import rate_distortion
 from deepcomp_tf.evaluation import segmentation
-from deepcomp_tf.inference.inputs import NetworkInput
+from deepcomp_tf.codec.inputs import NetworkInput
 from experiments import paper
 from experiments import reproduce
 

@@ -9,7 +9,7 @@ import pytest
 import deepcomp_tf as dc
 
 SMALL = ["--train_split=train", "--validation_split=val", "--width=0.125", "--crop_size=32", "--batch_size=8",
-         "--epochs=6", "--decay_epochs=4", "--cache=decoded", "--summary_every=2", "--checkpoint_every=3"]
+         "--epochs=6", "--decay_epochs=4", "--cache=decoded", "--summary_every=2", "--checkpoint_every=4"]
 REPRESENTATION = [*SMALL, "--network=cResNet-39", "--input=representation", "--operating_point=bpp0.0983"]
 STEPS = 6 * 3
 
@@ -66,7 +66,7 @@ def test_run_ends_in_a_classifier(finished, sets, images):
 
 def test_killed_run_continues_as_if_nothing_had_happened(finished, sets, tmp_path):
   run = tmp_path / "killed"
-  programs.kill_after_checkpoint(_start(run, *sets, *REPRESENTATION), run, 9)
+  programs.kill_after_checkpoint(_start(run, *sets, *REPRESENTATION), run, 8)
   assert not (run / "classifier").exists()
   code, output = programs.finish(_start(run, *sets, *REPRESENTATION))
   assert code == 0 and "Continuing from step" in output, output[-3000:]

@@ -100,7 +100,7 @@ def test_killed_run_continues_as_if_nothing_had_happened(finished, photos, tmp_p
 
 def test_other_settings_of_a_finished_run_are_refused(finished, photos):
   line, _ = programs.error(_start(finished, f"--images={photos}", *LONG, "--channels=6"))
-  assert "channels was 4 and is now 6" in line and "--run_dir" in line
+  assert "channels was 4 and is now 6" in line and "expected a new folder" in line
   assert json.loads((finished / "settings.json").read_text())["channels"] == 4
 
 

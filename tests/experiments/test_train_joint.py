@@ -10,7 +10,7 @@ import tensorflow as tf
 
 import deepcomp_tf as dc
 from deepcomp_tf import samples
-from deepcomp_tf.inference.inputs import NetworkInput
+from deepcomp_tf.codec.inputs import NetworkInput
 
 STEPS = 4 * 3
 

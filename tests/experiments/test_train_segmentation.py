@@ -9,7 +9,7 @@ import pytest
 import tensorflow as tf
 
 import deepcomp_tf as dc
-from deepcomp_tf.inference.inputs import NetworkInput
+from deepcomp_tf.codec.inputs import NetworkInput
 
 STEPS = 16
 SMALL = ["--validation_split=val", "--train_split=train", "--crop_size=48", "--batch_size=4", f"--steps={STEPS}",

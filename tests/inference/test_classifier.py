@@ -8,7 +8,8 @@ import tensorflow as tf
 
 import deepcomp_tf as dc
 from deepcomp_tf import samples
-from deepcomp_tf.inference.inputs import NetworkInput
+from deepcomp_tf import shipped
+from deepcomp_tf.codec.inputs import NetworkInput
 
 CLASSES = ["cup", "cat", "rocket"]
 
@@ -52,7 +53,7 @@ def test_a_batch_is_its_files(codec, files):
   classifier = _classifier(codec)
   for one, alone in zip(classifier.classify(files), map(classifier.classify, files)):
     assert [name for name, _ in one] == [name for name, _ in alone]
-    np.testing.assert_allclose([p for _, p in one], [p for _, p in alone], rtol=1e-4)
+    np.testing.assert_allclose([p for _, p in one], [p for _, p in alone], rtol=1e-3)
   assert classifier.classify([]) == []
 
 
@@ -70,7 +71,7 @@ def test_round_trip(codec, files, tmp_path, kind):
   twin = dc.Classifier.load(str(tmp_path / "one"))
   assert twin.operating_point == "bpp0.0983" and twin.class_names == CLASSES and twin.info["crop_size"] == 112
   for (name, p), (other, q) in zip(classifier.classify(files[0]), twin.classify(files[0])):
-    assert name == other and p == pytest.approx(q, rel=1e-5)
+    assert name == other and p == pytest.approx(q, rel=1e-5, abs=1e-9)
 
 
 def test_saved_model(codec, files, tmp_path):
@@ -101,7 +102,7 @@ def test_shipped_classifiers(codec, files):
 
 
 def test_the_shipped_one_of_a_file(codec, files, tmp_path, monkeypatch):
-  monkeypatch.setattr(dc.Classifier, "_shipped", classmethod(lambda cls: str(tmp_path)))
+  monkeypatch.setitem(shipped._KINDS, "classifier", (str(tmp_path), "classifier.json"))
   with pytest.raises(dc.DeepcompError, match="expected one of .none."):
     dc.Classifier.load_for(files[0])
   _classifier(codec).save(tmp_path / "one")

@@ -11,8 +11,8 @@ def _randomized(unit, x):
   """Builds a unit and gives its batch normalizations weights and statistics that matter."""
   unit(x)
   rng = np.random.default_rng(0)
-  for variable in unit.variables:
-    if "bn" in variable.name:
+  for layer in (unit.bn1, unit.bn2, unit.bn3, unit.bn_projection):
+    for variable in layer.variables if layer else ():
       variable.assign(rng.uniform(0.5, 1.5, variable.shape))
   return unit
 

@@ -93,7 +93,7 @@ def test_learns_that_neighbours_predict():
   layer = dc.layers.ContextEntropy()
   layer(values[:1])
   layer.spread.assign(values.std(axis=(0, 1, 2)))
-  optimizer = tf.keras.optimizers.Adam(3e-3, jit_compile=False)
+  optimizer = tf.keras.optimizers.Adam(3e-3)
 
   @tf.function
   def step():
@@ -131,5 +131,5 @@ def test_bad_kernel_size(size):
 
 def test_configuration_round_trip():
   layer = dc.layers.ContextEntropy(kernel_size=3)
-  twin = tf.keras.saving.deserialize_keras_object(tf.keras.saving.serialize_keras_object(layer))
+  twin = tf.keras.utils.deserialize_keras_object(tf.keras.utils.serialize_keras_object(layer))
   assert twin.kernel_size == 3 and twin.get_config() == layer.get_config()

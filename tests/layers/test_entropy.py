@@ -91,7 +91,7 @@ def test_half_precision_assignments_are_counted_in_float32():
 
 def test_configuration_round_trip():
   layer = dc.layers.HistogramEntropy(per_channel=True, name="h")
-  twin = tf.keras.saving.deserialize_keras_object(tf.keras.saving.serialize_keras_object(layer))
+  twin = tf.keras.utils.deserialize_keras_object(tf.keras.utils.serialize_keras_object(layer))
   assert twin.per_channel and twin.get_config() == layer.get_config()
 
 

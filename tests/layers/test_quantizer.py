@@ -119,7 +119,7 @@ def test_penalty_on_centers():
 def test_configuration_round_trip():
   quantizer = dc.layers.Quantizer(5, temperature=0.7, centers=CENTERS, l2=0.05, name="q")
   for twin in (dc.layers.Quantizer.from_config(quantizer.get_config()),
-               tf.keras.saving.deserialize_keras_object(tf.keras.saving.serialize_keras_object(quantizer))):
+               tf.keras.utils.deserialize_keras_object(tf.keras.utils.serialize_keras_object(quantizer))):
     assert twin.get_config() == quantizer.get_config()
     assert (twin.name, twin.temperature, twin.num_centers) == ("q", 0.7, 5)
     np.testing.assert_array_equal(twin.centers, quantizer.centers)

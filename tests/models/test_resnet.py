@@ -49,11 +49,12 @@ def test_slims_placement_of_strides(family, depth, expected):
 def test_resnet_50_is_that_of_keras():
   theirs = tf.keras.applications.ResNet50(weights=None, input_shape=(97, 97, 3), classes=11, classifier_activation=None)
   rng = np.random.default_rng(0)
-  for variable in theirs.variables:  # fresh batch normalizations would hide which is which
-    if "_bn/" in variable.name:
-      variable.assign(rng.uniform(0.8, 1.2, variable.shape))
-    elif "/bias" in variable.name:
-      variable.assign(np.zeros(variable.shape))
+  for layer in theirs.layers:
+    for variable in layer.variables:
+      if layer.name.endswith("_bn"):  # fresh ones would hide which is which
+        variable.assign(rng.uniform(0.8, 1.2, variable.shape))
+      elif variable is getattr(layer, "bias", None):
+        variable.assign(np.zeros(variable.shape))
   ours = dc.models.ResNet(50, num_classes=11)
   # Of 97 pixels the first convolution makes 49 positions: at odd sizes, "same" pooling is Keras' padding of one.
   x = rng.normal(0, 50, [2, 97, 97, 3]).astype(np.float32)
@@ -90,7 +91,7 @@ def test_output_strides_and_the_dilated_form(stride_in, family, depth, shape, st
   assert many.shape[1:3] == tuple(-(-side // dilated) for side in shape[:2])
   atrous.set_weights(network.get_weights())
   step = strides // dilated
-  np.testing.assert_allclose(atrous(x)[:, ::step, ::step], few, rtol=1e-4, atol=1e-4)
+  np.testing.assert_allclose(atrous(x)[:, ::step, ::step], few, rtol=1e-3, atol=1e-5 * np.abs(few).max())
 
 
 def test_width_scales_and_rounds_channels():

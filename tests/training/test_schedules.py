@@ -7,7 +7,6 @@ import pytest
 import tensorflow as tf
 
 from deepcomp_tf.training import losses
-from deepcomp_tf.training import optimizers
 from deepcomp_tf.training import schedules
 
 
@@ -62,19 +61,7 @@ def test_weight_of_the_rate_follows_it_within_0_and_beta():
   assert follow(-5.0) == 0.0 and float(weight) == 0.0
 
 
-@pytest.mark.parametrize("adam, move", [(False, lambda rate, gradient: rate * gradient),
-                                        (True, lambda rate, gradient: rate * np.sign(gradient))])
-def test_two_rates(adam, move):
-  """The first step of either optimizer, and one at half of the steps, when the rates have fallen."""
-  body, head = (tf.keras.layers.Dense(1, use_bias=False, name=name) for name in ("body", "head"))
-  for layer in (body, head):
-    layer(tf.zeros([1, 2]))
-    layer.kernel.assign([[0.0], [0.0]])
-  optimizer, parts = optimizers.two_rates(body, head, 0.001, 0.01, 10, power=0.9, momentum=0.0, adam=adam)
-  assert sorted(parts) == ["body_optimizer", "head_optimizer"]
-  gradient = np.array([[3.0], [-0.5]], np.float32)
-  for step in range(6):
-    before = body.kernel.numpy(), head.kernel.numpy()
-    optimizer.apply_gradients([(tf.constant(gradient), body.kernel), (tf.constant(gradient), head.kernel)])
-    for layer, old, rate in zip((body, head), before, (0.001, 0.01)):
-      np.testing.assert_allclose(old - layer.kernel, move(rate * (1 - step / 10) ** 0.9, gradient), rtol=1e-3)
+def test_learning_rate_is_divided_by_10():
+  rate = schedules.divided_by_10(0.5, [2, 3], 10)
+  assert [float(rate(step)) for step in (0, 19, 20, 29, 30, 99)] == pytest.approx([0.5, 0.5, 0.05, 0.05, 0.005, 0.005])
+  assert schedules.divided_by_10(0.5, [], 10) == 0.5

@@ -38,7 +38,8 @@ def test_fitting_lowers_the_entropy_and_leaves_the_networks():
   model(images)
   starts.from_operating_point(model, source)
   before = model(images)
-  bits = starts.fit_entropy(model, tf.data.Dataset.from_tensors(images).repeat(), steps=60)
+  bits = starts.fit_entropy(
+      tf.distribute.get_strategy(), model, tf.data.Dataset.from_tensors(images).repeat(), 1, steps=60)
   after = model(images)
   assert bits < 0.9 * before.bits_per_symbol
   assert float(after.bits_per_symbol) == pytest.approx(bits, rel=0.05)

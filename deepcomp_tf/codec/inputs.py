@@ -4,9 +4,8 @@ import tensorflow as tf
 
 from deepcomp_tf.errors import DeepcompError
 from deepcomp_tf.models.compression import PIXEL_MEAN
-from deepcomp_tf.models.compression import STRIDE
-
-INPUTS = ("original", "decoded", "representation")
+from deepcomp_tf.representation import INPUTS
+from deepcomp_tf.representation import STRIDE
 
 
 class NetworkInput:
@@ -28,6 +27,8 @@ class NetworkInput:
     if kind != "original" and codec is None:
       raise DeepcompError(f"`input` {kind} takes an operating point. Received: none")
     self.kind, self.codec = kind, codec
+    if codec is not None:
+      codec.model  # made now, on the device of the caller, not within a replica's step  # pylint: disable=pointless-statement
     self.channels, self.stride = (codec.channels, STRIDE) if kind == "representation" else (3, 1)
 
   def compress(self, pixels):
@@ -38,16 +39,10 @@ class NetworkInput:
     """
     if self.kind == "original":
       return pixels
-    model = self.codec.model
-    symbols = tf.cast(model.quantizer.symbols(model.encoder(pixels)), tf.uint8)
+    symbols = self.codec.model.symbols_of(pixels)
     if self.kind == "representation":
       return symbols
-    return self.decode(symbols)[:, :tf.shape(pixels)[1], :tf.shape(pixels)[2]]
-
-  def decode(self, symbols):
-    """uint8 `[batch, h, w, C]` symbols -> decoded pixels, uint8 `[batch, 8h, 8w, 3]`."""
-    model = self.codec.model
-    return tf.saturate_cast(tf.round(model.decoder(model.quantizer.values(symbols))), tf.uint8)
+    return self.codec.model.picture_of(symbols)[:, :tf.shape(pixels)[1], :tf.shape(pixels)[2]]
 
   def __call__(self, stored):
     """uint8 `[batch, h, w, channels]` pixels or symbols -> float32 network input of that shape."""

@@ -1,0 +1,148 @@
+"""An operating point: a trained compression network with the tables of its entropy coder, and the folder it is kept in.
+
+  operating_point.json  its name, its architecture, how it was trained, on what, what it reached, and the statistics
+                        of its representation
+  weights.npz           float16 weights of encoder and decoder, float32 centers
+  context.npz           the integer tables and coefficients of the entropy coder
+"""
+
+import functools
+import hashlib
+import json
+import os
+
+import numpy as np
+
+from deepcomp_tf import shipped
+from deepcomp_tf.codec.context import ContextModel
+from deepcomp_tf.errors import DeepcompError
+from deepcomp_tf.files import whole_folder
+from deepcomp_tf.files import write_json
+
+KIND = "operating point"
+_CENTERS = "quantizer/centers"
+_WEIGHTS, _CONTEXT, _INFO = "weights.npz", "context.npz", "operating_point.json"
+
+
+class OperatingPoint:
+  """What files are written and read with.
+
+  Only `model` takes TensorFlow; everything else, and so reading the symbols of a file, works without.
+
+  Attributes:
+    name: of the operating point.
+    info: dict of how it was trained, on what, and what it reached.
+    channels: C.
+    centers: float32 `[L]`.
+    context_model: `ContextModel` of the symbols.
+    fingerprint: 3 bytes made of the centers and the context model, which files bear.
+    mean, deviation: float32 `[C]`, of the quantized representation's channels over the training photos. Networks are
+      given it centered and scaled by them.
+  """
+
+  def __init__(self, name, centers, context_model, fingerprint=b"", info=None, mean=None, deviation=None, model=None,
+               weights=None):
+    self.name, self.centers, self.context_model = name, np.asarray(centers, np.float32), context_model
+    self.channels = context_model.channels
+    self.fingerprint, self.info, self.mean, self.deviation = fingerprint, info or {}, mean, deviation
+    self._weights = weights
+    if model is not None:
+      self.model = model
+
+  @classmethod
+  def load(cls, name):
+    """The operating point of a name, see `names`, or of a folder that training wrote.
+
+    Raises:
+      DeepcompError: there is none, or it is damaged.
+    """
+    folder, info = shipped.find(KIND, name), read_info(name)
+    try:
+      with np.load(os.path.join(folder, _CONTEXT)) as arrays:
+        arrays = dict(arrays)
+      with np.load(os.path.join(folder, _WEIGHTS)) as weights:
+        weights = dict(weights)
+      mean, deviation = (np.asarray(info["representation"][key], np.float32) for key in ("mean", "deviation"))
+      centers = weights[_CENTERS]
+      if (info["channels"], info["num_centers"]) != (len(mean), len(centers)):
+        raise KeyError("channels or centers")
+      return cls(info["name"], centers, ContextModel.from_arrays(arrays), _fingerprint(centers, arrays), info, mean,
+                 deviation, weights=weights)
+    except (OSError, KeyError, ValueError) as error:
+      raise DeepcompError(f"the operating point in {folder} is damaged or incomplete ({error})") from None
+
+  @functools.cached_property
+  def model(self):
+    """The trained `models.CompressionModel`."""
+    import tensorflow as tf  # which reading symbols does not need
+    from deepcomp_tf.models.compression import CompressionModel
+    with tf.init_scope():  # also where it is first asked for while a graph is made
+      model = CompressionModel(self.channels, len(self.centers), name="compression", dtype="float32")
+      model.build([None, None, None, 3])
+      try:
+        for key, variable in model.named_variables().items():
+          variable.assign(self._weights[key].astype(np.float32))
+      except (KeyError, ValueError) as error:
+        raise DeepcompError(f"the operating point {self.name} is damaged or incomplete ({error})") from None
+    return model
+
+
+def names():
+  """Names of the shipped operating points, in order of their rate."""
+  return shipped.names(KIND)
+
+
+def read_info(name):
+  """What an operating point's JSON file says: how it was trained, on what, and what it reached."""
+  with open(shipped.info_path(KIND, name)) as file:
+    return json.load(file)
+
+
+def fingerprint(name):
+  """The 3 bytes that mark files of an operating point, without reading its weights."""
+  return bytes.fromhex(read_info(name)["fingerprint"])
+
+
+def save(folder, model, context_model, info, mean, deviation):
+  """Writes an operating point, in place of one that is there.
+
+  Args:
+    folder: made where it is missing.
+    model: a `CompressionModel` whose centers ascend.
+    context_model: a `ContextModel` of its symbols.
+    info: dict for people: name, how it was trained, what it reached.
+    mean, deviation: `[C]`, see `OperatingPoint`.
+  """
+  centers = model.quantizer.centers.numpy()
+  if (np.diff(centers) <= 0).any():
+    raise DeepcompError("centers must ascend, so that symbols of neighbouring values are neighbours")
+  arrays = context_model.to_arrays()
+  weights = {key: variable.numpy().astype(np.float32 if key == _CENTERS else np.float16)
+             for key, variable in _kept_variables(model).items()}
+  info = {**info, "channels": model.channels, "num_centers": len(centers),
+          "fingerprint": _fingerprint(weights[_CENTERS], arrays).hex(),
+          "representation": {"mean": np.asarray(mean, np.float32).tolist(),
+                             "deviation": np.asarray(deviation, np.float32).tolist()}}
+  with whole_folder(folder) as new:
+    np.savez_compressed(os.path.join(new, _WEIGHTS), **weights)
+    np.savez_compressed(os.path.join(new, _CONTEXT), **arrays)
+    write_json(os.path.join(new, _INFO), info)
+
+
+def round_weights(model):
+  """Rounds a model's weights to the float16 that `save` keeps, so that what is measured is what is shipped."""
+  for key, variable in _kept_variables(model).items():
+    if key != _CENTERS:
+      variable.assign(variable.numpy().astype(np.float16).astype(np.float32))
+
+
+def _kept_variables(model):
+  """The variables of a `CompressionModel` that an operating point keeps: all but those of the entropy layer."""
+  return {name: variable for name, variable in model.named_variables().items() if not name.startswith("entropy/")}
+
+
+def _fingerprint(centers, arrays):
+  digest = hashlib.sha256(centers.astype("<f4").tobytes())
+  for key in sorted(arrays):
+    digest.update(key.encode() + arrays[key].astype("<i4").tobytes())
+  return digest.digest()[:3]

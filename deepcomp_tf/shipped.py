@@ -1,0 +1,43 @@
+"""The trained networks that come with the package, by their names."""
+
+import os
+
+from deepcomp_tf.errors import DeepcompError
+
+_PACKAGE = os.path.dirname(__file__)
+
+# Where each kind lies in the package, and the file that tells a folder of that kind.
+_KINDS = {
+    "operating point": ("operating_points", "operating_point.json"),
+    "classifier": ("inference/classifiers", "classifier.json"),
+    "segmenter": ("inference/segmenters", "segmenter.json"),
+}
+
+
+def names(kind):
+  """Names of the shipped operating points, classifiers or segmenters, sorted; operating points come in order of rate."""
+  place, file = _KINDS[kind]
+  folder = os.path.join(_PACKAGE, place)
+  return sorted(name for name in os.listdir(folder) if os.path.exists(os.path.join(folder, name, file)))
+
+
+def find(kind, name):
+  """The folder of a shipped network, or a folder that training wrote.
+
+  Args:
+    kind: "operating point", "classifier" or "segmenter".
+    name: one of `names(kind)`, or a path.
+
+  Raises:
+    DeepcompError: there is no such network.
+  """
+  place, file = _KINDS[kind]
+  for folder in (os.path.join(_PACKAGE, place, name), name):
+    if os.path.exists(os.path.join(folder, file)):
+      return folder
+  raise DeepcompError(f"no {kind} {name!r}: expected one of {', '.join(names(kind)) or '(none)'}, or a folder with {file}")
+
+
+def info_path(kind, name):
+  """The JSON file that describes a network; see `find`."""
+  return os.path.join(find(kind, name), _KINDS[kind][1])

@@ -1,0 +1,128 @@
+"""Devices, workers and precision: what a training program does on one device, it does on many with the same result."""
+
+import contextlib
+
+import numpy as np
+import tensorflow as tf
+
+from deepcomp_tf.errors import DeepcompError
+
+STRATEGIES = ("default", "mirrored", "multi_worker")
+PRECISIONS = ("float32", "mixed_float16", "mixed_bfloat16")
+
+
+def make_strategy(name):
+  """The `tf.distribute` strategy of a `--strategy` flag, to be made before anything else of TensorFlow.
+
+  Several logical CPU devices count as devices, too.
+  """
+  if name == "mirrored":
+    devices = tf.config.list_logical_devices("GPU") or tf.config.list_logical_devices("CPU")
+    return tf.distribute.MirroredStrategy([device.name for device in devices])
+  if name == "multi_worker":
+    return tf.distribute.MultiWorkerMirroredStrategy()
+  return tf.distribute.get_strategy()
+
+
+def worker_name():
+  """"" for the process that writes results, the chief; "worker1" and the like for the others of a cluster.
+
+  As TF_CONFIG has it, the chief is the task of that type, or worker 0 where there is none.
+  """
+  resolver = tf.distribute.cluster_resolver.TFConfigClusterResolver()
+  kind, number = resolver.task_type, resolver.task_id or 0
+  if not kind or kind == "chief" or number == 0 and "chief" not in resolver.cluster_spec().jobs:
+    return ""
+  return f"{kind}{number}"
+
+
+@contextlib.contextmanager
+def precision(policy):
+  """Context in which networks are made that compute by a Keras policy. All others, the coder's too, compute in float32."""
+  tf.keras.mixed_precision.set_global_policy(policy)
+  try:
+    yield
+  finally:
+    tf.keras.mixed_precision.set_global_policy("float32")
+
+
+def distribute(strategy, make_dataset, batch_size):
+  """The global batches of `make_dataset()` dealt out to the replicas of a strategy.
+
+  Raises:
+    DeepcompError: the batch does not divide among the replicas.
+  """
+  replicas = strategy.num_replicas_in_sync
+  if batch_size % replicas:
+    raise DeepcompError(f"expected a batch size that is a multiple of the {replicas} replicas. Received: {batch_size}")
+  if replicas == 1:
+    return make_dataset()
+  # Every worker makes the same batches and takes its own part of each.
+  options = tf.data.Options()
+  options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.DATA
+  return strategy.experimental_distribute_dataset(make_dataset().with_options(options))
+
+
+def on_replicas(strategy, replica_step):
+  """A training step of a strategy: runs `replica_step` on every replica, and gives the means of its dict of figures."""
+  @tf.function(jit_compile=False)
+  def step(*arguments):
+    figures = strategy.run(replica_step, args=arguments)
+    return {name: strategy.reduce(tf.distribute.ReduceOp.MEAN, value, axis=None) for name, value in figures.items()}
+
+  return step
+
+
+def replica_slice(values, count):
+  """Of values for a global batch, the `count` ones of this replica; all of them outside of a strategy."""
+  context = tf.distribute.get_replica_context()
+  if context is None or context.num_replicas_in_sync == 1:
+    return values
+  return tf.slice(values, [context.replica_id_in_sync_group * count] + [0] * (values.shape.rank - 1),
+                  [count] + [-1] * (values.shape.rank - 1))
+
+
+def share_work(strategy, count, width, evaluate):
+  """Evaluates `count` things, each on one of the workers, and gives every worker all results.
+
+  Args:
+    strategy: of `make_strategy`.
+    count: how many there are.
+    width: figures that each has.
+    evaluate: function of the ascending indices that are this worker's, that yields `width` numbers for each.
+
+  Returns:
+    float64 `[count, width]`.
+  """
+  position, workers = _place_among_workers(strategy)
+  results = np.zeros([count, width])
+  own = range(position, count, workers)
+  for index, figures in zip(own, evaluate(own)):
+    results[index] = figures
+  if workers == 1:
+    return results
+  replicas = strategy.num_replicas_in_sync // workers
+
+  def own_results():
+    # Only one of a worker's replicas brings them.
+    replica = tf.distribute.get_replica_context().replica_id_in_sync_group
+    return tf.where(replica % replicas == 0, results, tf.zeros_like(results))
+
+  return strategy.reduce(tf.distribute.ReduceOp.SUM, tf.function(lambda: strategy.run(own_results))(), axis=None).numpy()
+
+
+def wait_for_all(strategy):
+  """Returns once every worker has come here, so that none leaves while another still needs it."""
+  share_work(strategy, 1, 1, lambda own: ([0.0] for _ in own))
+
+
+def _place_among_workers(strategy):
+  """(position of this process among those that train together, their number)."""
+  if not isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy):
+    return 0, 1
+  resolver = strategy.cluster_resolver
+  jobs = resolver.cluster_spec().as_dict()
+  chiefs, workers = (len(jobs.get(kind, ())) for kind in ("chief", "worker"))
+  if chiefs + workers < 2:
+    return 0, 1
+  return (0 if resolver.task_type == "chief" else chiefs + resolver.task_id), chiefs + workers

@@ -1,0 +1,100 @@
+"""The flags that training programs share, and flags that are lists of numbers."""
+
+import math
+import sys
+
+from absl import app
+from absl import flags
+
+from deepcomp_tf.errors import DeepcompError
+from deepcomp_tf.training import distribution
+
+
+def define_flags():
+  """The flags that every training program has."""
+  flags.DEFINE_string("run_dir", None, "Folder for checkpoints, curves and the trained result; with several workers "
+                      "one that all of them share. A run that is already there is continued.", required=True)
+  flags.DEFINE_integer("batch_size", None, "Global batch size.", required=True, lower_bound=1)
+  flags.DEFINE_integer("seed", 0, "Seed of the initial weights and of the order of the data.")
+  flags.DEFINE_integer("checkpoint_every", 500, "Steps between checkpoints.", lower_bound=1)
+  flags.DEFINE_integer("summary_every", 100, "Steps between points of the curves.", lower_bound=1)
+  flags.DEFINE_enum("strategy", "default", distribution.STRATEGIES, "tf.distribute strategy: one device, all GPUs of this "
+                    "machine, or the machines that TF_CONFIG names.")
+  flags.DEFINE_enum("precision", "float32", distribution.PRECISIONS, "Keras policy of the networks in training; weights stay "
+                    "in float32. mixed_float16 pays on recent GPUs, mixed_bfloat16 also on CPUs with AVX512_BF16.")
+
+
+def define_batch_norm_flag():
+  """The flag of the programs whose networks have batch normalization that trains."""
+  flags.DEFINE_bool("synchronized_batch_norm", False, "Batch normalization takes the statistics of the global batch; by "
+                    "default each replica takes those of its own part of it.")
+
+
+def main(program):
+  """Runs a program's main function; bad input ends it with one line instead of a traceback."""
+  def guarded(argv):
+    try:
+      program(argv)
+    except DeepcompError as error:
+      sys.exit(f"error: {error}")
+  app.run(guarded)
+
+
+def settings(own_flag, leave_out):
+  """What defines a run: dict of the values of these flags and of the program's own.
+
+  Args:
+    own_flag: name of any flag of the program, by which its others are found.
+    leave_out: names of the program's flags that may change when a run is continued.
+  """
+  values = flags.FLAGS
+  modules = {values.find_module_defining_flag(name) for name in (own_flag, "run_dir")}
+  operational = ("run_dir", "checkpoint_every", "summary_every", "strategy", *leave_out)
+  return {flag.name: flag.value for module in modules for flag in values.get_flags_for_module(module)
+          if flag.name not in operational}
+
+
+def numbers(name, kind=int, counts=None):
+  """The numbers, none below 0, of a flag that is a list.
+
+  Args:
+    name: of the flag.
+    kind: int or float.
+    counts: None, or how many there may be.
+
+  Raises:
+    DeepcompError: they are something else.
+  """
+  texts = flags.FLAGS[name].value
+  try:
+    values = [kind(text) for text in texts]
+  except ValueError:
+    values = [-1]
+  if any(value < 0 or not math.isfinite(value) for value in values) or counts is not None and len(values) not in counts:
+    expected = f"{' or '.join(map(str, counts))} numbers" if counts else "numbers"
+    raise DeepcompError(f"--{name} must be {expected}, none below 0. Received: {','.join(texts)}")
+  return values
+
+
+def rising(name):
+  """The rising integers, from 1 or more, of a flag that is a list.
+
+  Raises:
+    DeepcompError: they are something else.
+  """
+  values = numbers(name)
+  if sorted({0, *values}) != [0, *values]:
+    raise DeepcompError(f"--{name} must rise, from 1 or more. Received: {','.join(flags.FLAGS[name].value)}")
+  return values
+
+
+def ids(name, count):
+  """The different integers in 0..count-1 of a flag that is a list.
+
+  Raises:
+    DeepcompError: they are something else.
+  """
+  values = numbers(name)
+  if any(value >= count for value in values) or len(set(values)) < len(values):
+    raise DeepcompError(f"--{name} must be different ids below {count}. Received: {','.join(flags.FLAGS[name].value)}")
+  return values

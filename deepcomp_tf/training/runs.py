@@ -1,0 +1,255 @@
+"""A training run in a folder: its steps, checkpoints that survive a kill, curves, and its record of what it reached."""
+
+import contextlib
+import itertools
+import json
+import math
+import os
+import sys
+import time
+
+from absl import logging
+import tensorflow as tf
+import tqdm
+
+from deepcomp_tf import files
+from deepcomp_tf import keras_version
+from deepcomp_tf.errors import DeepcompError
+from deepcomp_tf.training import distribution
+
+_SETTINGS, _HISTORY = "settings.json", "history.jsonl"
+
+# Settings that came later, and their value in runs from before.
+_ADDED_LATER = {"synchronized_batch_norm": False}
+
+
+class Run:
+  """A training run. Its folder has:
+
+    settings.json   what defines the run
+    checkpoints/    the last two, by the variables' own names
+    train/, validation/   curves for TensorBoard
+    history.jsonl   a line for each validation
+    and the trained result, which is written last: a run is done when its result is there.
+
+  Of several workers the chief writes there, the others into `worker1/` and so on; all continue from the chief's checkpoint.
+
+  Args:
+    folder: made where it is missing.
+    settings: dict of what defines the run. A folder that holds a run of other settings is refused.
+    result: name of the folder of the trained result.
+    state: dict of variables to keep, by stable names such as `network/conv1/kernel`.
+
+  Attributes:
+    step: variable, the steps that were taken.
+  """
+
+  def __init__(self, folder, settings, result, state):
+    worker = distribution.worker_name()
+    self.is_chief = not worker
+    self.folder = os.path.join(folder, worker) if worker else folder
+    self.settings, self.result = settings, os.path.join(folder, result)
+    os.makedirs(self.folder, exist_ok=True)
+    self._check_settings(os.path.join(folder, _SETTINGS))
+    self.step = tf.Variable(0, dtype=tf.int64, trainable=False, name="step")
+    self._state = {name: keras_version.plain_variable(variable) for name, variable in state.items()}
+    self._latest = latest_checkpoint(folder)
+    self._manager = tf.train.CheckpointManager(
+        tf.train.Checkpoint(step=self.step, variables=_tree(self._state)), os.path.join(self.folder, "checkpoints"),
+        max_to_keep=2)
+    self._writers = {}
+    self._begin = time.time()
+
+  def _check_settings(self, path):
+    if os.path.exists(path):
+      with open(path) as file:
+        before = {**_ADDED_LATER, **json.load(file)}
+      after = {**_ADDED_LATER, **json.loads(json.dumps(self.settings))}
+      changed = {key: (before.get(key), after.get(key)) for key in sorted({*before, *after})
+                 if before.get(key) != after.get(key)}
+      if changed:
+        what = ", ".join(f"{key} was {old} and is now {new}" for key, (old, new) in changed.items())
+        raise DeepcompError(f"expected a new folder, or one with a run of these settings. Received: {os.path.dirname(path)}, "
+                            f"with a run of other settings ({what})")
+    elif self.is_chief:
+      files.write_json(path, self.settings, sort_keys=True)
+
+  def is_done(self):
+    """Whether the trained result is there. Says so."""
+    done = os.path.exists(self.result)
+    if done:
+      logging.info("The run is done: %s", (self.history() or ["its history is gone"])[-1])
+    return done
+
+  def restore(self):
+    """Continues from the last checkpoint, if there is one. Returns the number of steps done.
+
+    Raises:
+      DeepcompError: the checkpoint is of other networks or of an earlier version of this package.
+    """
+    if self._latest:
+      reader = tf.train.load_checkpoint(self._latest)
+      kept = {key.removesuffix("/.ATTRIBUTES/VARIABLE_VALUE") for key in reader.get_variable_to_shape_map()}
+      missing = [name for name in self._state if f"variables/{name}" not in kept]
+      if missing:
+        raise DeepcompError(f"expected a checkpoint of this version of the program with the same networks and optimizers. "
+                            f"Received: {self._latest}, without {missing[0]} and {len(missing) - 1} others")
+      for name, variable in [("step", self.step)] + [(f"variables/{name}", own) for name, own in self._state.items()]:
+        variable.assign(tf.cast(reader.get_tensor(f"{name}/.ATTRIBUTES/VARIABLE_VALUE"), variable.dtype))
+      before = [line.get("seconds", 0) for line in self.history() if line["step"] <= self.step.numpy()]
+      self._begin -= max(before, default=0)
+      logging.info("Continuing from step %d of %s.", self.step.numpy(), self.folder)
+    return int(self.step.numpy())
+
+  def steps(self, batches, train_step, total, *, checkpoint_every, summary_every, curves=dict, describe=lambda point: {}):
+    """Takes training steps until there are `total`, with curves, a progress bar and checkpoints.
+
+    Args:
+      batches: iterable of tuples of tensors, from the next step on.
+      train_step: function of such tensors and the step's number that returns a dict of figures, scalars.
+      total: steps of the whole run.
+      checkpoint_every, summary_every: steps.
+      curves: function without arguments that gives more figures for the curves.
+      describe: function of the mean figures that gives what the progress bar shows, a dict of texts.
+
+    Yields:
+      the number of steps done, after each step; the checkpoint is written when the caller comes back for the next, so that
+      a validation is not lost by a kill.
+
+    Raises:
+      DeepcompError: the data end too early, or a figure is not finite.
+    """
+    done, means = int(self.step.numpy()), _Means()
+    with _progress_bar(total, done) as bar:
+      for batch in batches:
+        if done >= total:  # not islice: the data's iterator must end before its strategy does
+          break
+        means.add(train_step(*batch, self.step))
+        self.step.assign_add(1)
+        done += 1
+        bar.update()
+        if done % summary_every == 0 or done == total:
+          point = means.take()
+          self.curves("train", {**point, **curves()})
+          bar.set_postfix(describe(point))
+        yield done
+        if done % checkpoint_every == 0 or done == total:
+          self.save()
+    if done < total:
+      raise DeepcompError(f"expected data for {total} steps. Received: data that ended after step {done}")
+
+  def seconds(self):
+    """Seconds that the run has taken, up to its last record where it was resumed from and since."""
+    return round(time.time() - self._begin)
+
+  def save(self):
+    """Writes a checkpoint of the current step."""
+    self._manager.save(checkpoint_number=self.step)
+
+  @contextlib.contextmanager
+  def summaries(self, part):
+    """Context in which `tf.summary` writes the curves of `part` ("train", "validation") at the current step."""
+    if part not in self._writers:
+      self._writers[part] = tf.summary.create_file_writer(os.path.join(self.folder, part))
+    with self._writers[part].as_default(step=self.step):
+      yield
+    self._writers[part].flush()
+
+  def curves(self, part, figures):
+    """Writes figures as points of the curves of `part` at the current step."""
+    with self.summaries(part):
+      for name, value in figures.items():
+        tf.summary.scalar(name, tf.convert_to_tensor(value))
+
+  def record(self, figures):
+    """Appends a line to `history.jsonl`."""
+    with open(os.path.join(self.folder, _HISTORY), "ab+") as file:
+      if file.tell():
+        file.seek(-1, os.SEEK_END)
+        if file.read(1) != b"\n":  # a kill cut the last line off
+          file.write(b"\n")
+      line = {"step": int(self.step.numpy()), "seconds": self.seconds(), **figures}
+      file.write((json.dumps(line) + "\n").encode())
+
+  def history(self):
+    """The recorded lines, without those that a resumed run has repeated."""
+    path = os.path.join(self.folder, _HISTORY)
+    if not os.path.exists(path):
+      return []
+    lines = {}
+    with open(path) as file:
+      for line in file:
+        try:
+          entry = json.loads(line)
+        except json.JSONDecodeError:  # the line that a kill cut off
+          continue
+        lines[entry["step"]] = entry
+    return [lines[step] for step in sorted(lines)]
+
+
+def epoch_batches(strategy, make_batches, batch_size, epochs, steps_per_epoch, done):
+  """The batches of a run of several epochs, from step `done` on.
+
+  Where examples were left out, an epoch's data may be shorter or longer than the epoch: it begins again, or is cut.
+
+  Args:
+    strategy, batch_size: as of `distribution.distribute`.
+    make_batches: function of (epoch, first step in it) that returns the data set of its batches.
+    epochs, steps_per_epoch: of the run.
+    done: steps that were taken before.
+
+  Yields:
+    the batches.
+  """
+  for epoch in range(done // steps_per_epoch, epochs):
+    first = max(0, done - epoch * steps_per_epoch)
+    make = lambda: make_batches(epoch, first).repeat()  # pylint: disable=cell-var-from-loop
+    yield from itertools.islice(distribution.distribute(strategy, make, batch_size), steps_per_epoch - first)
+
+
+def latest_checkpoint(folder):
+  """Path of the last checkpoint of the run in a folder, or None."""
+  return tf.train.latest_checkpoint(os.path.join(folder, "checkpoints"))
+
+
+class _Means:
+  """Running means of the figures of training steps, between two points of the curves."""
+
+  def __init__(self):
+    self._sums, self._count = {}, 0
+
+  def add(self, figures):
+    """Takes a step's dict of scalar tensors."""
+    self._sums = {name: self._sums.get(name, 0.0) + value for name, value in figures.items()}
+    self._count += 1
+
+  def take(self):
+    """dict of floats: the means since the last call.
+
+    Raises:
+      DeepcompError: one of them is not finite, so that there is nothing left to train.
+    """
+    means = {name: float(value) / self._count for name, value in self._sums.items()}
+    if not all(map(math.isfinite, means.values())):
+      figures = ", ".join(f"{name} {value:.4g}" for name, value in means.items())
+      raise DeepcompError(f"expected finite figures of the training steps; a lower learning rate may help. Received: {figures}")
+    self.__init__()
+    return means
+
+
+def _tree(flat):
+  """Nested dicts of a dict whose keys are paths, so that a checkpoint keeps the paths as they are."""
+  tree = {}
+  for name, value in flat.items():
+    *folders, last = name.split("/")
+    place = tree
+    for folder in folders:
+      place = place.setdefault(folder, {})
+    place[last] = value
+  return tree
+
+
+def _progress_bar(steps, done):
+  """A tqdm bar over training steps: live at a terminal, a line a minute in a log file."""
+  return tqdm.tqdm(total=steps, initial=done, unit="step", dynamic_ncols=True, smoothing=0.05,
+                   mininterval=1 if sys.stderr.isatty() else 60)
