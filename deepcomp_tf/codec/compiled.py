@@ -1,0 +1,155 @@
+"""The entropy coder on compiled kernels: whole batches of files on several threads (`kernels.py` has the loops)."""
+
+import concurrent.futures
+import functools
+import os
+
+import numpy as np
+
+from deepcomp_tf.codec import context
+from deepcomp_tf.codec import kernels
+
+# Files that a thread takes at a time.
+_CHUNK = 8
+
+
+class CompiledCoder:
+  """Codes maps of symbols as `EntropyCoder` does with the same model, bit by bit.
+
+  Args:
+    model: a `ContextModel`.
+  """
+
+  def __init__(self, model):
+    self._model = _model_arrays(model)
+    self._features = int((self._model.parts[:, 1] - self._model.parts[:, 0]).max())
+
+  def decode(self, payloads, sizes, windows, symbols, threads=1):
+    """Decodes payloads and keeps a window of each map.
+
+    Args:
+      payloads: list of bytes, multiples of 4.
+      sizes: list of (height, width) of the maps, at least 1.
+      windows: list of (top, left, height, width) within the maps.
+      symbols: uint8, contiguous, receives the windows one after another, `[height, width, C]` each.
+      threads: how many.
+
+    Returns:
+      int64 `[n]`, of each file `kernels.GOOD`, or what else became of it; the windows of those are left as they are.
+    """
+    words = np.frombuffer(b"".join(payloads), "<u4").astype(np.uint32, copy=False)
+    files = np.empty([len(payloads), 9], np.int64)
+    files[:, 1] = np.cumsum([len(payload) // 4 for payload in payloads])
+    files[:, 0] = np.concatenate([[0], files[:-1, 1]])
+    files[:, 2:4], files[:, 4:8] = sizes, windows
+    kept = files[:, 6] * files[:, 7] * self._model.channels
+    files[:, 8] = np.cumsum(kept) - kept
+    results = np.empty(len(payloads), np.int64)
+    flat = symbols.reshape(-1)
+    self._spread(lambda part, scratch: kernels.decode(self._model, scratch, words, files[part], flat, results[part]),
+                 files[:, 2], files[:, 3], threads)
+    return results
+
+  def encode(self, maps, threads=1):
+    """Payloads of a list of maps, uint8 `[h, w, C]` below L."""
+    if not maps:
+      return []
+    symbols = np.concatenate([one.reshape(-1) for one in maps])
+    files = np.empty([len(maps), 4], np.int64)
+    files[:, 1:3] = [one.shape[:2] for one in maps]
+    counts = files[:, 1] * files[:, 2] * self._model.channels
+    files[:, 0] = np.cumsum(counts) - counts
+    files[:, 3] = files[:, 0] + 2 * np.arange(len(maps))
+    words = np.empty(symbols.size + 2 * len(maps), np.uint32)
+    sizes = np.empty(len(maps), np.int64)
+    self._spread(lambda part, scratch: kernels.encode(self._model, scratch, symbols, files[part], words, sizes[part]),
+                 files[:, 1], files[:, 2], threads)
+    return [words[begin:begin + size].astype("<u4").tobytes() for begin, size in zip(files[:, 3], sizes)]
+
+  def _spread(self, work, heights, widths, threads):
+    """Calls `work` for slices of the files, each thread with memory of its own."""
+    if not heights.size:
+      return
+    chunk = max(1, min(_CHUNK, -(-heights.size // threads)))
+    parts = [slice(begin, begin + chunk) for begin in range(0, heights.size, chunk)]
+    if threads == 1 or len(parts) == 1:
+      parts = [slice(0, heights.size)]
+    def one(part):
+      work(part, self._make_scratch(heights[part], widths[part]))
+    if len(parts) == 1:
+      one(parts[0])
+    else:
+      list(_pool(threads).map(one, parts))
+
+  def _make_scratch(self, heights, widths):
+    """The `kernels.Scratch` for maps of these sizes."""
+    model = self._model
+    rows = model.channels * int((heights * 2 * kernels.half_row(widths)).max())
+    positions = int((heights * widths).max()) + kernels.BLOCK
+    block = np.empty([4, kernels.BLOCK], np.int32)
+    return kernels.Scratch(
+        map=np.empty(rows + kernels.BLOCK * (self._features + 3), np.int32), truth=np.empty(rows, np.int32),
+        rows=np.empty(int(heights.max()) + 2 * model.reach, np.int64),
+        columns=np.empty(int(widths.max()) + 2 * model.reach, np.int64),
+        sources=np.empty(self._features + 1, np.int64), offsets=np.empty(self._features + 1, np.uint64),
+        means=block[0], scales=block[1], bins=block[2], lanes=block[3],
+        tables=np.empty(positions, np.int32), bases=np.empty(positions, np.int32), places=np.empty(positions, np.int64),
+        order=np.empty(positions, np.int32), counts=np.empty(model.cumulative.shape[0], np.int32))
+
+
+@functools.lru_cache(maxsize=4)
+def _pool(threads):
+  return concurrent.futures.ThreadPoolExecutor(threads, thread_name_prefix="deepcomp_codec")
+
+
+def default_threads():
+  """CPU cores that this process may use."""
+  return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def cumulative_counts(counts):
+  """What constriction's Categorical (perfect=False) makes of tables of counts that sum to TABLE_TOTAL.
+
+  Each of the n symbols has 2^-24, and the rest is shared out in proportion, rounded down cumulatively. In
+  floating point that is exact for such tables.
+
+  Args:
+    counts: int `[..., n]`.
+
+  Returns:
+    uint32 `[..., n + 1]`, 0 to 2^24.
+  """
+  size = counts.shape[-1]
+  ends = np.concatenate([np.zeros([*counts.shape[:-1], 1], np.int64), np.cumsum(counts, -1, dtype=np.int64)], -1)
+  free = (1 << kernels.PRECISION) - size
+  return (ends * free // context.TABLE_TOTAL + np.arange(size + 1)).astype(np.uint32)
+
+
+def _model_arrays(model):
+  """A `ContextModel` as `kernels.ModelArrays`."""
+  parts, features, means, scales = [], [], [], []
+  for predictor in (predictor for passes in model.predictors for predictor in passes):
+    zero = len(predictor.features)
+    part = [len(features), len(features) + zero, len(means)]
+    features += predictor.features
+    means += [(feature, weight) for feature, weight in enumerate(predictor.mean) if weight]
+    means += [(zero, 0)] * (-len(means) % kernels.TERMS)
+    part += [len(means), len(scales)]
+    # A feature minus itself is the feature, as in the reference's matrix.
+    scales += [(i % zero, j if 0 <= j != i else zero, weight)
+               for (i, j), weight in zip(predictor.differences, predictor.scale)]
+    scales += [(zero, zero, 0)] * (-len(scales) % kernels.TERMS)
+    part += [len(scales), predictor.mean_bias, predictor.scale_bias, max((abs(f[2]) for f in predictor.features), default=0)]
+    parts.append(part)
+  features = np.array(features, np.int64).reshape(-1, 3)
+  means, scales = np.array(means, np.int64).reshape(-1, 2), np.array(scales, np.int64).reshape(-1, 3)
+  thresholds = np.minimum(np.asarray(model.thresholds, np.float64), np.iinfo(np.int32).max).astype(np.int32)
+  thresholds = np.append(thresholds, np.full(-thresholds.size % kernels.TERMS, np.iinfo(np.int32).max, np.int32))
+  return kernels.ModelArrays(
+      channels=model.channels, low=-model.origin, high=model.num_symbols - 1 - model.origin,
+      reach=int(np.abs(features[:, 1:]).max(initial=0)), fraction_shift=(context.ONE // model.fractions).bit_length() - 1,
+      parts=np.array(parts, np.int64), features=features,
+      mean_features=np.ascontiguousarray(means[:, 0]), mean_weights=means[:, 1].astype(np.int32),
+      scale_features=np.ascontiguousarray(scales[:, :2]), scale_weights=scales[:, 2].astype(np.int32),
+      thresholds=thresholds, table_steps=model.fractions,
+      cumulative=cumulative_counts(model.tables.reshape(-1, model.tables.shape[-1])))
