@@ -83,18 +83,20 @@ class CompiledCoder:
 
   def _make_scratch(self, heights, widths):
     """The `kernels.Scratch` for maps of these sizes."""
-    model = self._model
-    rows = model.channels * int((heights * 2 * kernels.half_row(widths)).max())
-    positions = int((heights * widths).max()) + kernels.BLOCK
-    block = np.empty([4, kernels.BLOCK], np.int32)
+    model, vector = self._model, kernels.VECTOR
+    sides = [kernels.plane_side(sides) for sides in (heights, widths)]
+    size = 4 * model.channels * int((sides[0] * sides[1]).max())
+    positions = int((heights * widths).max())
+    lanes = -(-max(kernels.LANES, int(widths.max()), int(sides[1].max())) // vector) * vector
+    ints = lambda count: np.empty(count, np.int32)
     return kernels.Scratch(
-        map=np.empty(rows + kernels.BLOCK * (self._features + 3), np.int32), truth=np.empty(rows, np.int32),
+        map=ints(size + vector + (self._features + 1) * lanes), truth=ints(size),
         rows=np.empty(int(heights.max()) + 2 * model.reach, np.int64),
         columns=np.empty(int(widths.max()) + 2 * model.reach, np.int64),
-        sources=np.empty(self._features + 1, np.int64), offsets=np.empty(self._features + 1, np.uint64),
-        means=block[0], scales=block[1], bins=block[2], lanes=block[3],
-        tables=np.empty(positions, np.int32), bases=np.empty(positions, np.int32), places=np.empty(positions, np.int64),
-        order=np.empty(positions, np.int32), counts=np.empty(model.cumulative.shape[0], np.int32))
+        offsets=np.empty(self._features + 1, np.uint64),
+        means=ints(lanes), scales=ints(lanes), bins=ints(lanes), bases=ints(lanes),
+        stage_tables=ints(positions), stage_bases=ints(positions), stage_places=np.empty(positions, np.int64),
+        order=ints(positions), counts=np.empty(model.cumulative.shape[0], np.int64))
 
 
 @functools.lru_cache(maxsize=4)
@@ -139,7 +141,7 @@ def _model_arrays(model):
     scales += [(i % zero, j if 0 <= j != i else zero, weight)
                for (i, j), weight in zip(predictor.differences, predictor.scale)]
     scales += [(zero, zero, 0)] * (-len(scales) % kernels.TERMS)
-    part += [len(scales), predictor.mean_bias, predictor.scale_bias, max((abs(f[2]) for f in predictor.features), default=0)]
+    part += [len(scales), predictor.mean_bias, predictor.scale_bias, max((max(map(abs, f[1:])) for f in predictor.features), default=0)]
     parts.append(part)
   features = np.array(features, np.int64).reshape(-1, 3)
   means, scales = np.array(means, np.int64).reshape(-1, 2), np.array(scales, np.int64).reshape(-1, 3)
