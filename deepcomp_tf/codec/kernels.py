@@ -295,24 +295,23 @@ def _mirror(model, scratch, height, width, stage):
   A fine pass of a channel follows on all of its coarse ones, and later channels come later: only after the last three
   passes are margins read.
   """
+  margin, known = min(MARGIN, model.reach), scratch.map
   if min(height, width) <= MARGIN:
     return
   pitch, plane, channel_size = _geometry(height, width)
-  known = scratch.map
   for channel in range(max(0, stage - _PASSES + 1), min(model.channels, stage - _PASSES + 4)):
     begin = channel * channel_size
     for row in range(height):
-      at = begin + _place(row, pitch, 2 * plane)
-      for x in range(1, MARGIN + 1):
-        known[at + _place(-x, 1, plane)] = known[at + _place(x, 1, plane)]
-        known[at + _place(width - 1 + x, 1, plane)] = known[at + _place(width - 1 - x, 1, plane)]
-    for parity in range(2):
-      for y in range(1, MARGIN + 1):
-        for there, here in ((-y, y), (height - 1 + y, height - 1 - y)):
-          there = begin + parity * plane + _place(there, pitch, 2 * plane)
-          here = begin + parity * plane + _place(here, pitch, 2 * plane)
-          for i in range(pitch):
-            known[there + i] = known[here + i]
+      at = begin + scratch.rows[row + model.reach]
+      for i in range(2 * margin):
+        x = i - margin if i < margin else width - margin + i
+        known[at + _place(x, 1, plane)] = known[at + scratch.columns[x + model.reach]]
+    for i in range(2 * margin):
+      y = i - margin if i < margin else height - margin + i
+      there, here = begin + _place(y, pitch, 2 * plane), begin + scratch.rows[y + model.reach]
+      for j in range(pitch):
+        known[there + j] = known[here + j]
+        known[there + plane + j] = known[here + plane + j]
 
 
 @_jit
