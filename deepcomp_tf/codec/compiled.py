@@ -1,4 +1,4 @@
-"""The entropy coder on compiled kernels: whole batches of files on several threads (`kernels.py` has the loops)."""
+"""The entropy coder on compiled kernels: batches of files on several threads (`kernels.py` has the loops)."""
 
 import concurrent.futures
 import functools
@@ -21,65 +21,61 @@ class CompiledCoder:
   """
 
   def __init__(self, model):
-    self._model = _model_arrays(model)
+    self._model = model_arrays(model)
     self._features = int((self._model.parts[:, 1] - self._model.parts[:, 0]).max())
 
-  def decode(self, payloads, sizes, windows, symbols, threads=1):
+  def decode(self, jobs, symbols, threads=None):
     """Decodes payloads and keeps a window of each map.
 
     Args:
-      payloads: list of bytes, multiples of 4.
-      sizes: list of (height, width) of the maps, at least 1.
-      windows: list of (top, left, height, width) within the maps.
-      symbols: uint8, contiguous, receives the windows one after another, `[height, width, C]` each.
-      threads: how many.
+      jobs: list of `entropy_coder.Job`, their payloads multiples of 4 bytes, their maps at least 1 in size.
+      symbols: flat uint8, receives the windows, `[height, width, C]` each.
+      threads: at most so many; None for as many as there are cores.
 
     Returns:
-      int64 `[n]`, of each file `kernels.GOOD`, or what else became of it; the windows of those are left as they are.
+      int64 `[len(jobs)]`: `kernels.GOOD`, or what else became of a file, whose window is left as it is.
     """
-    words = np.frombuffer(b"".join(payloads), "<u4").astype(np.uint32, copy=False)
-    files = np.empty([len(payloads), 9], np.int64)
-    files[:, 1] = np.cumsum([len(payload) // 4 for payload in payloads])
-    files[:, 0] = np.concatenate([[0], files[:-1, 1]])
-    files[:, 2:4], files[:, 4:8] = sizes, windows
-    kept = files[:, 6] * files[:, 7] * self._model.channels
-    files[:, 8] = np.cumsum(kept) - kept
-    results = np.empty(len(payloads), np.int64)
-    flat = symbols.reshape(-1)
-    self._spread(lambda part, scratch: kernels.decode(self._model, scratch, words, files[part], flat, results[part]),
+    words = np.frombuffer(b"".join(job.payload for job in jobs), "<u4").astype(np.uint32, copy=False)
+    ends = np.cumsum([len(job.payload) // 4 for job in jobs])
+    files = np.empty([len(jobs), 9], np.int64)
+    files[:, 0] = np.concatenate([[0], ends[:-1]])
+    files[:, 1] = ends
+    files[:, 2:] = [job[1:] for job in jobs]
+    results = np.empty(len(jobs), np.int64)
+    self._spread(lambda part, scratch: kernels.decode(self._model, scratch, words, files[part], symbols, results[part]),
                  files[:, 2], files[:, 3], threads)
     return results
 
-  def encode(self, maps, threads=1):
-    """Payloads of a list of maps, uint8 `[h, w, C]` below L."""
+  def encode(self, maps, threads=None):
+    """Payloads of a list of maps, uint8 `[h, w, C]` of symbols below L, h and w at least 1."""
     if not maps:
       return []
-    symbols = np.concatenate([one.reshape(-1) for one in maps])
+    symbols = np.concatenate([symbols.reshape(-1) for symbols in maps])
     files = np.empty([len(maps), 4], np.int64)
-    files[:, 1:3] = [one.shape[:2] for one in maps]
+    files[:, 1:3] = [symbols.shape[:2] for symbols in maps]
     counts = files[:, 1] * files[:, 2] * self._model.channels
     files[:, 0] = np.cumsum(counts) - counts
-    files[:, 3] = files[:, 0] + 2 * np.arange(len(maps))
-    words = np.empty(symbols.size + 2 * len(maps), np.uint32)
+    files[:, 3] = files[:, 0] + kernels.SEAL * np.arange(len(maps))
+    words = np.empty(symbols.size + kernels.SEAL * len(maps), np.uint32)
     sizes = np.empty(len(maps), np.int64)
     self._spread(lambda part, scratch: kernels.encode(self._model, scratch, symbols, files[part], words, sizes[part]),
                  files[:, 1], files[:, 2], threads)
     return [words[begin:begin + size].astype("<u4").tobytes() for begin, size in zip(files[:, 3], sizes)]
 
   def _spread(self, work, heights, widths, threads):
-    """Calls `work` for slices of the files, each thread with memory of its own."""
-    if not heights.size:
-      return
-    chunk = max(1, min(_CHUNK, -(-heights.size // threads)))
-    parts = [slice(begin, begin + chunk) for begin in range(0, heights.size, chunk)]
-    if threads == 1 or len(parts) == 1:
-      parts = [slice(0, heights.size)]
-    def one(part):
+    """Calls `work` for slices of the files, each with memory of its own, on several threads."""
+    threads = threads or cores()
+    chunk = min(_CHUNK, -(-heights.size // threads)) if threads > 1 else heights.size
+
+    def one(begin):
+      part = slice(begin, begin + chunk)
       work(part, self._make_scratch(heights[part], widths[part]))
-    if len(parts) == 1:
-      one(parts[0])
+
+    begins = range(0, heights.size, chunk)
+    if len(begins) == 1:
+      one(0)
     else:
-      list(_pool(threads).map(one, parts))
+      list(_pool(threads).map(one, begins))
 
   def _make_scratch(self, heights, widths):
     """The `kernels.Scratch` for maps of these sizes."""
@@ -99,14 +95,18 @@ class CompiledCoder:
         order=ints(positions), counts=np.empty(model.cumulative.shape[0], np.int64))
 
 
+def cores():
+  """CPU cores that this process may use."""
+  return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 @functools.lru_cache(maxsize=4)
 def _pool(threads):
   return concurrent.futures.ThreadPoolExecutor(threads, thread_name_prefix="deepcomp_codec")
 
 
-def default_threads():
-  """CPU cores that this process may use."""
-  return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+if hasattr(os, "register_at_fork"):
+  os.register_at_fork(after_in_child=_pool.cache_clear)  # a forked process has none of the threads
 
 
 def cumulative_counts(counts):
@@ -127,7 +127,7 @@ def cumulative_counts(counts):
   return (ends * free // context.TABLE_TOTAL + np.arange(size + 1)).astype(np.uint32)
 
 
-def _model_arrays(model):
+def model_arrays(model):
   """A `ContextModel` as `kernels.ModelArrays`."""
   parts, features, means, scales = [], [], [], []
   for predictor in (predictor for passes in model.predictors for predictor in passes):
@@ -137,16 +137,17 @@ def _model_arrays(model):
     means += [(feature, weight) for feature, weight in enumerate(predictor.mean) if weight]
     means += [(zero, 0)] * (-len(means) % kernels.TERMS)
     part += [len(means), len(scales)]
-    # A feature minus itself is the feature, as in the reference's matrix.
+    # A feature minus itself counts as the feature, as in the reference's matrix.
     scales += [(i % zero, j if 0 <= j != i else zero, weight)
                for (i, j), weight in zip(predictor.differences, predictor.scale)]
     scales += [(zero, zero, 0)] * (-len(scales) % kernels.TERMS)
-    part += [len(scales), predictor.mean_bias, predictor.scale_bias, max((max(map(abs, f[1:])) for f in predictor.features), default=0)]
-    parts.append(part)
+    distance = max((max(abs(dy), abs(dx)) for _, dy, dx in predictor.features), default=0)
+    parts.append(part + [len(scales), predictor.mean_bias, predictor.scale_bias, distance])
   features = np.array(features, np.int64).reshape(-1, 3)
   means, scales = np.array(means, np.int64).reshape(-1, 2), np.array(scales, np.int64).reshape(-1, 3)
-  thresholds = np.minimum(np.asarray(model.thresholds, np.float64), np.iinfo(np.int32).max).astype(np.int32)
-  thresholds = np.append(thresholds, np.full(-thresholds.size % kernels.TERMS, np.iinfo(np.int32).max, np.int32))
+  most = np.iinfo(np.int32).max
+  thresholds = np.minimum(model.thresholds.astype(np.float64), most).astype(np.int32)
+  thresholds = np.append(thresholds, np.full(-thresholds.size % kernels.TERMS, most, np.int32))
   return kernels.ModelArrays(
       channels=model.channels, low=-model.origin, high=model.num_symbols - 1 - model.origin,
       reach=int(np.abs(features[:, 1:]).max(initial=0)), fraction_shift=(context.ONE // model.fractions).bit_length() - 1,

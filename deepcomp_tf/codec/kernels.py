@@ -34,6 +34,9 @@ VECTOR = 32
 # Terms of a prediction are summed this many at a time, thresholds compared: lists of them are filled up to multiples.
 TERMS = 4
 
+# An encoder writes at most a word a symbol, and so many to end with.
+SEAL = 2
+
 # What becomes of a file.
 GOOD, INVALID, OUT_OF_RANGE, LEFT_OVER = range(4)
 
@@ -80,7 +83,7 @@ class ModelArrays(NamedTuple):
 
 
 class Scratch(NamedTuple):
-  """Memory of one thread, see `compiled.make_scratch`.
+  """Memory of one thread, which `compiled.CompiledCoder` makes.
 
   map: int32, the map and its tail; truth: int32, a map to encode, laid out alike.
   rows, columns: int64, where the rows and columns of a plane lie, from `reach` before the first to `reach` behind the
@@ -461,7 +464,7 @@ def encode(model, scratch, symbols, files, words, sizes):
     model, scratch: see there.
     symbols: uint8, `[height, width, C]` of all maps, one after another, below L.
     files: int64 `[n, 4]`: where in `symbols` a map begins, its height and width (at least 1), and where in `words` its
-      payload goes, which has room for a word a symbol and two more.
+      payload goes, which has room for a word a symbol and SEAL more.
     words: uint32, receives the payloads.
     sizes: int64 `[n]`, receives their sizes in words.
   """
