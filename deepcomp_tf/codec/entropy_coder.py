@@ -32,7 +32,7 @@ def warm_up():
   global _coded
   _coded = WORTH_COMPILING
   from deepcomp_tf.codec import fitting
-  coder = EntropyCoder(fitting.flat_model(1, 2, 0))
+  coder = EntropyCoder(fitting.flat_model(1, 2, 0), compiled=True)
   coder.decode(coder.encode(np.zeros([1, 1, 1], np.uint8)), 1, 1)
 
 
@@ -67,11 +67,15 @@ class EntropyCoder:
 
   Within a stage of the context model the symbols are sorted by table, so that each table is one call to the
   range coder.
+
+  Args:
+    model: a `ContextModel`.
+    compiled: whether to use the kernels; None for once that pays.
   """
 
-  def __init__(self, model):
+  def __init__(self, model, compiled=None):
     self.model = model
-    self._kernels = None
+    self._compile, self._kernels = compiled, None
     tables = model.tables.reshape(-1, model.tables.shape[-1])
     self._middle = model.num_symbols - 1
     # The counts sum to a power of two: as probabilities they are exact, and the coder's rounding leaves them.
@@ -80,7 +84,7 @@ class EntropyCoder:
 
   def _compiled(self, count):
     """The `CompiledCoder` for `count` more symbols, or None where they are better coded by numpy."""
-    if self._kernels is None and count and _compiling_pays(count):
+    if self._kernels is None and (_compiling_pays(count) if self._compile is None else self._compile):
       from deepcomp_tf.codec import compiled  # imports numba, which takes a while
       self._kernels = compiled.CompiledCoder(self.model)
     return self._kernels
