@@ -18,7 +18,7 @@ from deepcomp_tf.errors import DeepcompError
 _WORD = np.dtype("<u4")
 
 # Symbols that a process codes before it compiles the kernels.
-WORTH_COMPILING = 8_000_000
+WORTH_COMPILING = 12_000_000
 
 _coded = 0
 
