@@ -7,7 +7,8 @@ anew in every epoch; from bitstreams in RAM, decoded to symbols in every epoch; 
 Beside them, what the codec alone makes of the bitstreams on one thread and on all. With --shorter_side, the JPEG files are
 resized copies, of --jpeg_quality, and these are what is compressed. Everything lies in a folder that is removed
 afterwards, unless --compressed_dir names one to keep. The rows are measured in turns, each from its first batch on, since
-the start of a pass costs the same for sets of any size, and the median of the rounds counts.
+the start of a pass costs the same for sets of any size, and the median of the rounds counts. On a machine that does other
+things, too, only the CPU times can be compared: a row with more threads gets more of its cores.
 """
 
 import contextlib
@@ -96,23 +97,24 @@ def compare(dataset, operating_point, folder):
       f"  the codec alone, {os.cpu_count()} threads": (codec_alone(os.cpu_count()), encoded.memory_bytes),
       "symbols in RAM: crop": (batches(symbols, decoded), decoded.memory_bytes),
   }
-  speeds = {label: [] for label in rows}
+  speeds, cpu_times = {label: [] for label in rows}, {label: [] for label in rows}
   for epoch in range(FLAGS.rounds + 1):
     for label, (make, _) in rows.items():
       stored = make(epoch)
       next(stored)
-      begin, count = time.perf_counter(), 0
+      begin, begin_cpu, count = time.perf_counter(), time.process_time(), 0
       for batch in stored:
         count += int(batch.shape[0])
       if epoch:  # the first warms up
         speeds[label].append(count / (time.perf_counter() - begin))
+        cpu_times[label].append((time.process_time() - begin_cpu) / count)
   print(f"{source.name}, {FLAGS.split}: {source.num_examples} images at {codec.operating_point}, crops of "
         f"{FLAGS.crop_size}; {len(tf.config.list_physical_devices('GPU'))} GPUs, median of {FLAGS.rounds} passes")
   first = statistics.median(next(iter(speeds.values())))
   for label, values in speeds.items():
     speed = statistics.median(values)
-    print(f"  {label}: {speed:.0f} images/s, {speed / first:.1f} times, {rows[label][1] / source.num_examples:.0f} bytes "
-          "an image")
+    print(f"  {label}: {speed:.0f} images/s, {speed / first:.1f} times; an image: "
+          f"{1000 * statistics.median(cpu_times[label]):.2f} ms of CPU time, {rows[label][1] / source.num_examples:.0f} bytes")
 
 
 if __name__ == "__main__":

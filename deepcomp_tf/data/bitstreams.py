@@ -1,7 +1,6 @@
 """Batches of crops straight from batches of compressed files: one call into the codec for each, on several threads."""
 
 from absl import logging
-import numpy as np
 import tensorflow as tf
 
 from deepcomp_tf.errors import BitstreamError
@@ -24,27 +23,27 @@ def crop_batches(batches, codec, size, seed=None):
     data set of (uint8 `[<= batch, size, size, C]`, labels `[<= batch]`). It raises where a file is smaller than the crops.
   """
 
-  def read(files, places):
+  def read(files, labels, places, mirrored):
     symbols, errors = codec.crops_of(files.tolist(), size, None if seed is None else places)
     for error in errors.values():
       if not isinstance(error, BitstreamError):
         raise error
       logging.warning("A file is left out: %s", error)
-    good = np.ones(len(files), bool)
-    good[list(errors)] = False
-    return symbols if good.all() else symbols[good], good
+    if seed is not None:
+      symbols[mirrored] = symbols[mirrored, :, ::-1]
+    if not errors:
+      return symbols, labels
+    good = [number for number in range(len(files)) if number not in errors]
+    return symbols[good], labels[good]
 
   def crop(step, batch):
     files, labels = batch
-    count = tf.shape(files)[0]
-    place, mirror = tf.unstack(tf.random.experimental.stateless_split(tf.stack([tf.constant(seed or 0, tf.int64), step]), 2))
-    places = tf.random.stateless_uniform([count, 2], place)
-    symbols, good = tf.numpy_function(read, [files, places], [tf.uint8, tf.bool])
-    symbols = tf.ensure_shape(symbols, [None, size, size, codec.channels])
-    good = tf.ensure_shape(good, [None])
-    if seed is not None:
-      mirrored = tf.boolean_mask(tf.random.stateless_uniform([count], mirror) < 0.5, good)
-      symbols = tf.where(mirrored[:, tf.newaxis, tf.newaxis, tf.newaxis], symbols[:, :, ::-1], symbols)
-    return symbols, tf.boolean_mask(labels, good)
+    key = tf.stack([tf.constant(seed or 0, tf.int64), step])
+    place, mirror = tf.unstack(tf.random.experimental.stateless_split(key, 2))
+    places = tf.random.stateless_uniform([tf.size(files), 2], place)
+    mirrored = tf.random.stateless_uniform([tf.size(files)], mirror) < 0.5
+    # Mirroring in numpy, in the same call: TensorFlow's reversing and selecting of bytes took half as long as decoding.
+    symbols, kept = tf.numpy_function(read, [files, labels, places, mirrored], [tf.uint8, labels.dtype])
+    return tf.ensure_shape(symbols, [None, size, size, codec.channels]), tf.ensure_shape(kept, [None])
 
   return batches.enumerate().map(crop, num_parallel_calls=tf.data.AUTOTUNE)
