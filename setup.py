@@ -35,6 +35,8 @@ setuptools.setup(
         # TensorFlow Datasets needs it to write a set, and says so for old Pythons only.
         "importlib-resources>=5,<8",
         "matplotlib>=3.8,<4",
+        # 0.61 is the first with wheels for Python 3.13.
+        "numba>=0.61,<0.70",
         "numpy>=1.24,<3",
         "pillow>=11.3,<13",
         "scipy>=1.11,<2",

@@ -3,11 +3,12 @@
   python -m experiments.benchmark_codec
 
 Prints, as ratios of what was measured in the same run: the network's throughput in multiply-adds against a
-float32 matrix product, entropy coding's share of compressing and decompressing, the time to decode the symbols
-of a 224x224 photo, and the start-up of a fresh process. `--megapixels=48` also compresses and decompresses a
+float32 matrix product, entropy coding's share of compressing and decompressing and nanoseconds of CPU time a symbol of
+224x224 photos, compiled and in numpy, and the start-up of a fresh process. `--megapixels=48` also compresses and decompresses a
 photo of that size in a fresh process and reports its peak memory.
 """
 
+import functools
 import os
 import platform
 import resource
@@ -23,6 +24,10 @@ import tensorflow as tf
 
 import deepcomp_tf as dc
 from deepcomp_tf import samples
+from deepcomp_tf.codec import entropy_coder
+from deepcomp_tf.codec.entropy_coder import EntropyCoder
+from deepcomp_tf.codec.entropy_coder import Job
+from deepcomp_tf.codec.operating_point import OperatingPoint
 
 FLAGS = flags.FLAGS
 flags.DEFINE_integer("repeats", 20, "Measurements of each; the median counts.", lower_bound=3)
@@ -31,6 +36,8 @@ flags.DEFINE_bool("memory_only", False, "Measure nothing but the memory, in this
 flags.DEFINE_string("memory_operating_point", "bpp0.635", "Operating point of the memory measurement.")
 
 MATRIX = 2048
+SMALL = 224
+FORMS = ("compiled", "numpy")
 STARTUP = "import deepcomp_tf as dc; dc.Codec.load('bpp0.330').compress(__import__('numpy').zeros([64, 64, 3], 'uint8'))"
 
 
@@ -46,20 +53,33 @@ def main(argv):
   photo = tf.cast(tf.clip_by_value(tf.round(photo), 0, 255), tf.uint8).numpy()
   a = tf.random.normal([MATRIX, MATRIX])
   product = tf.function(lambda: tf.matmul(a, a))
+  small = [photo[top:top + SMALL, left:left + SMALL] for top in (0, 144, 288) for left in (0, 181, 362, 543)]
+  begin = time.process_time()
+  entropy_coder.warm_up()
+  print(f"compiling the entropy coder: {time.process_time() - begin:.1f} s of CPU time")
 
   for name in dc.operating_points.names():
-    codec = dc.Codec.load(name)
-    data = codec.compress(photo)
-    symbols = codec.symbols(data)
-    small = codec.compress(photo[128:352, 256:480])
-    figures = measure({
+    point = OperatingPoint.load(name)
+    codec = dc.Codec(point)
+    data, symbols = codec.compress(photo), codec.encode(photo)
+    works = {
         "matrix product": product,
         "encoder": lambda: codec.encode(photo),
         "decoder": lambda: codec.reconstruct(symbols, *photo.shape[:2]),
-        "entropy encoding": lambda: codec.encode_symbols(symbols),
-        "entropy decoding": lambda: codec.symbols(data),
-        "symbols of 224x224": lambda: codec.symbols(small),
-    })
+    }
+    maps, alone = [codec.encode(one) for one in small], {}
+    payloads = EntropyCoder(point.context_model).encode_batch(maps)
+    for form in FORMS:
+      coder = EntropyCoder(point.context_model, compiled=form == "compiled")
+      payload = coder.encode(symbols)
+      works[f"encoding, {form}"] = functools.partial(coder.encode, symbols)
+      works[f"decoding, {form}"] = functools.partial(coder.decode, payload, *symbols.shape[:2])
+      alone["encoding", form] = functools.partial(coder.encode_batch, maps, 1)
+      jobs = [Job(one, *maps[0].shape[:2], 0, 0, *maps[0].shape[:2], number * maps[0].size)
+              for number, one in enumerate(payloads)]
+      alone["decoding", form] = functools.partial(
+          coder.decode_batch, jobs, np.empty([len(maps), *maps[0].shape], np.uint8), 1)
+    figures, coder_figures = measure(works), measure(alone, time.process_time)
     peak = MATRIX ** 3 / figures["matrix product"]
     print(f"\n{name}, {len(data)} bytes for 768x512; matrix product {peak / 1e9:.1f} G multiply-adds/s")
     for part, network, shape in (("encoder", codec.model.encoder, photo.shape),
@@ -69,9 +89,10 @@ def main(argv):
       print(f"  {part}: {1000 * figures[part]:.1f} ms, {count / 1e9:.2f} G multiply-adds, "
             f"{rate / 1e9:.1f} G/s, {100 * rate / peak:.0f} % of the matrix product")
     for direction, network in (("encoding", "encoder"), ("decoding", "decoder")):
-      entropy = figures[f"entropy {direction}"]
-      print(f"  entropy {direction}: {1000 * entropy:.1f} ms, {100 * entropy / (entropy + figures[network]):.1f} % of all")
-    print(f"  symbols of a 224x224 photo ({len(small)} bytes): {1000 * figures['symbols of 224x224']:.2f} ms")
+      print(f"  entropy {direction}: " + "; ".join(
+          f"{form} {1000 * entropy:.1f} ms, {100 * entropy / (entropy + figures[network]):.1f} % of all, "
+          f"{1e9 * coder_figures[direction, form] / sum(one.size for one in maps):.0f} ns a symbol of {SMALL}x{SMALL}"
+          for form, entropy in ((form, figures[f"{direction}, {form}"]) for form in FORMS)))
 
   begin = time.perf_counter()
   subprocess.run([sys.executable, "-c", STARTUP], check=True, stderr=subprocess.DEVNULL)
@@ -82,7 +103,7 @@ def main(argv):
                    check=True)
 
 
-def measure(works):
+def measure(works, clock=time.perf_counter):
   """Median seconds of each function, measured in turns so that all see the same machine."""
   for work in works.values():
     work()
@@ -90,11 +111,11 @@ def measure(works):
   times = {name: [] for name in works}
   for _ in range(FLAGS.repeats):
     for name, work in works.items():
-      begin = time.perf_counter()
+      begin = clock()
       result = work()
       if tf.is_tensor(result):
         result.numpy()
-      times[name].append(time.perf_counter() - begin)
+      times[name].append(clock() - begin)
   return {name: statistics.median(values) for name, values in times.items()}
 
 

@@ -28,6 +28,7 @@ import tensorflow as tf
 
 import deepcomp_tf as dc
 from deepcomp_tf import samples
+from deepcomp_tf.codec import entropy_coder
 from deepcomp_tf.data import voc
 from deepcomp_tf.evaluation import baselines
 from deepcomp_tf.codec.inputs import NetworkInput
@@ -57,7 +58,7 @@ class Way(NamedTuple):
   """A way from bytes to what a network says.
 
   files: list of bytes.
-  read: function of bytes that returns uint8 symbols or pixels.
+  read: function of a list of bytes that returns a list of uint8 symbols or pixels.
   network: function of a batch of those that returns logits or masks.
   multiply_adds: of the network for one image.
   """
@@ -80,6 +81,7 @@ def main(argv):
     raise dc.DeepcompError(f"--image_sizes must be positive multiples of {STRIDE}. Received: {','.join(FLAGS.image_sizes)}")
   if 0 in batches:
     raise dc.DeepcompError(f"--batch_sizes must be positive. Received: {','.join(FLAGS.batch_sizes)}")
+  entropy_coder.warm_up()
   names = ("cResNet-39", "cResNet-51", "ResNet-50") if segmentation else (
       "cResNet-39", "cResNet-51", "cResNet-72", "ResNet-50", "ResNet-71")
   networks = {name: full_network(name) for name in names}
@@ -98,7 +100,8 @@ def main(argv):
       jpegs = [baselines.encode_at_most("jpeg", photo, int(size * size * JPEG_BITS_PER_PIXEL / 8)) for photo in photos]
       pixels, resnet = NetworkInput("original"), networks["ResNet-50"]
       ways["(c) JPEG -> ResNet-50"] = Way(
-          jpegs, baselines.decode, lambda image: resnet(pixels(image), training=False),  # pylint: disable=cell-var-from-loop
+          jpegs, lambda files: [baselines.decode(data) for data in files],
+          lambda image: resnet(pixels(image), training=False),  # pylint: disable=cell-var-from-loop
           dc.evaluation.multiply_adds(resnet, (size, size, 3)))
     for batch in batches:
       times = measure(ways, batch)
@@ -149,7 +152,7 @@ def from_bitstream(codec, files, network, size):
     run = lambda symbols: finish(network(inputs(codec.model.picture_of(symbols)), training=False))
     count = (dc.evaluation.multiply_adds(network, (STRIDE * side[0], STRIDE * side[1], 3))
              + dc.evaluation.multiply_adds(codec.model.decoder, (*side, codec.channels)))
-  return Way(files, codec.symbols, run, count)
+  return Way(files, lambda files: codec.symbols_of(files)[0], run, count)
 
 
 def photo_crops(count, size):
@@ -171,7 +174,7 @@ def measure(ways, batch):
   for repeat in range(FLAGS.repeats + 2):
     for name, way in ways.items():
       begin = time.perf_counter()
-      stored = np.stack([way.read(data) for data in way.files[:batch]])
+      stored = np.stack(way.read(way.files[:batch]))
       middle = time.perf_counter()
       functions[name](stored).numpy()
       if repeat >= 2:  # the first two trace and warm up
@@ -187,7 +190,7 @@ def measure_memory(codec, name):
   way = from_bitstream(codec, [], full_network(name), MEMORY_SHAPE)
   before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024 ** 2
   begin = time.perf_counter()
-  tf.function(way.network, jit_compile=False)(way.read(data)[np.newaxis]).numpy()
+  tf.function(way.network, jit_compile=False)(way.read([data])[0][np.newaxis]).numpy()
   peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024 ** 2
   print(f"{label(name)}, {MEMORY_SHAPE[1]}x{MEMORY_SHAPE[0]}: peak resident memory {peak:.2f} GiB, {before:.2f} before the "
         f"file was read; {time.perf_counter() - begin:.1f} s")

@@ -4,11 +4,15 @@
 
 The same images are read, cropped, mirrored and batched (sections 4.3, 4.5): from their JPEG files, decoded and cropped
 anew in every epoch; from bitstreams in RAM, decoded to symbols in every epoch; and from symbols in RAM, decoded once.
-They are compressed first, to a folder that is removed afterwards, unless --compressed_dir names one to keep. The rows
-are measured in turns, and the median of the rounds counts.
+Beside them, what the codec alone makes of the bitstreams on one thread and on all. With --shorter_side, the JPEG files are
+resized copies, of --jpeg_quality, and these are what is compressed. Everything lies in a folder that is removed
+afterwards, unless --compressed_dir names one to keep. The rows are measured in turns, each from its first batch on, since
+the start of a pass costs the same for sets of any size, and the median of the rounds counts. On a machine that does other
+things, too, only the CPU times can be compared: a row with more threads gets more of its cores.
 """
 
 import contextlib
+import os
 import statistics
 import tempfile
 import time
@@ -17,19 +21,23 @@ from absl import flags
 import tensorflow as tf
 
 import deepcomp_tf as dc
+from deepcomp_tf.codec import entropy_coder
+from deepcomp_tf.codec.inputs import NetworkInput
 from deepcomp_tf.data import classification
 from deepcomp_tf.data import compressed
 from deepcomp_tf.data.crops import Crops
-from deepcomp_tf.codec.inputs import NetworkInput
+from deepcomp_tf.data.crops import resize_shorter_side
+from deepcomp_tf.representation import STRIDE
 from deepcomp_tf.training import flags as training_flags
 
 FLAGS = flags.FLAGS
 flags.DEFINE_string("dataset", None, "TFDS set of images, or folder of split/class/*.jpg.", required=True)
 flags.DEFINE_string("data_dir", None, "Where TFDS keeps --dataset.")
 flags.DEFINE_string("split", "train", "Split of --dataset.")
-flags.DEFINE_string("operating_point", "bpp0.0983", "A name or a folder.")
+flags.DEFINE_list("operating_point", ["bpp0.0983"], "Names or folders, one table each.")
 flags.DEFINE_string("compressed_dir", None, "Folder to keep the compressed set in.")
-flags.DEFINE_integer("shorter_side", 0, "Resize images to this before; both paths do. 0 keeps them.", lower_bound=0)
+flags.DEFINE_integer("shorter_side", 0, "Resize the images to this once, before all. 0 keeps them.", lower_bound=0)
+flags.DEFINE_integer("jpeg_quality", 90, "Of resized images.", lower_bound=1, upper_bound=100)
 flags.DEFINE_integer("crop_size", 112, "Edge of the crops in pixels.")
 flags.DEFINE_integer("batch_size", 64, "Images a batch.", lower_bound=1)
 flags.DEFINE_integer("rounds", 5, "Passes over the split for each row.", lower_bound=1)
@@ -37,41 +45,76 @@ flags.DEFINE_integer("rounds", 5, "Passes over the split for each row.", lower_b
 
 def main(argv):
   del argv
-  codec = dc.Codec.load(FLAGS.operating_point)
-  source = classification.open_source(FLAGS.dataset, FLAGS.split, FLAGS.data_dir)
+  entropy_coder.warm_up()
   with contextlib.ExitStack() as stack:
     folder = FLAGS.compressed_dir or stack.enter_context(tempfile.TemporaryDirectory())
-    config = compressed.make_config(FLAGS.dataset, FLAGS.data_dir, [FLAGS.split], FLAGS.operating_point,
-                                    FLAGS.shorter_side)
-    builder = compressed.CompressedClassification(config=config, data_dir=folder)
-    if not builder.is_prepared():
-      builder.compress()
-    name = f"{builder.name}/{config.name}"
-    original, representation = NetworkInput("original"), NetworkInput("representation", codec)
-    resize = (FLAGS.shorter_side, FLAGS.shorter_side) if FLAGS.shorter_side else None
-    rows = {"JPEG files: decode and crop": (
-        Crops(original, False, FLAGS.crop_size, resize=resize),
-        classification.open_examples(FLAGS.dataset, FLAGS.split, original, FLAGS.data_dir))}
-    for cache, label in (("encoded", "bitstreams in RAM: decode and crop"), ("decoded", "symbols in RAM: crop")):
-      rows[label] = (Crops(representation, True, FLAGS.crop_size),
-                     classification.open_examples(name, FLAGS.split, representation, folder, cache))
-    speeds = {label: [] for label in rows}
-    for epoch in range(FLAGS.rounds + 1):
-      for label, (crops, examples) in rows.items():
-        begin, count = time.perf_counter(), 0
-        for stored, _ in crops.training_batches(examples, FLAGS.batch_size, seed=0, epoch=epoch):
-          count += int(stored.shape[0])
-        if epoch:  # the first warms up
-          speeds[label].append(count / (time.perf_counter() - begin))
-    print(f"{source.name}, {FLAGS.split}: {source.num_examples} images at {codec.operating_point}, crops of "
-          f"{FLAGS.crop_size}; {len(tf.config.list_physical_devices('GPU'))} GPUs, median of {FLAGS.rounds} passes")
-    first = None
-    for label, values in speeds.items():
-      speed = statistics.median(values)
-      first = first or speed
-      memory = rows[label][1].memory_bytes
-      print(f"  {label}: {speed:.0f} images/s, {speed / first:.1f} times"
-            + (f", {memory / len(rows[label][1]):.0f} bytes of RAM an image" if memory else ""))
+    dataset = FLAGS.dataset
+    if FLAGS.shorter_side:
+      dataset = os.path.join(folder, f"jpeg{FLAGS.shorter_side}")
+      if not os.path.isdir(dataset):
+        write_resized(dataset)
+    for operating_point in FLAGS.operating_point:
+      compare(dataset, operating_point, folder)
+
+
+def write_resized(folder):
+  """Writes the images as JPEG files of --shorter_side to folder/split/class."""
+  source = classification.open_source(FLAGS.dataset, FLAGS.split, FLAGS.data_dir)
+  for number, (data, label) in enumerate(source.read(None).as_numpy_iterator()):
+    pixels = resize_shorter_side(classification.decode_image(data), FLAGS.shorter_side)
+    path = os.path.join(folder, FLAGS.split, source.class_names[label])
+    os.makedirs(path, exist_ok=True)
+    tf.io.write_file(os.path.join(path, f"{number:06d}.jpg"), tf.io.encode_jpeg(pixels, quality=FLAGS.jpeg_quality))
+
+
+def compare(dataset, operating_point, folder):
+  """Measures and prints the table of an operating point."""
+  codec = dc.Codec.load(operating_point)
+  source = classification.open_source(dataset, FLAGS.split, FLAGS.data_dir)
+  config = compressed.make_config(dataset, FLAGS.data_dir, [FLAGS.split], operating_point)
+  builder = compressed.CompressedClassification(config=config, data_dir=folder)
+  if not builder.is_prepared():
+    builder.compress()
+  name = f"{builder.name}/{config.name}"
+  original, representation = NetworkInput("original"), NetworkInput("representation", codec)
+  jpegs = [len(data) for data, _ in source.read(None).as_numpy_iterator()]
+  encoded, decoded = (classification.open_examples(name, FLAGS.split, representation, folder, cache)
+                      for cache in ("encoded", "decoded"))
+  pixels, symbols = Crops(original, False, FLAGS.crop_size), Crops(representation, True, FLAGS.crop_size)
+  files = [data.numpy().tolist() for data, _ in encoded.file_batches(FLAGS.batch_size)]
+
+  def batches(crops, examples):
+    return lambda epoch: (stored for stored, _ in crops.training_batches(examples, FLAGS.batch_size, seed=0, epoch=epoch))
+
+  def codec_alone(threads):
+    return lambda epoch: (codec.crops_of(batch, FLAGS.crop_size // STRIDE, threads=threads)[0] for batch in files)
+
+  rows = {  # what is measured, and its bytes in all
+      "JPEG files: decode and crop": (
+          batches(pixels, classification.open_examples(dataset, FLAGS.split, original, FLAGS.data_dir)), sum(jpegs)),
+      "bitstreams in RAM: decode and crop": (batches(symbols, encoded), encoded.memory_bytes),
+      "  the codec alone, one thread": (codec_alone(1), encoded.memory_bytes),
+      f"  the codec alone, {os.cpu_count()} threads": (codec_alone(os.cpu_count()), encoded.memory_bytes),
+      "symbols in RAM: crop": (batches(symbols, decoded), decoded.memory_bytes),
+  }
+  speeds, cpu_times = {label: [] for label in rows}, {label: [] for label in rows}
+  for epoch in range(FLAGS.rounds + 1):
+    for label, (make, _) in rows.items():
+      stored = make(epoch)
+      next(stored)
+      begin, begin_cpu, count = time.perf_counter(), time.process_time(), 0
+      for batch in stored:
+        count += int(batch.shape[0])
+      if epoch:  # the first warms up
+        speeds[label].append(count / (time.perf_counter() - begin))
+        cpu_times[label].append((time.process_time() - begin_cpu) / count)
+  print(f"{source.name}, {FLAGS.split}: {source.num_examples} images at {codec.operating_point}, crops of "
+        f"{FLAGS.crop_size}; {len(tf.config.list_physical_devices('GPU'))} GPUs, median of {FLAGS.rounds} passes")
+  first = statistics.median(next(iter(speeds.values())))
+  for label, values in speeds.items():
+    speed = statistics.median(values)
+    print(f"  {label}: {speed:.0f} images/s, {speed / first:.1f} times; an image: "
+          f"{1000 * statistics.median(cpu_times[label]):.2f} ms of CPU time, {rows[label][1] / source.num_examples:.0f} bytes")
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ from deepcomp_tf.codec import container
 from deepcomp_tf.codec import operating_point
 from deepcomp_tf.codec import tiling
 from deepcomp_tf.codec.entropy_coder import EntropyCoder
+from deepcomp_tf.codec.entropy_coder import Job
 from deepcomp_tf.errors import BitstreamError
 from deepcomp_tf.errors import DeepcompError
 from deepcomp_tf.representation import STRIDE
@@ -124,6 +125,77 @@ class Codec:
     header = self._read(data)
     rows, columns = (math.ceil(side / STRIDE) for side in (header.height, header.width))
     return self._coder.decode(bytes(data)[header.size:], rows, columns)
+
+  def symbols_of(self, files, threads=None):
+    """The symbols in several files, decoded on several threads.
+
+    Args:
+      files: list of bytes.
+      threads: at most so many; None for as many as there are cores.
+
+    Returns:
+      list of uint8 `[ceil(H/8), ceil(W/8), C]`, and a dict from places in the list to the `BitstreamError`s of the files
+      that are damaged, where the list holds None.
+    """
+    opened, errors = self._open(files)
+    jobs, end = [], 0
+    for payload, rows, columns in opened.values():
+      jobs.append(Job(payload, rows, columns, 0, 0, rows, columns, end))
+      end += rows * columns * self.channels
+    symbols, result = np.empty(end, np.uint8), [None] * len(files)
+    for number, job, error in zip(opened, jobs, self._coder.decode_batch(jobs, symbols, threads)):
+      if error:
+        errors[number] = error
+      else:
+        size = job.rows * job.columns * self.channels
+        result[number] = symbols[job.begin:job.begin + size].reshape(job.rows, job.columns, self.channels)
+    return result, errors
+
+  def crops_of(self, files, size, places=None, threads=None):
+    """Crops of the symbols in several files, decoded on several threads straight into a batch.
+
+    Args:
+      files: list of bytes.
+      size: edge of the crops in positions, of 8x8 pixels.
+      places: float `[n, 2]` in [0, 1), where each crop lies between the map's top and bottom, and left and right; None for
+        the center.
+      threads: at most so many; None for as many as there are cores.
+
+    Returns:
+      uint8 `[n, size, size, C]`, and a dict from places in the list to the errors of the files that have no crop:
+      `BitstreamError` where one is damaged, `DeepcompError` where it is smaller. Their crops are 0.
+    """
+    opened, errors = self._open(files)
+    symbols = np.zeros([len(files), size, size, self.channels], np.uint8)
+    jobs = {}
+    for number, (payload, rows, columns) in opened.items():
+      if min(rows, columns) < size:
+        errors[number] = DeepcompError(f"expected a file of at least {STRIDE * size} pixels in both directions. Received: "
+                                       f"one of {STRIDE * min(rows, columns)}")
+        continue
+      if places is None:
+        top, left = (rows - size) // 2, (columns - size) // 2
+      else:
+        top, left = (int(place * (side - size + 1)) for place, side in zip(places[number], (rows, columns)))
+      jobs[number] = Job(payload, rows, columns, top, left, size, size, number * symbols[0].size)
+    for number, error in zip(jobs, self._coder.decode_batch(list(jobs.values()), symbols, threads)):
+      if error:
+        errors[number], symbols[number] = error, 0
+    return symbols, errors
+
+  def _open(self, files):
+    """(payload, rows, columns) of the files that may hold symbols, and the errors of the others, by their places."""
+    opened, errors = {}, {}
+    for number, data in enumerate(files):
+      try:
+        header = self._read(data)
+        payload = bytes(data)[header.size:]
+        rows, columns = (math.ceil(side / STRIDE) for side in (header.height, header.width))
+        self._coder.check(payload, rows, columns)
+        opened[number] = payload, rows, columns
+      except BitstreamError as error:
+        errors[number] = error
+    return opened, errors
 
   def representation(self, data):
     """The quantized representation in a file: bytes -> float32 `[ceil(H/8), ceil(W/8), C]`, no neural network.

@@ -12,7 +12,6 @@ together, channels + 6 stages in all. Of the earlier channels a symbol thus sees
 known around it.
 """
 
-import collections
 import functools
 from typing import NamedTuple
 
@@ -144,7 +143,7 @@ class ContextModel:
     if ONE % self.fractions:
       raise DeepcompError(f"the number of fractions must divide {ONE}. Received: {self.fractions}")
     self._compiled = [[self._compile(p, channel) for p in passes] for channel, passes in enumerate(predictors)]
-    self._indices = collections.OrderedDict()
+    self._indices = ()
 
   def _compile(self, predictor, channel):
     """Checks a predictor and turns it into arrays."""
@@ -244,8 +243,10 @@ class ContextModel:
 
   def _cached_indices(self, height, width):
     """Where the features of each (channel, pass) lie on maps of a size; kept for the last few sizes."""
-    if (height, width) not in self._indices:
-      self._indices[height, width] = {}
-      if len(self._indices) > CACHED_SIZES:
-        self._indices.popitem(last=False)
-    return self._indices[height, width]
+    for size, indices in self._indices:
+      if size == (height, width):
+        return indices
+    indices = {}
+    # Replaced as a whole, so that other threads find the old ones or the new ones.
+    self._indices = (*self._indices[1 - CACHED_SIZES:], ((height, width), indices))
+    return indices

@@ -1,4 +1,12 @@
-"""Symbols to bytes and back: the context model drives constriction's range coder."""
+"""Symbols to bytes and back: the context model drives constriction's range coder.
+
+There are two forms, which give the same bytes and the same symbols. The one in this file, in numpy, is the one to read,
+and runs at once. The compiled one (`compiled.py`, `kernels.py`) is ten times as fast, works on several files at a time
+and outside of Python's lock, but takes seconds to compile, once a process. So a process begins with numpy, and compiles
+when what it has coded has taken about as long as compiling does (WORTH_COMPILING), or when `warm_up` is called.
+"""
+
+from typing import NamedTuple
 
 import constriction
 import numpy as np
@@ -9,24 +17,99 @@ from deepcomp_tf.errors import DeepcompError
 
 _WORD = np.dtype("<u4")
 
+# Symbols that a process codes before it compiles the kernels.
+WORTH_COMPILING = 12_000_000
+
+_coded = 0
+
+# The messages of `kernels.INVALID`, OUT_OF_RANGE and LEFT_OVER.
+_DAMAGES = (None, "the payload is not one of the coder", "a decoded symbol is out of range",
+            "data is left over behind the last symbol")
+
+
+def warm_up():
+  """Compiles the kernels now. For services that will read many files, and shall not halt later, and for benchmarks."""
+  global _coded
+  _coded = WORTH_COMPILING
+  from deepcomp_tf.codec import fitting
+  coder = EntropyCoder(fitting.flat_model(1, 2, 0), compiled=True)
+  coder.decode(coder.encode(np.zeros([1, 1, 1], np.uint8)), 1, 1)
+
+
+def _compiling_pays(count):
+  """Whether to use the kernels for `count` more symbols."""
+  global _coded
+  if _coded < WORTH_COMPILING:
+    _coded += count
+  return _coded >= WORTH_COMPILING
+
+
+class Job(NamedTuple):
+  """A payload to decode, and which part of its map to keep.
+
+  payload: bytes.
+  height, width: of the map.
+  top, left, rows, columns: the window, within the map.
+  begin: where it goes among the symbols of the batch.
+  """
+  payload: bytes
+  height: int
+  width: int
+  top: int
+  left: int
+  rows: int
+  columns: int
+  begin: int
+
 
 class EntropyCoder:
   """Codes maps of symbols with the tables of a `ContextModel`.
 
   Within a stage of the context model the symbols are sorted by table, so that each table is one call to the
   range coder.
+
+  Args:
+    model: a `ContextModel`.
+    compiled: whether to use the kernels; None for once that pays.
   """
 
-  def __init__(self, model):
+  def __init__(self, model, compiled=None):
     self.model = model
+    self._compile, self._kernels = compiled, None
     tables = model.tables.reshape(-1, model.tables.shape[-1])
     self._middle = model.num_symbols - 1
     # The counts sum to a power of two: as probabilities they are exact, and the coder's rounding leaves them.
     self._distributions = [
         constriction.stream.model.Categorical(table / context.TABLE_TOTAL, perfect=False) for table in tables]
 
+  def _compiled(self, count):
+    """The `CompiledCoder` for `count` more symbols, or None where they are better coded by numpy."""
+    if self._kernels is None and (_compiling_pays(count) if self._compile is None else self._compile):
+      from deepcomp_tf.codec import compiled  # imports numba, which takes a while
+      self._kernels = compiled.CompiledCoder(self.model)
+    return self._kernels
+
   def encode(self, symbols):
     """Args: uint8 `[h, w, C]` symbols. Returns: bytes, a multiple of 4 of them."""
+    return self.encode_batch([symbols], threads=1)[0]
+
+  def encode_batch(self, maps, threads=None):
+    """Several maps at a time.
+
+    Args:
+      maps: list of uint8 `[h, w, C]`, of any sizes.
+      threads: at most so many; None for as many as there are cores.
+
+    Returns:
+      list of bytes.
+    """
+    maps = [self._check_symbols(symbols) for symbols in maps]
+    kernels = self._compiled(sum(symbols.size for symbols in maps)) if all(symbols.size for symbols in maps) else None
+    if kernels is None:
+      return [self._encode(symbols) for symbols in maps]
+    return kernels.encode([symbols.astype(np.uint8) for symbols in maps], threads)
+
+  def _check_symbols(self, symbols):
     symbols = np.asarray(symbols)
     if symbols.ndim != 3 or symbols.shape[-1] != self.model.channels:
       raise DeepcompError(
@@ -34,6 +117,9 @@ class EntropyCoder:
     if symbols.size and int(symbols.max()) >= self.model.num_symbols:
       raise DeepcompError(
           f"`symbols` must be below {self.model.num_symbols}. Received: a symbol of {int(symbols.max())}")
+    return symbols
+
+  def _encode(self, symbols):
     values = symbols.transpose(2, 0, 1).astype(np.int32).ravel() - self.model.origin
     encoder = constriction.stream.queue.RangeEncoder()
 
@@ -55,11 +141,60 @@ class EntropyCoder:
     Raises:
       BitstreamError: the payload is not one of a map of this size.
     """
+    self.check(payload, height, width)  # before memory is allocated
+    symbols = np.empty([height, width, self.model.channels], np.uint8)
+    error, = self.decode_batch([Job(payload, height, width, 0, 0, height, width, 0)], symbols, threads=1)
+    if error:
+      raise error
+    return symbols
+
+  def decode_batch(self, jobs, symbols, threads=None):
+    """Several payloads at a time.
+
+    Args:
+      jobs: list of `Job`.
+      symbols: uint8, contiguous, receives the windows.
+      threads: at most so many; None for as many as there are cores.
+
+    Returns:
+      list of None, or the `BitstreamError` of a job whose payload is damaged; its window holds anything.
+    """
+    if not symbols.flags.c_contiguous:
+      raise DeepcompError("`symbols` must be contiguous, to be written to")
+    flat, errors = symbols.reshape(-1), [self._error_of(job) for job in jobs]
+    good = [number for number, error in enumerate(errors) if error is None]
+    kernels = self._compiled(sum(jobs[number].height * jobs[number].width for number in good) * self.model.channels)
+    if kernels and good:
+      results = kernels.decode([jobs[number] for number in good], flat, threads)
+      for number, result in zip(good, results):
+        errors[number] = BitstreamError(f"damaged: {_DAMAGES[result]}") if result else None
+      return errors
+    for number in good:
+      job = jobs[number]
+      try:
+        window = self._decode(job.payload, job.height, job.width)[
+            job.top:job.top + job.rows, job.left:job.left + job.columns]
+        flat[job.begin:job.begin + window.size] = window.reshape(-1)
+      except BitstreamError as error:
+        errors[number] = error
+    return errors
+
+  def _error_of(self, job):
+    try:
+      self.check(job.payload, job.height, job.width)
+    except BitstreamError as error:
+      return error
+    return None
+
+  def check(self, payload, height, width):
+    """Raises BitstreamError where a payload is no payload at all, or cannot hold a map of this size."""
     if len(payload) % _WORD.itemsize:
       raise BitstreamError(f"damaged: the payload's {len(payload)} bytes are no multiple of {_WORD.itemsize}")
     count = height * width * self.model.channels
     if count * context.SMALLEST_COST > 8 * len(payload) + 64:
       raise BitstreamError(f"damaged: {len(payload)} bytes cannot hold the {count} symbols of the size it claims")
+
+  def _decode(self, payload, height, width):
     decoder = constriction.stream.queue.RangeDecoder(np.frombuffer(payload, _WORD).astype(np.uint32))
     low, high = -self.model.origin, self.model.num_symbols - 1 - self.model.origin
 

@@ -4,6 +4,7 @@ A set gives encoded bytes (JPEG files, or our bitstreams), and `Examples` decide
 every epoch, kept in memory as they are, or decoded once and kept as pixels or symbols, one byte each.
 """
 
+import itertools
 import os
 from typing import Callable
 from typing import NamedTuple
@@ -19,6 +20,9 @@ from deepcomp_tf.errors import DeepcompError
 BITSTREAM = "bitstream"
 
 CACHES = ("none", "encoded", "decoded")
+
+# Files that are decoded together to fill a cache.
+FILES_AT_A_TIME = 256
 
 # Examples of a streamed set are shuffled within a window of this size, besides the order of its files.
 SHUFFLE_BUFFER = 16384
@@ -141,6 +145,7 @@ class Examples:
 
   Attributes:
     stored_bytes, memory_bytes: of the examples as they are stored and as they are kept in memory; None if not cached.
+    symbols_codec: the `Codec` that they are read with, where they are symbols of bitstreams; else None.
     smallest: the shortest side of the examples; "decoded" only.
     skipped: messages, one for each example that could not be decoded; "decoded" only.
 
@@ -155,6 +160,7 @@ class Examples:
       raise DeepcompError(f"{source.name} holds bitstreams; reading them takes the codec they were written with")
     self.source, self._cache = source, cache
     self.skipped, self.stored_bytes, self.memory_bytes, self.smallest = [], None, None, None
+    self.symbols_codec = codec if source.bitstreams and not pixels else None
     if not source.bitstreams:
       self._decode, self.channels = decode_image, 3
     else:
@@ -171,15 +177,14 @@ class Examples:
     kept, labels, stored = [], [], 0
     progress = tqdm.tqdm(self.source.read(None).as_numpy_iterator(), desc=f"reading {self.source.name}",
                          total=self.source.num_examples, unit="example", mininterval=10)
-    for number, (data, label) in enumerate(progress):
+    chunks = iter(lambda: list(itertools.islice(progress, FILES_AT_A_TIME)), [])
+    for number, ((data, label), decoded) in enumerate(
+        (example, decoded) for chunk in chunks for example, decoded in zip(chunk, self._decode_each(chunk))):
       stored += len(data)
-      if self._cache == "decoded":
-        try:
-          data = np.asarray(self._decode(data))
-        except (DeepcompError, tf.errors.InvalidArgumentError) as error:
-          self.skipped.append(f"example {number} ({self.source.class_names[label]}): {one_line(error)}")
-          continue
-      kept.append(data)
+      if isinstance(decoded, Exception):
+        self.skipped.append(f"example {number} ({self.source.class_names[label]}): {one_line(decoded)}")
+        continue
+      kept.append(decoded)
       labels.append(label)
     if not kept:
       raise DeepcompError(f"none of the {len(self.skipped)} examples of {self.source.name} can be decoded; the first: "
@@ -195,6 +200,22 @@ class Examples:
     self._kept = tf.constant(np.concatenate([data.reshape(-1, self.channels) for data in kept]))
     self.memory_bytes = int(ends[-1]) * self.channels
     self.smallest = min(min(data.shape[:2]) for data in kept)
+
+  def _decode_each(self, examples):
+    """What is kept of each of some examples, or the error of one that cannot be decoded."""
+    files = [data for data, _ in examples]
+    if self._cache == "encoded":
+      return files
+    if self.symbols_codec:
+      symbols, errors = self.symbols_codec.symbols_of(files)
+      return [errors.get(number, one) for number, one in enumerate(symbols)]
+    decoded = []
+    for data in files:
+      try:
+        decoded.append(np.asarray(self._decode(data)))
+      except (DeepcompError, tf.errors.InvalidArgumentError) as error:
+        decoded.append(error)
+    return decoded
 
   def _load(self, index):
     size, start = self._sizes[index], self._starts[index]
@@ -228,6 +249,17 @@ class Examples:
     dataset = tf.data.Dataset.range(len(self))
     return dataset if seed is None else dataset.shuffle(len(self), seed=seed)
 
+  def _stored(self, seed):
+    dataset = self.source.read(seed)
+    return dataset if seed is None else dataset.shuffle(min(SHUFFLE_BUFFER, self.source.num_examples), seed=seed)
+
+  def file_batches(self, batch_size, seed=None):
+    """The files of one epoch as they are stored, not decoded: a data set of (strings `[batch]`, labels `[batch]`)."""
+    if self._cache == "none":
+      return self._stored(seed).batch(batch_size)
+    return self.indices(seed).batch(batch_size).map(
+        lambda indices: (tf.gather(self._kept, indices), tf.gather(self._labels, indices)))
+
   def _decode_in_graph(self, data, label):
     decoded = (decode_image(data) if not self.source.bitstreams else
                tf.numpy_function(self._decode, [data], tf.uint8))
@@ -239,15 +271,12 @@ class Examples:
     Args:
       seed: an integer; None for the stored order.
     """
-    if self._cache == "none":
-      dataset = self.source.read(seed)
-      if seed is not None:
-        dataset = dataset.shuffle(min(SHUFFLE_BUFFER, self.source.num_examples), seed=seed)
+    if self._cache == "decoded":
+      return self.indices(seed).map(self._load, num_parallel_calls=tf.data.AUTOTUNE)
+    if self._cache == "encoded":
+      dataset = self.indices(seed).map(lambda index: (self._kept[index], self._labels[index]))
     else:
-      dataset = self.indices(seed)
-      if self._cache == "decoded":
-        return dataset.map(self._load, num_parallel_calls=tf.data.AUTOTUNE)
-      dataset = dataset.map(lambda index: (self._kept[index], self._labels[index]))
+      dataset = self._stored(seed)
     return (dataset.map(self._decode_in_graph, num_parallel_calls=tf.data.AUTOTUNE)
             .ignore_errors(log_warning=True))
 

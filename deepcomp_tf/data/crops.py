@@ -6,6 +6,7 @@ crops.
 
 import tensorflow as tf
 
+from deepcomp_tf.data.bitstreams import crop_batches
 from deepcomp_tf.errors import DeepcompError
 from deepcomp_tf.representation import STRIDE
 
@@ -69,6 +70,10 @@ class Crops:
                   indices, size, tf.stack([tf.constant(order, tf.int64), step])), num_parallel_calls=tf.data.AUTOTUNE)
               .prefetch(tf.data.AUTOTUNE))
 
+    if self._symbols and examples.smallest is None:
+      return (crop_batches(examples.file_batches(batch_size, order), examples.symbols_codec, size, order)
+              .rebatch(batch_size, drop_remainder=True).skip(first_step).prefetch(tf.data.AUTOTUNE))
+
     def example(number, data_and_label):
       data, label = data_and_label
       key = tf.stack([tf.constant(order, tf.int64), number])
@@ -86,6 +91,10 @@ class Crops:
     """All examples in the stored order, their centers; the last batch may be smaller. Shapes as above."""
     self._check(examples)
     size, channels, resize = self._size, self._channels, self.resize
+
+    if self._symbols and examples.smallest is None:
+      return (crop_batches(examples.file_batches(batch_size), examples.symbols_codec, size)
+              .rebatch(batch_size).prefetch(tf.data.AUTOTUNE))
 
     def example(data, label):
       if resize:

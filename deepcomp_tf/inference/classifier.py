@@ -54,8 +54,7 @@ class Classifier(StoredNetwork):
       return self.classify([data])[0]
     if self.codec is None:
       raise DeepcompError("this classifier takes original pixels, which a compressed file does not have")
-    read = self.codec.symbols if self.inputs.kind == "representation" else self.codec.decompress
-    stored = [read(one) for one in data]
+    stored = self.read(data)
     results = [None] * len(stored)
     for shape in {array.shape for array in stored}:
       places = [i for i, array in enumerate(stored) if array.shape == shape]

@@ -70,22 +70,23 @@ class Segmenter(StoredNetwork):
     return [self.class_names.index(voc.CLASS_NAMES[i]) for i in ids if voc.CLASS_NAMES[i] in self.class_names]
 
   def segment(self, data):
-    """Class ids of every pixel of a compressed file.
+    """Class ids of every pixel of a compressed file, or of several.
 
     Args:
-      data: bytes of a file.
+      data: bytes of a file, or a list of them.
 
     Returns:
-      uint8 `[H, W]`, indices into `class_names`, at the photo's full size.
+      uint8 `[H, W]`, indices into `class_names`, at the photo's full size; or a list of such arrays.
 
     Raises:
-      BitstreamError: the file is damaged, or of another operating point.
+      BitstreamError: a file is damaged, or of another operating point.
     """
+    if isinstance(data, (bytes, bytearray, memoryview)):
+      return self.segment([data])[0]
     if self.codec is None:
       raise DeepcompError("this segmenter takes original pixels, which a compressed file does not have")
-    stored = self.codec.symbols(data) if self.inputs.kind == "representation" else self.codec.decompress(data)
-    header = container.read_header(data)
-    return self.predict(stored, header.height, header.width)
+    stored, headers = self.read(data), [container.read_header(one) for one in data]
+    return [self.predict(one, header.height, header.width) for one, header in zip(stored, headers)]
 
 
 def class_ids(logits, height, width):

@@ -9,6 +9,7 @@ import numpy as np
 from deepcomp_tf import shipped
 from deepcomp_tf.codec import container
 from deepcomp_tf.codec.codec import Codec
+from deepcomp_tf.errors import BitstreamError
 from deepcomp_tf.errors import DeepcompError
 from deepcomp_tf.files import whole_folder
 from deepcomp_tf.files import write_json
@@ -47,6 +48,25 @@ class StoredNetwork(abc.ABC):
     self.network, self.inputs, self.class_names, self.info = network, inputs, list(class_names), dict(info or {})
     self.codec = inputs.codec
     self.operating_point = self.codec and self.codec.operating_point
+
+  def read(self, files):
+    """What the network sees of compressed files.
+
+    Args:
+      files: list of bytes.
+
+    Returns:
+      list of uint8 `[h, w, channels]`, symbols or decoded pixels.
+
+    Raises:
+      BitstreamError: one is damaged, or of another operating point.
+    """
+    if self.inputs.kind != "representation":
+      return [self.codec.decompress(data) for data in files]
+    symbols, errors = self.codec.symbols_of(files)
+    for number, error in sorted(errors.items()):
+      raise error if len(files) == 1 else BitstreamError(f"file {number} of {len(files)}: {error}")
+    return symbols
 
   @property
   def knows(self):

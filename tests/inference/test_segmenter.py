@@ -1,6 +1,7 @@
 """The segmenters in the package."""
 
 import numpy as np
+import pytest
 
 import deepcomp_tf as dc
 from deepcomp_tf import samples
@@ -23,3 +24,12 @@ def test_shipped_segmenters():
     assert "Pascal VOC" in segmenter.knows
     # A cat fills most of its photo; a rocket is none of VOC's classes.
     assert shares["chelsea"] > 0.3 > shares["rocket"]
+
+
+def test_several_files():
+  segmenter = dc.Segmenter.load(dc.Segmenter.names()[0])
+  files = [segmenter.codec.compress(photo[:100, :120 + 10 * i]) for i, photo in enumerate(samples.photos().values())]
+  for mask, data in zip(segmenter.segment(files), files):
+    np.testing.assert_array_equal(mask, segmenter.segment(data))
+  with pytest.raises(dc.BitstreamError, match="file 1 of 2: .*checksum"):
+    segmenter.segment([files[0], files[1][:-1]])

@@ -1,0 +1,89 @@
+"""Crops straight from compressed files: parts of the right maps, the same again, without what is damaged."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import deepcomp_tf as dc
+from deepcomp_tf.codec import container
+from deepcomp_tf.data import classification
+from deepcomp_tf.data.crops import Crops
+from deepcomp_tf.codec.inputs import NetworkInput
+
+SHAPES = [(9, 12), (7, 7), (8, 10), (12, 9), (7, 9), (10, 10), (8, 8)]
+DAMAGED = 2
+
+
+@pytest.fixture(name="codec", scope="module")
+def fixture_codec():
+  return dc.Codec.load("bpp0.0983")
+
+
+@pytest.fixture(name="maps", scope="module")
+def fixture_maps(codec):
+  rng = np.random.default_rng(0)
+  return [np.clip(np.round(rng.normal(40, 2, [*shape, codec.channels])), 0, 80).astype(np.uint8) for shape in SHAPES]
+
+
+@pytest.fixture(name="source")
+def fixture_source(codec, maps):
+  """A source of the maps' files, labelled by their numbers; one is damaged."""
+  files = [container.pack(codec.fingerprint, 8 * m.shape[0], 8 * m.shape[1], codec.encode_symbols(m)) for m in maps]
+  files[DAMAGED] = files[DAMAGED][:-1]
+
+  def read(seed):
+    dataset = tf.data.Dataset.from_tensor_slices((files, np.arange(len(files), dtype=np.int64)))
+    return dataset if seed is None else dataset.shuffle(len(files), seed=seed)
+
+  return classification.Source("test", [str(n) for n in range(len(files))], len(files), True, read)
+
+
+@pytest.mark.parametrize("cache", ["none", "encoded"])
+def test_training_crops_are_parts_of_their_maps(source, codec, maps, cache):
+  examples = classification.Examples(source, codec, cache=cache)
+  crops = Crops(NetworkInput("representation", codec), True, 48)
+  corners, mirrored, seen = set(), set(), set()
+  for epoch in range(15):
+    batches = list(crops.training_batches(examples, 2, seed=3, epoch=epoch).as_numpy_iterator())
+    assert [batch.shape for batch, _ in batches] == [(2, 6, 6, codec.channels)] * 3
+    for crop, label in ((crop, label) for batch in batches for crop, label in zip(*batch)):
+      whole = maps[label]
+      places = [(top, left, flip) for top in range(whole.shape[0] - 5) for left in range(whole.shape[1] - 5)
+                for flip in (False, True)
+                if (whole[top:top + 6, left:left + 6][:, ::-1 if flip else 1] == crop).all()]
+      assert len(places) == 1
+      corners.add(places[0][:2])
+      mirrored.add(places[0][2])
+      seen.add(int(label))
+  assert seen == set(range(len(SHAPES))) - {DAMAGED}
+  assert mirrored == {False, True} and len(corners) > 12
+
+
+@pytest.mark.parametrize("cache", ["none", "encoded"])
+def test_a_stopped_epoch_goes_on(source, codec, cache):
+  examples, crops = classification.Examples(source, codec, cache=cache), Crops(NetworkInput("representation", codec), True, 48)
+  batches = lambda **where: list(crops.training_batches(examples, 2, seed=1, **where).as_numpy_iterator())
+  whole, rest = batches(epoch=4), batches(epoch=4, first_step=1)
+  assert len(whole) == 3 and len(rest) == 2
+  for expected, found in zip(whole[1:], rest):
+    for x, y in zip(expected, found):
+      np.testing.assert_array_equal(x, y)
+  assert any((x[0] != y[0]).any() for x, y in zip(whole, batches(epoch=5)))
+
+
+@pytest.mark.parametrize("cache", ["none", "encoded", "decoded"])
+def test_centers_for_evaluation(source, codec, maps, cache):
+  examples, crops = classification.Examples(source, codec, cache=cache), Crops(NetworkInput("representation", codec), True, 56)
+  batches = list(crops.evaluation_batches(examples, 4).as_numpy_iterator())
+  assert [len(labels) for _, labels in batches] == [4, 2]
+  labels = np.concatenate([labels for _, labels in batches])
+  assert labels.tolist() == [n for n in range(len(SHAPES)) if n != DAMAGED]
+  for crop, label in zip(np.concatenate([batch for batch, _ in batches]), labels):
+    top, left = (maps[label].shape[0] - 7) // 2, (maps[label].shape[1] - 7) // 2
+    np.testing.assert_array_equal(crop, maps[label][top:top + 7, left:left + 7])
+
+
+def test_damaged_files_are_named(source, codec):
+  examples = classification.Examples(source, codec, cache="decoded")
+  assert len(examples) == len(SHAPES) - 1
+  assert len(examples.skipped) == 1 and f"example {DAMAGED} ({DAMAGED})" in examples.skipped[0]
