@@ -40,7 +40,7 @@ def main(argv):
   labels = tf.constant([classifier.class_names.index(name) for name in examples.source.class_names], tf.int64)
   crops = Crops(classifier.inputs, examples.source.bitstreams, FLAGS.crop_size or classifier.info["crop_size"],
                 resize=classifier.info.get("resize"))
-  figures = accuracy.evaluate(classifier.network, crops, examples, FLAGS.batch_size, labels)
+  figures = accuracy.evaluator(classifier.network, crops, examples, FLAGS.batch_size, labels)()
   print(f"{FLAGS.classifier} on {examples.source.name}, {FLAGS.split}: top-1 {100 * figures['top_1']:.2f} %, "
         f"top-5 {100 * figures['top_5']:.2f} %, {figures['examples']} examples")
   missing = len(examples) - figures["examples"]

@@ -136,13 +136,15 @@ def main(argv):
       batches, distribution.on_replicas(strategy, replica_step), total, checkpoint_every=FLAGS.checkpoint_every,
       summary_every=FLAGS.summary_every, curves=optimizer.learning_rates,
       describe=lambda point: {"loss": f"{point['loss']:.3f}", "top_1": f"{point['top_1']:.3f}"})
+  measure = accuracy.evaluator(network, crops, validation, FLAGS.batch_size, strategy=strategy)
   for done in steps:
     if done % steps_per_epoch == 0 and done < total:
-      validate(run, strategy, network, crops, validation, done // steps_per_epoch)
+      validate(run, measure, done // steps_per_epoch)
   # What is measured last is what is kept: float32, with the rounded weights.
   with strategy.scope():
     classifier = dc.Classifier(network, inputs, class_names).copy(rounded=True)
-  reached = validate(run, strategy, classifier.network, crops, validation, FLAGS.epochs)
+  measure = accuracy.evaluator(classifier.network, crops, validation, FLAGS.batch_size, strategy=strategy)
+  reached = validate(run, measure, FLAGS.epochs)
   classifier.info = {
       "crop_size": FLAGS.crop_size, "resize": crops.resize,
       "trained": {"program": "experiments.train_classification", "steps": done, "settings": settings,
@@ -187,10 +189,10 @@ def report(examples):
     logging.warning("%d examples of %s cannot be decoded and are left out.", len(examples.skipped), examples.source.name)
 
 
-def validate(run, strategy, network, crops, validation, epoch):
-  """Accuracy on the validation split, into the curves and `history.jsonl`."""
+def validate(run, measure, epoch):
+  """What `measure` gives, into the curves and `history.jsonl`."""
   begin = time.time()
-  figures = accuracy.evaluate(network, crops, validation, FLAGS.batch_size, strategy=strategy)
+  figures = measure()
   run.curves("validation", figures)
   run.record({"epoch": epoch, **figures})
   logging.info("epoch %d: validation %s (%.0f s)", epoch,

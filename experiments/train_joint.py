@@ -131,6 +131,8 @@ def main(argv):
   if run.is_done():
     return
   done, total = run.restore(), FLAGS.epochs * steps_per_epoch
+  measure = measure_of(strategy, model, crops, validation)
+  pictures = next(iter(crops.evaluation_batches(validation, 4)))[0]
   if not done:
     few = min(8, FLAGS.batch_size) // strategy.num_replicas_in_sync * strategy.num_replicas_in_sync
     images = crops.training_batches(training, few, FLAGS.seed).map(lambda stored, _: stored)
@@ -140,7 +142,7 @@ def main(argv):
     if FLAGS.target_entropy is None:
       target_entropy.assign(tf.reduce_mean([compression(batch).bits_per_symbol for batch in images.take(32)]))
       logging.info("H_t = %.3f bits per symbol.", target_entropy.numpy())
-    validate(run, strategy, model, crops, validation, 0)
+    validate(run, measure, model, pictures, 0)
 
   def replica_step(stored, labels, step):
     del step
@@ -172,7 +174,7 @@ def main(argv):
                               "top_1": f"{point['top_1']:.3f}"})
   for done in steps:
     if done % steps_per_epoch == 0:
-      validate(run, strategy, model, crops, validation, done // steps_per_epoch)
+      validate(run, measure, model, pictures, done // steps_per_epoch)
   if run.is_chief:
     export(run, model, trained, training, validation, crops)
   distribution.wait_for_all(strategy)
@@ -196,10 +198,8 @@ def make_optimizers(model, falling):
   return optimizers.Optimizers(parts, FLAGS.gradient_clip, scale_losses=FLAGS.precision == "mixed_float16")
 
 
-def validate(run, strategy, model, crops, validation, epoch):
-  """Accuracy, distortion and estimated rate on center crops, into the curves and `history.jsonl`."""
-  begin = time.time()
-
+def measure_of(strategy, model, crops, validation):
+  """A function that measures accuracy, distortion and estimated rate on the center crops of the validation split."""
   def figures_of(stored, labels):
     output = model(stored, training=False)
     decoded = tf.clip_by_value(tf.round(output.compression.reconstruction), 0.0, 255.0)
@@ -208,13 +208,18 @@ def validate(run, strategy, model, crops, validation, epoch):
     return {"top_1": tf.math.in_top_k(labels, output.logits, 1), "mse": error,
             "bits_per_symbol": tf.repeat(output.compression.bits_per_symbol, tf.shape(error)[0])}
 
-  figures = accuracy.means_over(figures_of, crops, validation, FLAGS.batch_size, strategy)
+  return accuracy.means_over(figures_of, crops, validation, FLAGS.batch_size, strategy)
+
+
+def validate(run, measure, model, pictures, epoch):
+  """What `measure` gives, into the curves and `history.jsonl`, with the reconstruction of some pictures."""
+  begin = time.time()
+  figures = measure()
   run.curves("validation", figures)
-  stored = next(iter(crops.evaluation_batches(validation, 4)))[0]
   with run.summaries("validation"):
-    decoded = model.compression(stored).reconstruction
-    pictures = tf.saturate_cast(tf.round(tf.concat([tf.cast(stored, tf.float32), decoded], axis=2)), tf.uint8)
-    tf.summary.image("input_beside_reconstruction", pictures, max_outputs=4)
+    decoded = model.compression(pictures).reconstruction
+    both = tf.saturate_cast(tf.round(tf.concat([tf.cast(pictures, tf.float32), decoded], axis=2)), tf.uint8)
+    tf.summary.image("input_beside_reconstruction", both, max_outputs=4)
   run.record({"epoch": epoch, **figures})
   logging.info("epoch %d: validation %s (%.0f s)", epoch,
                "  ".join(f"{name} {value:.4g}" for name, value in figures.items()), time.time() - begin)
@@ -237,7 +242,7 @@ def export(run, model, trained, training, validation, crops):
   codec = dc.Codec.load(folder)
   classifier = dc.Classifier(model.classifier, NetworkInput("representation", codec), trained.class_names).copy(rounded=True)
   from_files = Crops(classifier.inputs, False, FLAGS.crop_size, resize=crops.resize)
-  figures = accuracy.evaluate(classifier.network, from_files, validation, FLAGS.batch_size)
+  figures = accuracy.evaluator(classifier.network, from_files, validation, FLAGS.batch_size)()
   classifier.info = {"crop_size": FLAGS.crop_size, "resize": crops.resize, "trained": info, "reached_on_validation": figures}
   classifier.save(run.result, folder)
   run.record({"epoch": FLAGS.epochs, **figures, **reached})

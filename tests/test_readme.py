@@ -77,7 +77,7 @@ def parsed(path):
   code = ("import json, sys; from absl import flags; from experiments import train_compression as program; "
           "flags.FLAGS(['train', '--flagfile=' + sys.argv[1], '--run_dir=x']); "
           "print(json.dumps({flag.name: flag.value for flag in flags.FLAGS.get_flags_for_module(program.__name__)"
-          " + flags.FLAGS.get_flags_for_module('deepcomp_tf.training.loop')}))")
+          " + flags.FLAGS.get_flags_for_module('deepcomp_tf.training.flags')}))")
   result = subprocess.run([sys.executable, "-c", code, str(path)], cwd=ROOT, env=ENVIRONMENT, capture_output=True, text=True,
                           check=True)
   return types.SimpleNamespace(**json.loads(result.stdout))

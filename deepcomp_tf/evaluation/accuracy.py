@@ -5,8 +5,10 @@ import tensorflow as tf
 from deepcomp_tf.errors import DeepcompError
 
 
-def evaluate(network, crops, examples, batch_size, labels=None, strategy=None):
-  """Accuracy of a network on the center crops of a set, each example on one replica of a strategy.
+def evaluator(network, crops, examples, batch_size, labels=None, strategy=None):
+  """A function that measures the accuracy of a network on the center crops of a set; traced once, called as often as wanted.
+
+  Each example is computed on one replica of a strategy.
 
   Args:
     network: function of (float32 input, training) that returns logits.
@@ -17,10 +19,8 @@ def evaluate(network, crops, examples, batch_size, labels=None, strategy=None):
     strategy: of `tf.distribute`; None for one device.
 
   Returns:
-    dict of top_1, top_5 and cross_entropy (nats) over all examples that can be decoded, and their number `examples`.
-
-  Raises:
-    DeepcompError: none can be decoded.
+    function without arguments that returns a dict of top_1, top_5 and cross_entropy (nats) over all examples that can be
+    decoded, and their number `examples`. It raises a DeepcompError where none can be decoded.
   """
   def figures_of(stored, truth):
     logits = network(crops.on_device(stored), training=False)
@@ -36,17 +36,14 @@ def accuracies(logits, truth):
 
 
 def means_over(figures_of, crops, examples, batch_size, strategy=None):
-  """Means of figures over the center crops of a set.
+  """A function that measures the means of figures over the center crops of a set.
 
   Args:
     figures_of: function of a batch as it is stored and its labels that returns a dict of figures, `[batch]` each.
-    crops, examples, batch_size, strategy: as of `evaluate`.
+    crops, examples, batch_size, strategy: as of `evaluator`.
 
   Returns:
-    dict of the means, and the number of `examples`.
-
-  Raises:
-    DeepcompError: no example can be decoded.
+    function without arguments that returns a dict of the means, and the number of `examples`.
   """
   strategy = strategy or tf.distribute.get_strategy()
 
@@ -62,13 +59,17 @@ def means_over(figures_of, crops, examples, batch_size, strategy=None):
   batches = _whole_batches(crops.evaluation_batches(examples, batch_size), batch_size)
   if strategy.num_replicas_in_sync > 1:
     batches = strategy.experimental_distribute_dataset(batches)
-  totals = {}
-  for batch in batches:
-    totals = {name: totals.get(name, 0.0) + float(value) for name, value in sums_of(*batch).items()}
-  count = int(totals.pop("examples", 0))
-  if not count:
-    raise DeepcompError(f"expected examples of {examples.source.name} that can be decoded. Received: none")
-  return {**{name: total / count for name, total in totals.items()}, "examples": count}
+
+  def measure():
+    totals = {}
+    for batch in batches:
+      totals = {name: totals.get(name, 0.0) + float(value) for name, value in sums_of(*batch).items()}
+    count = int(totals.pop("examples", 0))
+    if not count:
+      raise DeepcompError(f"expected examples of {examples.source.name} that can be decoded. Received: none")
+    return {**{name: total / count for name, total in totals.items()}, "examples": count}
+
+  return measure
 
 
 def _whole_batches(batches, batch_size):

@@ -8,6 +8,8 @@ import pytest
 
 import deepcomp_tf as dc
 
+pytestmark = pytest.mark.slow
+
 SMALL = ["--train_split=train", "--validation_split=val", "--width=0.125", "--crop_size=32", "--batch_size=8",
          "--epochs=6", "--decay_epochs=4", "--cache=decoded", "--summary_every=2", "--checkpoint_every=4"]
 REPRESENTATION = [*SMALL, "--network=cResNet-39", "--input=representation", "--operating_point=bpp0.0983"]

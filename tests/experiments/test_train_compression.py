@@ -9,6 +9,8 @@ import pytest
 
 import deepcomp_tf as dc
 
+pytestmark = pytest.mark.slow
+
 STEPS, CHECKPOINT = 100, 20
 SMALL = ["--held_out=1", "--channels=4", "--num_centers=9", "--entropy=pooled", "--beta=10", "--target_entropy=1.5",
          "--crop_size=32", "--batch_size=2", "--learning_rate=1e-3", "--name=tiny"]

@@ -12,6 +12,8 @@ import deepcomp_tf as dc
 from deepcomp_tf import samples
 from deepcomp_tf.codec.inputs import NetworkInput
 
+pytestmark = pytest.mark.slow
+
 STEPS = 4 * 3
 
 

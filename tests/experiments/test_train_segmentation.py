@@ -11,6 +11,8 @@ import tensorflow as tf
 import deepcomp_tf as dc
 from deepcomp_tf.codec.inputs import NetworkInput
 
+pytestmark = pytest.mark.slow
+
 STEPS = 16
 SMALL = ["--validation_split=val", "--train_split=train", "--crop_size=48", "--batch_size=4", f"--steps={STEPS}",
          "--checkpoint_every=4", "--summary_every=2", "--validate_every=8", "--class_ids=0,8", "--learning_rate=0.001",

@@ -6,6 +6,8 @@ import programs
 import pytest
 import tensorflow as tf
 
+pytestmark = pytest.mark.slow
+
 FLAGS = ["--held_out=1", "--channels=2", "--num_centers=7", "--crop_size=16", "--beta=100", "--target_entropy=0.1",
          "--centers_l2=0.5", "--learning_rate=1e-3", "--name=tiny", "--checkpoint_every=1", "--summary_every=1"]
 

@@ -9,6 +9,9 @@ import sys
 
 import numpy as np
 from PIL import Image
+import pytest
+
+pytestmark = pytest.mark.slow
 
 ROOT = pathlib.Path(__file__).parent.parent.parent
 FLAGS = ("--channels=2", "--num_centers=9", "--name=x", "--beta=10", "--target_entropy=0.1", "--start=klt",
