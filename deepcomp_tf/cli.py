@@ -93,6 +93,21 @@ def _run(args):
     return 1
 
 
+def _check_outputs(args, extension):
+  """Refuses inputs whose outputs would be one file."""
+  seen = {}
+  for file in args.files:
+    path = _path(args, file, extension)
+    if path in seen:
+      raise DeepcompError(f"expected inputs with outputs of their own. Received: {seen[path]} and {file}, both for {path}")
+    seen[path] = file
+
+
+def _path(args, file, extension):
+  stem = os.path.splitext(os.path.basename(file))[0]
+  return os.path.join(args.output_dir or os.path.dirname(file), stem + extension)
+
+
 def _each(files, work):
   """Calls work(file) for each file, with progress, going on after a bad one. Returns the exit code."""
   failed = 0
@@ -112,8 +127,7 @@ def _each(files, work):
 
 def _output(args, file, extension):
   """Where the output of a file goes; refuses early what may not be overwritten."""
-  stem = os.path.splitext(os.path.basename(file))[0]
-  path = os.path.join(args.output_dir or os.path.dirname(file), stem + extension)
+  path = _path(args, file, extension)
   if os.path.exists(path) and not args.overwrite:
     raise DeepcompError(f"{path} exists; give --overwrite to replace it")
   return path
@@ -149,6 +163,7 @@ class _ByFile:
 
 
 def _compress(args):
+  _check_outputs(args, container.EXTENSION)
   codec = dc.Codec.load(args.operating_point)
 
   def work(file):
@@ -163,6 +178,7 @@ def _compress(args):
 
 
 def _decompress(args):
+  _check_outputs(args, ".png")
   codecs = _ByFile(dc.Codec, args.operating_point)
 
   def work(file):

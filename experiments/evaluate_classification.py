@@ -38,8 +38,9 @@ def main(argv):
         f"{', ...' if len(classifier.class_names) > 10 else ''}). Received: {', '.join(unknown[:5])}"
         f"{f' and {len(unknown) - 5} others' if len(unknown) > 5 else ''}")
   labels = tf.constant([classifier.class_names.index(name) for name in examples.source.class_names], tf.int64)
-  crops = Crops(classifier.inputs, examples.source.bitstreams, FLAGS.crop_size or classifier.info["crop_size"],
-                resize=classifier.info.get("resize"))
+  info = classifier.info
+  crops = Crops(classifier.inputs, examples.source.bitstreams, FLAGS.crop_size or info["crop_size"], info.get("crop", "pixels"),
+                info.get("image_size", 256), info.get("resize"))
   figures = accuracy.evaluator(classifier.network, crops, examples, FLAGS.batch_size, labels)()
   print(f"{FLAGS.classifier} on {examples.source.name}, {FLAGS.split}: top-1 {100 * figures['top_1']:.2f} %, "
         f"top-5 {100 * figures['top_5']:.2f} %, {figures['examples']} examples")

@@ -109,6 +109,7 @@ def main(argv):
   settings = training_flags.settings("network", leave_out=OPERATIONAL_FLAGS)
   if FLAGS.start:
     settings["start"] = "trained"
+  settings["resize"] = list(map(str, crops.resize or ()))  # compressed files keep their size
   settings.update(source=training.source.name, examples=len(training), fingerprint=inputs.codec and
                   inputs.codec.fingerprint.hex())
   run = runs.Run(FLAGS.run_dir, settings, "classifier", {
@@ -146,7 +147,7 @@ def main(argv):
   measure = accuracy.evaluator(classifier.network, crops, validation, FLAGS.batch_size, strategy=strategy)
   reached = validate(run, measure, FLAGS.epochs)
   classifier.info = {
-      "crop_size": FLAGS.crop_size, "resize": crops.resize,
+      "crop_size": crops.crop_size, "crop": crops.crop, "image_size": crops.image_size, "resize": crops.resize,
       "trained": {"program": "experiments.train_classification", "steps": done, "settings": settings,
                   "seconds": run.seconds(), "data_note": FLAGS.data_note},
       "reached_on_validation": reached}

@@ -151,7 +151,8 @@ def validate(run, strategy, segmenter, validation, well_covered):
   num_classes = len(segmenter.class_names)
   counts = distribution.share_work(
       strategy, len(validation), num_classes ** 2,
-      lambda own: (counts.ravel() for counts in measures.confusions(segmenter.predict, validation, num_classes, own)))
+      lambda own: (counts.ravel() for counts in measures.confusions(
+          segmenter.predict, validation, num_classes, own=own)))
   figures = measures.summary(counts.reshape(-1, num_classes, num_classes), segmenter.classes_of(well_covered))
   run.curves("validation", {name: value for name, value in figures.items() if name != "iou"})
   with run.summaries("validation"):

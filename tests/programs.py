@@ -24,9 +24,10 @@ flags.main(importlib.import_module("experiments." + sys.argv.pop(1)).main)
 """
 
 
-def start(program, *flags, devices=None):
+def start(program, *flags, devices=None, environment=None):
   """A process of `experiments.<program>`, with so many logical CPU devices; its output is in one pipe."""
-  environment = {**os.environ, "PYTHONPATH": str(ROOT), "TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": ""}
+  environment = {**os.environ, "PYTHONPATH": str(ROOT), "TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": "",
+                 **(environment or {})}
   command = ["-c", _ON_DEVICES, str(devices), program] if devices else ["-m", f"experiments.{program}"]
   return subprocess.Popen([sys.executable, *command, *flags], cwd=ROOT, env=environment,
                           stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)

@@ -114,3 +114,40 @@ def test_errors_are_one_line(args, message, tmp_path):
   assert result.returncode and message in result.stderr
   assert "Traceback" not in result.stderr
   assert not os.listdir(tmp_path)
+
+
+def _without_log_level():
+  return {name: value for name, value in os.environ.items() if name != "TF_CPP_MIN_LOG_LEVEL"}
+
+
+def test_info_and_help_import_no_tensorflow(tmp_path):
+  path = tmp_path / "photo.deepcomp"
+  path.write_bytes(dc.Codec.load("bpp0.0983").compress(samples.photos()["coffee"][:64, :80]))
+  code = ("import atexit, sys; from deepcomp_tf import cli; "
+          "atexit.register(lambda: print('imported' if 'tensorflow' in sys.modules else 'not imported')); cli.main()")
+  for arguments in (["info", str(path)], ["--help"]):
+    result = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=True)
+    assert result.stdout.endswith("not imported\n"), result.stdout
+  result = subprocess.run([sys.executable, "-c", code, "decompress", str(path)], capture_output=True, text=True, check=True)
+  assert result.stdout.endswith("\nimported\n")
+
+
+def test_nothing_of_tensorflow_is_said(tmp_path):
+  Image.fromarray(samples.photos()["coffee"][:40, :40]).save(tmp_path / "photo.png")
+  run = lambda *arguments: subprocess.run([sys.executable, "-m", *arguments], cwd=tmp_path, env=_without_log_level(),
+                                          capture_output=True, text=True, check=False)
+  result = run("deepcomp_tf.cli", "compress", "photo.png", "--operating_point=bpp9")
+  assert result.returncode == 1 and result.stderr.startswith("deepcomp: no operating point 'bpp9'")
+  assert len(result.stderr.splitlines()) == 1
+  result = run("deepcomp_tf.cli", "compress", "photo.png")
+  assert result.returncode == 0 and result.stderr == "" and len(result.stdout.splitlines()) == 1
+
+
+def test_outputs_that_would_collide_are_refused(tmp_path):
+  for folder in ("a", "b", "out"):
+    (tmp_path / folder).mkdir()
+    Image.fromarray(samples.photos()["coffee"][:16, :16]).save(tmp_path / folder / "photo.png")
+  result = deepcomp("compress", "a/photo.png", "b/photo.png", "--output_dir=out", cwd=tmp_path)
+  assert result.returncode == 1
+  assert "outputs of their own. Received: a/photo.png and b/photo.png, both for out/photo.deepcomp" in result.stderr
+  assert os.listdir(tmp_path / "out") == ["photo.png"]

@@ -6,6 +6,7 @@ import os
 import warnings
 
 import numpy as np
+from PIL import ExifTags
 from PIL import Image
 from PIL import ImageOps
 
@@ -68,6 +69,17 @@ def read_image(path):
     ) from None
   except (OSError, SyntaxError, ValueError, EOFError) as error:
     raise DeepcompError(f"expected an image file that Pillow can read. Received: {path} ({error})") from None
+
+
+def upright(data, pixels):
+  """Pixels `[h, w, 3]` that were decoded from the bytes of an image file, turned as its EXIF orientation says."""
+  with Image.open(io.BytesIO(data)) as image:
+    orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
+  # EXIF's eight orientations: whether rows and columns change places, and which of them then run backwards.
+  swapped, down, right = {2: (0, 0, 1), 3: (0, 1, 1), 4: (0, 1, 0), 5: (1, 0, 0), 6: (1, 0, 1), 7: (1, 1, 1),
+                          8: (1, 1, 0)}.get(orientation, (0, 0, 0))
+  pixels = pixels.transpose(1, 0, 2) if swapped else pixels
+  return np.ascontiguousarray(pixels[::-1 if down else 1, ::-1 if right else 1])
 
 
 def _to_rgb(image):

@@ -8,12 +8,15 @@ import itertools
 import os
 from typing import Callable
 from typing import NamedTuple
+from typing import Optional
 
 import numpy as np
 import tensorflow as tf
 import tensorflow_datasets as tfds
 import tqdm
 
+from deepcomp_tf.codec.images import upright
+from deepcomp_tf.data.damage import Damage
 from deepcomp_tf.errors import DeepcompError
 
 # Feature of the sets of our bitstreams (`data/compressed.py`).
@@ -35,12 +38,14 @@ class Source(NamedTuple):
   class_names: list of str; labels are indices into it.
   num_examples: how many there are.
   bitstreams: whether the examples are compressed files of ours; else they are image files.
+  fingerprint: of the operating point that a set of compressed files was written with, as hex; None where it does not say.
   read: function of a seed, or None for the stored order, that returns the data set of (bytes, label).
   """
   name: str
   class_names: list
   num_examples: int
   bitstreams: bool
+  fingerprint: Optional[str]
   read: Callable
 
 
@@ -72,7 +77,11 @@ def open_source(name, split, data_dir=None):
     dataset = builder.as_dataset(split=split, shuffle_files=seed is not None, decoders=decoders, read_config=config)
     return dataset.map(lambda example: (example[key], example["label"]), num_parallel_calls=tf.data.AUTOTUNE)
 
-  return Source(name, features["label"].names, count, key != "image", read)
+  metadata = builder.info.metadata or {}
+  for _, label in read(None).take(1):
+    if label < 0:  # as in the test splits of TFDS
+      raise DeepcompError(f"expected a split with labels. Received: {split} of {name}, whose first label is {int(label)}")
+  return Source(name, features["label"].names, count, key != "image", metadata.get("fingerprint"), read)
 
 
 def prepared_builder(name, data_dir=None):
@@ -109,7 +118,7 @@ def _open_folder(folder, split):
       dataset = dataset.shuffle(count, seed=seed)
     return dataset.map(lambda example: (example["image"], example["label"]))
 
-  return Source(os.path.basename(os.path.normpath(folder)), names, count, False, read)
+  return Source(os.path.basename(os.path.normpath(folder)), names, count, False, None, read)
 
 
 def slice_of(builder, split):
@@ -141,7 +150,7 @@ class Examples:
     pixels: whether bitstreams are decoded to pixels, by the network, rather than to symbols.
     cache: "none" reads and decodes anew in every epoch, "encoded" keeps the files in memory, "decoded" what is in
       them. Only "decoded" names and counts the examples that cannot be decoded before training begins; the others
-      leave them out with a warning.
+      do so as they come to them.
 
   Attributes:
     stored_bytes, memory_bytes: of the examples as they are stored and as they are kept in memory; None if not cached.
@@ -150,7 +159,8 @@ class Examples:
     skipped: messages, one for each example that could not be decoded; "decoded" only.
 
   Raises:
-    DeepcompError: a source of bitstreams without a codec, or none of the examples can be decoded.
+    DeepcompError: a source of bitstreams without the codec that they were written with, or many of the examples cannot be
+      decoded (`damage.ALLOWED_SHARE`).
   """
 
   def __init__(self, source, codec=None, pixels=False, cache="none"):
@@ -158,6 +168,9 @@ class Examples:
       raise DeepcompError(f"`cache` must be one of {', '.join(CACHES)}. Received: cache={cache!r}")
     if source.bitstreams and codec is None:
       raise DeepcompError(f"{source.name} holds bitstreams; reading them takes the codec they were written with")
+    if source.bitstreams and source.fingerprint not in (None, codec.fingerprint.hex()):
+      raise DeepcompError(f"expected a set of the operating point {codec.fingerprint.hex()} ({codec.operating_point}). "
+                          f"Received: {source.name}, which was compressed at {source.fingerprint}")
     self.source, self._cache = source, cache
     self.skipped, self.stored_bytes, self.memory_bytes, self.smallest = [], None, None, None
     self.symbols_codec = codec if source.bitstreams and not pixels else None
@@ -174,7 +187,7 @@ class Examples:
     return self.source.num_examples if self._cache == "none" else len(self._labels)
 
   def _fill(self):
-    kept, labels, stored = [], [], 0
+    kept, labels, stored, damage = [], [], 0, self.new_damage()
     progress = tqdm.tqdm(self.source.read(None).as_numpy_iterator(), desc=f"reading {self.source.name}",
                          total=self.source.num_examples, unit="example", mininterval=10)
     chunks = iter(lambda: list(itertools.islice(progress, FILES_AT_A_TIME)), [])
@@ -182,13 +195,13 @@ class Examples:
         (example, decoded) for chunk in chunks for example, decoded in zip(chunk, self._decode_each(chunk))):
       stored += len(data)
       if isinstance(decoded, Exception):
-        self.skipped.append(f"example {number} ({self.source.class_names[label]}): {one_line(decoded)}")
+        damage.add(number, f"example {number} ({self.source.class_names[label]}): {one_line(decoded)}")
         continue
       kept.append(decoded)
       labels.append(label)
+    self.skipped = damage.messages
     if not kept:
-      raise DeepcompError(f"none of the {len(self.skipped)} examples of {self.source.name} can be decoded; the first: "
-                          f"{self.skipped[0]}")
+      raise DeepcompError(f"expected examples that can be decoded. Received: {self.source.name}: {self.skipped[0]}")
     self._labels = tf.constant(labels, tf.int64)
     self.stored_bytes = stored
     if self._cache == "encoded":
@@ -244,6 +257,10 @@ class Examples:
                  + rows[:, :, tf.newaxis] * sizes[:, 1, tf.newaxis, tf.newaxis] + columns[:, tf.newaxis])
     return tf.gather(self._kept, positions), tf.gather(self._labels, indices)
 
+  def new_damage(self):
+    """A count of the damaged examples of one pass."""
+    return Damage(self.source.name, self.source.num_examples)
+
   def indices(self, seed=None):
     """The data set of the indices of one epoch of a cached source, in an order that the seed decides."""
     dataset = tf.data.Dataset.range(len(self))
@@ -277,8 +294,26 @@ class Examples:
       dataset = self.indices(seed).map(lambda index: (self._kept[index], self._labels[index]))
     else:
       dataset = self._stored(seed)
-    return (dataset.map(self._decode_in_graph, num_parallel_calls=tf.data.AUTOTUNE)
-            .ignore_errors(log_warning=True))
+    return self._decoded(dataset)
+
+  def _decoded(self, dataset):
+    """Decodes (bytes, label), leaving out what is damaged."""
+    damage = self.new_damage()
+
+    def take_note(first, after):
+      for number in range(first, after):
+        damage.add(number, f"example {number} of the epoch; a line above says why")
+      return np.int64(after)
+
+    def count(last, example):
+      number, data, label = example
+      # Those that `ignore_errors` left out leave a gap in the numbers.
+      number = tf.cond(number > last + 1, lambda: tf.numpy_function(take_note, [last + 1, number], tf.int64), lambda: number)
+      return tf.ensure_shape(number, []), (data, label)
+
+    return (dataset.enumerate()
+            .map(lambda number, example: (number, *self._decode_in_graph(*example)), num_parallel_calls=tf.data.AUTOTUNE)
+            .ignore_errors(log_warning=True).scan(tf.constant(-1, tf.int64), count))
 
 
 def open_examples(name, split, inputs, data_dir=None, cache="none"):
@@ -299,5 +334,8 @@ def open_examples(name, split, inputs, data_dir=None, cache="none"):
 
 
 def decode_image(data):
-  """bytes of a JPEG, PNG, GIF or BMP file -> uint8 `[h, w, 3]` RGB."""
-  return tf.io.decode_image(data, channels=3, expand_animations=False)
+  """bytes of a JPEG, PNG, GIF or BMP file -> uint8 `[h, w, 3]` RGB, turned as its EXIF orientation says."""
+  pixels = tf.io.decode_image(data, channels=3, expand_animations=False)
+  # In a JPEG file EXIF comes first, or behind JFIF's 18 bytes.
+  has_exif = tf.reduce_any([tf.strings.substr(tf.strings.join([data, 32 * " "]), at, 4) == "Exif" for at in (6, 24)])
+  return tf.cond(has_exif, lambda: tf.numpy_function(upright, [data, pixels], tf.uint8), lambda: pixels)

@@ -8,6 +8,7 @@ import tensorflow as tf
 
 from deepcomp_tf.data.bitstreams import crop_batches
 from deepcomp_tf.errors import DeepcompError
+from deepcomp_tf.layers import replicas
 from deepcomp_tf.representation import STRIDE
 
 CROPS = ("pixels", "representation")
@@ -31,6 +32,9 @@ class Crops:
       low..high for training, as in TF-Slim's VGG preprocessing (256 and 512 for ImageNet). Compressed files keep
       their size.
 
+  Attributes:
+    resize: what is done: None for compressed files.
+
   Raises:
     DeepcompError: sizes that do not go together.
   """
@@ -40,7 +44,7 @@ class Crops:
       raise DeepcompError(f"`crop_size` must be a positive multiple of {STRIDE}. Received: crop_size={crop_size}")
     if resize and not 1 <= resize[0] <= resize[1]:
       raise DeepcompError(f"`resize` must be (low, high), 1 <= low <= high. Received: resize={tuple(resize)}")
-    self.inputs, self.crop_size = inputs, crop_size
+    self.inputs, self.crop_size, self.crop, self.image_size = inputs, crop_size, crop, image_size
     self.resize = None if bitstreams else resize
     self._compresses = not bitstreams and inputs.kind != "original"
     self._crops_on_device = self._compresses and crop == "representation"
@@ -71,7 +75,7 @@ class Crops:
               .prefetch(tf.data.AUTOTUNE))
 
     if self._symbols and examples.smallest is None:
-      return (crop_batches(examples.file_batches(batch_size, order), examples.symbols_codec, size, order)
+      return (crop_batches(examples.file_batches(batch_size, order), examples.symbols_codec, size, examples.new_damage(), order)
               .rebatch(batch_size, drop_remainder=True).skip(first_step).prefetch(tf.data.AUTOTUNE))
 
     def example(number, data_and_label):
@@ -93,7 +97,7 @@ class Crops:
     size, channels, resize = self._size, self._channels, self.resize
 
     if self._symbols and examples.smallest is None:
-      return (crop_batches(examples.file_batches(batch_size), examples.symbols_codec, size)
+      return (crop_batches(examples.file_batches(batch_size), examples.symbols_codec, size, examples.new_damage())
               .rebatch(batch_size).prefetch(tf.data.AUTOTUNE))
 
     def example(data, label):
@@ -150,6 +154,7 @@ def _crop_batch(stored, size, key):
   if key is None:
     corners = tf.tile((room // 2)[tf.newaxis], [shape[0], 1])
   else:
-    corners = tf.cast(tf.random.stateless_uniform([shape[0], 2], key) * tf.cast(room + 1, tf.float32), tf.int32)
+    places = replicas.for_global_batch(lambda count: tf.random.stateless_uniform([count, 2], key), shape[0])
+    corners = tf.cast(places * tf.cast(room + 1, tf.float32), tf.int32)
   rows, columns = (corners[:, axis, tf.newaxis] + tf.range(size) for axis in (0, 1))
   return tf.gather(tf.gather(stored, rows, axis=1, batch_dims=1), columns, axis=2, batch_dims=1)

@@ -6,7 +6,7 @@ import numpy as np
 import tensorflow as tf
 
 from deepcomp_tf.errors import DeepcompError
-from deepcomp_tf.layers.entropy import replica_mean
+from deepcomp_tf.layers.replicas import replica_mean
 
 
 @tf.keras.utils.register_keras_serializable(package="deepcomp_tf")

@@ -4,6 +4,8 @@ import math
 
 import tensorflow as tf
 
+from deepcomp_tf.layers.replicas import replica_mean
+
 
 @tf.keras.utils.register_keras_serializable(package="deepcomp_tf")
 class HistogramEntropy(tf.keras.layers.Layer):
@@ -37,11 +39,3 @@ class HistogramEntropy(tf.keras.layers.Layer):
 
   def get_config(self):
     return {**super().get_config(), "per_channel": self.per_channel}
-
-
-def replica_mean(x):
-  """Mean of x over the replicas of a `tf.distribute` strategy, differentiable; x itself outside of one."""
-  context = tf.distribute.get_replica_context()
-  if context is None or context.num_replicas_in_sync == 1:
-    return x
-  return context.all_reduce(tf.distribute.ReduceOp.MEAN, x)

@@ -73,15 +73,6 @@ def on_replicas(strategy, replica_step):
   return step
 
 
-def replica_slice(values, count):
-  """Of values for a global batch, the `count` ones of this replica; all of them outside of a strategy."""
-  context = tf.distribute.get_replica_context()
-  if context is None or context.num_replicas_in_sync == 1:
-    return values
-  return tf.slice(values, [context.replica_id_in_sync_group * count] + [0] * (values.shape.rank - 1),
-                  [count] + [-1] * (values.shape.rank - 1))
-
-
 def share_work(strategy, count, width, evaluate):
   """Evaluates `count` things, each on one of the workers, and gives every worker all results.
 

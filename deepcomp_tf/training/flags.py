@@ -33,10 +33,13 @@ def define_batch_norm_flag():
 def main(program):
   """Runs a program's main function; bad input ends it with one line instead of a traceback."""
   def guarded(argv):
+    message = None
     try:
       program(argv)
     except DeepcompError as error:
-      sys.exit(f"error: {error}")
+      message = f"error: {error}"
+    if message:  # outside of `except`, which would keep the program's tensors alive until the interpreter is gone
+      sys.exit(message)
   app.run(guarded)
 
 

@@ -2,7 +2,7 @@
 
 import tensorflow as tf
 
-from deepcomp_tf.layers.entropy import replica_mean
+from deepcomp_tf.layers.replicas import replica_mean
 from deepcomp_tf.models.compression import rate_distortion
 
 

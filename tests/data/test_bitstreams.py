@@ -35,7 +35,7 @@ def fixture_source(codec, maps):
     dataset = tf.data.Dataset.from_tensor_slices((files, np.arange(len(files), dtype=np.int64)))
     return dataset if seed is None else dataset.shuffle(len(files), seed=seed)
 
-  return classification.Source("test", [str(n) for n in range(len(files))], len(files), True, read)
+  return classification.Source("test", [str(n) for n in range(len(files))], len(files), True, None, read)
 
 
 @pytest.mark.parametrize("cache", ["none", "encoded"])
@@ -87,3 +87,32 @@ def test_damaged_files_are_named(source, codec):
   examples = classification.Examples(source, codec, cache="decoded")
   assert len(examples) == len(SHAPES) - 1
   assert len(examples.skipped) == 1 and f"example {DAMAGED} ({DAMAGED})" in examples.skipped[0]
+
+
+@pytest.mark.parametrize("cache", ["none", "encoded", "decoded"])
+def test_many_damaged_files_are_an_error(codec, maps, cache):
+  files = [container.pack(codec.fingerprint, 8 * m.shape[0], 8 * m.shape[1], codec.encode_symbols(m)) for m in maps]
+  files[1], files[4] = files[1][:-1], b"no file"
+
+  def read(seed):
+    del seed
+    return tf.data.Dataset.from_tensor_slices((files, np.arange(len(files), dtype=np.int64)))
+
+  source = classification.Source("test", [str(n) for n in range(len(files))], len(files), True, None, read)
+  with pytest.raises((dc.DeepcompError, tf.errors.OpError), match="at most 5 % of the 7 examples of test to be damaged"):
+    examples = classification.Examples(source, codec, cache=cache)
+    list(Crops(NetworkInput("representation", codec), True, 48).evaluation_batches(examples, 2))
+
+
+def test_a_damaged_file_counts_once_however_often_it_is_met(source, codec):
+  examples = classification.Examples(source, codec)
+  batches = Crops(NetworkInput("representation", codec), True, 48).evaluation_batches(examples, 2)
+  for _ in range(3):
+    assert sum(int(labels.shape[0]) for _, labels in batches) == len(SHAPES) - 1
+
+
+def test_a_set_of_another_operating_point_is_an_error(source, codec):
+  other = source._replace(fingerprint="012345")
+  with pytest.raises(dc.DeepcompError, match=f"of the operating point {codec.fingerprint.hex()} .bpp0.0983.. "
+                     "Received: test, which was compressed at 012345"):
+    classification.Examples(other, codec)

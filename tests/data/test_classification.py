@@ -1,7 +1,11 @@
 """Classification sets and their crops: every example with its own label, from images and from compressed files."""
 
+import io
+import pathlib
+
 import numpy as np
 from PIL import Image
+from PIL import ImageOps
 import pytest
 import tensorflow as tf
 import tensorflow_datasets as tfds
@@ -255,5 +259,36 @@ def test_bad_input(folder, sets, codec, tmp_path):
 
 def test_files_of_another_operating_point(sets):
   other = NetworkInput("representation", dc.Codec.load("bpp0.330"))
-  with pytest.raises(dc.DeepcompError, match="none of the 3 examples.*another operating point"):
+  with pytest.raises(dc.DeepcompError, match="of the operating point fe7781 .bpp0.330.. Received: .*which was compressed at"):
     _open(COMPRESSED, "val", other, data_dir=sets[0], cache="decoded")
+
+
+def _jpeg(pixels, orientation):
+  exif = Image.Exif()
+  exif[0x0112] = orientation
+  buffer = io.BytesIO()
+  Image.fromarray(pixels).save(buffer, "jpeg", quality=95, exif=exif)
+  return buffer.getvalue()
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_photos_are_upright(orientation):
+  pixels = np.zeros([16, 24, 3], np.uint8)
+  pixels[:8, :8] = 255
+  data = _jpeg(pixels, orientation)
+  expected = np.asarray(ImageOps.exif_transpose(Image.open(io.BytesIO(data))))
+  found = tf.function(classification.decode_image)(tf.constant(data)).numpy()
+  assert found.shape == expected.shape
+  assert np.abs(found.astype(int) - expected).max() < 40
+
+
+@pytest.mark.parametrize("damaged", [1, 3])
+def test_damaged_images_are_counted_as_they_come(folder, damaged):
+  for index in range(damaged):
+    (pathlib.Path(folder) / "train/ant" / f"broken{index}.jpg").write_bytes(b"no image")
+  examples, crops = _open(folder), Crops(ORIGINAL, False, 32)
+  if damaged > 1:
+    with pytest.raises(tf.errors.OpError, match="at most 5 % of the 15 examples of images to be damaged"):
+      list(crops.evaluation_batches(examples, 4))
+  else:
+    assert sum(int(labels.shape[0]) for _, labels in crops.evaluation_batches(examples, 4)) == 12

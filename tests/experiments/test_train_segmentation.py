@@ -76,7 +76,7 @@ def test_training_lowers_the_loss(finished):
   loss = programs.curve(finished, "cross_entropy")
   assert np.mean([loss[step] for step in (12, 14, 16)]) < 0.8 * loss[2]
   assert sorted(_history(finished)) == [8, 16]
-  assert programs.curve(finished, "learning_rate")[8] == pytest.approx(0.001 * 0.5 ** 0.9, rel=1e-3)
+  assert programs.curve(finished, "backbone_learning_rate")[8] == pytest.approx(0.001 * 0.5 ** 0.9, rel=1e-3)
 
 
 def test_run_ends_in_a_segmenter(finished):

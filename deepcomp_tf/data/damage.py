@@ -1,0 +1,47 @@
+"""Examples that cannot be decoded: left out, counted and named while they are few, an error when they are not."""
+
+import threading
+
+from absl import logging
+
+from deepcomp_tf.errors import DeepcompError
+
+# The share of a split that may be left out.
+ALLOWED_SHARE = 0.05
+
+
+class Damage:
+  """Counts the examples of a split that are left out in an order of them, however often it is gone through.
+
+  Args:
+    name: of the split, for people.
+    examples: how many it has.
+  """
+
+  def __init__(self, name, examples):
+    self._name, self._examples, self._lock = name, examples, threading.Lock()
+    self._messages = {}
+
+  @property
+  def messages(self):
+    return list(self._messages.values())
+
+  def add(self, number, message):
+    """Takes note of an example that is left out.
+
+    Args:
+      number: its place in the order.
+      message: what is wrong with it.
+
+    Raises:
+      DeepcompError: too many are. One is never too many.
+    """
+    with self._lock:
+      if number in self._messages:
+        return
+      self._messages[number] = message
+      count = len(self._messages)
+    logging.warning("Left out: %s", message)
+    if count > max(1, ALLOWED_SHARE * self._examples):
+      raise DeepcompError(f"expected at most {100 * ALLOWED_SHARE:g} % of the {self._examples} examples of {self._name} to be "
+                          f"damaged. Received: more, the first: {self.messages[0]}")

@@ -1,0 +1,25 @@
+"""What the replicas of a `tf.distribute` strategy have to tell each other, so that they compute as one device would."""
+
+import tensorflow as tf
+
+
+def replica_mean(x):
+  """Mean of x over the replicas of a strategy, differentiable; x itself outside of one."""
+  context = tf.distribute.get_replica_context()
+  if context is None or context.num_replicas_in_sync == 1:
+    return x
+  return context.all_reduce(tf.distribute.ReduceOp.MEAN, x)
+
+
+def for_global_batch(make, count):
+  """Random numbers of this replica's `count` examples, as one device draws them for the whole batch.
+
+  Args:
+    make: function of the number of examples in the global batch that returns `[examples, ...]`, by a seed of its own.
+    count: scalar tensor, the examples of this replica; all replicas have as many.
+  """
+  context = tf.distribute.get_replica_context()
+  if context is None or context.num_replicas_in_sync == 1:
+    return make(count)
+  first = context.replica_id_in_sync_group * count
+  return make(context.num_replicas_in_sync * count)[first:first + count]
