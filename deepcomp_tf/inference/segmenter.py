@@ -11,6 +11,9 @@ from deepcomp_tf.inference.stored import StoredNetwork
 from deepcomp_tf.representation import STRIDE
 from deepcomp_tf.models.resnet import make_network
 
+# Rows of the logits that are upsampled at a time.
+BAND = 32
+
 
 class Segmenter(StoredNetwork):
   """Segments compressed files straight from their bytes.
@@ -92,8 +95,17 @@ class Segmenter(StoredNetwork):
 def class_ids(logits, height, width):
   """Logits `[batch, h, w, K]`, a position for every 8x8 pixels -> uint8 class ids `[batch, height, width]`.
 
-  The logits are upsampled bilinearly, then cut to the photo.
+  The logits are upsampled bilinearly, then cut to the photo; a band of rows at a time, since those of all classes at the size
+  of a large photo take gigabytes.
   """
   shape = tf.shape(logits)
-  upsampled = tf.image.resize(logits, [STRIDE * shape[1], STRIDE * shape[2]])
-  return tf.cast(tf.argmax(upsampled[:, :height, :width], axis=-1), tf.uint8)
+
+  def band(first):
+    # A row more on either side, and the edge's again where there is none, as the upsampling itself would have it.
+    rows = tf.clip_by_value(tf.range(first - 1, first + BAND + 1), 0, shape[1] - 1)
+    upsampled = tf.image.resize(tf.gather(logits, rows, axis=1), [STRIDE * (BAND + 2), STRIDE * shape[2]])
+    return tf.cast(tf.argmax(upsampled[:, STRIDE:-STRIDE, :width], axis=-1), tf.uint8)
+
+  bands = tf.map_fn(band, tf.range(0, shape[1], BAND), fn_output_signature=tf.uint8, parallel_iterations=1)
+  ids = tf.reshape(tf.transpose(bands, [1, 0, 2, 3]), [shape[0], -1, tf.shape(bands)[-1]])
+  return ids[:, :height]

@@ -292,3 +292,28 @@ def test_damaged_images_are_counted_as_they_come(folder, damaged):
       list(crops.evaluation_batches(examples, 4))
   else:
     assert sum(int(labels.shape[0]) for _, labels in crops.evaluation_batches(examples, 4)) == 12
+
+
+class _Unlabelled(tfds.core.GeneratorBasedBuilder, skip_registration=True):
+  """A set whose test split has no labels, as TFDS marks them."""
+
+  VERSION = tfds.core.Version("1.0.0")
+
+  def _info(self):
+    return tfds.core.DatasetInfo(builder=self, features=tfds.features.FeaturesDict({
+        "image": tfds.features.Image(shape=(None, None, 3)), "label": tfds.features.ClassLabel(names=CLASSES)}))
+
+  def _split_generators(self, dl_manager):
+    del dl_manager
+    return {"test": self._generate_examples()}
+
+  def _generate_examples(self):
+    yield 0, {"image": np.zeros([8, 8, 3], np.uint8), "label": -1}
+
+
+def test_a_split_without_labels_is_an_error(tmp_path, monkeypatch):
+  builder = _Unlabelled(data_dir=str(tmp_path))
+  builder.download_and_prepare()
+  monkeypatch.setattr(tfds, "builder", lambda *_, **__: builder)
+  with pytest.raises(dc.DeepcompError, match="a split with labels. Received: test of unlabelled, whose first label is -1"):
+    classification.open_source("unlabelled", "test", str(tmp_path))

@@ -79,6 +79,23 @@ def test_killed_run_continues_as_if_nothing_had_happened(finished, sets, tmp_pat
   assert _history(run)[6]["top_1"] == _history(finished)[6]["top_1"]
 
 
+def test_a_kill_between_the_last_step_and_the_network_loses_nothing(finished, sets, tmp_path):
+  run = tmp_path / "killed"
+  programs.kill_after_checkpoint(_start(run, *sets, *REPRESENTATION), run, STEPS)
+  assert not (run / "classifier").exists()
+  code, output = programs.finish(_start(run, *sets, *REPRESENTATION))
+  assert code == 0 and f"Continuing from step {STEPS}" in output, output[-3000:]
+  before, after = (dc.Classifier.load(str(folder / "classifier")) for folder in (finished, run))
+  assert after.info["reached_on_validation"]["examples"] == 8
+  assert before.class_names == after.class_names and after.info["trained"]["steps"] == STEPS
+
+
+def test_a_set_of_another_operating_point_is_refused(sets, tmp_path):
+  line, output = programs.error(_start(tmp_path / "run", *sets, *REPRESENTATION, "--operating_point=bpp0.635", "--cache=none"))
+  assert "expected a set of the operating point" in line and "(bpp0.635)" in line and "Traceback" not in output
+  assert not (tmp_path / "run/classifier").exists()
+
+
 def test_a_finished_run_is_left_alone(finished, sets):
   before = (finished / "history.jsonl").read_bytes()
   code, output = programs.finish(_start(finished, *sets, *REPRESENTATION))
