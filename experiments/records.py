@@ -8,6 +8,7 @@ import statistics
 from absl import flags
 
 import deepcomp_tf as dc
+from deepcomp_tf.codec import operating_point
 from deepcomp_tf.evaluation import rate_distortion
 from experiments import paper
 
@@ -54,7 +55,7 @@ def read_run(path):
     if reached[unit] != settings[total] or missing:
       raise ValueError(f"{unit} {reached[unit]} of {settings[total]}, without {', '.join(sorted(missing)) or 'the rest'}")
     point = record["operating_point"]
-    if record["fingerprint"] != (point and dc.operating_points.fingerprint(point).hex()):
+    if record["fingerprint"] != (point and operating_point.fingerprint(point).hex()):
       raise ValueError(f"on {point} as it was before; experiments.reproduce runs it again")
     return record
   except (ValueError, KeyError, IndexError, TypeError) as error:

@@ -26,6 +26,7 @@ from absl import flags
 from absl import logging
 
 import deepcomp_tf as dc
+from deepcomp_tf.codec import operating_point
 from deepcomp_tf import samples
 from deepcomp_tf.files import write_file
 from deepcomp_tf.files import write_json
@@ -75,7 +76,7 @@ class Step:
                       ["-m", f"experiments.{program}"]), *arguments]
     if program != "compress_dataset":
       self.command.append(f"--{'output' if program == 'evaluate' else 'run'}_dir={self.run_dir}")
-    self.fingerprint = point and dc.operating_points.fingerprint(point).hex()
+    self.fingerprint = point and operating_point.fingerprint(point).hex()
     self.wanted = False  # by another step that is left
 
   @property

@@ -12,6 +12,7 @@ import pytest
 from skimage.metrics import peak_signal_noise_ratio
 
 import deepcomp_tf as dc
+from deepcomp_tf.codec import operating_point
 from deepcomp_tf import samples
 from deepcomp_tf.codec.images import encode_png
 from deepcomp_tf.files import write_file
@@ -170,7 +171,7 @@ def test_masks_and_rates_are_kept_beside_the_records(folders):
 def _record(folder, task, row, network, point, figures, end=2):
   unit = {"classification": "epoch", "segmentation": "step"}[task]
   record = {"name": f"{task}_{row}", "operating_point": point,
-            "fingerprint": point and dc.operating_points.fingerprint(point).hex(), "seconds": 120,
+            "fingerprint": point and operating_point.fingerprint(point).hex(), "seconds": 120,
             "multiply_adds": 71_000_000, "settings": {"network": network, f"{unit}s": 2},
             "history": [{unit: i + 1, **{name: value * (i + 1) / 2 for name, value in figures.items()}} for i in range(end)]}
   (folder / f"{task}_{row}.json").write_text(json.dumps(record))

@@ -1,0 +1,110 @@
+"""What several replicas cost and gain: images a second of a training step on one device and on all, in turns.
+
+  python -m experiments.benchmark_training --network=cResNet-51 --batch_size=32
+
+On a machine with GPUs: one of them against all of them, each with --batch_size images; the efficiency is the speed of all over
+that of one times their number. On a machine without: one device with all cores against as many logical devices as there are
+cores, with the same global batch, so that the ratio is what the strategy itself costs. Each measurement is a process of its
+own; the median of the rounds counts.
+"""
+
+import os
+import statistics
+import subprocess
+import sys
+import time
+
+from absl import flags
+import tensorflow as tf
+
+from deepcomp_tf.models.resnet import ARCHITECTURES
+from deepcomp_tf.models.resnet import make_network
+from deepcomp_tf.models.resnet import takes_representation
+from deepcomp_tf.training import distribution
+from deepcomp_tf.training import flags as training_flags
+from deepcomp_tf.training import losses
+from deepcomp_tf.training import optimizers
+
+FLAGS = flags.FLAGS
+flags.DEFINE_enum("network", "cResNet-51", list(ARCHITECTURES), "Network of Table 1, for 1000 classes.")
+flags.DEFINE_float("width", 1.0, "Factor on the network's numbers of channels.", lower_bound=0.01)
+flags.DEFINE_integer("crop_size", 224, "Edge of the crops in pixels, a multiple of 8.", lower_bound=8)
+flags.DEFINE_integer("channels", 32, "C, of a network that takes the representation.", lower_bound=1)
+flags.DEFINE_integer("batch_size", 32, "Images a step, for each GPU, or for all logical devices together.", lower_bound=1)
+flags.DEFINE_integer("steps", 10, "Steps that are timed.", lower_bound=1)
+flags.DEFINE_integer("rounds", 3, "Turns.", lower_bound=1)
+flags.DEFINE_bool("synchronized_batch_norm", False, "As of the training programs.")
+flags.DEFINE_enum("precision", "float32", distribution.PRECISIONS, "As of the training programs.")
+flags.DEFINE_integer("devices", 0, "Measure on so many devices, and print the seconds a step only: what the program starts for "
+                     "itself.", lower_bound=0)
+
+
+def main(argv):
+  del argv
+  if FLAGS.devices:
+    print(seconds_a_step(FLAGS.devices))
+    return
+  gpus = len(tf.config.list_physical_devices("GPU"))
+  count = gpus or os.cpu_count()
+  if count < 2:
+    raise SystemExit(f"error: expected a machine with several GPUs or cores. Received: {count}")
+  batches = {1: FLAGS.batch_size, count: FLAGS.batch_size * (gpus or 1)}
+  times = {devices: [] for devices in batches}
+  for _ in range(FLAGS.rounds):
+    for devices, batch in batches.items():
+      command = [sys.executable, "-m", "experiments.benchmark_training", *sys.argv[1:], f"--devices={devices}",
+                 f"--batch_size={batch}"]
+      times[devices].append(float(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout.split()[-1]))
+  speeds = {devices: batches[devices] / statistics.median(values) for devices, values in times.items()}
+  print(f"{FLAGS.network}, crops of {FLAGS.crop_size}, {FLAGS.batch_size} images{' a GPU' if gpus else ''}, "
+        f"{gpus} GPUs, {os.cpu_count()} cores, TensorFlow {tf.__version__}")
+  for devices, speed in speeds.items():
+    kind = "GPUs" if gpus else "one device with all cores" if devices == 1 else "logical devices"
+    print(f"  {devices} {kind}: {speed:.1f} images/s ({', '.join(f'{batches[devices] / t:.1f}' for t in times[devices])})")
+  ratio = speeds[count] / speeds[1]
+  print(f"  scaling efficiency: {100 * ratio / count:.0f} %" if gpus else f"  with the strategy / without: {ratio:.2f}")
+
+
+def seconds_a_step(devices):
+  """Median seconds of a training step on random images."""
+  gpus = tf.config.list_physical_devices("GPU")
+  if gpus:
+    tf.config.set_visible_devices(gpus[:devices], "GPU")
+  elif devices > 1:
+    tf.config.set_logical_device_configuration(
+        tf.config.list_physical_devices("CPU")[0], [tf.config.LogicalDeviceConfiguration()] * devices)
+  strategy = distribution.make_strategy("mirrored" if devices > 1 else "default")
+  stride, channels = (8, FLAGS.channels) if takes_representation(FLAGS.network) else (1, 3)
+  side = FLAGS.crop_size // stride
+  with strategy.scope():
+    with distribution.precision(FLAGS.precision):
+      network = make_network(FLAGS.network, 1000, FLAGS.width, synchronized=FLAGS.synchronized_batch_norm)
+      network.build([None, None, None, channels])
+    trained = {name: variable for name, variable in network.named_variables().items() if variable.trainable}
+    optimizer = optimizers.Optimizers({"optimizer": (optimizers.sgd(0.001, 0.9), trained)},
+                                      scale_losses=FLAGS.precision == "mixed_float16")
+
+  def replica_step(x, labels):
+    with tf.GradientTape() as tape:
+      logits = network(x, training=True)
+      loss = tf.reduce_mean(tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits)) + losses.weight_decay(network, 1e-4)
+      scaled = optimizer.scaled(loss)
+    optimizer.step(tape, scaled)
+    return {"loss": loss}
+
+  step = distribution.on_replicas(strategy, replica_step)
+  images = tf.random.stateless_normal([FLAGS.batch_size, side, side, channels], [0, 1])
+  labels = tf.random.stateless_uniform([FLAGS.batch_size], [0, 2], 0, 1000, tf.int64)
+  data = tf.data.Dataset.from_tensors((images, labels)).repeat()
+  times = []
+  for number, batch in enumerate(distribution.distribute(strategy, lambda: data, FLAGS.batch_size)):
+    begin = time.perf_counter()
+    float(step(*batch)["loss"])
+    times.append(time.perf_counter() - begin)
+    if number == FLAGS.steps + 1:  # the first two trace and warm up
+      break
+  return statistics.median(times[2:])
+
+
+if __name__ == "__main__":
+  training_flags.main(main)
