@@ -16,6 +16,7 @@ def make_strategy(name):
 
   Several logical CPU devices count as devices, too.
   """
+  tf.get_logger().setLevel("WARNING")  # or every sum over the replicas is a line
   if name == "mirrored":
     devices = tf.config.list_logical_devices("GPU") or tf.config.list_logical_devices("CPU")
     return tf.distribute.MirroredStrategy([device.name for device in devices])
