@@ -86,7 +86,7 @@ def main(argv):
       model.build([None, None, None, inputs.channels])
     optimizer = make_optimizers(model)
 
-  builder = segmentation.open_builder(FLAGS.dataset, FLAGS.data_dir)
+  builder = distribution.chief_first(strategy, lambda: segmentation.open_builder(FLAGS.dataset, FLAGS.data_dir))
   training = segmentation.SegmentationExamples(builder, FLAGS.train_split, inputs, class_ids, FLAGS.cache, scale)
   validation = segmentation.SegmentationExamples(builder, FLAGS.validation_split, inputs, class_ids, FLAGS.cache)
 

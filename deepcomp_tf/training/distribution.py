@@ -108,6 +108,16 @@ def wait_for_all(strategy):
   share_work(strategy, 1, 1, lambda own: ([0.0] for _ in own))
 
 
+def chief_first(strategy, make):
+  """Calls a function in the chief, and then in the others: for what is written once, to a folder that they may share."""
+  if worker_name():
+    wait_for_all(strategy)
+    return make()
+  made = make()
+  wait_for_all(strategy)
+  return made
+
+
 def _place_among_workers(strategy):
   """(position of this process among those that train together, their number)."""
   if not isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy):
