@@ -141,9 +141,9 @@ def main(argv):
   for done in steps:
     if done % steps_per_epoch == 0 and done < total:
       validate(run, measure, done // steps_per_epoch)
-  # What is measured last is what is kept: float32, with the rounded weights.
-  with strategy.scope():
-    classifier = dc.Classifier(network, inputs, class_names).copy(rounded=True)
+  # What is measured last is what is kept: float32, with the rounded weights. Reading statistics that the replicas keep apart
+  # takes all workers, so every one makes the copy, and the chief writes it.
+  classifier = dc.Classifier(network, inputs, class_names).copy(rounded=True)
   measure = accuracy.evaluator(classifier.network, crops, validation, FLAGS.batch_size, strategy=strategy)
   reached = validate(run, measure, FLAGS.epochs)
   classifier.info = {

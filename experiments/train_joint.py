@@ -175,8 +175,10 @@ def main(argv):
   for done in steps:
     if done % steps_per_epoch == 0:
       validate(run, measure, model, pictures, done // steps_per_epoch)
+  # Reading statistics that the replicas keep apart takes all workers, so every one makes the copy.
+  classifier = dc.Classifier(model.classifier, trained.inputs, trained.class_names).copy(rounded=True)
   if run.is_chief:
-    export(run, model, trained, training, validation, crops)
+    export(run, model, classifier, training, validation, crops)
   distribution.wait_for_all(strategy)
 
 
@@ -225,7 +227,7 @@ def validate(run, measure, model, pictures, epoch):
                "  ".join(f"{name} {value:.4g}" for name, value in figures.items()), time.time() - begin)
 
 
-def export(run, model, trained, training, validation, crops):
+def export(run, model, classifier, training, validation, crops):
   """Writes the operating point with its own tables, and the classifier, measured on what the files hold."""
   if FLAGS.images:
     paths, held_out = split_images(list_images(FLAGS.images), FLAGS.held_out)
@@ -240,7 +242,7 @@ def export(run, model, trained, training, validation, crops):
   reached = export_operating_point(folder, model.compression, tables, measured, {"name": FLAGS.name, "trained": info},
                                    (model.mean, model.deviation))
   codec = dc.Codec.load(folder)
-  classifier = dc.Classifier(model.classifier, NetworkInput("representation", codec), trained.class_names).copy(rounded=True)
+  classifier = dc.Classifier(classifier.network, NetworkInput("representation", codec), classifier.class_names)
   from_files = Crops(classifier.inputs, False, FLAGS.crop_size, resize=crops.resize)
   figures = accuracy.evaluator(classifier.network, from_files, validation, FLAGS.batch_size)()
   classifier.info = {"crop_size": FLAGS.crop_size, "resize": crops.resize, "trained": info, "reached_on_validation": figures}
