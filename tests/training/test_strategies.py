@@ -164,6 +164,13 @@ def test_replicas_have_their_own_batch_statistics_unless_synchronized(folders, a
   assert abs(found["cross_entropy", 1] - expected["cross_entropy", 1]) > 1e-3
 
 
+def test_a_batch_that_does_not_divide_is_an_error(folders, tmp_path):
+  program, flags, _ = _flags(folders, "compression_pooled")
+  line, output = programs.error(programs.start(
+      program, *flags, "--batch_size=3", f"--run_dir={tmp_path}/run", "--strategy=mirrored", devices=2))
+  assert "a multiple of the 2 replicas. Received: 3" in line and "Traceback" not in output
+
+
 def _free_ports(count):
   sockets = [socket.socket() for _ in range(count)]
   for one in sockets:
