@@ -35,14 +35,14 @@ def start(program, *flags, devices=None, environment=None):
 
 def finish(process):
   """(exit code, output)"""
-  output, _ = process.communicate(timeout=300)
+  output, _ = process.communicate(timeout=600)
   return process.returncode, output
 
 
 def kill_after_checkpoint(process, run, step):
   """Sends SIGKILL once a run's checkpoint of a step is there."""
   try:
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 300
     while not (run / "checkpoints" / f"ckpt-{step}.index").exists():  # a checkpoint is there once its index is
       assert process.poll() is None and time.monotonic() < deadline, process.stdout.read()[-3000:]
       time.sleep(0.02)
