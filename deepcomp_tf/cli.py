@@ -68,7 +68,7 @@ def _parse(argv):
 
   sub = command("segment", _segment, "The class of every pixel of a photo, straight from its .deepcomp file.")
   sub.add_argument("file")
-  sub.add_argument("--output", required=True, help="PNG file for the mask: VOC's ids, with VOC's colours as its palette.")
+  sub.add_argument("--output", required=True, help="PNG file for the mask: ids of classes, with their colours as its palette.")
   sub.add_argument("--overlay", default="", help="PNG file for the decoded photo with the mask laid over it.")
   sub.add_argument("--segmenter", default="", help=f"One of {', '.join(shipped.names('segmenter')) or '(none)'}, or a folder "
                    "that training wrote; empty: the shipped one for the file's operating point.")
@@ -210,7 +210,7 @@ def _info(args):
 def _classify(args):
   if args.top < 1:
     raise DeepcompError(f"--top must be at least 1. Received: {args.top}")
-  classifiers = _ByFile(dc.Classifier, args.classifier, lambda one: tqdm.tqdm.write(one.knows))
+  classifiers = _ByFile(dc.Classifier, args.classifier, lambda one: tqdm.tqdm.write(one.describe()))
   if args.classifier:
     dc.Classifier.load(args.classifier)  # whatever the files are, a wrong name is one error
 
@@ -223,7 +223,6 @@ def _classify(args):
 
 
 def _segment(args):
-  from deepcomp_tf.data import voc
   from deepcomp_tf.evaluation import segmentation
 
   for path in filter(None, (args.output, args.overlay)):
@@ -231,16 +230,17 @@ def _segment(args):
       raise DeepcompError(f"{path} exists; give --overwrite to replace it")
   try:
     data = _read(args.file)
-    segmenter = _ByFile(dc.Segmenter, args.segmenter, lambda one: print(one.knows)).for_data(data)
-    mask = segmenter.voc_ids[segmenter.segment(data)]
+    segmenter = _ByFile(dc.Segmenter, args.segmenter, lambda one: print(one.describe())).for_data(data)
+    places = segmenter.segment(data)
   except DeepcompError as error:
     raise DeepcompError(f"{args.file}: {error}") from None
-  write_file(args.output, segmentation.encode_mask(mask), overwrite=args.overwrite)
-  shares = np.bincount(mask.ravel(), minlength=len(voc.CLASS_NAMES)) / mask.size
+  mask = segmenter.mask_ids[places]
+  write_file(args.output, segmentation.encode_mask(mask, segmenter.classes), overwrite=args.overwrite)
+  shares = np.bincount(places.ravel(), minlength=len(segmenter.classes)) / mask.size
   print(f"{args.file} -> {args.output}: {mask.shape[1]}x{mask.shape[0]}; "
-        + ", ".join(f"{voc.CLASS_NAMES[i]} {100 * shares[i]:.1f} %" for i in np.argsort(-shares) if shares[i]))
+        + ", ".join(f"{segmenter.class_names[i]} {100 * shares[i]:.1f} %" for i in np.argsort(-shares) if shares[i]))
   if args.overlay:
-    picture = segmentation.overlay(segmenter.codec.decompress(data), mask)
+    picture = segmentation.overlay(segmenter.codec.decompress(data), mask, segmenter.classes)
     write_file(args.overlay, encode_png(picture), overwrite=args.overwrite)
   return 0
 

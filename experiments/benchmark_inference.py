@@ -27,9 +27,9 @@ import numpy as np
 import tensorflow as tf
 
 import deepcomp_tf as dc
+from deepcomp_tf import mask_classes
 from deepcomp_tf import samples
 from deepcomp_tf.codec import entropy_coder
-from deepcomp_tf.data import voc
 from deepcomp_tf.evaluation import baselines
 from deepcomp_tf.codec.inputs import NetworkInput
 from deepcomp_tf.files import write_json
@@ -127,7 +127,7 @@ def full_network(name):
   """The network of full width that a row stands for, with random weights: of 1000 or VOC's classes."""
   if FLAGS.task == "classification":
     return make_network(name, 1000)
-  return dc.models.DeepLab(make_network(name, None, dilated=True), len(voc.CLASS_NAMES))
+  return dc.models.DeepLab(make_network(name, None, dilated=True), len(mask_classes.VOC))
 
 
 def label(name):

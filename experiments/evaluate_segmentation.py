@@ -3,8 +3,9 @@
   python -m experiments.evaluate_segmentation --segmenters=RUN_DIR/segmenter,OTHER/segmenter --dataset=SET \
       --split=validation --contact_sheet=masks.png
 
-SET is a TFDS set with image and mask, or a folder with images/SPLIT/*.jpg and masks/SPLIT/*.png. Each photo is given to
-each network as its operating point would store it: original pixels, decoded pixels or the representation.
+SET is a TFDS set with images and masks, or a folder with images/SPLIT/*.jpg, masks/SPLIT/*.png and, for other classes than
+VOC's, classes.json; classes are those of the networks by name. Each photo is given to each network as its operating point
+would store it: original pixels, decoded pixels or the representation.
 """
 
 from absl import flags
@@ -14,17 +15,18 @@ import tqdm
 import deepcomp_tf as dc
 from deepcomp_tf.files import write_file
 from deepcomp_tf.data import segmentation
-from deepcomp_tf.data import voc
 from deepcomp_tf.evaluation import figures
 from deepcomp_tf.evaluation import segmentation as measures
 from deepcomp_tf.codec.inputs import NetworkInput
+from deepcomp_tf.mask_classes import VOID
 from deepcomp_tf.training import flags as training_flags
 
 FLAGS = flags.FLAGS
 flags.DEFINE_list("segmenters", None, f"Of {', '.join(dc.Segmenter.names()) or '(none shipped)'}, or folders that "
                   "training wrote.", required=True)
 flags.DEFINE_string("operating_point", None, "Folder of their operating point, where that is not the one they name.")
-flags.DEFINE_string("dataset", "voc_segmentation", "TFDS set with image and mask, or folder with images/ and masks/.")
+flags.DEFINE_string("dataset", "voc_segmentation", "TFDS set with images and masks, or folder with images/ and masks/.")
+flags.DEFINE_string("classes", None, "JSON file of the classes of the masks, where --dataset does not name them.")
 flags.DEFINE_string("data_dir", None, "Where TFDS keeps its sets.")
 flags.DEFINE_string("split", "validation", "Split of --dataset.")
 flags.DEFINE_list("well_covered_ids", [], "Mask ids whose mean IoU is reported besides, for a set where others are rare.")
@@ -34,50 +36,61 @@ flags.DEFINE_integer("examples", 4, "Photos in the contact sheet, spread over th
 
 def main(argv):
   del argv
-  well_covered = training_flags.ids("well_covered_ids", len(voc.CLASS_NAMES))
   codec = FLAGS.operating_point and dc.Codec.load(FLAGS.operating_point)
   segmenters = [dc.Segmenter.load(name, codec) for name in FLAGS.segmenters]
   builder = segmentation.open_builder(FLAGS.dataset, FLAGS.data_dir)
+  classes = segmentation.classes_of(builder, FLAGS.classes)
+  ids = {one.name: one.id for one in classes}
+  well_covered = [one.name for one in training_flags.chosen_classes("well_covered_ids", classes)]
   counts, sheet = [], []
-  for segmenter in segmenters:
-    ids = segmenter.voc_ids[:len(segmenter.class_names)]
-    examples = segmentation.SegmentationExamples(builder, FLAGS.split, segmenter.inputs, ids, cache="none")
+  for name, segmenter in zip(FLAGS.segmenters, segmenters):
+    if not ids.keys() & set(segmenter.class_names):
+      raise dc.DeepcompError(f"expected a set with classes of {name} ({', '.join(segmenter.class_names)}). Received: "
+                             f"{FLAGS.dataset} with {', '.join(ids)}")
+    examples = segmentation.SegmentationExamples(
+        builder, FLAGS.split, segmenter.inputs, [ids.get(name) for name in segmenter.class_names], cache="none")
     counts.append(np.array(list(measures.confusions(
         segmenter.predict, examples, len(segmenter.class_names),
         lambda whole, count=len(examples): tqdm.tqdm(whole, total=count, unit="image", mininterval=5)))))
     if FLAGS.contact_sheet:
-      sheet.append(list(pictures(segmenter, examples)))
+      sheet.append(list(pictures(segmenter, examples, ids)))
   for name, segmenter in zip(FLAGS.segmenters, segmenters):
-    print(f"{name}: {segmenter.knows}")
-  print_table(segmenters, counts, [segmenter.classes_of(well_covered) for segmenter in segmenters])
+    print(f"{name}: {segmenter.describe()}")
+  print_table(segmenters, list(ids), counts, [segmenter.places_of(well_covered) for segmenter in segmenters])
   if FLAGS.contact_sheet:
-    plain = segmentation.SegmentationExamples(
-        builder, FLAGS.split, NetworkInput("original"), range(len(voc.CLASS_NAMES)), cache="none")
-    truth = [[("photo", photo), ("labels", label)] for photo, label in some(plain)]
-    write_file(FLAGS.contact_sheet, figures.segmentation_figure(list(zip(truth, *sheet))), overwrite=True)
+    plain = segmentation.SegmentationExamples(builder, FLAGS.split, NetworkInput("original"), range(VOID), cache="none")
+    truth = [[("photo", photo), ("labels", label)] for photo, label in pictured(plain)]
+    write_file(FLAGS.contact_sheet, figures.segmentation_figure(list(zip(truth, *sheet)), classes), overwrite=True)
     print(f"Look at {FLAGS.contact_sheet}")
 
 
-def some(examples):
+def pictured(examples):
   """--examples of the whole images, spread evenly."""
   chosen = set(np.linspace(0, len(examples) - 1, FLAGS.examples).round().astype(int).tolist())
   return (example for number, example in enumerate(examples.whole()) if number in chosen)
 
 
-def pictures(segmenter, examples):
-  """What the network saw and its mask, with titles, for the contact sheet."""
+def pictures(segmenter, examples, ids):
+  """What the network was given and its mask, with titles, for the contact sheet.
+
+  Args:
+    segmenter, examples: the network, and the set as it takes it.
+    ids: dict of the set's mask ids by class name.
+  """
+  to_set = np.full(256, VOID, np.uint8)
+  to_set[:len(segmenter.class_names)] = [ids.get(name, VOID) for name in segmenter.class_names]
   title = f"{segmenter.network.backbone.architecture}-d, {segmenter.inputs.kind}"
-  for stored, label in some(examples):
+  for stored, label in pictured(examples):
     mask = segmenter.predict(stored, *label.shape)
     yield [(title + (f", {segmenter.operating_point}" if segmenter.operating_point else ""),
-            segmenter.seen(stored, *label.shape)), ("its mask", segmenter.voc_ids[mask])]
+            segmenter.picture(stored, *label.shape)), ("its mask", to_set[mask])]
 
 
-def print_table(segmenters, counts, well_covered):
+def print_table(segmenters, class_names, counts, well_covered):
   """A line per class, a column per segmenter; the standard errors are those that the images make."""
   results = [measures.summary(of, classes) for of, classes in zip(counts, well_covered)]
   print(f"{'IoU [%]':<24}" + "".join(f"{f'({i + 1})':>9}" for i in range(len(segmenters))))
-  for name in voc.CLASS_NAMES:
+  for name in class_names:
     cells = [result["iou"][segmenter.class_names.index(name)] if name in segmenter.class_names else None
              for segmenter, result in zip(segmenters, results)]
     if any(cell is not None for cell in cells):

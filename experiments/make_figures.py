@@ -18,6 +18,7 @@ import numpy as np
 from PIL import Image
 
 import deepcomp_tf as dc
+from deepcomp_tf import mask_classes
 from deepcomp_tf import samples
 from deepcomp_tf.files import write_file
 from deepcomp_tf.evaluation import figures
@@ -209,7 +210,7 @@ def figure_5(codecs, name):
                       ("cResNet-51-d on the representation", mask(f"cresnet51_{point}"))])
   except FileNotFoundError:
     return None
-  return figures.segmentation_figure([columns])
+  return figures.segmentation_figure([columns], mask_classes.VOC)
 
 
 def figure_7(finetuned):

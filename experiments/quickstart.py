@@ -41,7 +41,7 @@ def main(argv):
   print(f"{len(photos)} photos at {len(codecs)} operating points are in {FLAGS.output_dir} as *{EXTENSION} and *.png")
 
   classifiers = [dc.Classifier.load(name) for name in dc.Classifier.names()]
-  print(f"{classifiers[0].knows}; so do the others. The sample photos show none of them, so these are only what the networks "
+  print(f"{classifiers[0].describe()}; so do the others. The sample photos show none of them, so these are only what the networks "
         "find most alike:")
   for name in photos:
     for classifier in classifiers:
@@ -50,16 +50,16 @@ def main(argv):
       print(f"  {name}, {len(data)} bytes: " + ", ".join(f"{label} {100 * share:.0f} %" for label, share in classes))
 
   segmenters = [dc.Segmenter.load(name) for name in dc.Segmenter.names()]
-  print(segmenters[0].knows)
+  print(segmenters[0].describe())
   masks = []
   for name in ("astronaut", "chelsea"):  # a person and a cat
     columns = [[(name, photos[name])]]
     for segmenter in segmenters:
       data = read_compressed(name, segmenter.operating_point)
-      columns.append([(f"{segmenter.operating_point}, {len(data)} bytes", segmenter.voc_ids[segmenter.segment(data)])])
+      columns.append([(f"{segmenter.operating_point}, {len(data)} bytes", segmenter.mask_ids[segmenter.segment(data)])])
     masks.append(columns)
   segmentation = os.path.join(FLAGS.output_dir, "segmentation.png")
-  write_file(segmentation, figures.segmentation_figure(masks), overwrite=True)
+  write_file(segmentation, figures.segmentation_figure(masks, segmenters[0].classes), overwrite=True)
 
   rows = []
   for group in tqdm.tqdm(rate_distortion.measure(codecs, photos.items(), peers=("jpeg", "jpeg2000")),

@@ -303,7 +303,7 @@ def segment_samples(step, segmenter):
     photo = samples.photos(LONGER_SIDE)[name]
     codec = segmenter.codec
     classes = segmenter.segment(codec.compress(photo)) if codec else segmenter.predict(photo, *photo.shape[:2])
-    mask = segmentation.encode_mask(segmenter.voc_ids[classes])
+    mask = segmentation.encode_mask(segmenter.mask_ids[classes], segmenter.classes)
     write_file(beside(step, f"_{name}.png"), mask, overwrite=True)
 
 

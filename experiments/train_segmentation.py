@@ -6,6 +6,7 @@ The rows of Table 2, on Pascal VOC 2012 with SBD's annotations:
 Their twins for smaller images and two cores:
   python -m experiments.train_segmentation --flagfile=flags/segmentation/cresnet51_bpp0.330_small.flags \
       --dataset=FOLDER --classifier=RUN_DIR/classifier --run_dir=...
+Other classes than VOC's: a folder with a classes.json, a TFDS set whose masks name theirs, or --classes.
 The backbone starts as the classifier, in its dilated form; network, input and operating point are the classifier's.
 The same command continues a run that was stopped. RUN_DIR/segmenter is what `dc.Segmenter.load` takes.
 """
@@ -19,8 +20,9 @@ import tensorflow as tf
 
 import deepcomp_tf as dc
 from deepcomp_tf.data import segmentation
-from deepcomp_tf.data import voc
 from deepcomp_tf.evaluation import segmentation as measures
+from deepcomp_tf.mask_classes import palette
+from deepcomp_tf.mask_classes import VOID
 from deepcomp_tf.representation import INPUTS
 from deepcomp_tf.models.resnet import ARCHITECTURES
 from deepcomp_tf.training import distribution
@@ -31,12 +33,14 @@ from deepcomp_tf.training import runs
 
 FLAGS = flags.FLAGS
 training_flags.define_flags()
-flags.DEFINE_string("dataset", "voc_segmentation", "TFDS set with image and mask, or folder with images/SPLIT/*.jpg and "
-                    "masks/SPLIT/*.png.")
+flags.DEFINE_string("dataset", "voc_segmentation", "TFDS set with images and masks, or folder with images/SPLIT/*.jpg, "
+                    "masks/SPLIT/*.png and, for other classes than VOC's, classes.json.")
+flags.DEFINE_string("classes", None, "JSON file of the classes of the masks, where --dataset does not name them.")
 flags.DEFINE_string("data_dir", None, "Where TFDS keeps its sets.")
 flags.DEFINE_string("train_split", "train", "Split of --dataset to train on.")
 flags.DEFINE_string("validation_split", "validation", "Split of --dataset to validate on.")
-flags.DEFINE_list("class_ids", [], "Mask ids that count, as classes 0, 1, ...; the others become void. Empty: VOC's 21.")
+flags.DEFINE_list("class_ids", [], "Mask ids that count, as classes 0, 1, ...; the others become void. Empty: all of the "
+                  "set's classes.")
 flags.DEFINE_list("well_covered_ids", [], "Mask ids whose mean IoU is reported besides, for a set where others are rare.")
 flags.DEFINE_enum("cache", "decoded", segmentation.CACHES, "Keep pixels or symbols in memory, or read them in every epoch.")
 flags.DEFINE_string("classifier", None, "Trained classifier to start from.", required=True)
@@ -58,7 +62,7 @@ flags.DEFINE_integer("validate_every", 2000, "Steps between validations.", lower
 flags.DEFINE_string("data_note", "", "What the images are and under which terms; written into the segmenter.")
 
 # What may differ when a run is continued.
-OPERATIONAL_FLAGS = ("dataset", "data_dir", "cache", "classifier", "operating_point", "validate_every", "well_covered_ids",
+OPERATIONAL_FLAGS = ("dataset", "data_dir", "classes", "cache", "classifier", "operating_point", "validate_every", "well_covered_ids",
                      "data_note")
 
 
@@ -69,10 +73,12 @@ def main(argv):
   if FLAGS.precision == "mixed_float16":
     raise dc.DeepcompError("expected --precision=float32 or mixed_bfloat16, since segmentation's two optimizers do not share a "
                            "scale of losses. Received: --precision=mixed_float16")
-  class_ids = training_flags.ids("class_ids", len(voc.CLASS_NAMES)) or list(range(len(voc.CLASS_NAMES)))
-  well_covered = training_flags.ids("well_covered_ids", len(voc.CLASS_NAMES))
   scale = training_flags.numbers("random_scale", float, counts=(0, 2)) or None
-  class_names = [voc.CLASS_NAMES[i] for i in class_ids]
+  builder = distribution.chief_first(strategy, lambda: segmentation.open_builder(FLAGS.dataset, FLAGS.data_dir))
+  known = segmentation.classes_of(builder, FLAGS.classes)
+  classes = training_flags.chosen_classes("class_ids", known) or known
+  class_ids = [one.id for one in classes]
+  well_covered = [one.name for one in training_flags.chosen_classes("well_covered_ids", known)]
 
   classifier = dc.Classifier.load(FLAGS.classifier, FLAGS.operating_point and dc.Codec.load(FLAGS.operating_point))
   inputs = classifier.inputs
@@ -82,11 +88,10 @@ def main(argv):
                              f"--classifier={FLAGS.classifier}, whose is {value}")
   with strategy.scope():
     with distribution.precision(FLAGS.precision):
-      model = dc.models.DeepLab.from_classifier(classifier.network, len(class_names))
+      model = dc.models.DeepLab.from_classifier(classifier.network, len(classes))
       model.build([None, None, None, inputs.channels])
     optimizer = make_optimizers(model)
 
-  builder = distribution.chief_first(strategy, lambda: segmentation.open_builder(FLAGS.dataset, FLAGS.data_dir))
   training = segmentation.SegmentationExamples(builder, FLAGS.train_split, inputs, class_ids, FLAGS.cache, scale)
   validation = segmentation.SegmentationExamples(builder, FLAGS.validation_split, inputs, class_ids, FLAGS.cache)
 
@@ -103,13 +108,13 @@ def main(argv):
     with tf.GradientTape() as tape:
       logits = model(x, training=True)
       # Means over the labelled pixels of the global batch.
-      cross_entropy = losses.masked_cross_entropy(labels, logits, voc.VOID)
+      cross_entropy = losses.masked_cross_entropy(labels, logits, VOID)
       loss = cross_entropy + losses.weight_decay(model, FLAGS.weight_decay)
       scaled = optimizer.scaled(loss)
     optimizer.step(tape, scaled)
     return {"loss": loss, "cross_entropy": cross_entropy}
 
-  segmenter = dc.Segmenter(model, inputs, class_names)
+  segmenter = dc.Segmenter(model, inputs, classes)
   batches = distribution.distribute(strategy, lambda: training.training_batches(
       FLAGS.crop_size, FLAGS.batch_size, FLAGS.seed, done), FLAGS.batch_size)
   steps = run.steps(
@@ -153,12 +158,12 @@ def validate(run, strategy, segmenter, validation, well_covered):
       strategy, len(validation), num_classes ** 2,
       lambda own: (counts.ravel() for counts in measures.confusions(
           segmenter.predict, validation, num_classes, own=own)))
-  figures = measures.summary(counts.reshape(-1, num_classes, num_classes), segmenter.classes_of(well_covered))
+  figures = measures.summary(counts.reshape(-1, num_classes, num_classes), segmenter.places_of(well_covered))
   run.curves("validation", {name: value for name, value in figures.items() if name != "iou"})
   with run.summaries("validation"):
+    colors = palette(segmenter.classes)[segmenter.mask_ids]
     for i, (stored, label) in zip(range(4), validation.whole()):
-      masks = (label, segmenter.predict(stored, *label.shape))
-      pictures = [segmenter.seen(stored, *label.shape), *(measures.palette()[segmenter.voc_ids[mask]] for mask in masks)]
+      pictures = [segmenter.picture(stored, *label.shape), colors[label], colors[segmenter.predict(stored, *label.shape)]]
       tf.summary.image(f"input_truth_prediction/{i}", np.concatenate(pictures, axis=1)[np.newaxis])
   run.record(figures)
   logging.info("step %d: validation mIoU %.4f, pixel accuracy %.4f (%.0f s)", run.step.numpy(), figures["mean_iou"],

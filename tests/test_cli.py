@@ -10,6 +10,7 @@ import pytest
 
 from deepcomp_tf import samples
 import deepcomp_tf as dc
+from deepcomp_tf import mask_classes
 from deepcomp_tf.codec.inputs import NetworkInput
 
 
@@ -62,7 +63,7 @@ def fixture_networks(tmp_path_factory):
   inputs = NetworkInput("representation", dc.Codec.load("bpp0.330"))
   network = dc.models.CResNet(39, 2, width=0.125)
   dc.Classifier(network, inputs, ["cup", "cat"]).save(root / "classifier")
-  dc.Segmenter(dc.models.DeepLab.from_classifier(network, 3), inputs, ["background", "cat", "person"]).save(
+  dc.Segmenter(dc.models.DeepLab.from_classifier(network, 3), inputs, [mask_classes.VOC[i] for i in (0, 8, 15)]).save(
       root / "segmenter")
   return root
 

@@ -13,6 +13,7 @@ from PIL import Image
 import pytest
 
 import deepcomp_tf as dc
+from deepcomp_tf import mask_classes
 from deepcomp_tf import samples
 from deepcomp_tf.codec.inputs import NetworkInput
 
@@ -44,7 +45,7 @@ def photos(tmp_path_factory):
   inputs = NetworkInput("representation", dc.Codec.load("bpp0.330"))
   network = dc.models.CResNet(39, 2, width=0.125)
   dc.Classifier(network, inputs, ["cat", "dog"]).save(folder / "RUN_DIR/classifier")
-  dc.Segmenter(dc.models.DeepLab.from_classifier(network, 2), inputs, ["background", "cat"]).save(
+  dc.Segmenter(dc.models.DeepLab.from_classifier(network, 2), inputs, [mask_classes.VOC[i] for i in (0, 8)]).save(
       folder / "SEGMENTATION_DIR/segmenter")
   return folder
 

@@ -13,6 +13,9 @@ from deepcomp_tf.data import voc
 from deepcomp_tf.data.classification import prepared_builder
 from deepcomp_tf.data.classification import slice_of
 from deepcomp_tf.errors import DeepcompError
+from deepcomp_tf.mask_classes import numbered
+from deepcomp_tf.mask_classes import read_classes
+from deepcomp_tf.mask_classes import VOID
 from deepcomp_tf.representation import STRIDE
 
 CACHES = ("none", "decoded")
@@ -23,22 +26,54 @@ def open_builder(name, data_dir=None):
   """The TFDS builder of a segmentation set; that of a folder is prepared if it is not yet.
 
   Args:
-    name: a TFDS set with the features `image` and `mask`, such as "voc_segmentation"; or a folder as of
+    name: a TFDS set with images and masks, such as "voc_segmentation" or "cityscapes"; or a folder as of
       `voc.FolderSegmentation`.
     data_dir: where TFDS keeps its sets.
 
   Raises:
-    DeepcompError: there is no such set, it is not prepared, or lacks the features; or a mask of the folder is wrong.
+    DeepcompError: there is no such set, it is not prepared, or has no masks; or a mask of the folder is wrong.
   """
   if os.path.isdir(name):
     builder = voc.FolderSegmentation(folder=name, data_dir=data_dir)
     builder.download_and_prepare()
     return builder
   builder = prepared_builder(name, data_dir)
-  if not {"image", "mask"} <= set(builder.info.features):
-    raise DeepcompError(f"expected a set with the features image and mask. Received: {name} with "
-                        f"{', '.join(builder.info.features)}")
+  _image_and_mask(builder)
   return builder
+
+
+def _image_and_mask(builder):
+  """Names of the features that are an example's image and its mask: the set's only ones of three channels and of one."""
+  images = {name: feature for name, feature in builder.info.features.items() if isinstance(feature, tfds.features.Image)}
+  names = []
+  for channels in (3, 1):
+    fitting = [name for name, feature in images.items() if feature.shape[-1] == channels]
+    if len(fitting) != 1:
+      raise DeepcompError(f"expected a set with one image of 3 channels and one mask of 1. Received: {builder.name} with "
+                          + ", ".join(f"{name} {feature.shape}" for name, feature in builder.info.features.items()))
+    names += fitting
+  return names
+
+
+def classes_of(builder, path=None):
+  """The classes of a set's masks, a list of `MaskClass`.
+
+  Args:
+    builder: of `open_builder`.
+    path: JSON file for `mask_classes.read_classes`; without it they are the folder's own, VOC's, or the labels of the
+      set's `LabeledImage`.
+
+  Raises:
+    DeepcompError: the set does not say which they are, or the file is wrong.
+  """
+  if path:
+    return read_classes(path)
+  if hasattr(builder, "classes"):
+    return list(builder.classes)
+  mask = builder.info.features[_image_and_mask(builder)[1]]
+  if not isinstance(mask, tfds.features.LabeledImage) or not mask.names:
+    raise DeepcompError(f"expected a file of classes, since {builder.name} does not name those of its masks. Received: none")
+  return numbered(mask.names)
 
 
 class SegmentationExamples:
@@ -48,7 +83,8 @@ class SegmentationExamples:
     builder: of `open_builder`.
     split: of the set, such as "train" or "train[90%:]".
     inputs: the network's `codec.inputs.NetworkInput`. Whole images are compressed.
-    class_ids: the mask ids of classes 0, 1, ... of the network; other ids become void, 255.
+    class_ids: the mask ids of classes 0, 1, ... of the network, None for one that the set does not have; other ids
+      become void, 255.
     cache: "decoded" keeps pixels or symbols and labels in memory, one byte each; "none" reads, and compresses, in every
       epoch.
     random_scale: None, or (low, high): training images are resized by a random factor before they are compressed.
@@ -62,8 +98,11 @@ class SegmentationExamples:
       raise DeepcompError(f"`random_scale` must be (low, high), 0 < low <= high. Received: {tuple(random_scale)}")
     self.inputs, self._scale = inputs, random_scale
     self._builder, self._split, self._count = builder, split, slice_of(builder, split)[2]
-    self._classes = np.full(256, voc.VOID, np.uint8)
-    self._classes[list(class_ids)] = np.arange(len(class_ids))
+    self._image, self._mask = _image_and_mask(builder)
+    self._classes = np.full(256, VOID, np.uint8)
+    for place, class_id in enumerate(class_ids):
+      if class_id is not None:
+        self._classes[class_id] = place
     self._kept = None
     if cache == "decoded":
       examples = tqdm.tqdm(self._read().as_numpy_iterator(), total=len(self), unit="image", mininterval=10,
@@ -79,8 +118,9 @@ class SegmentationExamples:
     classes = tf.constant(self._classes)
     dataset = self._builder.as_dataset(split=self._split, shuffle_files=seed is not None,
                                        read_config=tfds.ReadConfig(shuffle_seed=seed))
-    return dataset.map(lambda example: (example["image"], tf.gather(classes, tf.cast(example["mask"][..., 0], tf.int32))),
-                       num_parallel_calls=tf.data.AUTOTUNE)
+    return dataset.map(
+        lambda example: (example[self._image], tf.gather(classes, tf.cast(example[self._mask][..., 0], tf.int32))),
+        num_parallel_calls=tf.data.AUTOTUNE)
 
   @staticmethod
   def _same(image):
@@ -164,7 +204,7 @@ def _random_crop(x, label, crop_size, stride, place, mirror):
   height, width = tf.unstack(tf.maximum(tf.shape(x)[:2], size))
   x = tf.pad(x, [[0, height - tf.shape(x)[0]], [0, width - tf.shape(x)[1]], [0, 0]])
   label = tf.pad(label, [[0, height * stride - tf.shape(label)[0]], [0, width * stride - tf.shape(label)[1]]],
-                 constant_values=tf.constant(voc.VOID, tf.uint8))
+                 constant_values=tf.constant(VOID, tf.uint8))
   room = tf.cast(tf.stack([height, width]) - size + 1, tf.float32)
   top, left = tf.unstack(tf.cast(tf.random.stateless_uniform([2], place) * room, tf.int32))
   x = tf.ensure_shape(x[top:top + size, left:left + size], [size, size, x.shape[-1]])

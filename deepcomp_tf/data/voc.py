@@ -13,20 +13,19 @@ import tensorflow_datasets as tfds
 from deepcomp_tf.codec.images import read_image
 from deepcomp_tf.codec.images import EXTENSIONS
 from deepcomp_tf.errors import DeepcompError
+from deepcomp_tf.mask_classes import read_classes
+from deepcomp_tf.mask_classes import VOC
+from deepcomp_tf.mask_classes import VOID
 
-CLASS_NAMES = (
-    "background", "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow", "diningtable",
-    "dog", "horse", "motorbike", "person", "pottedplant", "sheep", "sofa", "train", "tvmonitor")
-VOID = 255
-
+_CLASSES = "classes.json"
 _ORIENTATION = 0x0112  # EXIF tag
 
 _VOC_URL = "http://host.robots.ox.ac.uk/pascal/VOC/voc2012/VOCtrainval_11-May-2012.tar"
 _SBD_URL = "http://www.eecs.berkeley.edu/Research/Projects/CS/vision/grouping/semantic_contours/benchmark.tgz"
 
 
-def read_mask(path, num_classes=len(CLASS_NAMES)):
-  """The class ids of a palette PNG in VOC's style: uint8 `[h, w]`, 0..num_classes-1 and 255 for void.
+def read_mask(path, classes=VOC):
+  """The class ids of a palette or grayscale PNG: uint8 `[h, w]`, ids of the classes and 255 for void.
 
   Raises:
     DeepcompError: the file is missing, is no palette or grayscale image, or has other ids.
@@ -40,7 +39,7 @@ def read_mask(path, num_classes=len(CLASS_NAMES)):
     raise DeepcompError(f"expected a mask. There is none at: {path}") from None
   except OSError as error:
     raise DeepcompError(f"expected a palette PNG of class ids. Received: {path} ({error})") from None
-  return _checked(mask, path, num_classes)
+  return _checked(mask, path, classes)
 
 
 def read_sbd_mask(path):
@@ -50,15 +49,15 @@ def read_sbd_mask(path):
     mask = io.loadmat(path, squeeze_me=True, struct_as_record=False)["GTcls"].Segmentation
   except (FileNotFoundError, KeyError, AttributeError, ValueError) as error:
     raise DeepcompError(f"expected a GTcls annotation of SBD. Received: {path} ({error})") from None
-  return _checked(np.asarray(mask, np.uint8), path, len(CLASS_NAMES))
+  return _checked(np.asarray(mask, np.uint8), path, VOC)
 
 
-def _checked(mask, path, num_classes):
-  ids = np.unique(mask)
-  unknown = ids[(ids >= num_classes) & (ids != VOID)]
+def _checked(mask, path, classes):
+  unknown = np.setdiff1d(mask, [VOID, *(one.id for one in classes)])
   if unknown.size:
-    raise DeepcompError(f"expected class ids below {num_classes}, or {VOID} for void. Received: {path} with "
-                        f"{', '.join(map(str, unknown[:5]))}")
+    known = sorted(one.id for one in classes)
+    raise DeepcompError(f"expected the ids of {len(known)} classes, {known[0]} to {known[-1]}, or {VOID} for void. Received: "
+                        f"{path} with {', '.join(map(str, unknown[:5]))}")
   return mask
 
 
@@ -90,6 +89,7 @@ class VocSegmentation(tfds.core.GeneratorBasedBuilder):
   """
 
   VERSION = tfds.core.Version("1.0.0")
+  classes = VOC
 
   def _info(self):
     return _info(self, "Pascal VOC 2012 segmentation with the annotations of SBD (Hariharan et al. 2011).",
@@ -115,13 +115,17 @@ class VocSegmentation(tfds.core.GeneratorBasedBuilder):
 
 
 class FolderSegmentation(tfds.core.GeneratorBasedBuilder, skip_registration=True):
-  """A segmentation set from a folder with `images/SPLIT/*.jpg` and `masks/SPLIT/*.png`, palette PNGs of class ids.
+  """A segmentation set from a folder with `images/SPLIT/*.jpg` and `masks/SPLIT/*.png`, palette or grayscale PNGs of class
+  ids; and with `classes.json`, which `mask_classes.read_classes` reads, where they are not VOC's.
 
   Its configuration is named after the folder and what lies in it, so that a folder of other files is another set.
 
   Args:
     folder: the folder.
     data_dir: where the prepared set is written.
+
+  Attributes:
+    classes: list of `MaskClass`.
   """
 
   VERSION = tfds.core.Version("1.0.0")
@@ -133,6 +137,10 @@ class FolderSegmentation(tfds.core.GeneratorBasedBuilder, skip_registration=True
     files = sorted(f"{os.path.relpath(entry.path, folder)} {entry.stat().st_size}"
                    for part in ("images", "masks") for split in os.scandir(os.path.join(folder, part)) if split.is_dir()
                    for entry in os.scandir(split))
+    own_classes = os.path.join(folder, _CLASSES)
+    self.classes = read_classes(own_classes) if os.path.exists(own_classes) else list(VOC)
+    if os.path.exists(own_classes):
+      files.append(repr(self.classes))
     name = f"{os.path.basename(self._folder)}-{zlib.crc32('/'.join(files).encode()):08x}"
     super().__init__(config=tfds.core.BuilderConfig(name=name), data_dir=data_dir)
 
@@ -152,7 +160,7 @@ class FolderSegmentation(tfds.core.GeneratorBasedBuilder, skip_registration=True
       name, extension = os.path.splitext(file)
       if extension.lower() in EXTENSIONS:
         yield _example(name, os.path.join(images, file),
-                       read_mask(os.path.join(self._folder, "masks", split, f"{name}.png")))
+                       read_mask(os.path.join(self._folder, "masks", split, f"{name}.png"), self.classes))
 
 
 def _lines(path):

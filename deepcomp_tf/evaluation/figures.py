@@ -9,6 +9,7 @@ import numpy as np
 
 from deepcomp_tf.evaluation import rate_distortion
 from deepcomp_tf.evaluation import segmentation
+from deepcomp_tf.mask_classes import palette
 
 _METRICS = (("ms_ssim", "MS-SSIM"), ("ssim", "SSIM"), ("psnr", "PSNR [dB]"))
 _STYLES = {"deepcomp": ("o", "-", "#c0392b"), "jpeg": ("s", ":", "#7f8c8d"), "jpeg2000": ("^", "--", "#2980b9"),
@@ -90,12 +91,13 @@ def comparison_figure(codecs, photos):
   return png(figure)
 
 
-def segmentation_figure(examples):
+def segmentation_figure(examples, classes):
   """PNG bytes: photos and their masks (Figures 5 and 10).
 
   Args:
     examples: list of lists of columns, the examples below each other. A column is a list of (title, uint8 `[h, w, 3]`
-      picture or uint8 `[h, w]` mask of VOC's ids) from top to bottom.
+      picture or uint8 `[h, w]` mask) from top to bottom.
+    classes: list of `MaskClass`, whose ids the masks hold.
   """
   columns, rows = (max(map(len, lists)) for lists in (examples, [column for example in examples for column in example]))
   ratio = max(picture.shape[0] / picture.shape[1] for example in examples for column in example for _, picture in column)
@@ -108,8 +110,8 @@ def segmentation_figure(examples):
     for below, column in zip(axes[number * rows:(number + 1) * rows].T, example):
       for axis, (title, picture) in zip(below, column):
         axis.set_title(title, fontsize=8)
-        axis.imshow(picture if picture.ndim == 3 else segmentation.palette()[picture])
-        for name, row, place in segmentation.named_regions(picture) if picture.ndim == 2 else ():
+        axis.imshow(picture if picture.ndim == 3 else palette(classes)[picture])
+        for name, row, place in segmentation.named_regions(picture, classes) if picture.ndim == 2 else ():
           axis.text(place, row, name, fontsize=7, color="white", ha="center", va="center",
                     path_effects=[patheffects.withStroke(linewidth=1.5, foreground="black")])
   return png(figure)

@@ -6,8 +6,9 @@ import numpy as np
 from PIL import Image
 import tensorflow as tf
 
-from deepcomp_tf.data.voc import CLASS_NAMES
-from deepcomp_tf.data.voc import VOID
+from deepcomp_tf.mask_classes import BACKGROUND
+from deepcomp_tf.mask_classes import palette
+from deepcomp_tf.mask_classes import VOID
 
 
 def evaluate(predict, examples, num_classes, well_covered=(), progress=lambda iterable: iterable):
@@ -95,35 +96,32 @@ def _iou(confusion):
   return np.divide(inside, union, out=np.full(union.shape, np.nan), where=union > 0)
 
 
-def palette():
-  """VOC's colours of the ids 0..255: uint8 `[256, 3]`. The bits of an id are dealt out to the channels, highest first."""
-  ids = np.arange(256)
-  colours = np.zeros([256, 3], np.uint8)
-  for bit in range(8):
-    for channel in range(3):
-      colours[:, channel] |= ((ids >> (3 * bit + channel) & 1) << (7 - bit)).astype(np.uint8)
-  return colours
+def named_regions(mask, classes, share=0.01):
+  """(name, row, column) of the classes but background that fill a share of a mask: a place inside each to write at.
 
-
-def named_regions(mask, share=0.01):
-  """(name, row, column) of VOC's classes but background that fill a share of a mask: a place inside each to write at."""
-  for label in np.unique(mask):
-    rows, columns = np.nonzero(mask == label)
-    if 0 < label < len(CLASS_NAMES) and len(rows) >= share * mask.size:
+  Args:
+    mask: uint8 `[h, w]` of their ids.
+    classes: list of `MaskClass`.
+    share: 0..1.
+  """
+  for one in classes:
+    rows, columns = np.nonzero(mask == one.id)
+    if one.name != BACKGROUND and len(rows) and len(rows) >= share * mask.size:
       nearest = np.argmin((rows - rows.mean()) ** 2 + (columns - columns.mean()) ** 2)
-      yield CLASS_NAMES[label], rows[nearest], columns[nearest]
+      yield one.name, rows[nearest], columns[nearest]
 
 
-def encode_mask(mask):
-  """uint8 `[h, w]` ids -> the bytes of a palette PNG in VOC's colours."""
-  image = Image.fromarray(mask, "P")
-  image.putpalette(palette().ravel().tolist())
+def encode_mask(mask, classes):
+  """uint8 `[h, w]` ids of a list of `MaskClass` -> the bytes of a palette PNG in their colours."""
+  image = Image.fromarray(mask)
+  image.putpalette(palette(classes).ravel().tolist())
   buffer = io.BytesIO()
   image.save(buffer, "png")
   return buffer.getvalue()
 
 
-def overlay(image, mask, opacity=0.6):
-  """A photo uint8 `[h, w, 3]` with a mask `[h, w]` laid over it; background (0) and void stay as they are."""
-  blended = np.rint((1 - opacity) * image + opacity * palette()[mask]).astype(np.uint8)
-  return np.where(((mask != 0) & (mask != VOID))[..., np.newaxis], blended, image)
+def overlay(image, mask, classes, opacity=0.6):
+  """A photo uint8 `[h, w, 3]` with a mask `[h, w]` laid over it; background and what is no class stay as they are."""
+  blended = np.rint((1 - opacity) * image + opacity * palette(classes)[mask]).astype(np.uint8)
+  shown = np.isin(mask, [one.id for one in classes if one.name != BACKGROUND])
+  return np.where(shown[..., np.newaxis], blended, image)

@@ -31,7 +31,7 @@ class Classifier(StoredNetwork):
   def _make(cls, info):
     return make_network(info["network"], len(info["class_names"]), info["width"], info["stride_in"])
 
-  def _describe(self):
+  def _architecture(self):
     return {"network": self.network.architecture, "width": self.network.width, "stride_in": self.network.stride_in}
 
   def logits(self, stored):

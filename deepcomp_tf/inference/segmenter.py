@@ -3,9 +3,9 @@
 import numpy as np
 import tensorflow as tf
 
+from deepcomp_tf import mask_classes
 from deepcomp_tf import models
 from deepcomp_tf.codec import container
-from deepcomp_tf.data import voc
 from deepcomp_tf.errors import DeepcompError
 from deepcomp_tf.inference.stored import StoredNetwork
 from deepcomp_tf.representation import STRIDE
@@ -23,21 +23,21 @@ class Segmenter(StoredNetwork):
 
   Args:
     network: a `models.DeepLab`.
-    inputs, class_names, info: see `StoredNetwork`; the names are VOC's, `data.voc.CLASS_NAMES`.
+    inputs, info: see `StoredNetwork`.
+    classes: list of `mask_classes.MaskClass`, in the order of the network's logits.
 
   Attributes:
-    voc_ids: uint8 `[256]`, the VOC id of each class, and 255 for the rest.
+    classes: as given; `class_names` are their names.
+    mask_ids: uint8 `[256]`, from the place of a class to its id in masks, 255 (void) for the rest.
   """
 
   KIND = "segmenter"
 
-  def __init__(self, network, inputs, class_names, info=None):
-    super().__init__(network, inputs, class_names, info)
-    unknown = sorted(set(class_names) - set(voc.CLASS_NAMES))
-    if unknown:
-      raise DeepcompError(f"expected names of VOC's classes ({', '.join(voc.CLASS_NAMES)}). Received: {', '.join(unknown)}")
-    self.voc_ids = np.full(256, voc.VOID, np.uint8)
-    self.voc_ids[:len(class_names)] = [voc.CLASS_NAMES.index(name) for name in class_names]
+  def __init__(self, network, inputs, classes, info=None):
+    super().__init__(network, inputs, [one.name for one in classes], info)
+    self.classes = list(classes)
+    self.mask_ids = np.full(256, mask_classes.VOID, np.uint8)
+    self.mask_ids[:len(classes)] = [one.id for one in classes]
 
     @tf.function(input_signature=[tf.TensorSpec([1, None, None, inputs.channels], tf.uint8),
                                   tf.TensorSpec([], tf.int32), tf.TensorSpec([], tf.int32)], jit_compile=False)
@@ -55,7 +55,18 @@ class Segmenter(StoredNetwork):
     backbone = make_network(info["network"], None, info["width"], info["stride_in"], dilated=True)
     return models.DeepLab(backbone, len(info["class_names"]), info["rates"])
 
-  def _describe(self):
+  @classmethod
+  def _of(cls, network, inputs, info):
+    if "classes" in info:
+      return cls(network, inputs, mask_classes.check_classes(info["classes"], f"{cls.KIND}.json"), info)
+    # Before classes other than VOC's, their names were all that was kept.
+    voc = {one.name: one for one in mask_classes.VOC}
+    return cls(network, inputs, [voc[name] for name in info["class_names"]], info)
+
+  def _classes(self):
+    return {**super()._classes(), "classes": mask_classes.describe_classes(self.classes)}
+
+  def _architecture(self):
     backbone = self.network.backbone
     return {"network": backbone.architecture, "width": backbone.width, "stride_in": backbone.stride_in,
             "rates": list(self.network.head.rates)}
@@ -64,13 +75,13 @@ class Segmenter(StoredNetwork):
     """Class ids of one photo: uint8 `[h, w, channels]` pixels or symbols -> uint8 `[height, width]`."""
     return self._forward(stored[np.newaxis], height, width)[0].numpy()
 
-  def seen(self, stored, height, width):
-    """The picture that a network's input stands for: uint8 `[height, width, 3]` of what `predict` takes."""
+  def picture(self, stored, height, width):
+    """The photo as the network's input has it: uint8 `[height, width, 3]` of what `predict` takes."""
     return self.codec.reconstruct(stored, height, width) if self.inputs.kind == "representation" else stored
 
-  def classes_of(self, ids):
-    """Places among the classes of those of these VOC ids that it knows."""
-    return [self.class_names.index(voc.CLASS_NAMES[i]) for i in ids if voc.CLASS_NAMES[i] in self.class_names]
+  def places_of(self, class_names):
+    """The places among its classes of those of these names that it has."""
+    return [self.class_names.index(name) for name in class_names if name in self.class_names]
 
   def segment(self, data):
     """Class ids of every pixel of a compressed file, or of several.
@@ -79,7 +90,8 @@ class Segmenter(StoredNetwork):
       data: bytes of a file, or a list of them.
 
     Returns:
-      uint8 `[H, W]`, indices into `class_names`, at the photo's full size; or a list of such arrays.
+      uint8 `[H, W]`, indices into `classes`, at the photo's full size (`mask_ids` makes ids of them); or a list of such
+      arrays.
 
     Raises:
       BitstreamError: a file is damaged, or of another operating point.

@@ -68,11 +68,10 @@ class StoredNetwork(abc.ABC):
       raise error if len(files) == 1 else BitstreamError(f"file {number} of {len(files)}: {error}")
     return symbols
 
-  @property
-  def knows(self):
+  def describe(self):
     """A line that says which classes it knows, and on what it was trained."""
     names = self.class_names
-    text = self._describe()["network"] + (f" at {self.operating_point}" if self.operating_point else "")
+    text = self._architecture()["network"] + (f" at {self.operating_point}" if self.operating_point else "")
     text += f" knows {len(names)} classes" + ("" if len(names) > 25 else f": {', '.join(names)}")
     note = self.info.get("trained", {}).get("data_note")
     return text + (f" ({note})" if note else "")
@@ -83,8 +82,17 @@ class StoredNetwork(abc.ABC):
     """The network that a folder's JSON describes, not built."""
 
   @abc.abstractmethod
-  def _describe(self):
-    """What `_make` needs, besides the class names, as a dict."""
+  def _architecture(self):
+    """What `_make` needs, besides the classes, as a dict."""
+
+  @classmethod
+  def _of(cls, network, inputs, info):
+    """The one of this network that a folder's JSON describes."""
+    return cls(network, inputs, info["class_names"], info)
+
+  def _classes(self):
+    """What `_of` needs, besides the network, as a dict."""
+    return {"class_names": self.class_names}
 
   @classmethod
   def names(cls):
@@ -112,7 +120,7 @@ class StoredNetwork(abc.ABC):
       if codec is not None and fingerprint != codec.fingerprint.hex():
         raise DeepcompError(f"the {cls.KIND} in {folder} was trained on the operating point {fingerprint}. "
                             f"Received: {codec.fingerprint.hex()} ({codec.operating_point})")
-      stored = cls(cls._make(info), NetworkInput(info["input"], codec), info["class_names"], info)
+      stored = cls._of(cls._make(info), NetworkInput(info["input"], codec), info)
       with np.load(os.path.join(folder, _WEIGHTS)) as weights:
         for key, variable in stored.network.named_variables().items():
           variable.assign(weights[key].astype(np.float32))
@@ -149,7 +157,7 @@ class StoredNetwork(abc.ABC):
     """
     weights = {key: variable.numpy().astype(np.float16 if key.endswith("kernel") else np.float32)
                for key, variable in self.network.named_variables().items()}
-    info = {**self.info, **self._describe(), "class_names": self.class_names, "input": self.inputs.kind}
+    info = {**self.info, **self._architecture(), **self._classes(), "input": self.inputs.kind}
     if self.codec is not None:
       info["operating_point"] = operating_point or self.operating_point
       info["fingerprint"] = self.codec.fingerprint.hex()
@@ -163,8 +171,8 @@ class StoredNetwork(abc.ABC):
     Args:
       rounded: whether the kernels become the float16 that `save` keeps, so that what is measured is what is kept.
     """
-    network = self._make({**self._describe(), "class_names": self.class_names})
-    copy, weights = type(self)(network, self.inputs, self.class_names, self.info), self.network.named_variables()
+    info = {**self.info, **self._architecture(), **self._classes()}
+    copy, weights = self._of(self._make(info), self.inputs, info), self.network.named_variables()
     for key, variable in copy.network.named_variables().items():
       value = weights[key].numpy()
       variable.assign(value.astype(np.float16).astype(np.float32) if rounded and key.endswith("kernel") else value)

@@ -91,13 +91,18 @@ def rising(name):
   return values
 
 
-def ids(name, count):
-  """The different integers in 0..count-1 of a flag that is a list.
+def chosen_classes(name, classes):
+  """Those of the classes whose mask ids a flag lists, in its order.
+
+  Args:
+    name: of the flag.
+    classes: list of `mask_classes.MaskClass`.
 
   Raises:
-    DeepcompError: they are something else.
+    DeepcompError: an id is none of them, or is named twice.
   """
-  values = numbers(name)
-  if any(value >= count for value in values) or len(set(values)) < len(values):
-    raise DeepcompError(f"--{name} must be different ids below {count}. Received: {','.join(flags.FLAGS[name].value)}")
-  return values
+  values, by_id = numbers(name), {one.id: one for one in classes}
+  if not by_id.keys() >= set(values) or len(set(values)) < len(values):
+    known = ", ".join(f"{one.id} {one.name}" for one in classes)
+    raise DeepcompError(f"--{name} must be different ids of {known}. Received: {','.join(flags.FLAGS[name].value)}")
+  return [by_id[value] for value in values]

@@ -3,6 +3,7 @@
 import numpy as np
 from PIL import Image
 import pytest
+import tensorflow_datasets as tfds
 
 import deepcomp_tf as dc
 from deepcomp_tf.data import segmentation
@@ -123,6 +124,43 @@ def test_a_slice_of_a_split(builder):
   for (image, label), (expected_image, expected_label) in zip([*parts[0].whole(), *parts[1].whole()], whole, strict=True):
     np.testing.assert_array_equal(image, expected_image)
     np.testing.assert_array_equal(label, expected_label)
+
+
+class _Streets(tfds.core.GeneratorBasedBuilder, skip_registration=True):
+  """As TFDS has Cityscapes: features of other names, and masks that name no classes; or name them."""
+
+  VERSION = tfds.core.Version("1.0.0")
+  mask = tfds.features.Image(shape=(None, None, 1), encoding_format="png")
+
+  def _info(self):
+    return tfds.core.DatasetInfo(builder=self, features=tfds.features.FeaturesDict({
+        "image_id": tfds.features.Text(), "image_left": tfds.features.Image(shape=(None, None, 3)),
+        "segmentation_label": self.mask}))
+
+  def _split_generators(self, dl_manager):
+    return {"train": self._generate_examples()}
+
+  def _generate_examples(self):
+    yield "a", {"image_id": "a", "image_left": np.zeros([16, 24, 3], np.uint8),
+                "segmentation_label": np.arange(16, dtype=np.uint8).repeat(24).reshape(16, 24, 1)}
+
+
+class _NamedStreets(_Streets, skip_registration=True):
+  mask = tfds.features.LabeledImage(labels=["sky", *map(str, range(1, 16))], shape=(None, None, 1))
+
+
+def test_classes_of_tfds_sets(tmp_path):
+  plain, named = _Streets(data_dir=str(tmp_path)), _NamedStreets(data_dir=str(tmp_path))
+  for builder in (plain, named):
+    builder.download_and_prepare()
+    (image, label), = segmentation.SegmentationExamples(builder, "train", NetworkInput("original"), [7, None, 3]).whole()
+    assert image.shape == (16, 24, 3)
+    np.testing.assert_array_equal(label[:, 0], [255, 255, 255, 2, 255, 255, 255, 0, *[255] * 8])
+  assert [one[:2] for one in segmentation.classes_of(named)] == [("sky", 0), *((str(i), i) for i in range(1, 16))]
+  with pytest.raises(dc.DeepcompError, match="expected a file of classes.*_streets"):
+    segmentation.classes_of(plain)
+  (tmp_path / "classes.json").write_text('[{"id": 7, "name": "road"}]')
+  assert segmentation.classes_of(plain, tmp_path / "classes.json") == [("road", 7, (128, 128, 128))]
 
 
 def test_bad_input(builder, tmp_path):

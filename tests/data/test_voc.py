@@ -7,6 +7,7 @@ from scipy import io
 import tensorflow_datasets as tfds
 
 import deepcomp_tf as dc
+from deepcomp_tf import mask_classes
 from deepcomp_tf.data import voc
 
 # The official lists overlap: SBD's hold images of VOC's train and of its val.
@@ -15,7 +16,7 @@ SBD_TRAIN, SBD_VAL = ["2008_b", "2010_e", "2008_c"], ["2010_f", "2009_d"]
 
 
 def _mask(name, size=(6, 8)):
-  return np.random.default_rng(sum(map(ord, name))).choice([0, 3, 15, 20, voc.VOID], size).astype(np.uint8)
+  return np.random.default_rng(sum(map(ord, name))).choice([0, 3, 15, 20, mask_classes.VOID], size).astype(np.uint8)
 
 
 def _write_image(path, size=(6, 8), value=0):
@@ -104,6 +105,21 @@ def test_a_folder_of_other_files_is_another_set(folder, tmp_path):
   _write_image(folder / "images/train/c.jpg", (6, 8))
   _write_mask(folder / "masks/train/c.png", _mask("c", (6, 8)))
   assert names() == {"a", "b", "c"}
+
+
+def test_a_folder_with_classes_of_its_own(folder, tmp_path):
+  (folder / "classes.json").write_text('[{"id": 20, "name": "road"}, {"id": 3, "name": "car", "color": [0, 0, 142]}]')
+  with pytest.raises(dc.DeepcompError, match=r"ids of 2 classes, 3 to 20, or 255 for void. Received: .* with 0, 15"):
+    voc.FolderSegmentation(folder=str(folder), data_dir=str(tmp_path / "sets")).download_and_prepare()
+  for path in folder.glob("masks/*/*.png"):
+    with Image.open(path) as image:
+      ids = np.array(image)
+    _write_mask(path, np.where(np.isin(ids, [3, 20]), ids, 255).astype(np.uint8))
+  builder = voc.FolderSegmentation(folder=str(folder), data_dir=str(tmp_path / "sets"))
+  builder.download_and_prepare()
+  assert [one[:2] for one in builder.classes] == [("road", 20), ("car", 3)]
+  np.testing.assert_array_equal(
+      _examples(builder, "val")["a"]["mask"][..., 0], np.where(np.isin(_mask("vala"), [3, 20]), _mask("vala"), 255))
 
 
 @pytest.mark.parametrize("spoil, message", [

@@ -1,4 +1,4 @@
-"""IoU against a confusion matrix in NumPy, VOC's colours, the geometry of upsampled logits, the masked loss."""
+"""IoU against a confusion matrix in NumPy, pictures of masks, the geometry of upsampled logits, the masked loss."""
 
 import io
 
@@ -7,6 +7,7 @@ from PIL import Image
 import pytest
 import tensorflow as tf
 
+from deepcomp_tf import mask_classes
 from deepcomp_tf.evaluation import segmentation
 from deepcomp_tf.inference.segmenter import class_ids
 from deepcomp_tf.training import losses
@@ -77,33 +78,26 @@ def test_classes_that_do_not_occur_do_not_count():
   assert figures["mean_iou"] == 0.5
 
 
-def test_palette_is_vocs():
-  # Background, aeroplane, bicycle, bird, person, void, as in VOC's development kit.
-  colours = segmentation.palette()
-  assert colours[[0, 1, 2, 3, 15, 255]].tolist() == [
-      [0, 0, 0], [128, 0, 0], [0, 128, 0], [128, 128, 0], [192, 128, 128], [224, 224, 192]]
-
-
 def test_names_stand_inside_their_regions():
   mask = np.zeros([20, 30], np.uint8)
   mask[2:18, 3:25] = 8
   mask[6:14, 3:20] = 0  # a cat like a bracket, whose middle is no cat
   mask[19, 0] = 15  # too small for a name
-  (name, row, column), = segmentation.named_regions(mask)
+  (name, row, column), = segmentation.named_regions(mask, mask_classes.VOC)
   assert name == "cat" and mask[row, column] == 8
 
 
 def test_masks_survive_their_file():
   mask = np.random.default_rng(0).choice([0, 8, 15, 255], [7, 5]).astype(np.uint8)
-  with Image.open(io.BytesIO(segmentation.encode_mask(mask))) as image:
+  with Image.open(io.BytesIO(segmentation.encode_mask(mask, mask_classes.VOC))) as image:
     assert image.mode == "P"
     np.testing.assert_array_equal(np.array(image), mask)
-    np.testing.assert_array_equal(np.array(image.convert("RGB")), segmentation.palette()[mask])
+    np.testing.assert_array_equal(np.array(image.convert("RGB")), mask_classes.palette(mask_classes.VOC)[mask])
 
 
 def test_overlay_leaves_background_alone():
   image = np.full([1, 3, 3], 100, np.uint8)
-  blended = segmentation.overlay(image, np.array([[0, 8, 255]], np.uint8), opacity=0.5)
+  blended = segmentation.overlay(image, np.array([[0, 8, 255]], np.uint8), mask_classes.VOC, opacity=0.5)
   np.testing.assert_array_equal(blended[0, [0, 2]], image[0, [0, 2]])
   np.testing.assert_array_equal(blended[0, 1], [82, 50, 50])
 

@@ -12,6 +12,7 @@ import pytest
 from skimage.metrics import peak_signal_noise_ratio
 
 import deepcomp_tf as dc
+from deepcomp_tf import mask_classes
 from deepcomp_tf.codec import operating_point
 from deepcomp_tf import samples
 from deepcomp_tf.codec.images import encode_png
@@ -158,7 +159,7 @@ def test_masks_and_rates_are_kept_beside_the_records(folders):
   np.testing.assert_allclose(ours["psnr"], peak_signal_noise_ratio(photo, codec.decompress(data)), rtol=1e-4)
 
   network = dc.models.DeepLab(dc.models.CResNet(39, None, width=0.125, dilated=True), 3)
-  segmenter = dc.Segmenter(network, NetworkInput("representation", codec), ["cat", "person", "background"])
+  segmenter = dc.Segmenter(network, NetworkInput("representation", codec), [mask_classes.VOC[i] for i in (8, 15, 0)])
   reproduce.segment_samples(step, segmenter)
   photo = samples.photos(reproduce.LONGER_SIDE)["chelsea"]
   with Image.open(folders / "results" / "bpp0.330_rate_distortion_chelsea.png") as image:
@@ -207,7 +208,7 @@ def fixture_recorded(tmp_path):
   points = [f"{network}_{point}" for network in ("resnet50", "cresnet51") for point in dc.operating_points.names()]
   for row in ("resnet50_original", *points):
     mask = np.zeros(samples.photos(64)["chelsea"].shape[:2], np.uint8)
-    write_file(runs / f"segmentation_{row}_chelsea.png", segmentation.encode_mask(mask))
+    write_file(runs / f"segmentation_{row}_chelsea.png", segmentation.encode_mask(mask, mask_classes.VOC))
   (runs / "storage_bpp0.635.json").write_text(json.dumps(
       {"operating_point": "bpp0.635", "bitstream_bytes": 4_000_000, "source_bytes": 50_000_000, "symbol_bytes": 80_000_000}))
   (runs / "runtime_classification.json").write_text(json.dumps(

@@ -1,6 +1,9 @@
 """The segmentation program as people run it: it learns, survives SIGKILL, and names what is wrong."""
 
 import json
+import shutil
+import subprocess
+import sys
 
 import numpy as np
 from PIL import Image
@@ -131,11 +134,45 @@ def test_evaluation_gives_what_training_recorded(finished, folder, tmp_path):
   with Image.open(sheet) as image:
     assert image.format == "PNG" and image.height > image.width
   line, _ = programs.error(programs.start(*evaluate[:-2], "--well_covered_ids=8,8"))
-  assert "--well_covered_ids must be different ids below 21. Received: 8,8" in line
+  assert "--well_covered_ids must be different ids of 0 background" in line and "Received: 8,8" in line
+
+
+def test_classes_of_the_folder_come_with_the_segmenter(folder, classifier, tmp_path):
+  """As for Cityscapes: ids with gaps, colours of their own, no background."""
+  source, target = folder[0].split("=")[1], tmp_path / "streets"
+  shutil.copytree(source, target)
+  for path in target.glob("masks/*/*.png"):
+    with Image.open(path) as image:
+      ids = np.array(image)
+    Image.fromarray(np.select([ids == 0, ids == 8], [7, 26], 255).astype(np.uint8)).save(path)
+  (target / "classes.json").write_text(json.dumps([
+      {"id": 7, "name": "road", "color": [128, 64, 128]}, {"id": 26, "name": "car", "color": [0, 0, 142]},
+      {"id": 33, "name": "bicycle"}]))
+  run = tmp_path / "run"
+  flags = [flag for flag in SMALL if not flag.startswith("--class_ids")]
+  code, output = programs.finish(_start(run, f"--dataset={target}", folder[1], *flags, classifier))
+  assert code == 0, output[-3000:]
+  segmenter = dc.Segmenter.load(str(run / "segmenter"))
+  assert [(one.name, one.id) for one in segmenter.classes] == [("road", 7), ("car", 26), ("bicycle", 33)]
+  photo = target / "images/val/0.png"
+  with Image.open(photo) as image:
+    (tmp_path / "photo.deepcomp").write_bytes(segmenter.codec.compress(np.array(image)))
+  subprocess.run([sys.executable, "-m", "deepcomp_tf.cli", "segment", tmp_path / "photo.deepcomp",
+                  f"--segmenter={run}/segmenter", f"--output={tmp_path / 'mask.png'}"], cwd=programs.ROOT, check=True)
+  with Image.open(tmp_path / "mask.png") as mask:
+    assert set(np.unique(mask)) <= {7, 26, 33} and mask.getpalette()[3 * 26:3 * 27] == [0, 0, 142]
+  code, output = programs.finish(programs.start(
+      "evaluate_segmentation", f"--segmenters={run}/segmenter", f"--dataset={target}", folder[1], "--split=val",
+      f"--contact_sheet={tmp_path / 'sheet.png'}"))
+  assert code == 0, output[-3000:]
+  figures = {line.split()[0]: line.split()[-1] for line in output.splitlines() if line.startswith(("road", "car", "mIoU"))}
+  history = _history(run)[STEPS]
+  assert float(figures["mIoU"]) == pytest.approx(100 * history["mean_iou"], abs=0.01)
+  assert float(figures["road"]) == pytest.approx(100 * history["iou"][0], abs=0.1)
 
 
 @pytest.mark.parametrize("flags, message", [
-    (["--class_ids=0,21"], "ids below 21. Received: 0,21"),
+    (["--class_ids=0,21"], "20 tvmonitor. Received: 0,21"),
     (["--random_scale=2"], "--random_scale must be 0 or 2 numbers, none below 0. Received: 2"),
     (["--validation_split=test"], "Received: 'test'"),
     (["--classifier=nowhere"], "no classifier 'nowhere'"),

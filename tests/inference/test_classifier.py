@@ -95,7 +95,7 @@ def test_shipped_classifiers(codec, files):
   for name in names:
     classifier = dc.Classifier.load(name)
     assert classifier.operating_point in dc.operating_points.names()
-    assert "Imagenette" in classifier.knows and len(classifier.class_names) == 10
+    assert "Imagenette" in classifier.describe() and len(classifier.class_names) == 10
   classifier = dc.Classifier.load_for(files[0])
   assert classifier.codec.fingerprint == codec.fingerprint
   assert {name for name, _ in classifier.classify(files[0])} == set(classifier.class_names)
@@ -108,7 +108,7 @@ def test_the_shipped_one_of_a_file(codec, files, tmp_path, monkeypatch):
   _classifier(codec).save(tmp_path / "one")
   _classifier(codec, "original").save(tmp_path / "pixels")  # is for no compressed file
   loaded = dc.Classifier.load_for(files[0])
-  assert loaded.operating_point == "bpp0.0983" and loaded.knows == (
+  assert loaded.operating_point == "bpp0.0983" and loaded.describe() == (
       "cResNet-39 at bpp0.0983 knows 3 classes: cup, cat, rocket")
   with pytest.raises(dc.DeepcompError, match=f"expected one of {codec.fingerprint.hex()} .one."):
     dc.Classifier.load_for(dc.Codec.load("bpp0.330").compress(np.zeros([32, 32, 3], np.uint8)))

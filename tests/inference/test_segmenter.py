@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 import deepcomp_tf as dc
+from deepcomp_tf import mask_classes
 from deepcomp_tf import samples
-from deepcomp_tf.data import voc
 
 
 def test_shipped_segmenters():
@@ -19,9 +19,9 @@ def test_shipped_segmenters():
       data = codec.compress(photos[name])
       segmenter = dc.Segmenter.load_for(data)
       mask = segmenter.segment(data)
-      assert mask.shape == photos[name].shape[:2] and segmenter.class_names == list(voc.CLASS_NAMES)
+      assert mask.shape == photos[name].shape[:2] and segmenter.classes == list(mask_classes.VOC)
       shares[name] = np.mean(mask != 0)
-    assert "Pascal VOC" in segmenter.knows
+    assert "Pascal VOC" in segmenter.describe()
     # A cat fills most of its photo; a rocket is none of VOC's classes.
     assert shares["chelsea"] > 0.3 > shares["rocket"]
 

@@ -21,7 +21,8 @@ CLASSES = ["--train_split=train", "--validation_split=val", "--batch_size=4", "-
            "--synchronized_batch_norm", *COMMON]
 # Of each program: its flags, besides the folders; the folder of its result; and figures of its curves.
 PROGRAMS = {
-    "compression_pooled": ("train_compression", ["--entropy=pooled", "--centers_l2=0.5", "--rate_step=20"], "operating_point"),
+    "compression_pooled": ("train_compression", ["--entropy=pooled", "--centers_l2=0.5", "--rate_step=20",
+                                                 "--precision=mixed_float16"], "operating_point"),
     "compression_per_channel": ("train_compression", ["--entropy=per_channel", "--precision=mixed_bfloat16"], "operating_point"),
     "compression_context": ("train_compression", ["--entropy=context", "--gradient_clip=50", "--weight_average=0.9"],
                             "operating_point"),
@@ -132,8 +133,23 @@ def test_two_replicas(folders, alone, tmp_path, name):
   run = tmp_path / "run"
   code, output = programs.finish(programs.start(program, *flags, f"--run_dir={run}", "--strategy=mirrored", devices=2))
   assert code == 0, output[-3000:]
-  rounded = "--precision=mixed_bfloat16" in flags
+  rounded = any(flag.startswith("--precision") for flag in flags)
   _assert_same(alone(name), run, result, 1e-2 if rounded else 1e-3, compare_weights=not rounded)
+
+
+@pytest.mark.parametrize("name", ["classification", "segmentation"])
+def test_two_replicas_go_on_after_a_kill(folders, alone, tmp_path, name):
+  program, flags, result = _flags(folders, name)
+  run = tmp_path / "run"
+  start = lambda: programs.start(program, *flags, f"--run_dir={run}", "--strategy=mirrored", devices=2)
+  programs.kill_after_checkpoint(start(), run, 1)
+  code, output = programs.finish(start())
+  assert code == 0 and "Continuing from step" in output, output[-3000:]
+  expected, found = _scalars(alone(name), "train"), _scalars(run, "train")
+  assert expected.keys() == found.keys()
+  for key, value in expected.items():
+    assert found[key] == pytest.approx(value, rel=1e-3, abs=1e-5), key
+  assert (run / result).exists()
 
 
 @pytest.mark.parametrize("name", ["compression_context", "classification", "joint", "segmentation"])

@@ -1,0 +1,116 @@
+"""The classes of segmentation masks: `MaskClass`, Pascal VOC's, and those of a JSON file."""
+
+import json
+from typing import NamedTuple
+
+import numpy as np
+
+from deepcomp_tf.errors import DeepcompError
+
+# The id of pixels that belong to no class; no network learns it and no measure counts it.
+VOID = 255
+# A class of this name stays as it is where masks are laid over photos.
+BACKGROUND = "background"
+
+
+class MaskClass(NamedTuple):
+  """A class of a segmentation set.
+
+  name: of the class.
+  id: of its pixels in masks, 0..254.
+  color: (red, green, blue) in pictures of masks, 0..255.
+  """
+  name: str
+  id: int
+  color: tuple
+
+
+def numbered(names, ids=None):
+  """Classes in VOC's colours.
+
+  Args:
+    names: of the classes.
+    ids: of their pixels in masks; 0, 1, ... where they are not given.
+  """
+  colors = voc_colors()
+  ids = range(len(names)) if ids is None else ids
+  return [MaskClass(name, number, tuple(colors[number].tolist())) for name, number in zip(names, ids, strict=True)]
+
+
+def read_classes(path):
+  """The classes of a JSON file, a list such as
+
+    [{"id": 7, "name": "road", "color": [128, 64, 128]}, {"id": 11, "name": "building"}, ...]
+
+  in which a class without a color has VOC's of its id.
+
+  Raises:
+    DeepcompError: the file is missing, or is something else.
+  """
+  try:
+    with open(path) as file:
+      entries = json.load(file)
+  except OSError as error:
+    raise DeepcompError(f"expected a JSON file of classes. Received: {path} ({error.strerror})") from None
+  except ValueError as error:
+    raise DeepcompError(f"expected a JSON file of classes. Received: {path} ({error})") from None
+  return check_classes(entries, path)
+
+
+def check_classes(entries, source):
+  """The list of `MaskClass` that entries of a JSON file describe.
+
+  Args:
+    entries: as `read_classes` finds them.
+    source: where they come from, for errors.
+  """
+  if not isinstance(entries, list) or not entries:
+    raise DeepcompError(f'expected a list of {{"id": 0, "name": "..."}} in {source}. Received: {str(entries)[:80]}')
+  colors, classes = voc_colors(), []
+  for entry in entries:
+    try:
+      name, number = entry["name"], entry["id"]
+      color = entry.get("color", colors[number].tolist() if number in range(VOID) else None)
+      right = (isinstance(name, str) and name and number in range(VOID) and len(color) == 3
+               and all(value in range(256) for value in color))
+    except (AttributeError, KeyError, TypeError):
+      right = False
+    if not right:
+      raise DeepcompError(f'expected {{"id": 0..254, "name": "...", "color": [0..255, 0..255, 0..255]}} in {source}. '
+                          f"Received: {json.dumps(entry)[:120]}")
+    classes.append(MaskClass(name, number, tuple(color)))
+  for part in ("name", "id"):
+    values = [getattr(one, part) for one in classes]
+    if len(set(values)) < len(values):
+      twice = next(value for value in values if values.count(value) > 1)
+      raise DeepcompError(f"expected each {part} once in {source}. Received: {twice} more than once")
+  return classes
+
+
+def describe_classes(classes):
+  """What `check_classes` reads: list of dicts for a JSON file."""
+  return [{"id": one.id, "name": one.name, "color": list(one.color)} for one in classes]
+
+
+def palette(classes):
+  """The colours of mask ids: uint8 `[256, 3]`; VOC's where an id is no class's."""
+  colors = voc_colors()
+  for one in classes:
+    colors[one.id] = one.color
+  return colors
+
+
+def voc_colors():
+  """VOC's colours of the ids 0..255: uint8 `[256, 3]`. The bits of an id are dealt out to the channels, highest first."""
+  ids = np.arange(256)
+  colors = np.zeros([256, 3], np.uint8)
+  for bit in range(8):
+    for channel in range(3):
+      colors[:, channel] |= ((ids >> (3 * bit + channel) & 1) << (7 - bit)).astype(np.uint8)
+  return colors
+
+
+# Pascal VOC's, the classes of the paper's section 5.
+VOC = tuple(numbered((
+    BACKGROUND, "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow", "diningtable",
+    "dog", "horse", "motorbike", "person", "pottedplant", "sheep", "sofa", "train", "tvmonitor")))
