@@ -24,6 +24,7 @@ import deepcomp_tf as dc
 from deepcomp_tf.codec import entropy_coder
 from deepcomp_tf.codec.inputs import NetworkInput
 from deepcomp_tf.data import classification
+from deepcomp_tf.data import sources
 from deepcomp_tf.data import compressed
 from deepcomp_tf.data.crops import Crops
 from deepcomp_tf.data.crops import resize_shorter_side
@@ -59,9 +60,9 @@ def main(argv):
 
 def write_resized(folder):
   """Writes the images as JPEG files of --shorter_side to folder/split/class."""
-  source = classification.open_source(FLAGS.dataset, FLAGS.split, FLAGS.data_dir)
-  for number, (data, label) in enumerate(source.read(None).as_numpy_iterator()):
-    pixels = resize_shorter_side(classification.decode_image(data), FLAGS.shorter_side)
+  source = sources.open_source(FLAGS.dataset, FLAGS.split, FLAGS.data_dir)
+  for number, (data, label) in enumerate(source.read(0, source.num_examples).as_numpy_iterator()):
+    pixels = resize_shorter_side(sources.decode_image(data), FLAGS.shorter_side)
     path = os.path.join(folder, FLAGS.split, source.class_names[label])
     os.makedirs(path, exist_ok=True)
     tf.io.write_file(os.path.join(path, f"{number:06d}.jpg"), tf.io.encode_jpeg(pixels, quality=FLAGS.jpeg_quality))
@@ -70,14 +71,14 @@ def write_resized(folder):
 def compare(dataset, operating_point, folder):
   """Measures and prints the table of an operating point."""
   codec = dc.Codec.load(operating_point)
-  source = classification.open_source(dataset, FLAGS.split, FLAGS.data_dir)
+  source = sources.open_source(dataset, FLAGS.split, FLAGS.data_dir)
   config = compressed.make_config(dataset, FLAGS.data_dir, [FLAGS.split], operating_point)
   builder = compressed.CompressedClassification(config=config, data_dir=folder)
   if not builder.is_prepared():
     builder.compress()
   name = f"{builder.name}/{config.name}"
   original, representation = NetworkInput("original"), NetworkInput("representation", codec)
-  jpegs = [len(data) for data, _ in source.read(None).as_numpy_iterator()]
+  jpegs = [len(data) for data, _ in source.read(0, source.num_examples).as_numpy_iterator()]
   encoded, decoded = (classification.open_examples(name, FLAGS.split, representation, folder, cache)
                       for cache in ("encoded", "decoded"))
   pixels, symbols = Crops(original, False, FLAGS.crop_size), Crops(representation, True, FLAGS.crop_size)

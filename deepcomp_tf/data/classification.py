@@ -1,144 +1,25 @@
-"""Classification sets: photos or compressed files with labels, from TFDS or a folder.
+"""Classification sets as networks take them: photos or compressed files with labels.
 
 A set gives encoded bytes (JPEG files, or our bitstreams), and `Examples` decides whether they are decoded anew in
 every epoch, kept in memory as they are, or decoded once and kept as pixels or symbols, one byte each.
 """
 
 import itertools
-import os
-from typing import Callable
-from typing import NamedTuple
-from typing import Optional
 
 import numpy as np
 import tensorflow as tf
-import tensorflow_datasets as tfds
 import tqdm
 
-from deepcomp_tf.codec.images import upright
 from deepcomp_tf.data.damage import Damage
+from deepcomp_tf.data.sources import decode_image
+from deepcomp_tf.data.sources import one_line
+from deepcomp_tf.data.sources import open_source
 from deepcomp_tf.errors import DeepcompError
-
-# Feature of the sets of our bitstreams (`data/compressed.py`).
-BITSTREAM = "bitstream"
 
 CACHES = ("none", "encoded", "decoded")
 
 # Files that are decoded together to fill a cache.
 FILES_AT_A_TIME = 256
-
-# Examples of a streamed set are shuffled within a window of this size, besides the order of its files.
-SHUFFLE_BUFFER = 16384
-
-
-class Source(NamedTuple):
-  """One split of a classification set, as it is stored.
-
-  name: for people.
-  class_names: list of str; labels are indices into it.
-  num_examples: how many there are.
-  bitstreams: whether the examples are compressed files of ours; else they are image files.
-  fingerprint: of the operating point that a set of compressed files was written with, as hex; None where it does not say.
-  read: function of a seed, or None for the stored order, that returns the data set of (bytes, label).
-  """
-  name: str
-  class_names: list
-  num_examples: int
-  bitstreams: bool
-  fingerprint: Optional[str]
-  read: Callable
-
-
-def open_source(name, split, data_dir=None):
-  """Opens a split of a TFDS set, of a set that `experiments.compress_dataset` wrote, or of a folder.
-
-  Args:
-    name: name of a TFDS set with the features `image` or `bitstream`, and `label`; or a folder with the images in
-      `split/class/*.jpg`.
-    split: of the set, such as "train" or "train[90%:]".
-    data_dir: where TFDS keeps its sets.
-
-  Raises:
-    DeepcompError: there is no such set, split or feature, or a class of the folder is empty.
-  """
-  if os.path.isdir(name):
-    return _open_folder(name, split)
-  builder = prepared_builder(name, data_dir)
-  features = builder.info.features
-  key = next((key for key in (BITSTREAM, "image") if key in features), None)
-  if key is None or not isinstance(dict(features.items()).get("label"), tfds.features.ClassLabel):
-    raise DeepcompError(f"expected a set with the features image or {BITSTREAM}, and label. Received: {name} "
-                        f"with {', '.join(features)}")
-  count = slice_of(builder, split)[2]
-  decoders = {"image": tfds.decode.SkipDecoding()} if key == "image" else None
-
-  def read(seed):
-    config = tfds.ReadConfig(shuffle_seed=seed, add_tfds_id=False)
-    dataset = builder.as_dataset(split=split, shuffle_files=seed is not None, decoders=decoders, read_config=config)
-    return dataset.map(lambda example: (example[key], example["label"]), num_parallel_calls=tf.data.AUTOTUNE)
-
-  metadata = builder.info.metadata or {}
-  for _, label in read(None).take(1):
-    if label < 0:  # as in the test splits of TFDS
-      raise DeepcompError(f"expected a split with labels. Received: {split} of {name}, whose first label is {int(label)}")
-  return Source(name, features["label"].names, count, key != "image", metadata.get("fingerprint"), read)
-
-
-def prepared_builder(name, data_dir=None):
-  """The builder of a TFDS set that is on disk.
-
-  Raises:
-    DeepcompError: there is no such set, or it is not prepared.
-  """
-  try:
-    builder = tfds.builder(name, data_dir=data_dir)
-  except (tfds.core.registered.DatasetNotFoundError, ValueError) as error:
-    raise DeepcompError(f"expected a TFDS set or a folder. Received: {name} ({one_line(error)})") from None
-  if not builder.is_prepared():
-    raise DeepcompError(f"{name} is not prepared in {builder.data_dir}; tfds.builder({name!r}).download_and_prepare() "
-                        "does that")
-  return builder
-
-
-def _open_folder(folder, split):
-  builder = tfds.ImageFolder(folder)
-  if not builder.info.splits:
-    raise DeepcompError(f"expected images in split/class/*.jpg. Received: {folder}, where there are none")
-  plain, begin, count = slice_of(builder, split)
-  names = builder.info.features["label"].names
-  for label in names:
-    inside = os.path.join(folder, plain, label)
-    if not os.path.isdir(inside) or not any(os.scandir(inside)):
-      raise DeepcompError(f"expected images of every class. Received: {inside}, which is empty or missing")
-
-  def read(seed):
-    dataset = builder.as_dataset(split=plain, decoders={"image": tfds.decode.SkipDecoding()}, shuffle_files=False)
-    dataset = dataset.skip(begin).take(count)
-    if seed is not None:
-      dataset = dataset.shuffle(count, seed=seed)
-    return dataset.map(lambda example: (example["image"], example["label"]))
-
-  return Source(os.path.basename(os.path.normpath(folder)), names, count, False, None, read)
-
-
-def slice_of(builder, split):
-  """(plain split, first example, number of examples) of a split with one optional slice."""
-  sizes = {name: info.num_examples for name, info in builder.info.splits.items()}
-  try:
-    part, = tfds.core.ReadInstruction.from_spec(split).to_absolute(builder.info.splits)
-    plain, begin, end = part.splitname, part.from_ or 0, sizes[part.splitname] if part.to is None else part.to
-  except (KeyError, ValueError, AssertionError) as error:
-    raise DeepcompError(f"expected one split of {', '.join(sizes)}, or a slice of one. Received: {split!r} "
-                        f"({one_line(error)})") from None
-  if end <= begin:
-    raise DeepcompError(f"expected a split with examples. Received: {split!r}, which has none")
-  return plain, begin, end - begin
-
-
-def one_line(error):
-  """An error's message without what TensorFlow wraps around it."""
-  line = (str(error).strip() or type(error).__name__).splitlines()[0]
-  return line.split("}} ")[-1].split(" [Op:")[0]
 
 
 class Examples:
@@ -188,7 +69,7 @@ class Examples:
 
   def _fill(self):
     kept, labels, stored, damage = [], [], 0, self.new_damage()
-    progress = tqdm.tqdm(self.source.read(None).as_numpy_iterator(), desc=f"reading {self.source.name}",
+    progress = tqdm.tqdm(self.source.read(0, self.source.num_examples).as_numpy_iterator(), desc=f"reading {self.source.name}",
                          total=self.source.num_examples, unit="example", mininterval=10)
     chunks = iter(lambda: list(itertools.islice(progress, FILES_AT_A_TIME)), [])
     for number, ((data, label), decoded) in enumerate(
@@ -267,8 +148,7 @@ class Examples:
     return dataset if seed is None else dataset.shuffle(len(self), seed=seed)
 
   def _stored(self, seed):
-    dataset = self.source.read(seed)
-    return dataset if seed is None else dataset.shuffle(min(SHUFFLE_BUFFER, self.source.num_examples), seed=seed)
+    return self.source.read(0, self.source.num_examples) if seed is None else self.source.shuffle(seed)
 
   def file_batches(self, batch_size, seed=None):
     """The files of one epoch as they are stored, not decoded: a data set of (strings `[batch]`, labels `[batch]`)."""
@@ -331,11 +211,3 @@ def open_examples(name, split, inputs, data_dir=None, cache="none"):
   if source.bitstreams and inputs.kind == "original":
     raise DeepcompError(f"expected a set of images for original pixels. Received: {name}, which holds compressed files")
   return Examples(source, inputs.codec if source.bitstreams else None, inputs.kind == "decoded", cache)
-
-
-def decode_image(data):
-  """bytes of a JPEG, PNG, GIF or BMP file -> uint8 `[h, w, 3]` RGB, turned as its EXIF orientation says."""
-  pixels = tf.io.decode_image(data, channels=3, expand_animations=False)
-  # In a JPEG file EXIF comes first, or behind JFIF's 18 bytes.
-  has_exif = tf.reduce_any([tf.strings.substr(tf.strings.join([data, 32 * " "]), at, 4) == "Exif" for at in (6, 24)])
-  return tf.cond(has_exif, lambda: tf.numpy_function(upright, [data, pixels], tf.uint8), lambda: pixels)

@@ -16,8 +16,8 @@ import tensorflow_datasets as tfds
 import tqdm
 
 from deepcomp_tf.codec.codec import Codec
-from deepcomp_tf.data import classification
 from deepcomp_tf.data import crops
+from deepcomp_tf.data import sources
 from deepcomp_tf.errors import DeepcompError
 
 # Examples that are compressed between two points from which a stopped run goes on.
@@ -28,7 +28,7 @@ CHUNK = 256
 class CompressedConfig(tfds.core.BuilderConfig):
   """What is compressed, and how.
 
-  source: TFDS set or folder, as of `classification.open_source`.
+  source: TFDS set or folder, as of `sources.open_source`.
   source_dir: where TFDS keeps the source.
   splits: names of the splits.
   operating_point: a name or a folder.
@@ -45,9 +45,9 @@ def make_config(source, source_dir, splits, operating_point, shorter_side=0):
   """A `CompressedConfig` of these values, named after the source and the operating point.
 
   Raises:
-    DeepcompError: the source holds compressed files, or as of `classification.open_source`.
+    DeepcompError: the source holds compressed files, or as of `sources.open_source`.
   """
-  opened = classification.open_source(source, splits[0], source_dir)
+  opened = sources.open_source(source, splits[0], source_dir)
   if opened.bitstreams:
     raise DeepcompError(f"expected a set of images. Received: {source}, which holds compressed files")
   return CompressedConfig(
@@ -87,15 +87,15 @@ class CompressedClassification(tfds.core.GeneratorBasedBuilder, skip_registratio
         builder=self,
         description=f"{source.name} compressed at the operating point {codec.operating_point}.",
         features=tfds.features.FeaturesDict({
-            classification.BITSTREAM: tfds.features.Tensor(shape=(), dtype=tf.string),
+            sources.BITSTREAM: tfds.features.Tensor(shape=(), dtype=tf.string),
             "label": tfds.features.ClassLabel(names=source.class_names)}),
-        supervised_keys=(classification.BITSTREAM, "label"),
+        supervised_keys=(sources.BITSTREAM, "label"),
         metadata=tfds.core.MetadataDict(
             operating_point=codec.operating_point, fingerprint=codec.fingerprint.hex(), source=source.name,
             shorter_side=self.builder_config.shorter_side))
 
   def _open(self, split):
-    return classification.open_source(self.builder_config.source, split, self.builder_config.source_dir or None)
+    return sources.open_source(self.builder_config.source, split, self.builder_config.source_dir or None)
 
   def compress(self, **download_options):
     """Compresses what is left to compress and writes the set.
@@ -167,15 +167,15 @@ def compress_chunk(config, split, index, path, update=lambda: None):
   if os.path.exists(path):
     return
   codec = _codec(config.operating_point)
-  source = classification.open_source(config.source, split, config.source_dir or None)
+  source = sources.open_source(config.source, split, config.source_dir or None)
   data, labels, numbers, skipped, source_bytes, symbols = [], [], [], [], 0, 0
-  examples = source.read(None).skip(index * CHUNK).take(CHUNK).as_numpy_iterator()
+  examples = source.read(index * CHUNK, min((index + 1) * CHUNK, source.num_examples)).as_numpy_iterator()
   for number, (image, label) in enumerate(examples, start=index * CHUNK):
     source_bytes += len(image)
     try:
-      pixels = classification.decode_image(image)
+      pixels = sources.decode_image(image)
     except tf.errors.InvalidArgumentError as error:
-      skipped.append(f"{split} example {number} ({source.class_names[label]}): {classification.one_line(error)}")
+      skipped.append(f"{split} example {number} ({source.class_names[label]}): {sources.one_line(error)}")
     else:
       if config.shorter_side:
         pixels = crops.resize_shorter_side(pixels, config.shorter_side)
@@ -203,7 +203,7 @@ def _chunk_examples(paths):
     ends = np.cumsum(chunk["sizes"])
     for size, end, label, number in zip(chunk["sizes"], ends, chunk["labels"], chunk["numbers"]):
       yield int(number), {
-          classification.BITSTREAM: chunk["data"][end - size:end].tobytes(), "label": int(label)}
+          sources.BITSTREAM: chunk["data"][end - size:end].tobytes(), "label": int(label)}
 
 
 def _compress_and_read(work):

@@ -10,8 +10,8 @@ import tensorflow_datasets as tfds
 import tqdm
 
 from deepcomp_tf.data import voc
-from deepcomp_tf.data.classification import prepared_builder
-from deepcomp_tf.data.classification import slice_of
+from deepcomp_tf.data.sources import prepared_builder
+from deepcomp_tf.data.sources import slice_of
 from deepcomp_tf.errors import DeepcompError
 from deepcomp_tf.mask_classes import numbered
 from deepcomp_tf.mask_classes import read_classes
@@ -97,7 +97,7 @@ class SegmentationExamples:
     if random_scale and not 0 < random_scale[0] <= random_scale[1]:
       raise DeepcompError(f"`random_scale` must be (low, high), 0 < low <= high. Received: {tuple(random_scale)}")
     self.inputs, self._scale = inputs, random_scale
-    self._builder, self._split, self._count = builder, split, slice_of(builder, split)[2]
+    self._builder, self._split, self._count = builder, split, slice_of(builder.info.splits, split)[2]
     self._image, self._mask = _image_and_mask(builder)
     self._classes = np.full(256, VOID, np.uint8)
     for place, class_id in enumerate(class_ids):

@@ -7,6 +7,7 @@ import tensorflow as tf
 import deepcomp_tf as dc
 from deepcomp_tf.codec import container
 from deepcomp_tf.data import classification
+from deepcomp_tf.data import sources
 from deepcomp_tf.data.crops import Crops
 from deepcomp_tf.codec.inputs import NetworkInput
 
@@ -31,11 +32,14 @@ def fixture_source(codec, maps):
   files = [container.pack(codec.fingerprint, 8 * m.shape[0], 8 * m.shape[1], codec.encode_symbols(m)) for m in maps]
   files[DAMAGED] = files[DAMAGED][:-1]
 
-  def read(seed):
-    dataset = tf.data.Dataset.from_tensor_slices((files, np.arange(len(files), dtype=np.int64)))
-    return dataset if seed is None else dataset.shuffle(len(files), seed=seed)
+  return _source(files)
 
-  return classification.Source("test", [str(n) for n in range(len(files))], len(files), True, None, read)
+
+def _source(files):
+  stored = tf.data.Dataset.from_tensor_slices((files, np.arange(len(files), dtype=np.int64)))
+  return sources.Source("test", [str(n) for n in range(len(files))], len(files), True, None,
+                        lambda begin, end: stored.skip(begin).take(end - begin),
+                        lambda seed: stored.shuffle(len(files), seed=seed))
 
 
 @pytest.mark.parametrize("cache", ["none", "encoded"])
@@ -93,12 +97,7 @@ def test_damaged_files_are_named(source, codec):
 def test_many_damaged_files_are_an_error(codec, maps, cache):
   files = [container.pack(codec.fingerprint, 8 * m.shape[0], 8 * m.shape[1], codec.encode_symbols(m)) for m in maps]
   files[1], files[4] = files[1][:-1], b"no file"
-
-  def read(seed):
-    del seed
-    return tf.data.Dataset.from_tensor_slices((files, np.arange(len(files), dtype=np.int64)))
-
-  source = classification.Source("test", [str(n) for n in range(len(files))], len(files), True, None, read)
+  source = _source(files)
   with pytest.raises((dc.DeepcompError, tf.errors.OpError), match="at most 5 % of the 7 examples of test to be damaged"):
     examples = classification.Examples(source, codec, cache=cache)
     list(Crops(NetworkInput("representation", codec), True, 48).evaluation_batches(examples, 2))

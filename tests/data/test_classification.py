@@ -12,6 +12,7 @@ import tensorflow_datasets as tfds
 
 import deepcomp_tf as dc
 from deepcomp_tf.data import classification
+from deepcomp_tf.data import sources
 from deepcomp_tf.data.compressed import CompressedClassification
 from deepcomp_tf.data.compressed import CompressedConfig
 from deepcomp_tf.data.crops import Crops
@@ -277,7 +278,7 @@ def test_photos_are_upright(orientation):
   pixels[:8, :8] = 255
   data = _jpeg(pixels, orientation)
   expected = np.asarray(ImageOps.exif_transpose(Image.open(io.BytesIO(data))))
-  found = tf.function(classification.decode_image)(tf.constant(data)).numpy()
+  found = tf.function(sources.decode_image)(tf.constant(data)).numpy()
   assert found.shape == expected.shape
   assert np.abs(found.astype(int) - expected).max() < 40
 
@@ -316,4 +317,4 @@ def test_a_split_without_labels_is_an_error(tmp_path, monkeypatch):
   builder.download_and_prepare()
   monkeypatch.setattr(tfds, "builder", lambda *_, **__: builder)
   with pytest.raises(dc.DeepcompError, match="a split with labels. Received: test of unlabelled, whose first label is -1"):
-    classification.open_source("unlabelled", "test", str(tmp_path))
+    sources.open_source("unlabelled", "test", str(tmp_path))

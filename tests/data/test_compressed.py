@@ -8,7 +8,7 @@ import pytest
 import tensorflow_datasets as tfds
 
 import deepcomp_tf as dc
-from deepcomp_tf.data import classification
+from deepcomp_tf.data import sources
 from deepcomp_tf.data import compressed
 
 POINT = "bpp0.0983"
@@ -49,11 +49,11 @@ def _examples(folder, split):
 
 def _expected(images, split):
   codec = dc.Codec.load(POINT)
-  source = classification.open_source(images, split)
+  source = sources.open_source(images, split)
   result = []
-  for data, label in source.read(None).as_numpy_iterator():
+  for data, label in source.read(0, source.num_examples).as_numpy_iterator():
     if data != b"no image":
-      result.append((codec.compress(classification.decode_image(data).numpy()), source.class_names[label]))
+      result.append((codec.compress(sources.decode_image(data).numpy()), source.class_names[label]))
   return sorted(result)
 
 

@@ -1,0 +1,170 @@
+"""Classification sets as they are stored: TFDS sets and folders of image files, and sets of our compressed files."""
+
+import os
+import random
+from typing import Callable
+from typing import NamedTuple
+from typing import Optional
+
+import tensorflow as tf
+import tensorflow_datasets as tfds
+
+from deepcomp_tf.codec.images import upright
+from deepcomp_tf.errors import DeepcompError
+
+# Feature of the sets of our bitstreams (`data/compressed.py`).
+BITSTREAM = "bitstream"
+
+# What `decode_image` reads.
+EXTENSIONS = (".jpg", ".jpeg", ".png", ".gif", ".bmp")
+
+# Examples of a TFDS set are shuffled within a window of this size, besides the order of its files.
+SHUFFLE_BUFFER = 16384
+
+
+class Source(NamedTuple):
+  """One split of a classification set, as it is stored.
+
+  name: for people.
+  class_names: list of str; labels are indices into it.
+  num_examples: how many there are.
+  bitstreams: whether the examples are compressed files of ours; else they are image files.
+  fingerprint: of the operating point that a set of compressed files was written with, as hex; None where it does not say.
+  read: function of (begin, end) that returns the data set of (bytes, label) of these examples in the stored order. It costs
+    the same anywhere in the set.
+  shuffle: function of a seed that returns the data set of all of them in an order that the seed decides.
+  """
+  name: str
+  class_names: list
+  num_examples: int
+  bitstreams: bool
+  fingerprint: Optional[str]
+  read: Callable
+  shuffle: Callable
+
+
+def open_source(name, split, data_dir=None):
+  """Opens a split of a TFDS set, of a set that `experiments.compress_dataset` wrote, or of a folder.
+
+  Args:
+    name: name of a TFDS set with the features `image` or `bitstream`, and `label`; or a folder with the images in
+      `split/class/*.jpg`.
+    split: of the set, such as "train" or "train[90%:]".
+    data_dir: where TFDS keeps its sets.
+
+  Raises:
+    DeepcompError: there is no such set, split or feature, or a class of the folder is empty.
+  """
+  if tf.io.gfile.isdir(name):
+    return _open_folder(name, split)
+  builder = prepared_builder(name, data_dir)
+  features = builder.info.features
+  key = next((key for key in (BITSTREAM, "image") if key in features), None)
+  if key is None or not isinstance(dict(features.items()).get("label"), tfds.features.ClassLabel):
+    raise DeepcompError(f"expected a set with the features image or {BITSTREAM}, and label. Received: {name} "
+                        f"with {', '.join(features)}")
+  plain, first, count = slice_of(builder.info.splits, split)
+  decoders = {"image": tfds.decode.SkipDecoding()} if key == "image" else None
+
+  def examples(begin, end, seed=None):
+    part = tfds.core.ReadInstruction(plain, from_=first + begin, to=first + end, unit="abs")
+    dataset = builder.as_dataset(split=part, shuffle_files=seed is not None, decoders=decoders,
+                                 read_config=tfds.ReadConfig(shuffle_seed=seed, add_tfds_id=False))
+    return dataset.map(lambda example: (example[key], example["label"]), num_parallel_calls=tf.data.AUTOTUNE)
+
+  def shuffle(seed):
+    return examples(0, count, seed).shuffle(min(SHUFFLE_BUFFER, count), seed=seed)
+
+  metadata = builder.info.metadata or {}
+  for _, label in examples(0, 1):
+    if label < 0:  # as in the test splits of TFDS
+      raise DeepcompError(f"expected a split with labels. Received: {split} of {name}, whose first label is {int(label)}")
+  return Source(name, features["label"].names, count, key != "image", metadata.get("fingerprint"), examples, shuffle)
+
+
+def prepared_builder(name, data_dir=None):
+  """The builder of a TFDS set that is on disk.
+
+  Raises:
+    DeepcompError: there is no such set, or it is not prepared.
+  """
+  try:
+    builder = tfds.builder(name, data_dir=data_dir)
+  except (tfds.core.registered.DatasetNotFoundError, ValueError) as error:
+    raise DeepcompError(f"expected a TFDS set or a folder. Received: {name} ({one_line(error)})") from None
+  if not builder.is_prepared():
+    raise DeepcompError(f"{name} is not prepared in {builder.data_dir}; tfds.builder({name!r}).download_and_prepare() "
+                        "does that")
+  return builder
+
+
+def _open_folder(folder, split):
+  sets = {name: _folders(os.path.join(folder, name)) for name in _folders(folder)}
+  class_names = sorted({label for labels in sets.values() for label in labels})
+  files = {}
+  for name, labels in sets.items():
+    files[name] = [(os.path.join(folder, name, label, file), class_names.index(label)) for label in labels
+                   for file in sorted(tf.io.gfile.listdir(os.path.join(folder, name, label)))
+                   if file.lower().endswith(EXTENSIONS)]
+    random.Random(name).shuffle(files[name])  # as TFDS's ImageFolder has them, so that any part has all classes
+  if not any(files.values()):
+    raise DeepcompError(f"expected images in split/class/*.jpg. Received: {folder}, where there are none")
+  splits = tfds.core.splits.SplitDict(
+      tfds.core.SplitInfo(name=name, shard_lengths=[len(of)], num_bytes=0) for name, of in files.items())
+  plain, first, count = slice_of(splits, split)
+  paths, labels = map(list, zip(*files[plain]))
+  found = set(labels)
+  for number, name in enumerate(class_names):
+    if number not in found:
+      raise DeepcompError(f"expected images of every class. Received: {os.path.join(folder, plain, name)}, which is empty or "
+                          "missing")
+  paths, labels = paths[first:first + count], labels[first:first + count]
+
+  def load(names):
+    return names.map(lambda path, label: (tf.io.read_file(path), label), num_parallel_calls=tf.data.AUTOTUNE)
+
+  def names(begin, end):
+    return tf.data.Dataset.from_tensor_slices((paths[begin:end], tf.constant(labels[begin:end], tf.int64)))
+
+  return Source(os.path.basename(os.path.normpath(folder)), class_names, count, False, None,
+                lambda begin, end: load(names(begin, end)),
+                lambda seed: load(names(0, count).shuffle(count, seed=seed)))
+
+
+def _folders(folder):
+  """Sorted names of the folders in a folder."""
+  names = (name.rstrip("/") for name in tf.io.gfile.listdir(folder))
+  return sorted(name for name in names if tf.io.gfile.isdir(os.path.join(folder, name)))
+
+
+def slice_of(splits, split):
+  """(plain split, first example, number of examples) of a split with one optional slice.
+
+  Args:
+    splits: of a builder's `info`.
+    split: such as "train" or "train[90%:]".
+  """
+  sizes = {name: info.num_examples for name, info in splits.items()}
+  try:
+    part, = tfds.core.ReadInstruction.from_spec(split).to_absolute(splits)
+    plain, begin, end = part.splitname, part.from_ or 0, sizes[part.splitname] if part.to is None else part.to
+  except (KeyError, ValueError, AssertionError) as error:
+    raise DeepcompError(f"expected one split of {', '.join(sizes)}, or a slice of one. Received: {split!r} "
+                        f"({one_line(error)})") from None
+  if end <= begin:
+    raise DeepcompError(f"expected a split with examples. Received: {split!r}, which has none")
+  return plain, begin, end - begin
+
+
+def one_line(error):
+  """An error's message without what TensorFlow wraps around it."""
+  line = (str(error).strip() or type(error).__name__).splitlines()[0]
+  return line.split("}} ")[-1].split(" [Op:")[0]
+
+
+def decode_image(data):
+  """bytes of a JPEG, PNG, GIF or BMP file -> uint8 `[h, w, 3]` RGB, turned as its EXIF orientation says."""
+  pixels = tf.io.decode_image(data, channels=3, expand_animations=False)
+  # In a JPEG file EXIF comes first, or behind JFIF's 18 bytes.
+  has_exif = tf.reduce_any([tf.strings.substr(tf.strings.join([data, 32 * " "]), at, 4) == "Exif" for at in (6, 24)])
+  return tf.cond(has_exif, lambda: tf.numpy_function(upright, [data, pixels], tf.uint8), lambda: pixels)
