@@ -20,6 +20,7 @@ import tensorflow as tf
 
 import deepcomp_tf as dc
 from deepcomp_tf.data import segmentation
+from deepcomp_tf.data.part import distribute
 from deepcomp_tf.evaluation import segmentation as measures
 from deepcomp_tf.mask_classes import palette
 from deepcomp_tf.mask_classes import VOID
@@ -115,8 +116,8 @@ def main(argv):
     return {"loss": loss, "cross_entropy": cross_entropy}
 
   segmenter = dc.Segmenter(model, inputs, classes)
-  batches = distribution.distribute(strategy, lambda: training.training_batches(
-      FLAGS.crop_size, FLAGS.batch_size, FLAGS.seed, done), FLAGS.batch_size)
+  batches = distribute(strategy, lambda part: training.training_batches(
+      FLAGS.crop_size, FLAGS.batch_size, FLAGS.seed, done, part), FLAGS.batch_size)
   steps = run.steps(
       batches, distribution.on_replicas(strategy, replica_step), FLAGS.steps, checkpoint_every=FLAGS.checkpoint_every,
       summary_every=FLAGS.summary_every, curves=optimizer.learning_rates,

@@ -38,7 +38,7 @@ def fixture_folder(tmp_path):
 
 
 def _crops(paths, count, batch_size=4, seed=0, **arguments):
-  batches = photos.folder_crops([str(path) for path in paths], CROP, batch_size, seed, **arguments)
+  batches = photos.Photos([str(path) for path in paths]).batches(CROP, batch_size, seed, **arguments)
   return np.stack(list(itertools.islice(batches.as_numpy_iterator(), count)))
 
 
@@ -141,14 +141,12 @@ def test_grayscale_photo_becomes_rgb(tmp_path):
   expected = np.repeat(gray[..., np.newaxis], 3, axis=-1)
   for crop in _crops([path], 2).reshape(-1, CROP, CROP, 3):
     assert (crop == expected).all() or (crop == expected[:, ::-1]).all()
-  one_channel = photos.random_crop(tf.constant(gray[..., np.newaxis]), CROP, tf.constant([0, 0], tf.int64))
-  assert one_channel.shape == (CROP, CROP, 3)
 
 
 def test_damaged_photo_is_named(tmp_path):
   path = tmp_path / "broken.png"
   path.write_bytes(b"not a picture")
-  with pytest.raises(dc.DeepcompError, match="broken.png"):
+  with pytest.raises(tf.errors.OpError, match="DeepcompError: .*broken.png"):
     _crops([path], 1)
 
 
