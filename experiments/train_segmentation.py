@@ -70,7 +70,6 @@ OPERATIONAL_FLAGS = ("dataset", "data_dir", "classes", "cache", "classifier", "o
 def main(argv):
   del argv
   strategy = distribution.make_strategy(FLAGS.strategy)
-  tf.keras.utils.set_random_seed(FLAGS.seed)
   if FLAGS.precision == "mixed_float16":
     raise dc.DeepcompError("expected --precision=float32 or mixed_bfloat16, since segmentation's two optimizers do not share a "
                            "scale of losses. Received: --precision=mixed_float16")
@@ -87,6 +86,7 @@ def main(argv):
     if FLAGS[flag].value not in (None, value):
       raise dc.DeepcompError(f"expected a classifier with --{flag}={FLAGS[flag].value}. Received: "
                              f"--classifier={FLAGS.classifier}, whose is {value}")
+  tf.keras.utils.set_random_seed(FLAGS.seed)  # after the set is prepared, which draws numbers of its own
   with strategy.scope():
     with distribution.precision(FLAGS.precision):
       model = dc.models.DeepLab.from_classifier(classifier.network, len(classes))

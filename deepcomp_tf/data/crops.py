@@ -88,14 +88,16 @@ class Crops:
     batches = examples.order(order).batch(batch_size, drop_remainder=True).enumerate().skip(first_step).map(own)
     return self._crop(examples, batches.map(lambda step, both: (step, *both)), training=True)
 
-  def evaluation_batches(self, examples, batch_size, begin=0, end=None):
-    """Examples begin..end-1 in the stored order, by default all, their centers. Otherwise as of `training_batches`.
+  def evaluation_batches(self, examples, batch_size, part=WHOLE):
+    """All examples in the stored order, their centers. Otherwise as of `training_batches`.
 
-    Batches may be smaller: the last one, and those of which an example cannot be decoded.
+    Batches may be smaller, and empty: the last one, and those of which an example cannot be decoded.
     """
     self._check(examples)
-    batches = examples.stored(begin, len(examples) if end is None else end).batch(batch_size).enumerate()
-    return self._crop(examples, batches.map(lambda step, items: (step, items, None)), training=False)
+    begin, end = part.of(batch_size)
+    batches = examples.order().batch(batch_size).enumerate().map(
+        lambda step, *items: (step, tf.nest.map_structure(lambda x: x[begin:end], items), None))
+    return self._crop(examples, batches, training=False)
 
   def _crop(self, examples, batches, training):
     """Data set of (step, items, choices) -> data set of (stored, labels)."""

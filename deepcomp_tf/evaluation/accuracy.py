@@ -72,9 +72,8 @@ def means_over(figures_of, crops, examples, batch_size, strategy=None):
 
 
 def _part_of_batches(crops, examples, batch_size, part):
-  """A worker's part of the set, in as many whole batches as the other workers have: (stored, labels, which examples count)."""
-  size, count = batch_size // part.parts, len(examples)
-  steps = -(-max(1, -(-count // part.parts)) // size)
+  """A worker's part of the batches, all of them filled up: (stored, labels, which examples count)."""
+  size = batch_size // part.parts
 
   def fill(stored, truth):
     count = tf.shape(truth)[0]
@@ -82,8 +81,9 @@ def _part_of_batches(crops, examples, batch_size, part):
     filled = lambda x: tf.ensure_shape(tf.repeat(x, times, axis=0), [size, *x.shape[1:]])
     return tf.nest.map_structure(filled, stored), filled(truth), tf.range(size) < count
 
-  batches = crops.evaluation_batches(examples, size, *part.of(count))
-  others = crops.evaluation_batches(examples, size, 0, min(size, count)).repeat()
-  nothing = lambda stored, truth, counts: (stored, truth, tf.zeros_like(counts))
   full = lambda dataset: dataset.filter(lambda _, truth: tf.size(truth) > 0).map(fill)
-  return full(batches).concatenate(full(others).map(nothing)).take(steps)
+  batches = full(crops.evaluation_batches(examples, batch_size, part))
+  # Where a worker has none left and others do, it takes the first ones, which do not count.
+  others = full(crops.evaluation_batches(examples, size)).take(1).repeat()
+  nothing = lambda stored, truth, counts: (stored, truth, tf.zeros_like(counts))
+  return batches.concatenate(others.map(nothing)).take(-(-len(examples) // batch_size))

@@ -1,5 +1,6 @@
 """Training crops: what they show, and that each is a function of the seed and its index."""
 
+import functools
 import itertools
 import pathlib
 import tempfile
@@ -12,8 +13,10 @@ import tensorflow_datasets as tfds
 
 import deepcomp_tf as dc
 from deepcomp_tf.codec.images import list_images
+from deepcomp_tf.codec.images import read_image
 from deepcomp_tf.codec.images import split_images
 from deepcomp_tf.data import photos
+from deepcomp_tf.data.part import Part
 
 CROP = 16
 
@@ -119,6 +122,24 @@ def test_batch_is_a_function_of_seed_and_index(folder):
   np.testing.assert_array_equal(_crops(paths, 3, batch_size=8).reshape(whole.shape), whole)
   assert (_crops(paths, 6, seed=1) != whole).any()
   assert len(np.unique(whole.reshape(24, -1), axis=0)) > 12
+
+
+def test_workers_read_their_parts(folder, tiny):
+  paths = sorted(path for path in folder.iterdir())
+  for crops in (functools.partial(_crops, paths), functools.partial(_tfds_crops, tiny)):
+    parts = [crops(3, batch_size=6, part=Part(number, 3)) for number in range(3)]
+    np.testing.assert_array_equal(np.concatenate(parts, axis=1), crops(3, batch_size=6))
+
+
+def test_photos_are_read_when_they_are_needed(folder, monkeypatch):
+  read = []
+  monkeypatch.setattr(photos, "read_image", lambda path: read.append(path) or read_image(path))
+  source = photos.Photos([str(path) for path in sorted(folder.iterdir())])
+  batches = source.batches(CROP, 2, seed=0)
+  assert not read
+  list(itertools.islice(batches.as_numpy_iterator(), 20))
+  list(itertools.islice(batches.as_numpy_iterator(), 20))
+  assert len(set(read)) == 4 and len(read) < 10  # two threads may read one at the same time
 
 
 def test_photos_beyond_the_cache_give_the_same_crops(folder, monkeypatch):
