@@ -80,13 +80,13 @@ def main(argv):
   class_ids = [one.id for one in classes]
   well_covered = [one.name for one in training_flags.chosen_classes("well_covered_ids", known)]
 
+  tf.keras.utils.set_random_seed(FLAGS.seed)  # now that the set is prepared, which draws numbers of its own
   classifier = dc.Classifier.load(FLAGS.classifier, FLAGS.operating_point and dc.Codec.load(FLAGS.operating_point))
   inputs = classifier.inputs
   for flag, value in (("network", classifier.network.architecture), ("input", inputs.kind)):
     if FLAGS[flag].value not in (None, value):
       raise dc.DeepcompError(f"expected a classifier with --{flag}={FLAGS[flag].value}. Received: "
                              f"--classifier={FLAGS.classifier}, whose is {value}")
-  tf.keras.utils.set_random_seed(FLAGS.seed)  # after the set is prepared, which draws numbers of its own
   with strategy.scope():
     with distribution.precision(FLAGS.precision):
       model = dc.models.DeepLab.from_classifier(classifier.network, len(classes))
