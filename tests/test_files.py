@@ -47,11 +47,11 @@ def test_a_missing_folder_is_named(tmp_path):
 def test_a_folder_takes_the_place_of_the_one_before_only_when_it_is_whole(tmp_path):
   place = tmp_path / "deep" / "folder"
   for number in ("1", "2"):
-    with files.whole_folder(str(place)) as new:
+    with files.whole_folder(str(place), "number") as new:
       (tmp_path / new / "number").write_text(number)
       assert not place.exists() or (place / "number").read_text() != number
   with pytest.raises(RuntimeError):
-    with files.whole_folder(str(place)) as new:
+    with files.whole_folder(str(place), "number") as new:
       (tmp_path / new / "number").write_text("3")
       raise RuntimeError
   assert (place / "number").read_text() == "2"
