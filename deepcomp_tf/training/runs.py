@@ -87,7 +87,8 @@ class Run:
       DeepcompError: the checkpoint is of other networks or of an earlier version of this package.
     """
     if self._latest:
-      reader = tf.train.load_checkpoint(self._latest)
+      # Not load_checkpoint, which takes ram://run/ckpt-2 for a folder, since ckpt-2.index begins so.
+      reader = tf.compat.v1.train.NewCheckpointReader(self._latest)
       kept = {key.removesuffix("/.ATTRIBUTES/VARIABLE_VALUE") for key in reader.get_variable_to_shape_map()}
       missing = [name for name in self._state if f"variables/{name}" not in kept]
       if missing:
