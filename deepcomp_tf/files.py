@@ -33,16 +33,26 @@ def _remote(path):
   """Context that gives `tf.io.gfile` for a path, and turns its errors into those that this file promises."""
   quiet.import_tensorflow()
   import tensorflow as tf  # which local paths do without
+  _check_scheme(os.fspath(path), tf.io.gfile)
   try:
     yield tf.io.gfile
   except tf.errors.NotFoundError:
     raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), os.fspath(path)) from None
-  except tf.errors.UnimplementedError:
-    known = ", ".join(sorted(f"{scheme}://" for scheme in tf.io.gfile.get_registered_schemes() if scheme))
-    raise DeepcompError(f"expected a path of a file system that this TensorFlow has ({known}). Received: {path}") from None
   except tf.errors.OpError as error:
     reason = (error.message.strip() or type(error).__name__).splitlines()[0]
     raise DeepcompError(f"expected a path that can be reached. Received: {path} ({reason[:300]})") from None
+
+
+def _check_scheme(path, gfile):
+  """Refuses a path of a file system that neither TensorFlow has nor tensorflow-io, if it is installed, which brings more, such as s3://."""
+  scheme = path.split("://", 1)[0]
+  if scheme not in gfile.get_registered_schemes():
+    with contextlib.suppress(ImportError, NotImplementedError):
+      import tensorflow_io  # pylint: disable=unused-import
+  if scheme not in gfile.get_registered_schemes():
+    known = ", ".join(sorted(f"{known}://" for known in gfile.get_registered_schemes() if known))
+    raise DeepcompError(f"expected a path of a file system that TensorFlow or an installed tensorflow-io has ({known}). "
+                        f"Received: {path}")
 
 
 def normal(path):
@@ -95,7 +105,7 @@ def isdir(path):
   """Whether there is a folder."""
   if is_remote(path):
     with _remote(path) as gfile:
-      return gfile.exists(path) and gfile.isdir(path)  # of an unknown file system, isdir alone would say no
+      return gfile.isdir(path)
   return os.path.isdir(path)
 
 

@@ -127,7 +127,7 @@ def test_a_run(remote):
   assert not run.is_done()
   files.write_file(f"{run.result}/classifier.json", b"{}")
   assert run.is_done()
-  with pytest.raises(dc.DeepcompError, match="a file system that this TensorFlow has .*ram://.*Received: s3://bucket/run"):
+  with pytest.raises(dc.DeepcompError, match="a file system that TensorFlow .*ram://.*Received: s3://bucket/run"):
     runs.Run("s3://bucket/run", {}, "classifier", {})
   assert not pathlib.Path("ram:").exists() and not pathlib.Path("s3:").exists()
 
