@@ -13,6 +13,7 @@ import io
 import json
 import os
 import posixpath
+import re
 import shutil
 import tempfile
 import uuid
@@ -25,7 +26,7 @@ from deepcomp_tf.errors import DeepcompError
 
 def is_remote(path):
   """Whether a path is read through TensorFlow's file systems."""
-  return "://" in os.fspath(path)
+  return re.match(r"[\w+.-]+://", os.fspath(path)) is not None
 
 
 @contextlib.contextmanager
@@ -44,7 +45,7 @@ def _remote(path):
 
 
 def _check_scheme(path, gfile):
-  """Refuses a path of a file system that neither TensorFlow has nor tensorflow-io, if it is installed, which brings more, such as s3://."""
+  """Refuses a path of a file system that TensorFlow does not have, nor an installed tensorflow-io, which brings s3:// too."""
   scheme = path.split("://", 1)[0]
   if scheme not in gfile.get_registered_schemes():
     with contextlib.suppress(ImportError, NotImplementedError):

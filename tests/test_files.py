@@ -66,6 +66,7 @@ def fixture_place(request, tmp_path):
 
 def test_the_same_here_and_remote(place):
   assert files.is_remote(place) == place.startswith("ram://")
+  assert not files.is_remote(f"/here/{place}")
   assert files.normal(f"{place}//a/./b/") == f"{place}/a/b"
   files.makedirs(f"{place}/a/b")
   files.makedirs(f"{place}/a/b")
