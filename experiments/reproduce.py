@@ -30,7 +30,7 @@ from deepcomp_tf import samples
 from deepcomp_tf.data import compressed
 from deepcomp_tf.evaluation import segmentation
 from deepcomp_tf.training import flags as training_flags
-from experiments import records
+from experiments import records  # pylint: disable=unused-import  # defines --results_dir
 
 FLAGS = flags.FLAGS
 flags.DEFINE_enum("scale", "small", ["small", "paper"], "Which flagfiles.")

@@ -1,4 +1,4 @@
-"""Remote paths, wherever a user may give one: at ram://, and at file://, which several processes share."""
+"""Remote paths, wherever Python code may give one: photos, networks, runs and sets at ram://."""
 
 import os
 import pathlib
@@ -8,7 +8,6 @@ from etils.epath import backend
 from etils.epath import gpath
 import numpy as np
 from PIL import Image
-import programs
 import pytest
 import tensorflow as tf
 import tensorflow_datasets as tfds

@@ -1,7 +1,7 @@
 """An operating point: a trained compression network with the tables of its entropy coder, and the folder it is kept in.
 
   operating_point.json  its name, its architecture, how it was trained, on what, what it reached, and the statistics
-                        of its representation
+                        of its representation; written last where the folder is remote, so that one without it is half written
   weights.npz           float16 weights of encoder and decoder, float32 centers
   context.npz           the integer tables and coefficients of the entropy coder
 """

@@ -20,7 +20,8 @@ _WEIGHTS = "weights.npz"
 class StoredNetwork(abc.ABC):
   """A trained network with its input and its classes. On disk it is a folder:
 
-    KIND.json    its network, its classes, its input, how it was trained, and what it reached
+    KIND.json    its network, its classes, its input, how it was trained, and what it reached; written last where the folder
+                 is remote, so that one without it is half written
     weights.npz  float16 kernels; biases and what belongs to batch normalization in float32
 
   Subclasses say their `KIND`, how to make their network, and how to describe it.
