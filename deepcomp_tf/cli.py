@@ -11,13 +11,13 @@ import numpy as np
 import tqdm
 
 import deepcomp_tf as dc
+from deepcomp_tf import files
 from deepcomp_tf import quiet
 from deepcomp_tf import shipped
 from deepcomp_tf.codec import container
 from deepcomp_tf.codec.images import encode_png
 from deepcomp_tf.codec.images import list_images
 from deepcomp_tf.codec.images import read_image
-from deepcomp_tf.files import write_file
 from deepcomp_tf.errors import DeepcompError
 
 DEFAULT_OPERATING_POINT = "bpp0.330"
@@ -128,15 +128,14 @@ def _each(files, work):
 def _output(args, file, extension):
   """Where the output of a file goes; refuses early what may not be overwritten."""
   path = _path(args, file, extension)
-  if os.path.exists(path) and not args.overwrite:
+  if files.exists(path) and not args.overwrite:
     raise DeepcompError(f"{path} exists; give --overwrite to replace it")
   return path
 
 
 def _read(file):
   try:
-    with open(file, "rb") as source:
-      return source.read()
+    return files.read(file)
   except OSError as error:
     raise DeepcompError(f"cannot be read: {error.strerror}") from None
 
@@ -170,7 +169,7 @@ def _compress(args):
     path = _output(args, file, container.EXTENSION)
     image = read_image(file)
     data = codec.compress(image)
-    write_file(path, data, overwrite=args.overwrite)
+    files.write_file(path, data, overwrite=args.overwrite)
     height, width = image.shape[:2]
     return f"{file} -> {path}: {width}x{height}, {len(data)} bytes, {8 * len(data) / (height * width):.4f} bits per pixel"
 
@@ -185,7 +184,7 @@ def _decompress(args):
     path = _output(args, file, ".png")
     data = _read(file)
     image = codecs.for_data(data).decompress(data)
-    write_file(path, encode_png(image), overwrite=args.overwrite)
+    files.write_file(path, encode_png(image), overwrite=args.overwrite)
     return f"{file} -> {path}: {image.shape[1]}x{image.shape[0]}"
 
   return _each(args.files, work)
@@ -226,7 +225,7 @@ def _segment(args):
   from deepcomp_tf.evaluation import segmentation
 
   for path in filter(None, (args.output, args.overlay)):
-    if os.path.exists(path) and not args.overwrite:
+    if files.exists(path) and not args.overwrite:
       raise DeepcompError(f"{path} exists; give --overwrite to replace it")
   try:
     data = _read(args.file)
@@ -235,13 +234,13 @@ def _segment(args):
   except DeepcompError as error:
     raise DeepcompError(f"{args.file}: {error}") from None
   mask = segmenter.mask_ids[places]
-  write_file(args.output, segmentation.encode_mask(mask, segmenter.classes), overwrite=args.overwrite)
+  files.write_file(args.output, segmentation.encode_mask(mask, segmenter.classes), overwrite=args.overwrite)
   shares = np.bincount(places.ravel(), minlength=len(segmenter.classes)) / mask.size
   print(f"{args.file} -> {args.output}: {mask.shape[1]}x{mask.shape[0]}; "
         + ", ".join(f"{segmenter.class_names[i]} {100 * shares[i]:.1f} %" for i in np.argsort(-shares) if shares[i]))
   if args.overlay:
     picture = segmentation.overlay(segmenter.codec.decompress(data), mask, segmenter.classes)
-    write_file(args.overlay, encode_png(picture), overwrite=args.overwrite)
+    files.write_file(args.overlay, encode_png(picture), overwrite=args.overwrite)
   return 0
 
 
@@ -254,10 +253,9 @@ def _evaluate(args):
   folder = args.output_dir or "."
   names = ("rate_distortion.txt", "rate_distortion.csv", "rate_distortion.png", "representation.png")
   for name in names:
-    if os.path.exists(os.path.join(folder, name)) and not args.overwrite:
+    if files.exists(os.path.join(folder, name)) and not args.overwrite:
       raise DeepcompError(f"{os.path.join(folder, name)} exists; give --overwrite to replace it")
-  if not os.path.isdir(folder):
-    raise DeepcompError(f"expected an existing folder for the outputs. Received: {folder}")
+  files.check_place(folder)
   rows, failed, sample = [], 0, None
   for path in tqdm.tqdm(paths, unit="image", mininterval=1 if sys.stderr.isatty() else 60):
     try:
@@ -278,7 +276,7 @@ def _evaluate(args):
   contents = (text.encode(), rate_distortion.to_csv(rows).encode(),
               figures.rate_distortion_figure(summary, title), figures.representation_figure(codecs, sample))
   for name, content in zip(names, contents):
-    write_file(os.path.join(folder, name), content, overwrite=args.overwrite)
+    files.write_file(os.path.join(folder, name), content, overwrite=args.overwrite)
   print(text, end="")
   print(f"Written to {folder}: {', '.join(names)}")
   if failed:

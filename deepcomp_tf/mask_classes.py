@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from deepcomp_tf import files
 from deepcomp_tf.errors import DeepcompError
 
 # The id of pixels that belong to no class; no network learns it and no measure counts it.
@@ -48,8 +49,7 @@ def read_classes(path):
     DeepcompError: the file is missing, or is something else.
   """
   try:
-    with open(path) as file:
-      entries = json.load(file)
+    entries = files.read_json(path)
   except OSError as error:
     raise DeepcompError(f"expected a JSON file of classes. Received: {path} ({error.strerror})") from None
   except ValueError as error:

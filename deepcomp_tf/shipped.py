@@ -2,6 +2,7 @@
 
 import os
 
+from deepcomp_tf import files
 from deepcomp_tf.errors import DeepcompError
 
 _PACKAGE = os.path.dirname(__file__)
@@ -33,7 +34,7 @@ def find(kind, name):
   """
   place, file = _KINDS[kind]
   for folder in (os.path.join(_PACKAGE, place, name), name):
-    if os.path.exists(os.path.join(folder, file)):
+    if files.exists(os.path.join(folder, file)):
       return folder
   raise DeepcompError(f"no {kind} {name!r}: expected one of {', '.join(names(kind)) or '(none)'}, or a folder with {file}")
 

@@ -21,6 +21,7 @@ from absl import flags
 import tensorflow as tf
 
 import deepcomp_tf as dc
+from deepcomp_tf import files
 from deepcomp_tf.codec import entropy_coder
 from deepcomp_tf.codec.inputs import NetworkInput
 from deepcomp_tf.data import classification
@@ -52,7 +53,7 @@ def main(argv):
     dataset = FLAGS.dataset
     if FLAGS.shorter_side:
       dataset = os.path.join(folder, f"jpeg{FLAGS.shorter_side}")
-      if not os.path.isdir(dataset):
+      if not files.isdir(dataset):
         write_resized(dataset)
     for operating_point in FLAGS.operating_point:
       compare(dataset, operating_point, folder)
@@ -64,7 +65,7 @@ def write_resized(folder):
   for number, (data, label) in enumerate(source.read(0, source.num_examples).as_numpy_iterator()):
     pixels = resize_shorter_side(sources.decode_image(data), FLAGS.shorter_side)
     path = os.path.join(folder, FLAGS.split, source.class_names[label])
-    os.makedirs(path, exist_ok=True)
+    files.makedirs(path)
     tf.io.write_file(os.path.join(path, f"{number:06d}.jpg"), tf.io.encode_jpeg(pixels, quality=FLAGS.jpeg_quality))
 
 
@@ -82,14 +83,14 @@ def compare(dataset, operating_point, folder):
   encoded, decoded = (classification.open_examples(name, FLAGS.split, representation, folder, cache, folder)
                       for cache in ("encoded", "decoded"))
   pixels, symbols = Crops(original, False, FLAGS.crop_size), Crops(representation, True, FLAGS.crop_size)
-  files = [data.numpy().tolist() for data, _ in encoded.order().batch(FLAGS.batch_size)]
-  stored_bytes = sum(len(data) for batch in files for data in batch)
+  encoded_batches = [data.numpy().tolist() for data, _ in encoded.order().batch(FLAGS.batch_size)]
+  stored_bytes = sum(len(data) for batch in encoded_batches for data in batch)
 
   def batches(crops, examples):
     return lambda epoch: (stored for stored, _ in crops.training_batches(examples, FLAGS.batch_size, seed=0, epoch=epoch))
 
   def codec_alone(threads):
-    return lambda epoch: (codec.crops_of(batch, FLAGS.crop_size // STRIDE, threads=threads)[0] for batch in files)
+    return lambda epoch: (codec.crops_of(batch, FLAGS.crop_size // STRIDE, threads=threads)[0] for batch in encoded_batches)
 
   rows = {  # what is measured, and its bytes in all
       "JPEG files: decode and crop": (

@@ -7,7 +7,6 @@ The first writes the sample photos at every operating point, with the symbols, p
 them; the second reads these files and compares, and compresses the same photos anew.
 """
 
-import glob
 import importlib.metadata
 import os
 import sys
@@ -16,15 +15,17 @@ from absl import flags
 import numpy as np
 
 import deepcomp_tf as dc
+from deepcomp_tf import files
 from deepcomp_tf import samples
 from deepcomp_tf.codec.container import EXTENSION
-from deepcomp_tf.files import whole_folder
-from deepcomp_tf.files import write_file
 from deepcomp_tf.training import flags as training_flags
 
 FLAGS = flags.FLAGS
 flags.DEFINE_string("write", "", "Folder to write; made, or replaced.")
 flags.DEFINE_string("compare", "", "Folder that the other environment wrote.")
+
+# File that says which environment wrote the folder.
+STACK = "stack.txt"
 
 
 def main(argv):
@@ -32,22 +33,21 @@ def main(argv):
   if bool(FLAGS.write) == bool(FLAGS.compare):
     raise dc.DeepcompError(f"expected --write or --compare. Received: --write={FLAGS.write} --compare={FLAGS.compare}")
   if FLAGS.write:
-    with whole_folder(FLAGS.write) as folder:
-      for name, codec, photo in works():
+    with files.whole_folder(FLAGS.write, last=STACK) as folder:
+      for name, codec, classifier, photo in works():
         data = codec.compress(photo)
-        write_file(os.path.join(folder, name + EXTENSION), data)
-        np.savez_compressed(os.path.join(folder, name), stack=stack(), **contents(codec, classifier, data))
+        files.write_file(os.path.join(folder, name + EXTENSION), data)
+        np.savez_compressed(os.path.join(folder, name), **contents(codec, classifier, data))
+      files.write_file(os.path.join(folder, STACK), stack().encode())
     print(f"{FLAGS.write}: written by {stack()}")
     return
-  if not glob.glob(os.path.join(FLAGS.compare, f"*{EXTENSION}")):
+  if not files.exists(os.path.join(FLAGS.compare, STACK)):
     raise dc.DeepcompError(f"expected files that --write wrote. Received: {FLAGS.compare}")
   totals = {"symbols read otherwise": 0, "symbols written otherwise": 0, "symbols": 0, "largest difference of a pixel": 0,
             "pixels' values that differ": 0, "pixels' values": 0, "first classes that differ": 0, "files": 0}
   for name, codec, classifier, photo in works():
-    with open(os.path.join(FLAGS.compare, name + EXTENSION), "rb") as file:
-      data = file.read()
-    with np.load(os.path.join(FLAGS.compare, name + ".npz")) as arrays:
-      theirs = dict(arrays)
+    data = files.read(os.path.join(FLAGS.compare, name + EXTENSION))
+    theirs = files.read_arrays(os.path.join(FLAGS.compare, name + ".npz"))
     ours = contents(codec, classifier, data)
     difference = np.abs(ours["pixels"].astype(int) - theirs["pixels"])
     for key, value in (("symbols read otherwise", (ours["symbols"] != theirs["symbols"]).sum()),
@@ -57,7 +57,7 @@ def main(argv):
                        ("first classes that differ", ours["first_class"] != theirs["first_class"]), ("files", 1)):
       totals[key] += int(value)
     totals["largest difference of a pixel"] = max(totals["largest difference of a pixel"], int(difference.max()))
-  print(f"written by {theirs['stack']}, read by {stack()}:")
+  print(f"written by {files.read(os.path.join(FLAGS.compare, STACK)).decode()}, read by {stack()}:")
   for key, value in totals.items():
     print(f"  {key}: {value}")
 

@@ -18,9 +18,9 @@ import numpy as np
 from PIL import Image
 
 import deepcomp_tf as dc
+from deepcomp_tf import files
 from deepcomp_tf import mask_classes
 from deepcomp_tf import samples
-from deepcomp_tf.files import write_file
 from deepcomp_tf.evaluation import figures
 from deepcomp_tf.evaluation import rate_distortion
 from deepcomp_tf.models.resnet import ARCHITECTURES
@@ -66,13 +66,13 @@ def main(argv):
   if finetuned:
     fill(FLAGS.page, "joint training", joint_table(finetuned))
     drawn.update(figure_7=figure_7(finetuned), figure_11=figure_11(finetuned))
-  runtimes = [records.read_json(path) for path in records.paths("runtime_*.json")]
+  runtimes = [files.read_json(path) for path in records.paths("runtime_*.json")]
   if runtimes:
     drawn["figure_12"] = figure_12(runtimes)
-  os.makedirs(FLAGS.output_dir, exist_ok=True)
+  files.makedirs(FLAGS.output_dir)
   for name, figure in drawn.items():
     content = figure if isinstance(figure, bytes) else figures.png(figure)
-    write_file(os.path.join(FLAGS.output_dir, f"{name}.png"), content, overwrite=True)
+    files.write_file(os.path.join(FLAGS.output_dir, f"{name}.png"), content, overwrite=True)
   print(f"Written to {FLAGS.page} and {FLAGS.output_dir}: {', '.join(sorted(drawn))}")
 
 
@@ -90,12 +90,12 @@ def storage_table(codecs):
   lines = ["| operating point | files, MB | bits/pixel | share of the JPEG files | their bits/pixel | symbols in memory, MB | "
            "ImageNet in the paper |", "|---" * 7 + "|"]
   for path in records.paths("storage_*.json"):
-    record = records.read_json(path)
-    point, files, source = (record[key] for key in ("operating_point", "bitstream_bytes", "source_bytes"))
+    record = files.read_json(path)
+    point, written, source = (record[key] for key in ("operating_point", "bitstream_bytes", "source_bytes"))
     blocks = record["symbol_bytes"] / channels[point]  # of 8x8 pixels
     theirs = f"1/{paper.STORAGE_GB[None] / paper.STORAGE_GB[point]:.1f}" if point in paper.STORAGE_GB else "-"
-    lines.append(f"| {point} | {files / 1e6:.2f} | {files / blocks / 8:.2f} | 1/{source / files:.1f} of {source / 1e6:.1f} MB "
-                 f"| {source / blocks / 8:.2f} | {record['symbol_bytes'] / 1e6:.1f} | {theirs} |")
+    lines.append(f"| {point} | {written / 1e6:.2f} | {written / blocks / 8:.2f} | 1/{source / written:.1f} of "
+                 f"{source / 1e6:.1f} MB | {source / blocks / 8:.2f} | {record['symbol_bytes'] / 1e6:.1f} | {theirs} |")
   return lines
 
 
@@ -195,7 +195,7 @@ def figure_5(codecs, name):
   representation (Figures 5 and 10); None where they are not recorded."""
 
   def mask(row):
-    with Image.open(os.path.join(FLAGS.results_dir, f"segmentation_{row}_{name}.png")) as image:
+    with files.open_file(os.path.join(FLAGS.results_dir, f"segmentation_{row}_{name}.png")) as file, Image.open(file) as image:
       return np.asarray(image)
 
   try:
@@ -362,14 +362,13 @@ def figure_12(runtimes):
 
 def fill(path, name, lines):
   """Puts lines into a page, between the marks of a name."""
-  with open(path) as file:
-    text = file.read()
+  text = files.read(path).decode()
   begin, end = f"<!-- {name} -->\n", f"<!-- end of {name} -->"
   if text.count(begin) != 1 or text.count(end) != 1:
     raise dc.DeepcompError(f"expected the lines {begin.strip()} and {end} once each. Received: {path}")
   text = re.sub(re.escape(begin) + ".*?" + re.escape(end), lambda _: begin + "\n".join(lines) + "\n" + end, text,
                 flags=re.DOTALL)
-  write_file(path, text.encode(), overwrite=True)
+  files.write_file(path, text.encode(), overwrite=True)
 
 
 if __name__ == "__main__":

@@ -17,6 +17,8 @@ import deepcomp_tf as dc
 from deepcomp_tf import samples
 from deepcomp_tf.codec.container import EXTENSION
 from deepcomp_tf.codec.images import encode_png
+from deepcomp_tf.files import makedirs
+from deepcomp_tf.files import read
 from deepcomp_tf.files import write_file
 from deepcomp_tf.evaluation import figures
 from deepcomp_tf.evaluation import rate_distortion
@@ -29,7 +31,7 @@ flags.DEFINE_string("output_dir", "quickstart_output", "Folder for the files; ma
 def main(argv):
   del argv
   begin = time.time()
-  os.makedirs(FLAGS.output_dir, exist_ok=True)
+  makedirs(FLAGS.output_dir)
   codecs = [dc.Codec.load(name) for name in dc.operating_points.names()]
   photos = samples.photos()
 
@@ -72,8 +74,7 @@ def main(argv):
 
 
 def read_compressed(name, point):
-  with open(os.path.join(FLAGS.output_dir, f"{name}_{point}{EXTENSION}"), "rb") as file:
-    return file.read()
+  return read(os.path.join(FLAGS.output_dir, f"{name}_{point}{EXTENSION}"))
 
 
 if __name__ == "__main__":

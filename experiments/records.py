@@ -1,13 +1,13 @@
 """Reading what `experiments.reproduce` records: the runs of the paper's tables and figures."""
 
 import glob
-import json
 import os
 import statistics
 
 from absl import flags
 
 import deepcomp_tf as dc
+from deepcomp_tf import files
 from deepcomp_tf.codec import operating_point
 from deepcomp_tf.evaluation import rate_distortion
 from experiments import paper
@@ -23,17 +23,12 @@ _STAGES = (("fixed", "{}", "classification_cresnet51_{}", "segmentation_cresnet5
 
 
 def paths(pattern):
-  return sorted(glob.glob(os.path.join(glob.escape(FLAGS.results_dir), pattern)))
+  return files.glob(os.path.join(glob.escape(FLAGS.results_dir), pattern))
 
 
 def seeds_of(name):
   """Paths of the records under a name, one a seed."""
   return paths(f"{name}.json") + paths(f"{name}_seed*.json")
-
-
-def read_json(path):
-  with open(path) as file:
-    return json.load(file)
 
 
 def by_network(task):
@@ -48,7 +43,7 @@ def by_network(task):
 def read_run(path):
   """The record of a training run that has ended, on the operating point as it is now."""
   try:
-    record = read_json(path)
+    record = files.read_json(path)
     settings, reached = record["settings"], record["history"][-1]
     unit, total = ("epoch", "epochs") if "epochs" in settings else ("step", "steps")
     missing = {"operating_point", "multiply_adds", "seconds"} - set(record) | {"network"} - set(settings)
@@ -72,9 +67,9 @@ def rates_and_distortions(name):
   the other, with the name of the photos."""
   found = []
   for path in seeds_of(f"{name}_rate_distortion"):
-    with open(path.removesuffix(".json") + ".csv") as file:
-      rows = rate_distortion.means(rate_distortion.from_csv(file.read()))
-    found += [{**row, "photos": read_json(path)["photos"]} for row in rows]
+    text = files.read(path.removesuffix(".json") + ".csv").decode()
+    rows = rate_distortion.means(rate_distortion.from_csv(text))
+    found += [{**row, "photos": files.read_json(path)["photos"]} for row in rows]
   return found
 
 

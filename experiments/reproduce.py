@@ -12,12 +12,10 @@ skipped, what was stopped goes on; before anything starts, the plan says what is
 known. At the paper's scale the plan, which begins with the operating points, is printed as commands; it is not run.
 """
 
-import glob
 import json
 import os
 import re
 import shlex
-import shutil
 import subprocess
 import sys
 import time
@@ -26,14 +24,13 @@ from absl import flags
 from absl import logging
 
 import deepcomp_tf as dc
+from deepcomp_tf import files
 from deepcomp_tf.codec import operating_point
 from deepcomp_tf import samples
-from deepcomp_tf.files import write_file
-from deepcomp_tf.files import write_json
 from deepcomp_tf.data import compressed
 from deepcomp_tf.evaluation import segmentation
 from deepcomp_tf.training import flags as training_flags
-from experiments import records
+from experiments import records  # pylint: disable=unused-import  # defines --results_dir
 
 FLAGS = flags.FLAGS
 flags.DEFINE_enum("scale", "small", ["small", "paper"], "Which flagfiles.")
@@ -99,14 +96,14 @@ class Step:
 
   def record(self):
     """What was recorded of this step on the same operating point, or None."""
-    if not os.path.exists(self.record_path):
+    if not files.exists(self.record_path):
       return None
-    record = records.read_json(self.record_path)
+    record = files.read_json(self.record_path)
     return record if record.get("fingerprint") == self.fingerprint else None
 
   def done(self):
     """Whether it is recorded, and its network there if a step that is left starts from it."""
-    return self.record() is not None and (not self.wanted or os.path.isdir(self.network_dir))
+    return self.record() is not None and (not self.wanted or files.isdir(self.network_dir))
 
 
 def main(argv):
@@ -143,7 +140,7 @@ def check_folders(steps):
                                 ("masks", "segmentation" in tasks, ("images", "masks")),
                                 ("photos", "joint" in tasks, ("",)), ("test_photos", "evaluate" in tasks, ("",))):
     path = FLAGS[flag].value
-    if needed and not (path and all(os.path.isdir(os.path.join(path, name)) for name in folders)):
+    if needed and not (path and all(files.isdir(os.path.join(path, name)) for name in folders)):
       raise dc.DeepcompError(f"expected a folder{f' with {folders[0]}/ and {folders[1]}/' if folders[0] else ''}. Received: "
                              f"--{flag}={path}")
 
@@ -236,9 +233,9 @@ def print_plan(steps):
     elif step.done():
       print(f"done  {step.name}: {step.record()['seconds'] / 60:.0f} min, {step.record()['date']}")
     else:
-      known = os.path.exists(step.record_path)
+      known = files.exists(step.record_path)
       if known:
-        seconds += records.read_json(step.record_path)["seconds"]
+        seconds += files.read_json(step.record_path)["seconds"]
       unknown += not known
       why = "recorded, but its network is not in --work_dir" if step.record() else "recorded on an earlier operating point"
       print(f"left  {step.name}{f' ({why})' if known else ''}")
@@ -266,29 +263,29 @@ def compress_flags(point):
 def run(step):
   """Runs a step and records it."""
   begin = time.time()
-  os.makedirs(FLAGS.results_dir, exist_ok=True)
+  files.makedirs(FLAGS.results_dir)
   if step.task == "evaluate":
-    os.makedirs(step.run_dir, exist_ok=True)
+    files.makedirs(step.run_dir)
   execute(step.command)
   record = {"name": step.name, "operating_point": step.point, "fingerprint": step.fingerprint,
             "date": time.strftime("%Y-%m-%d"), "cpu_cores": os.cpu_count(), "seconds": round(time.time() - begin)}
   record.update({"compress_dataset": storage, "evaluate": rate_distortion}.get(step.task, trained)(step))
-  write_json(step.record_path, record, sort_keys=True)
+  files.write_json(step.record_path, record, sort_keys=True)
   logging.info("%s: recorded after %.0f min", step.name, record["seconds"] / 60)
 
 
 def storage(step):
   """What `compress_dataset` says of the set that it wrote."""
   pattern = os.path.join(sets_dir(), f"{set_of(step.point)}", "*", "storage.json")
-  paths = sorted(glob.glob(pattern))
+  paths = files.glob(pattern)
   if not paths:
     raise dc.DeepcompError(f"expected {pattern}; remove the set, which is of an earlier version")
-  return records.read_json(paths[-1])
+  return files.read_json(paths[-1])
 
 
 def rate_distortion(step):
   """Keeps the figures of every photo beside the record."""
-  shutil.copyfile(os.path.join(step.run_dir, "rate_distortion.csv"), beside(step, ".csv"))
+  files.write_file(beside(step, ".csv"), files.read(os.path.join(step.run_dir, "rate_distortion.csv")), overwrite=True)
   return {"photos": os.path.basename(os.path.normpath(FLAGS.test_photos))}
 
 
@@ -304,17 +301,16 @@ def segment_samples(step, segmenter):
     codec = segmenter.codec
     classes = segmenter.segment(codec.compress(photo)) if codec else segmenter.predict(photo, *photo.shape[:2])
     mask = segmentation.encode_mask(segmenter.mask_ids[classes], segmenter.classes)
-    write_file(beside(step, f"_{name}.png"), mask, overwrite=True)
+    files.write_file(beside(step, f"_{name}.png"), mask, overwrite=True)
 
 
 def trained(step):
   """What a training program wrote down of its run."""
   unit = "step" if step.task == "segmentation" else "epoch"
   lines = {}
-  with open(os.path.join(step.run_dir, "history.jsonl")) as file:
-    for line in map(json.loads, file):
-      lines[line[unit]] = line
-  settings = records.read_json(os.path.join(step.run_dir, "settings.json"))
+  for line in map(json.loads, files.read(os.path.join(step.run_dir, "history.jsonl")).decode().splitlines()):
+    lines[line[unit]] = line
+  settings = files.read_json(os.path.join(step.run_dir, "settings.json"))
   network = (dc.Segmenter if step.task == "segmentation" else dc.Classifier).load(step.network_dir)
   if step.task == "segmentation":
     segment_samples(step, network)

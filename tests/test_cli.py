@@ -152,3 +152,20 @@ def test_outputs_that_would_collide_are_refused(tmp_path):
   assert result.returncode == 1
   assert "outputs of their own. Received: a/photo.png and b/photo.png, both for out/photo.deepcomp" in result.stderr
   assert os.listdir(tmp_path / "out") == ["photo.png"]
+
+
+def test_remote_files(folder, tmp_path):
+  there = f"file://{tmp_path}/new"  # a remote path that processes share
+  (tmp_path / "new").mkdir()
+  result = deepcomp("compress", f"file://{folder}/coffee.png", "s3://bucket/photo.png", f"--output_dir={there}", cwd=tmp_path)
+  assert "1 of 2 files done, 1 failed" in result.stdout and "Traceback" not in result.stderr
+  assert "s3://bucket/photo.png: expected a" in result.stderr
+  result = deepcomp("info", f"{there}/coffee.deepcomp", cwd=tmp_path)
+  assert result.returncode == 0 and f"{there}/coffee.deepcomp: 120x96 pixels" in result.stdout and result.stderr == ""
+  result = deepcomp("decompress", f"{there}/coffee.deepcomp", cwd=tmp_path)  # beside it
+  assert result.returncode == 0 and Image.open(tmp_path / "new/coffee.png").size == (120, 96)
+  result = deepcomp("decompress", f"{there}/coffee.deepcomp", f"{there}/none.deepcomp", cwd=tmp_path)
+  assert "coffee.png exists; give --overwrite" in result.stderr and "none.deepcomp: cannot be read: No such file" in result.stderr
+  result = deepcomp("compress", f"{folder}/coffee.png", "--operating_point=gs:/point", f"--output_dir={there}/none", cwd=tmp_path)
+  assert result.returncode == 1 and "no operating point 'gs:/point'" in result.stderr
+  assert os.listdir(tmp_path) == ["new"]

@@ -1,4 +1,4 @@
-"""Files and folders are there whole or not at all."""
+"""Files and folders are there whole or not at all, on this machine and on a remote file system."""
 
 import json
 import os
@@ -47,12 +47,109 @@ def test_a_missing_folder_is_named(tmp_path):
 def test_a_folder_takes_the_place_of_the_one_before_only_when_it_is_whole(tmp_path):
   place = tmp_path / "deep" / "folder"
   for number in ("1", "2"):
-    with files.whole_folder(str(place)) as new:
+    with files.whole_folder(str(place), "number") as new:
       (tmp_path / new / "number").write_text(number)
       assert not place.exists() or (place / "number").read_text() != number
   with pytest.raises(RuntimeError):
-    with files.whole_folder(str(place)) as new:
+    with files.whole_folder(str(place), "number") as new:
       (tmp_path / new / "number").write_text("3")
       raise RuntimeError
   assert (place / "number").read_text() == "2"
   assert [entry.name for entry in place.parent.iterdir()] == ["folder"]
+
+
+@pytest.fixture(name="place", params=["here", "remote"])
+def fixture_place(request, tmp_path):
+  """A folder on this machine, and one at ram://."""
+  return str(tmp_path) if request.param == "here" else request.getfixturevalue("remote")
+
+
+def test_the_same_here_and_remote(place):
+  assert files.is_remote(place) == place.startswith("ram://")
+  assert not files.is_remote(f"/here/{place}")
+  assert files.normal(f"{place}//a/./b/") == f"{place}/a/b"
+  files.makedirs(f"{place}/a/b")
+  files.makedirs(f"{place}/a/b")
+  files.write_json(f"{place}/a/1.json", {"c": 1})
+  files.write_json(f"{place}/a/1.json", {"c": 2})
+  files.write_file(f"{place}/a/b/2.bin", b"12345")
+  with pytest.raises(dc.DeepcompError, match="a new file. Received: .*2.bin, which exists"):
+    files.write_file(f"{place}/a/b/2.bin", b"")
+  assert files.read_json(f"{place}/a/1.json") == {"c": 2}
+  assert files.read(f"{place}/a/b/2.bin") == b"12345" and files.size(f"{place}/a/b/2.bin") == 5
+  with files.open_file(f"{place}/a/b/2.bin") as file:
+    assert (file.read(2), file.read()) == (b"12", b"345")
+  assert files.listdir(f"{place}/a") == ["1.json", "b"]
+  assert files.walk(place) == [f"{place}/a/1.json", f"{place}/a/b/2.bin"]
+  assert files.glob(f"{place}/a/*.json") == [f"{place}/a/1.json"]
+  for path, exists, isdir in (("a", True, True), ("a/1.json", True, False), ("none", False, False)):
+    assert (files.exists(f"{place}/{path}"), files.isdir(f"{place}/{path}")) == (exists, isdir)
+  for call in (files.read, files.size, files.read_json, files.read_arrays, files.listdir):
+    with pytest.raises(FileNotFoundError, match="No such file or directory: .*/none"):
+      call(f"{place}/none")
+  files.rmtree(f"{place}/a")
+  files.rmtree(f"{place}/a")
+  assert files.walk(place) == []
+
+
+def test_lines_are_added_behind_one_that_was_cut_off(place):
+  path = f"{place}/lines"
+  for text in ("one", "two"):
+    files.append_line(path, text)
+  files.write_file(path, files.read(path)[:-2], overwrite=True)
+  files.append_line(path, "three")
+  assert files.read(path) == b"one\ntw\nthree\n"
+
+
+def _fill(folder, number):
+  for name in ("a.txt", "told.json", "z.txt"):
+    files.write_file(f"{folder}/{name}", number)
+
+
+def test_a_folder_is_replaced(place):
+  for number in (b"1", b"2"):
+    with files.whole_folder(f"{place}/deep/folder/", last="told.json") as new:
+      _fill(new, number)
+      files.write_file(f"{new}/only{number.decode()}", b"")
+  assert [files.read(f"{place}/deep/folder/{name}") for name in ("a.txt", "told.json", "z.txt")] == 3 * [b"2"]
+  assert files.listdir(f"{place}/deep/folder") == ["a.txt", "only2", "told.json", "z.txt"]
+  with pytest.raises(RuntimeError):
+    with files.whole_folder(f"{place}/deep/folder", last="told.json") as new:
+      _fill(new, b"3")
+      raise RuntimeError
+  assert files.read(f"{place}/deep/folder/told.json") == b"2"
+
+
+def test_a_remote_folder_that_is_half_written_is_not_told(remote, monkeypatch):
+  with files.whole_folder(f"{remote}/folder", last="told.json") as new:
+    _fill(new, b"1")
+  write, written = files.write_file, []
+
+  def killed_at_the_third(path, data, overwrite=False):
+    if len(written) == 2:
+      raise KeyboardInterrupt
+    written.append(os.path.basename(path))
+    write(path, data, overwrite)
+
+  with pytest.raises(KeyboardInterrupt):
+    with files.whole_folder(f"{remote}/folder", last="told.json") as new:
+      _fill(new, b"2")
+      monkeypatch.setattr(files, "write_file", killed_at_the_third)
+  assert written == ["a.txt", "z.txt"] and not files.exists(f"{remote}/folder/told.json")
+
+
+def test_what_a_file_system_refuses_is_one_line(tmp_path):
+  (tmp_path / "file").write_bytes(b"")
+  there = f"file://{tmp_path}"
+  for call in (files.read, files.exists, files.isdir, files.listdir, files.glob, files.makedirs, files.walk,
+               lambda path: files.write_file(path, b"")):
+    with pytest.raises(dc.DeepcompError, match=r"^expected [^\n]*file://[^\n]*Received: s3://bucket/a[^\n]*$"):
+      call("s3://bucket/a")
+  for call, message in ((files.makedirs, "expected a "), (files.read, "expected a path that can be reached")):
+    path = f"{there}/file/b" if call is files.makedirs else there
+    with pytest.raises(dc.DeepcompError, match=rf"^{message}[^\n]*Received: {path}[^\n]*$"):
+      call(path)
+  with pytest.raises(dc.DeepcompError, match=f"an existing bucket or folder to write to. Received: {there}/none$"):
+    files.write_file(f"{there}/none/a", b"")
+  with pytest.raises(dc.DeepcompError, match="a folder that can be written. Received: .*/file/b"):
+    files.makedirs(str(tmp_path / "file/b"))

@@ -1,6 +1,5 @@
 """Image files: finding them, and reading them as 8-bit RGB."""
 
-import glob
 import io
 import os
 import warnings
@@ -9,7 +8,9 @@ import numpy as np
 from PIL import ExifTags
 from PIL import Image
 from PIL import ImageOps
+from PIL import UnidentifiedImageError
 
+from deepcomp_tf import files
 from deepcomp_tf.errors import DeepcompError
 
 EXTENSIONS = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".jp2", ".avif")
@@ -24,14 +25,14 @@ def list_images(pattern):
   Raises:
     DeepcompError: there is no such folder, or no image file in it.
   """
-  if os.path.isdir(pattern):
-    paths = [os.path.join(pattern, name) for name in os.listdir(pattern)
+  if files.isdir(pattern):
+    paths = [os.path.join(pattern, name) for name in files.listdir(pattern)
              if name.lower().endswith(EXTENSIONS)]
   else:
-    paths = [path for path in glob.glob(pattern, recursive=True) if os.path.isfile(path)]
+    paths = [path for path in files.glob(pattern) if not files.isdir(path)]
   if not paths:
     raise DeepcompError(f"expected a folder with images or a pattern that matches some. Received: {pattern}")
-  return sorted(paths)
+  return paths
 
 
 def split_images(paths, held_out):
@@ -58,7 +59,7 @@ def read_image(path):
   try:
     with warnings.catch_warnings():
       warnings.simplefilter("error", Image.DecompressionBombWarning)
-      with Image.open(path) as image:
+      with files.open_file(path) as file, Image.open(file) as image:
         image = ImageOps.exif_transpose(image)
         return _to_rgb(image)
   except FileNotFoundError:
@@ -67,6 +68,8 @@ def read_image(path):
     raise DeepcompError(
         f"expected an image of at most {Image.MAX_IMAGE_PIXELS} pixels (PIL.Image.MAX_IMAGE_PIXELS): {path}"
     ) from None
+  except UnidentifiedImageError:
+    raise DeepcompError(f"expected an image file that Pillow can read. Received: {path}") from None
   except (OSError, SyntaxError, ValueError, EOFError) as error:
     raise DeepcompError(f"expected an image file that Pillow can read. Received: {path} ({error})") from None
 

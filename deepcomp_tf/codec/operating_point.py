@@ -1,23 +1,21 @@
 """An operating point: a trained compression network with the tables of its entropy coder, and the folder it is kept in.
 
   operating_point.json  its name, its architecture, how it was trained, on what, what it reached, and the statistics
-                        of its representation
+                        of its representation; written last where the folder is remote, so that one without it is half written
   weights.npz           float16 weights of encoder and decoder, float32 centers
   context.npz           the integer tables and coefficients of the entropy coder
 """
 
 import functools
 import hashlib
-import json
 import os
 
 import numpy as np
 
+from deepcomp_tf import files
 from deepcomp_tf import shipped
 from deepcomp_tf.codec.context import ContextModel
 from deepcomp_tf.errors import DeepcompError
-from deepcomp_tf.files import whole_folder
-from deepcomp_tf.files import write_json
 
 KIND = "operating point"
 _CENTERS = "quantizer/centers"
@@ -58,10 +56,7 @@ class OperatingPoint:
     """
     folder, info = shipped.find(KIND, name), read_info(name)
     try:
-      with np.load(os.path.join(folder, _CONTEXT)) as arrays:
-        arrays = dict(arrays)
-      with np.load(os.path.join(folder, _WEIGHTS)) as weights:
-        weights = dict(weights)
+      arrays, weights = (files.read_arrays(os.path.join(folder, name)) for name in (_CONTEXT, _WEIGHTS))
       mean, deviation = (np.asarray(info["representation"][key], np.float32) for key in ("mean", "deviation"))
       centers = weights[_CENTERS]
       if (info["channels"], info["num_centers"]) != (len(mean), len(centers)):
@@ -94,8 +89,7 @@ def names():
 
 def read_info(name):
   """What an operating point's JSON file says: how it was trained, on what, and what it reached."""
-  with open(shipped.info_path(KIND, name)) as file:
-    return json.load(file)
+  return files.read_json(shipped.info_path(KIND, name))
 
 
 def fingerprint(name):
@@ -123,10 +117,10 @@ def save(folder, model, context_model, info, mean, deviation):
           "fingerprint": _fingerprint(weights[_CENTERS], arrays).hex(),
           "representation": {"mean": np.asarray(mean, np.float32).tolist(),
                              "deviation": np.asarray(deviation, np.float32).tolist()}}
-  with whole_folder(folder) as new:
+  with files.whole_folder(folder, last=_INFO) as new:
     np.savez_compressed(os.path.join(new, _WEIGHTS), **weights)
     np.savez_compressed(os.path.join(new, _CONTEXT), **arrays)
-    write_json(os.path.join(new, _INFO), info)
+    files.write_json(os.path.join(new, _INFO), info)
 
 
 def round_weights(model):

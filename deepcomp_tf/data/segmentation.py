@@ -2,13 +2,12 @@
 appendix A.5).
 """
 
-import os
-
 import numpy as np
 import tensorflow as tf
 import tensorflow_datasets as tfds
 import tqdm
 
+from deepcomp_tf import files
 from deepcomp_tf.data import voc
 from deepcomp_tf.data.part import WHOLE
 from deepcomp_tf.data.sources import prepared_builder
@@ -34,7 +33,7 @@ def open_builder(name, data_dir=None):
   Raises:
     DeepcompError: there is no such set, it is not prepared, or has no masks; or a mask of the folder is wrong.
   """
-  if os.path.isdir(name):
+  if files.isdir(name):
     builder = voc.FolderSegmentation(folder=name, data_dir=data_dir)
     builder.download_and_prepare()
     return builder

@@ -108,8 +108,11 @@ def prepared_builder(name, data_dir=None):
   """
   try:
     builder = tfds.builder(name, data_dir=data_dir)
-  except (tfds.core.registered.DatasetNotFoundError, ValueError) as error:
-    raise DeepcompError(f"expected a TFDS set or a folder. Received: {name} ({one_line(error)})") from None
+  except (tfds.core.registered.DatasetNotFoundError, ValueError, OSError, tf.errors.OpError) as error:
+    where = f" in {data_dir}" if data_dir else ""
+    raise DeepcompError(f"expected a TFDS set or a folder. Received: {name}{where} ({one_line(error)})") from None
+  except KeyError as error:  # a scheme that TFDS does not know, whatever TensorFlow knows
+    raise DeepcompError(f"expected a data_dir that TFDS can read. Received: {data_dir} ({one_line(error)})") from None
   if not builder.is_prepared():
     raise DeepcompError(f"{name} is not prepared in {builder.data_dir}; tfds.builder({name!r}).download_and_prepare() "
                         "does that")

@@ -11,10 +11,9 @@ import numpy as np
 import tensorflow as tf
 import tqdm
 
+from deepcomp_tf import files
 from deepcomp_tf.data.damage import Damage
 from deepcomp_tf.errors import DeepcompError
-from deepcomp_tf.files import whole_folder
-from deepcomp_tf.files import write_json
 
 # Files that are decoded together when a store is filled.
 FILES_AT_A_TIME = 256
@@ -73,8 +72,10 @@ class Store:
       examples: the `classification.Examples` to fill it from.
 
     Raises:
-      DeepcompError: none of the examples, or too few (`damage.ALLOWED_SHARE`), can be decoded.
+      DeepcompError: the folder is remote, or none of the examples, or too few (`damage.ALLOWED_SHARE`), can be decoded.
     """
+    if files.is_remote(cache_dir):
+      raise DeepcompError(f"expected a cache folder on a disk of this machine. Received: {cache_dir}")
     source, codec = examples.source, examples.symbols_codec
     made_of = {"source": source.name, "identity": source.identity, "examples": source.num_examples,
                "maps": f"symbols {codec.fingerprint.hex()}" if codec else "pixels"}
@@ -149,12 +150,12 @@ class Store:
 def _fill(folder, examples, made_of):
   source, damage = examples.source, Damage(examples.source.name, examples.source.num_examples)
   sizes, labels, stored, number = [], [], 0, 0
-  files = source.read(0, source.num_examples).batch(FILES_AT_A_TIME).prefetch(2)
-  with whole_folder(folder) as new:
+  batches = source.read(0, source.num_examples).batch(FILES_AT_A_TIME).prefetch(2)
+  with files.whole_folder(folder, last=_INFO) as new:
     with open(os.path.join(new, _MAPS), "wb") as file, tqdm.tqdm(
         desc=f"decoding {source.name} into {os.path.dirname(folder)}", total=source.num_examples, unit="example",
         mininterval=10) as bar:
-      for data, truth in files.as_numpy_iterator():
+      for data, truth in batches.as_numpy_iterator():
         for one, label, decoded in zip(data, truth, examples.decode_each(data.tolist())):
           stored += len(one)
           if isinstance(decoded, Exception):
@@ -169,7 +170,7 @@ def _fill(folder, examples, made_of):
       raise DeepcompError(f"expected examples that can be decoded. Received: {source.name}: "
                           f"{damage.messages[0] if damage.messages else 'none'}")
     np.savez(os.path.join(new, _INDEX), sizes=np.array(sizes, np.int32), labels=np.array(labels, np.int64))
-    write_json(os.path.join(new, _INFO), {**made_of, "stored_bytes": stored, "skipped": damage.messages})
+    files.write_json(os.path.join(new, _INFO), {**made_of, "stored_bytes": stored, "skipped": damage.messages})
 
 
 @contextlib.contextmanager

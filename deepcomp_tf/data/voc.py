@@ -3,6 +3,8 @@
 Examples: `image`, uint8 `[h, w, 3]`; `mask`, uint8 `[h, w, 1]` of class ids, 255 for void; `name`.
 """
 
+from concurrent import futures
+import io
 import os
 import zlib
 
@@ -10,6 +12,7 @@ import numpy as np
 from PIL import Image
 import tensorflow_datasets as tfds
 
+from deepcomp_tf import files
 from deepcomp_tf.codec.images import read_image
 from deepcomp_tf.codec.images import EXTENSIONS
 from deepcomp_tf.errors import DeepcompError
@@ -31,7 +34,7 @@ def read_mask(path, classes=VOC):
     DeepcompError: the file is missing, is no palette or grayscale image, or has other ids.
   """
   try:
-    with Image.open(path) as image:
+    with files.open_file(path) as file, Image.open(file) as image:
       if image.mode not in ("P", "L"):
         raise DeepcompError(f"expected a palette PNG of class ids. Received: {path}, an image of mode {image.mode}")
       mask = np.array(image)
@@ -44,9 +47,10 @@ def read_mask(path, classes=VOC):
 
 def read_sbd_mask(path):
   """The class ids of one of SBD's `cls/*.mat` files: uint8 `[h, w]`."""
-  from scipy import io  # slow to import, and only this needs it
+  import scipy.io  # slow to import, and only this needs it
   try:
-    mask = io.loadmat(path, squeeze_me=True, struct_as_record=False)["GTcls"].Segmentation
+    with files.open_file(path) as file:
+      mask = scipy.io.loadmat(file, squeeze_me=True, struct_as_record=False)["GTcls"].Segmentation
   except (FileNotFoundError, KeyError, AttributeError, ValueError) as error:
     raise DeepcompError(f"expected a GTcls annotation of SBD. Received: {path} ({error})") from None
   return _checked(np.asarray(mask, np.uint8), path, VOC)
@@ -66,9 +70,10 @@ def _example(name, image_path, mask):
   if image.shape[:2] != mask.shape:
     raise DeepcompError(f"expected a mask of its image's size. Received: {image_path} of "
                         f"{image.shape[1]}x{image.shape[0]} with a mask of {mask.shape[1]}x{mask.shape[0]}")
-  with Image.open(image_path) as file:  # what TensorFlow would decode to the same pixels is kept as it is
+  stored = io.BytesIO(files.read(image_path))
+  with Image.open(stored) as file:  # what TensorFlow would decode to the same pixels is kept as it is
     plain = file.format in ("JPEG", "PNG") and file.mode == "RGB" and file.getexif().get(_ORIENTATION, 1) == 1
-  return name, {"image": os.fspath(image_path) if plain else image, "mask": mask[..., np.newaxis], "name": name}
+  return name, {"image": io.BytesIO(stored.getvalue()) if plain else image, "mask": mask[..., np.newaxis], "name": name}
 
 
 def _info(builder, description, **details):
@@ -111,7 +116,7 @@ class VocSegmentation(tfds.core.GeneratorBasedBuilder):
       mask = (read_mask(os.path.join(voc, "SegmentationClass", f"{name}.png")) if name in own else
               read_sbd_mask(os.path.join(sbd, "cls", f"{name}.mat")))
       image = os.path.join(voc, "JPEGImages", f"{name}.jpg")
-      yield _example(name, image if os.path.exists(image) else os.path.join(sbd, "img", f"{name}.jpg"), mask)
+      yield _example(name, image if files.exists(image) else os.path.join(sbd, "img", f"{name}.jpg"), mask)
 
 
 class FolderSegmentation(tfds.core.GeneratorBasedBuilder, skip_registration=True):
@@ -131,17 +136,18 @@ class FolderSegmentation(tfds.core.GeneratorBasedBuilder, skip_registration=True
   VERSION = tfds.core.Version("1.0.0")
 
   def __init__(self, *, folder, data_dir):
-    self._folder = os.path.normpath(folder)
-    if not os.path.isdir(os.path.join(folder, "images")) or not os.path.isdir(os.path.join(folder, "masks")):
+    self._folder = files.normal(folder)
+    parts = [os.path.join(self._folder, part) for part in ("images", "masks")]
+    if not all(map(files.isdir, parts)):
       raise DeepcompError(f"expected a folder with images/SPLIT and masks/SPLIT. Received: {folder}")
-    files = sorted(f"{os.path.relpath(entry.path, folder)} {entry.stat().st_size}"
-                   for part in ("images", "masks") for split in os.scandir(os.path.join(folder, part)) if split.is_dir()
-                   for entry in os.scandir(split))
+    paths = [path for part in parts for path in files.walk(part) if os.path.dirname(path) != part]
+    with futures.ThreadPoolExecutor(32) as pool:  # each size is a request where the folder is remote
+      marks = sorted(f"{path[len(self._folder) + 1:]} {size}" for path, size in zip(paths, pool.map(files.size, paths)))
     own_classes = os.path.join(folder, _CLASSES)
-    self.classes = read_classes(own_classes) if os.path.exists(own_classes) else list(VOC)
-    if os.path.exists(own_classes):
-      files.append(repr(self.classes))
-    name = f"{os.path.basename(self._folder)}-{zlib.crc32('/'.join(files).encode()):08x}"
+    self.classes = read_classes(own_classes) if files.exists(own_classes) else list(VOC)
+    if files.exists(own_classes):
+      marks.append(repr(self.classes))
+    name = f"{os.path.basename(self._folder)}-{zlib.crc32('/'.join(marks).encode()):08x}"
     super().__init__(config=tfds.core.BuilderConfig(name=name), data_dir=data_dir)
 
   def _info(self):
@@ -149,14 +155,15 @@ class FolderSegmentation(tfds.core.GeneratorBasedBuilder, skip_registration=True
 
   def _split_generators(self, dl_manager):
     del dl_manager
-    splits = sorted(entry.name for entry in os.scandir(os.path.join(self._folder, "images")) if entry.is_dir())
+    images = os.path.join(self._folder, "images")
+    splits = [name for name in files.listdir(images) if files.isdir(os.path.join(images, name))]
     if not splits:
       raise DeepcompError(f"expected folders of images in {self._folder}/images. Received: none")
     return {split: self._generate_examples(split) for split in splits}
 
   def _generate_examples(self, split):
     images = os.path.join(self._folder, "images", split)
-    for file in sorted(os.listdir(images)):
+    for file in files.listdir(images):
       name, extension = os.path.splitext(file)
       if extension.lower() in EXTENSIONS:
         yield _example(name, os.path.join(images, file),
@@ -165,7 +172,6 @@ class FolderSegmentation(tfds.core.GeneratorBasedBuilder, skip_registration=True
 
 def _lines(path):
   try:
-    with open(path) as file:
-      return file.read().split()
+    return files.read(path).decode().split()
   except FileNotFoundError:
     raise DeepcompError(f"expected a list of images. There is none at: {path}") from None

@@ -1,18 +1,16 @@
 """What trained inference networks share: their folder on disk, their operating point."""
 
 import abc
-import json
 import os
 
 import numpy as np
 
+from deepcomp_tf import files
 from deepcomp_tf import shipped
 from deepcomp_tf.codec import container
 from deepcomp_tf.codec.codec import Codec
 from deepcomp_tf.errors import BitstreamError
 from deepcomp_tf.errors import DeepcompError
-from deepcomp_tf.files import whole_folder
-from deepcomp_tf.files import write_json
 from deepcomp_tf.layers.naming import build
 from deepcomp_tf.codec.inputs import NetworkInput
 
@@ -22,7 +20,8 @@ _WEIGHTS = "weights.npz"
 class StoredNetwork(abc.ABC):
   """A trained network with its input and its classes. On disk it is a folder:
 
-    KIND.json    its network, its classes, its input, how it was trained, and what it reached
+    KIND.json    its network, its classes, its input, how it was trained, and what it reached; written last where the folder
+                 is remote, so that one without it is half written
     weights.npz  float16 kernels; biases and what belongs to batch normalization in float32
 
   Subclasses say their `KIND`, how to make their network, and how to describe it.
@@ -112,8 +111,7 @@ class StoredNetwork(abc.ABC):
     """
     folder = shipped.find(cls.KIND, name)
     try:
-      with open(shipped.info_path(cls.KIND, name)) as file:
-        info = json.load(file)
+      info = files.read_json(shipped.info_path(cls.KIND, name))
       if info["input"] != "original" and codec is None:
         codec = Codec.load(info["operating_point"])
       fingerprint = info.get("fingerprint", "of none: original pixels")
@@ -121,9 +119,9 @@ class StoredNetwork(abc.ABC):
         raise DeepcompError(f"the {cls.KIND} in {folder} was trained on the operating point {fingerprint}. "
                             f"Received: {codec.fingerprint.hex()} ({codec.operating_point})")
       stored = cls._of(cls._make(info), NetworkInput(info["input"], codec), info)
-      with np.load(os.path.join(folder, _WEIGHTS)) as weights:
-        for key, variable in stored.network.named_variables().items():
-          variable.assign(weights[key].astype(np.float32))
+      weights = files.read_arrays(os.path.join(folder, _WEIGHTS))
+      for key, variable in stored.network.named_variables().items():
+        variable.assign(weights[key].astype(np.float32))
     except DeepcompError:
       raise
     except (OSError, KeyError, ValueError) as error:
@@ -140,8 +138,7 @@ class StoredNetwork(abc.ABC):
     """
     fingerprint, known = container.read_header(data).fingerprint.hex(), {}
     for name in cls.names():
-      with open(shipped.info_path(cls.KIND, name)) as file:
-        known[json.load(file).get("fingerprint")] = name
+      known[files.read_json(shipped.info_path(cls.KIND, name)).get("fingerprint")] = name
     known.pop(None, None)  # of original pixels
     if fingerprint not in known:
       raise DeepcompError(f"no {cls.KIND} is shipped for the operating point {fingerprint}: expected one of "
@@ -161,9 +158,10 @@ class StoredNetwork(abc.ABC):
     if self.codec is not None:
       info["operating_point"] = operating_point or self.operating_point
       info["fingerprint"] = self.codec.fingerprint.hex()
-    with whole_folder(folder) as new:
+    told_by = f"{self.KIND}.json"
+    with files.whole_folder(folder, last=told_by) as new:
       np.savez_compressed(os.path.join(new, _WEIGHTS), **weights)
-      write_json(os.path.join(new, f"{self.KIND}.json"), info)
+      files.write_json(os.path.join(new, told_by), info)
 
   def copy(self, rounded=False):
     """A copy with its own network, under the current Keras policy.

@@ -31,12 +31,12 @@ class Run:
     checkpoints/    the last two, by the variables' own names
     train/, validation/   curves for TensorBoard
     history.jsonl   a line for each validation
-    and the trained result, which is written last: a run is done when its result is there.
+    and the trained result, which is written last: a run is done when its result is there, told by RESULT/RESULT.json.
 
   Of several workers the chief writes there, the others into `worker1/` and so on; all continue from the chief's checkpoint.
 
   Args:
-    folder: made where it is missing.
+    folder: made where it is missing; may be remote, see `files`.
     settings: dict of what defines the run. A folder that holds a run of other settings is refused.
     result: name of the folder of the trained result.
     state: dict of variables to keep, by stable names such as `network/conv1/kernel`.
@@ -50,7 +50,7 @@ class Run:
     self.is_chief = not worker
     self.folder = os.path.join(folder, worker) if worker else folder
     self.settings, self.result = settings, os.path.join(folder, result)
-    os.makedirs(self.folder, exist_ok=True)
+    files.makedirs(self.folder)
     self._check_settings(os.path.join(folder, _SETTINGS))
     self.step = tf.Variable(0, dtype=tf.int64, trainable=False, name="step")
     self._state = {name: keras_version.plain_variable(variable) for name, variable in state.items()}
@@ -62,9 +62,8 @@ class Run:
     self._begin = time.time()
 
   def _check_settings(self, path):
-    if os.path.exists(path):
-      with open(path) as file:
-        before = {**_ADDED_LATER, **json.load(file)}
+    if files.exists(path):
+      before = {**_ADDED_LATER, **files.read_json(path)}
       after = {**_ADDED_LATER, **json.loads(json.dumps(self.settings))}
       changed = {key: (before.get(key), after.get(key)) for key in sorted({*before, *after})
                  if before.get(key) != after.get(key)}
@@ -77,7 +76,7 @@ class Run:
 
   def is_done(self):
     """Whether the trained result is there. Says so."""
-    done = os.path.exists(self.result)
+    done = files.exists(os.path.join(self.result, f"{os.path.basename(self.result)}.json"))
     if done:
       logging.info("The run is done: %s", (self.history() or ["its history is gone"])[-1])
     return done
@@ -89,7 +88,8 @@ class Run:
       DeepcompError: the checkpoint is of other networks or of an earlier version of this package.
     """
     if self._latest:
-      reader = tf.train.load_checkpoint(self._latest)
+      # Not load_checkpoint, which takes ram://run/ckpt-2 for a folder, since ckpt-2.index begins so.
+      reader = tf.compat.v1.train.NewCheckpointReader(self._latest)
       kept = {key.removesuffix("/.ATTRIBUTES/VARIABLE_VALUE") for key in reader.get_variable_to_shape_map()}
       missing = [name for name in self._state if f"variables/{name}" not in kept]
       if missing:
@@ -164,27 +164,21 @@ class Run:
 
   def record(self, figures):
     """Appends a line to `history.jsonl`."""
-    with open(os.path.join(self.folder, _HISTORY), "ab+") as file:
-      if file.tell():
-        file.seek(-1, os.SEEK_END)
-        if file.read(1) != b"\n":  # a kill cut the last line off
-          file.write(b"\n")
-      line = {"step": int(self.step.numpy()), "seconds": self.seconds(), **figures}
-      file.write((json.dumps(line) + "\n").encode())
+    line = {"step": int(self.step.numpy()), "seconds": self.seconds(), **figures}
+    files.append_line(os.path.join(self.folder, _HISTORY), json.dumps(line))
 
   def history(self):
     """The recorded lines, without those that a resumed run has repeated."""
     path = os.path.join(self.folder, _HISTORY)
-    if not os.path.exists(path):
+    if not files.exists(path):
       return []
     lines = {}
-    with open(path) as file:
-      for line in file:
-        try:
-          entry = json.loads(line)
-        except json.JSONDecodeError:  # the line that a kill cut off
-          continue
-        lines[entry["step"]] = entry
+    for line in files.read(path).decode().splitlines():
+      try:
+        entry = json.loads(line)
+      except json.JSONDecodeError:  # the line that a kill cut off
+        continue
+      lines[entry["step"]] = entry
     return [lines[step] for step in sorted(lines)]
 
 

@@ -185,6 +185,8 @@ def test_a_run_is_done_when_its_result_is_there(tmp_path):
   _record(run, {10: 20.0})
   assert not run.is_done()
   (tmp_path / "result").mkdir()
+  assert not run.is_done()  # a folder that is half there
+  (tmp_path / "result/result.json").write_text("{}")
   assert run.is_done()
 
 
