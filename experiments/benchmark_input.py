@@ -80,10 +80,11 @@ def compare(dataset, operating_point, folder):
   name = f"{builder.name}/{config.name}"
   original, representation = NetworkInput("original"), NetworkInput("representation", codec)
   jpegs = [len(data) for data, _ in source.read(0, source.num_examples).as_numpy_iterator()]
-  encoded, decoded = (classification.open_examples(name, FLAGS.split, representation, folder, cache)
+  encoded, decoded = (classification.open_examples(name, FLAGS.split, representation, folder, cache, folder)
                       for cache in ("encoded", "decoded"))
   pixels, symbols = Crops(original, False, FLAGS.crop_size), Crops(representation, True, FLAGS.crop_size)
-  encoded_batches = [data.numpy().tolist() for data, _ in encoded.file_batches(FLAGS.batch_size)]
+  encoded_batches = [data.numpy().tolist() for data, _ in encoded.order().batch(FLAGS.batch_size)]
+  stored_bytes = sum(len(data) for batch in encoded_batches for data in batch)
 
   def batches(crops, examples):
     return lambda epoch: (stored for stored, _ in crops.training_batches(examples, FLAGS.batch_size, seed=0, epoch=epoch))
@@ -94,10 +95,10 @@ def compare(dataset, operating_point, folder):
   rows = {  # what is measured, and its bytes in all
       "JPEG files: decode and crop": (
           batches(pixels, classification.open_examples(dataset, FLAGS.split, original, FLAGS.data_dir)), sum(jpegs)),
-      "bitstreams in RAM: decode and crop": (batches(symbols, encoded), encoded.memory_bytes),
-      "  the codec alone, one thread": (codec_alone(1), encoded.memory_bytes),
-      f"  the codec alone, {os.cpu_count()} threads": (codec_alone(os.cpu_count()), encoded.memory_bytes),
-      "symbols in RAM: crop": (batches(symbols, decoded), decoded.memory_bytes),
+      "bitstreams in RAM: decode and crop": (batches(symbols, encoded), stored_bytes),
+      "  the codec alone, one thread": (codec_alone(1), stored_bytes),
+      f"  the codec alone, {os.cpu_count()} threads": (codec_alone(os.cpu_count()), stored_bytes),
+      "symbols in a file that is mapped into memory: crop": (batches(symbols, decoded), decoded.memory_bytes),
   }
   speeds, cpu_times = {label: [] for label in rows}, {label: [] for label in rows}
   for epoch in range(FLAGS.rounds + 1):

@@ -17,6 +17,7 @@ import time
 from absl import flags
 import tensorflow as tf
 
+from deepcomp_tf.data.part import distribute
 from deepcomp_tf.models.resnet import ARCHITECTURES
 from deepcomp_tf.models.resnet import make_network
 from deepcomp_tf.models.resnet import takes_representation
@@ -97,7 +98,8 @@ def seconds_a_step(devices):
   labels = tf.random.stateless_uniform([FLAGS.batch_size], [0, 2], 0, 1000, tf.int64)
   data = tf.data.Dataset.from_tensors((images, labels)).repeat()
   times = []
-  for number, batch in enumerate(distribution.distribute(strategy, lambda: data, FLAGS.batch_size)):
+  for number, batch in enumerate(distribute(
+      strategy, lambda part: data.rebatch(FLAGS.batch_size // part.parts), FLAGS.batch_size)):
     begin = time.perf_counter()
     float(step(*batch)["loss"])
     times.append(time.perf_counter() - begin)

@@ -20,6 +20,7 @@ import deepcomp_tf as dc
 from deepcomp_tf.data import classification
 from deepcomp_tf.data.crops import CROPS
 from deepcomp_tf.data.crops import Crops
+from deepcomp_tf.data.store import Store
 from deepcomp_tf.evaluation import accuracy
 from deepcomp_tf.representation import INPUTS
 from deepcomp_tf.codec.inputs import NetworkInput
@@ -47,8 +48,10 @@ flags.DEFINE_enum("stride_in", "conv1", STRIDE_PLACES, "Where the network subsam
                   "TF-Slim (conv2).")
 flags.DEFINE_enum("input", None, INPUTS, "What the network sees of a photo.", required=True)
 flags.DEFINE_string("operating_point", None, "The compression network: a name or a folder.")
-flags.DEFINE_enum("cache", "none", classification.CACHES, "Keep the splits in memory: as they are stored (encoded), or as "
-                  "pixels or symbols, one byte each (decoded).")
+flags.DEFINE_enum("cache", "none", classification.CACHES, "Read the splits in every epoch (none), keep their files in memory "
+                  "(encoded), or write their pixels or symbols to --cache_dir once, for all later runs too (decoded).")
+flags.DEFINE_string("cache_dir", None, "Folder on a local disk for --cache=decoded; empty: deepcomp_tf in the user's cache "
+                    "folder.")
 flags.DEFINE_integer("crop_size", 224, "Edge of the crops in pixels, 8 times that of the representation's.")
 flags.DEFINE_enum("crop", "pixels", CROPS, "Of images that are compressed on the way: whether their pixels are cropped, "
                   "or the representation of --image_size pixels.")
@@ -66,7 +69,7 @@ flags.DEFINE_string("start", None, "Trained classifier of the same network and i
 flags.DEFINE_string("data_note", "", "What the images are and under which terms; written into the classifier.")
 
 # What may differ when a run is continued.
-OPERATIONAL_FLAGS = ("dataset", "data_dir", "cache", "operating_point", "start", "data_note")
+OPERATIONAL_FLAGS = ("dataset", "data_dir", "cache", "cache_dir", "operating_point", "start", "data_note")
 LEARNING_RATE_BATCH = 64
 
 
@@ -78,7 +81,7 @@ def main(argv):
   decay_epochs = training_flags.rising("decay_epochs")
 
   training, validation = (
-      classification.open_examples(FLAGS.dataset, split, inputs, FLAGS.data_dir, FLAGS.cache)
+      classification.open_examples(FLAGS.dataset, split, inputs, FLAGS.data_dir, FLAGS.cache, FLAGS.cache_dir)
       for split in (FLAGS.train_split, FLAGS.validation_split))
   for examples in (training, validation):
     report(examples)
@@ -131,7 +134,7 @@ def main(argv):
     return {"loss": loss, "cross_entropy": cross_entropy, "top_1": correct}
 
   batches = runs.epoch_batches(
-      strategy, lambda epoch, first: crops.training_batches(training, FLAGS.batch_size, FLAGS.seed, epoch, first),
+      strategy, lambda *place: crops.training_batches(training, FLAGS.batch_size, FLAGS.seed, *place),
       FLAGS.batch_size, FLAGS.epochs, steps_per_epoch, done)
   steps = run.steps(
       batches, distribution.on_replicas(strategy, replica_step), total, checkpoint_every=FLAGS.checkpoint_every,
@@ -182,12 +185,13 @@ def start_from(start, network, inputs, class_names):
 
 def report(examples):
   """Says what a split takes, and what of it could not be read."""
-  logging.info("%s: %d examples%s", examples.source.name, len(examples), "" if examples.memory_bytes is None else
-               f", {examples.stored_bytes / 1e6:.1f} MB stored, {examples.memory_bytes / 1e6:.1f} MB in memory")
-  for line in examples.skipped[:5]:
-    logging.warning("skipped: %s", line)
-  if examples.skipped:
-    logging.warning("%d examples of %s cannot be decoded and are left out.", len(examples.skipped), examples.source.name)
+  logging.info("%s: %d examples", examples.source.name, len(examples))
+  if isinstance(examples, Store):
+    logging.info("%.1f MB of files are %.1f MB in %s.", examples.stored_bytes / 1e6, examples.memory_bytes / 1e6, examples.folder)
+    for line in examples.skipped[:5]:
+      logging.warning("Left out: %s", line)
+    if examples.skipped:
+      logging.warning("%d examples of %s cannot be decoded and are left out.", len(examples.skipped), examples.source.name)
 
 
 def validate(run, measure, epoch):

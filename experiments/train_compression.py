@@ -23,6 +23,8 @@ from deepcomp_tf.codec.images import list_images
 from deepcomp_tf.codec.images import read_image
 from deepcomp_tf.codec.images import split_images
 from deepcomp_tf.data import photos
+from deepcomp_tf.data.part import distribute
+from deepcomp_tf.data.part import WHOLE
 from deepcomp_tf.evaluation import metrics
 from deepcomp_tf.models.compression import ENTROPIES
 from deepcomp_tf.training import distribution
@@ -86,11 +88,12 @@ def main(argv):
   if FLAGS.images:
     paths, held_out = split_images(list_images(FLAGS.images), FLAGS.held_out)
     logging.info("%d photos to train on, %d to validate on.", len(paths), len(held_out))
-    batches = lambda first: photos.folder_crops(paths, FLAGS.crop_size, FLAGS.batch_size, FLAGS.seed, first)
+    from_photos = photos.Photos(paths)
+    batches = lambda first, part=WHOLE: from_photos.batches(FLAGS.crop_size, FLAGS.batch_size, FLAGS.seed, first, part)
     validation = [read_image(path) for path in held_out]
   else:
-    batches = lambda first: photos.tfds_crops(
-        FLAGS.dataset, FLAGS.train_split, FLAGS.data_dir, FLAGS.crop_size, FLAGS.batch_size, FLAGS.seed, first)
+    batches = lambda first, part=WHOLE: photos.tfds_crops(
+        FLAGS.dataset, FLAGS.train_split, FLAGS.data_dir, FLAGS.crop_size, FLAGS.batch_size, FLAGS.seed, first, part)
     validation = photos.tfds_images(FLAGS.dataset, FLAGS.validation_split, FLAGS.data_dir)
 
   with strategy.scope():
@@ -137,7 +140,7 @@ def main(argv):
             "rate_weight": rate_weight.read_value()}
 
   steps = run.steps(
-      zip(distribution.distribute(strategy, lambda: batches(done), FLAGS.batch_size)),
+      zip(distribute(strategy, lambda part: batches(done, part), FLAGS.batch_size)),
       distribution.on_replicas(strategy, replica_step), 0 if FLAGS.export_now else FLAGS.steps,
       checkpoint_every=FLAGS.checkpoint_every, summary_every=FLAGS.summary_every, curves=optimizer.learning_rates,
       describe=lambda point: {"mse": f"{point['mse']:.1f}", "H": f"{point['bits_per_symbol']:.3f}",

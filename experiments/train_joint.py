@@ -55,8 +55,10 @@ flags.DEFINE_enum("entropy", "pooled", ENTROPIES, "H of Eq. 1: entropy of one hi
 flags.DEFINE_float("beta", None, "beta of Eq. 1.", required=True, lower_bound=0.0)
 flags.DEFINE_float("target_entropy", None, "H_t of Eq. 1, in bits per symbol; empty: that of the start on training crops.",
                    lower_bound=0.0)
-flags.DEFINE_enum("cache", "none", classification.CACHES, "Keep the splits in memory: as they are stored (encoded), or as "
-                  "pixels (decoded).")
+flags.DEFINE_enum("cache", "none", classification.CACHES, "Read the splits in every epoch (none), keep their files in memory "
+                  "(encoded), or write their pixels or symbols to --cache_dir once, for all later runs too (decoded).")
+flags.DEFINE_string("cache_dir", None, "Folder on a local disk for --cache=decoded; empty: deepcomp_tf in the user's cache "
+                    "folder.")
 flags.DEFINE_integer("crop_size", 224, "Edge of the crops in pixels, a multiple of 8.")
 flags.DEFINE_list("resize", [], "LOW,HIGH: images are resized to a shorter side of LOW for validation, of LOW to HIGH for "
                   "training.")
@@ -77,7 +79,7 @@ flags.DEFINE_integer("held_out", 30, "Photos of --images, or of the validation s
 flags.DEFINE_string("data_note", "", "What the images are and under which terms; written into the results.")
 
 # What may differ when a run is continued.
-OPERATIONAL_FLAGS = ("dataset", "data_dir", "cache", "operating_point", "classifier", "images", "data_note")
+OPERATIONAL_FLAGS = ("dataset", "data_dir", "cache", "cache_dir", "operating_point", "classifier", "images", "data_note")
 
 
 def main(argv):
@@ -92,7 +94,7 @@ def main(argv):
 
   pixels = NetworkInput("original")
   training, validation = (
-      classification.open_examples(FLAGS.dataset, split, pixels, FLAGS.data_dir, FLAGS.cache)
+      classification.open_examples(FLAGS.dataset, split, pixels, FLAGS.data_dir, FLAGS.cache, FLAGS.cache_dir)
       for split in (FLAGS.train_split, FLAGS.validation_split))
   crops = Crops(pixels, False, FLAGS.crop_size, resize=resize)
   steps_per_epoch = len(training) // FLAGS.batch_size
@@ -165,7 +167,7 @@ def main(argv):
     return {"loss": loss, "mse": mse, "bits_per_symbol": bits, "cross_entropy": cross_entropy, "top_1": correct}
 
   batches = runs.epoch_batches(
-      strategy, lambda epoch, first: crops.training_batches(training, FLAGS.batch_size, FLAGS.seed, epoch, first),
+      strategy, lambda *place: crops.training_batches(training, FLAGS.batch_size, FLAGS.seed, *place),
       FLAGS.batch_size, FLAGS.epochs, steps_per_epoch, done)
   steps = run.steps(
       batches, distribution.on_replicas(strategy, replica_step), total, checkpoint_every=FLAGS.checkpoint_every,

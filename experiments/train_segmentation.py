@@ -20,6 +20,7 @@ import tensorflow as tf
 
 import deepcomp_tf as dc
 from deepcomp_tf.data import segmentation
+from deepcomp_tf.data.part import distribute
 from deepcomp_tf.evaluation import segmentation as measures
 from deepcomp_tf.mask_classes import palette
 from deepcomp_tf.mask_classes import VOID
@@ -69,7 +70,6 @@ OPERATIONAL_FLAGS = ("dataset", "data_dir", "classes", "cache", "classifier", "o
 def main(argv):
   del argv
   strategy = distribution.make_strategy(FLAGS.strategy)
-  tf.keras.utils.set_random_seed(FLAGS.seed)
   if FLAGS.precision == "mixed_float16":
     raise dc.DeepcompError("expected --precision=float32 or mixed_bfloat16, since segmentation's two optimizers do not share a "
                            "scale of losses. Received: --precision=mixed_float16")
@@ -80,6 +80,7 @@ def main(argv):
   class_ids = [one.id for one in classes]
   well_covered = [one.name for one in training_flags.chosen_classes("well_covered_ids", known)]
 
+  tf.keras.utils.set_random_seed(FLAGS.seed)  # now that the set is prepared, which draws numbers of its own
   classifier = dc.Classifier.load(FLAGS.classifier, FLAGS.operating_point and dc.Codec.load(FLAGS.operating_point))
   inputs = classifier.inputs
   for flag, value in (("network", classifier.network.architecture), ("input", inputs.kind)):
@@ -115,8 +116,8 @@ def main(argv):
     return {"loss": loss, "cross_entropy": cross_entropy}
 
   segmenter = dc.Segmenter(model, inputs, classes)
-  batches = distribution.distribute(strategy, lambda: training.training_batches(
-      FLAGS.crop_size, FLAGS.batch_size, FLAGS.seed, done), FLAGS.batch_size)
+  batches = distribute(strategy, lambda part: training.training_batches(
+      FLAGS.crop_size, FLAGS.batch_size, FLAGS.seed, done, part), FLAGS.batch_size)
   steps = run.steps(
       batches, distribution.on_replicas(strategy, replica_step), FLAGS.steps, checkpoint_every=FLAGS.checkpoint_every,
       summary_every=FLAGS.summary_every, curves=optimizer.learning_rates,

@@ -43,12 +43,18 @@ def kill_after_checkpoint(process, run, step):
   """Sends SIGKILL once a run's checkpoint of a step is there."""
   try:
     deadline = time.monotonic() + 300
-    while not (run / "checkpoints" / f"ckpt-{step}.index").exists():  # a checkpoint is there once its index is
+    while _last_checkpoint(run) < step:
       assert process.poll() is None and time.monotonic() < deadline, process.stdout.read()[-3000:]
       time.sleep(0.02)
   finally:
     process.send_signal(signal.SIGKILL)
   assert finish(process)[0] == -signal.SIGKILL
+
+
+def _last_checkpoint(run):
+  """The step of the last checkpoint that a run would continue from; 0 where there is none."""
+  path = tf.train.latest_checkpoint(str(run / "checkpoints"))
+  return int(path.rsplit("-", 1)[1]) if path else 0
 
 
 def curve(run, name):

@@ -1,7 +1,7 @@
 """Symbols to bytes and back: the context model drives constriction's range coder.
 
 There are two forms, which give the same bytes and the same symbols. The one in this file, in numpy, is the one to read,
-and runs at once. The compiled one (`compiled.py`, `kernels.py`) is ten times as fast, works on several files at a time
+and runs at once. The compiled one (`compiled.py`) is ten times as fast, works on several files at a time
 and outside of Python's lock, but takes seconds to compile, once a process. So a process begins with numpy, and compiles
 when what it has coded has taken about as long as compiling does (WORTH_COMPILING), or when `warm_up` is called.
 """

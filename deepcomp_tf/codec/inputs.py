@@ -42,7 +42,11 @@ class NetworkInput:
     symbols = self.codec.model.symbols_of(pixels)
     if self.kind == "representation":
       return symbols
-    return self.codec.model.picture_of(symbols)[:, :tf.shape(pixels)[1], :tf.shape(pixels)[2]]
+    return self.picture(symbols)[:, :tf.shape(pixels)[1], :tf.shape(pixels)[2]]
+
+  def picture(self, symbols):
+    """uint8 `[batch, h, w, C]` symbols -> the pixels that the fixed networks make of them, uint8 `[batch, 8*h, 8*w, 3]`."""
+    return self.codec.model.picture_of(symbols)
 
   def __call__(self, stored):
     """uint8 `[batch, h, w, channels]` pixels or symbols -> float32 network input of that shape."""

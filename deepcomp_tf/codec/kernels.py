@@ -1,38 +1,24 @@
-"""Compiled kernels of the entropy coder: the context model of `context.py` and constriction's range coder, as loops.
+"""Compiled kernels of the entropy coder: constriction's range coder between the predictions of `prediction.py`, as loops.
 
-What `context.ContextModel.run` and constriction do for one stage at a time in numpy is done here for whole files, by
-numba, outside of Python's lock: the same order, predictors and tables, so the same bytes. `CompiledCoder`
+Whole files are coded by numba, outside of Python's lock, to the same bytes as by `EntropyCoder`'s numpy form. `CompiledCoder`
 (`compiled.py`) prepares what the kernels take; nothing else calls them. Importing this file imports numba, and the first
 call of a kernel compiles it, which takes seconds. They are serial and allocate nothing: threads are outside.
-
-**The map** holds the symbols minus the origin, int32, 0 where they are not known yet. A channel is four planes: of the
-even and the odd rows, and of these the even and the odd columns, each with a margin that repeats what is mirrored at the
-edge. The positions of the two finest passes, three quarters of all, then fill a plane, and their neighbours at one offset
-lie in another in the same order: predictions are sums of shifted planes, loops over unit strides that become vector
-instructions. (Lanes that fall on the margin hold something, and what becomes of them is not looked at.) For the coarser
-passes, and for maps narrower than the margin, each feature's values are copied to the tail of the map first.
 
 **The range coder** is that of constriction 0.4 and 0.5 (bamler-lab/constriction, `stream/queue.rs`): 32-bit words, a
 64-bit state, probabilities of 24 bits. The decoder needs of its state only `range` and the distance of its point from
 the lower end of the range.
 """
 
-from typing import NamedTuple
-
-import numba
 import numpy as np
 
-from deepcomp_tf.codec import context
-
-# Positions beyond each edge that a map's margin holds: at least the reach of the finest passes; even.
-MARGIN = 4
-
-# Positions that are predicted together, in whole rows, rounded up to whole VECTORs.
-LANES = 512
-VECTOR = 32
-
-# Terms of a prediction are summed this many at a time, thresholds compared: lists of them are filled up to multiples.
-TERMS = 4
+from deepcomp_tf.codec.prediction import geometry
+from deepcomp_tf.codec.prediction import jit
+from deepcomp_tf.codec.prediction import mirror
+from deepcomp_tf.codec.prediction import PASSES
+from deepcomp_tf.codec.prediction import place_of
+from deepcomp_tf.codec.prediction import predict
+from deepcomp_tf.codec.prediction import sort
+from deepcomp_tf.codec.prediction import start
 
 # An encoder writes at most a word a symbol, and so many to end with.
 SEAL = 2
@@ -41,286 +27,16 @@ SEAL = 2
 GOOD, INVALID, OUT_OF_RANGE, LEFT_OVER = range(4)
 
 PRECISION = 24
-_PASSES = len(context.PASSES)
-_SPACINGS = np.array([spacing for spacing, _, _ in context.PASSES], np.int64)
-_STARTS = np.array([(starts * 2)[:2] for _, starts, _ in context.PASSES], np.int64)
-_NUM_STARTS = np.array([len(starts) for _, starts, _ in context.PASSES], np.int64)
-_ONE, _ONE_BITS = context.ONE, context.ONE.bit_length() - 1
-_HALF_MARGIN = MARGIN // 2
+
 _U24, _U32 = np.uint64(PRECISION), np.uint64(32)
 _WORD = np.uint64(1 << 32)
 _FULL = np.uint64(0xFFFFFFFFFFFFFFFF)
 
 
-class ModelArrays(NamedTuple):
-  """A `ContextModel` as the kernels read it. A part is a (channel, pass); P = 7 C of them, in that order.
-
-  channels, low, high: C, and the least and the largest symbol minus the origin.
-  reach: no feature is further away than this, in rows or columns.
-  fraction_shift: log2(ONE / fractions).
-  parts: int64 `[P, 9]`: first and last + 1 of its features, of its mean's terms and of its scale's terms; bias of the
-    mean and of the scale; how far away its features are.
-  features: int64 `[., 3]`, channel, dy, dx.
-  mean_features: int64, places among the part's features, where the number of features means 0; mean_weights: int32.
-  scale_features: int64 `[., 2]`, likewise; scale_weights: int32.
-  thresholds: int32; table_steps: number of tables a threshold stands for.
-  cumulative: uint32 `[tables, 2L]`, in units of 2^-24.
-  """
-  channels: int
-  low: int
-  high: int
-  reach: int
-  fraction_shift: int
-  parts: np.ndarray
-  features: np.ndarray
-  mean_features: np.ndarray
-  mean_weights: np.ndarray
-  scale_features: np.ndarray
-  scale_weights: np.ndarray
-  thresholds: np.ndarray
-  table_steps: int
-  cumulative: np.ndarray
-
-
-class Scratch(NamedTuple):
-  """Memory of one thread, which `compiled.CompiledCoder` makes.
-
-  map: int32, the map and its tail; truth: int32, a map to encode, laid out alike.
-  rows, columns: int64, where the rows and columns of a plane lie, from `reach` before the first to `reach` behind the
-    last, mirrored at the edges; -1 where context.neighbours stays at the position itself.
-  offsets: uint64, where the values of a part's features begin; the last is of zeros.
-  means, scales, bins, bases: int32, of `lanes` positions that are predicted together.
-  stage_tables, stage_bases: int32; stage_places: int64, of the symbols of a stage.
-  order: int32, sorts them; counts: int64, of symbols by table.
-  """
-  map: np.ndarray
-  truth: np.ndarray
-  rows: np.ndarray
-  columns: np.ndarray
-  offsets: np.ndarray
-  means: np.ndarray
-  scales: np.ndarray
-  bins: np.ndarray
-  bases: np.ndarray
-  stage_tables: np.ndarray
-  stage_bases: np.ndarray
-  stage_places: np.ndarray
-  order: np.ndarray
-  counts: np.ndarray
-
-
-def plane_side(side):
-  """Rows or columns of a plane, with the margin, for so many of the map's."""
-  return (side >> 1) + MARGIN + 1
-
-
-_jit = numba.njit(nogil=True, error_model="numpy")
-_plane_side = _jit(plane_side)
-
-
-@_jit
-def _place(at, step, plane):
-  """Where row (column) `at` of a channel lies: `step` from the next but one, `plane` between even and odd."""
-  return (at & 1) * plane + ((at >> 1) + _HALF_MARGIN) * step
-
-
-@_jit
-def _geometry(height, width):
-  """Elements of a plane's row, of two planes of columns, and of a channel."""
-  columns = _plane_side(width)
-  plane = _plane_side(height) * columns
-  return columns, plane, 4 * plane
-
-
-@_jit
-def _mirrored(there, size):
-  """As `context._mirrored`, with -1 where the neighbour and its mirror image are outside."""
-  there = abs(there)
-  if there >= size:
-    there = 2 * (size - 1) - there
-  return there if 0 <= there < size else -1
-
-
-@_jit
-def _start(model, scratch, height, width):
-  """An unknown map, and where its rows and columns lie."""
-  pitch, plane, channel = _geometry(height, width)
-  for i in range(height + 2 * model.reach):
-    there = _mirrored(i - model.reach, height)
-    scratch.rows[i] = _place(there, pitch, 2 * plane) if there >= 0 else -1
-  for i in range(width + 2 * model.reach):
-    there = _mirrored(i - model.reach, width)
-    scratch.columns[i] = _place(there, 1, plane) if there >= 0 else -1
-  for i in range(model.channels * channel + VECTOR + scratch.means.size):
-    scratch.map[i] = 0
-
-
-@_jit
-def _weigh(model, scratch, part, lanes):
-  """Means and scales of `lanes` positions, whose features' values begin at `offsets`."""
-  known, offsets, means, scales = scratch.map, scratch.offsets, scratch.means, scratch.scales
-  mean_bias, scale_bias = np.int32(model.parts[part, 6]), np.int32(model.parts[part, 7])
-  for j in range(lanes):
-    means[j] = mean_bias
-    scales[j] = scale_bias
-  for k in range(model.parts[part, 2], model.parts[part, 3], TERMS):
-    a, b = offsets[model.mean_features[k]], offsets[model.mean_features[k + 1]]
-    c, d = offsets[model.mean_features[k + 2]], offsets[model.mean_features[k + 3]]
-    wa, wb = model.mean_weights[k], model.mean_weights[k + 1]
-    wc, wd = model.mean_weights[k + 2], model.mean_weights[k + 3]
-    for j in range(lanes):
-      u = np.uint64(j)
-      means[u] += wa * known[a + u] + wb * known[b + u] + wc * known[c + u] + wd * known[d + u]
-  for k in range(model.parts[part, 4], model.parts[part, 5], 2):
-    a, b = offsets[model.scale_features[k, 0]], offsets[model.scale_features[k, 1]]
-    c, d = offsets[model.scale_features[k + 1, 0]], offsets[model.scale_features[k + 1, 1]]
-    wa, wc = model.scale_weights[k], model.scale_weights[k + 1]
-    for j in range(lanes):
-      u = np.uint64(j)
-      scales[u] += (wa * np.int32(abs(np.int32(known[a + u] - known[b + u])))
-                    + wc * np.int32(abs(np.int32(known[c + u] - known[d + u]))))
-
-
-@_jit
-def _choose(model, scratch, lanes):
-  """Tables (in `bins`) and bases of `lanes` positions."""
-  means, scales, bins, bases, thresholds = scratch.means, scratch.scales, scratch.bins, scratch.bases, model.thresholds
-  for j in range(lanes):
-    bins[j] = 0
-  for k in range(0, thresholds.size, TERMS):
-    a, b, c, d = thresholds[k], thresholds[k + 1], thresholds[k + 2], thresholds[k + 3]
-    for j in range(lanes):
-      scale = scales[j]
-      bins[j] += np.int32(scale >= a) + np.int32(scale >= b) + np.int32(scale >= c) + np.int32(scale >= d)
-  low, high, steps = np.int32(model.low), np.int32(model.high), np.int32(model.table_steps)
-  shift, half, mask = np.int32(model.fraction_shift), np.int32(_ONE // 2), np.int32(_ONE - 1)
-  for j in range(lanes):
-    mean = np.int32(means[j] + half)
-    bases[j] = min(max(np.int32(mean >> np.int32(_ONE_BITS)), low), high)
-    bins[j] = np.int32(bins[j] * steps) + np.int32(np.int32(mean & mask) >> shift)
-
-
-@_jit
-def _gather(model, scratch, part, rows, columns, channel_size, tail):
-  """Copies the features' values at the positions of a grid to the tail; `rows` and `columns` are ranges."""
-  known, reach, lanes = scratch.map, model.reach, scratch.means.size
-  first = model.parts[part, 0]
-  for f in range(first, model.parts[part, 1]):
-    source, dy, dx = model.features[f, 0], model.features[f, 1], model.features[f, 2]
-    at = tail + (f - first + 1) * lanes
-    scratch.offsets[f - first] = np.uint64(at)
-    for row in rows:
-      above = scratch.rows[row + dy + reach]
-      if above < 0:
-        above = scratch.rows[row + reach]
-      above += source * channel_size
-      for column in columns:
-        beside = scratch.columns[column + dx + reach]
-        if beside < 0:
-          beside = scratch.columns[column + reach]
-        known[np.uint64(at)] = known[np.uint64(above + beside)]
-        at += 1
-
-
-@_jit
-def _predict(model, scratch, height, width, stage):
-  """Tables, bases and places of the symbols of a stage, channel by channel, and how many a table has.
-
-  Returns:
-    the number of symbols.
-  """
-  pitch, plane, channel_size = _geometry(height, width)
-  tail = model.channels * channel_size + VECTOR
-  counts = scratch.counts
-  for table in range(counts.size):
-    counts[table] = 0
-  count = 0
-  for channel in range(max(0, stage - _PASSES + 1), min(model.channels, stage + 1)):
-    index = stage - channel
-    part, spacing = channel * _PASSES + index, _SPACINGS[index]
-    features = model.parts[part, 1] - model.parts[part, 0]
-    direct = spacing == 2 and model.parts[part, 8] <= MARGIN and min(height, width) > MARGIN
-    scratch.offsets[features] = np.uint64(tail)
-    for start in range(_NUM_STARTS[index]):
-      y, x = _STARTS[index, start, 0], _STARTS[index, start, 1]
-      if x >= width:
-        continue
-      across = (width - x + spacing - 1) // spacing
-      row_lanes = pitch if direct else across
-      rows = max(1, LANES // row_lanes) * spacing
-      for top in range(y, height, rows):
-        bottom = min(top + rows, height)
-        down = (bottom - top + spacing - 1) // spacing
-        if direct:
-          for f in range(features):
-            feature = model.parts[part, 0] + f
-            scratch.offsets[f] = np.uint64(
-                model.features[feature, 0] * channel_size
-                + _place(top + model.features[feature, 1], pitch, 2 * plane)
-                + _place(x + model.features[feature, 2], 1, plane))
-        else:
-          _gather(model, scratch, part, range(top, bottom, spacing), range(x, width, spacing), channel_size, tail)
-        lanes = ((down - 1) * row_lanes + across + VECTOR - 1) // VECTOR * VECTOR
-        _weigh(model, scratch, part, lanes)
-        _choose(model, scratch, lanes)
-        for i in range(down):
-          own = channel * channel_size + _place(top + i * spacing, pitch, 2 * plane)
-          for j in range(across):
-            lane = np.uint64(i * row_lanes + j)
-            table = scratch.bins[lane]
-            counts[table] += 1
-            scratch.stage_tables[count] = table
-            scratch.stage_bases[count] = scratch.bases[lane]
-            scratch.stage_places[count] = own + _place(x + j * spacing, 1, plane)
-            count += 1
-  return count
-
-
-@_jit
-def _sort(scratch, count):
-  """Sorts the symbols of a stage by table; those of a table stay in order."""
-  counts, tables, order = scratch.counts, scratch.stage_tables, scratch.order
-  total = 0
-  for table in range(counts.size):
-    number = counts[table]
-    counts[table] = total
-    total += number
-  for i in range(count):
-    at = counts[tables[i]]
-    order[at] = i
-    counts[tables[i]] = at + 1
-
-
-@_jit
-def _mirror(model, scratch, height, width, stage):
-  """Fills the margins of the channels that a stage added to.
-
-  A fine pass of a channel follows on all of its coarse ones, and later channels come later: only after the last three
-  passes are margins read.
-  """
-  margin, known = min(MARGIN, model.reach), scratch.map
-  if min(height, width) <= MARGIN:
-    return
-  pitch, plane, channel_size = _geometry(height, width)
-  for channel in range(max(0, stage - _PASSES + 1), min(model.channels, stage - _PASSES + 4)):
-    begin = channel * channel_size
-    for row in range(height):
-      at = begin + scratch.rows[row + model.reach]
-      for i in range(2 * margin):
-        x = i - margin if i < margin else width - margin + i
-        known[at + _place(x, 1, plane)] = known[at + scratch.columns[x + model.reach]]
-    for i in range(2 * margin):
-      y = i - margin if i < margin else height - margin + i
-      there, here = begin + _place(y, pitch, 2 * plane), begin + scratch.rows[y + model.reach]
-      for j in range(pitch):
-        known[there + j] = known[here + j]
-        known[there + plane + j] = known[here + plane + j]
-
-
-@_jit
+@jit
 def _decode_file(model, scratch, words, height, width):
   """Decodes a file to the map; returns what becomes of it."""
-  _start(model, scratch, height, width)
+  start(model, scratch, height, width)
   cumulative, map_ = model.cumulative, scratch.map
   middle = (cumulative.shape[1] - 2) // 2
   distance, extent, at = np.uint64(0), _FULL, 0
@@ -329,9 +45,9 @@ def _decode_file(model, scratch, words, height, width):
     if at < words.size:
       distance |= np.uint64(words[at])
     at += 1
-  for stage in range(model.channels + _PASSES - 1):
-    count = _predict(model, scratch, height, width, stage)
-    _sort(scratch, count)
+  for stage in range(model.channels + PASSES - 1):
+    count = predict(model, scratch, height, width, stage)
+    sort(scratch, count)
     for k in range(count):
       i = scratch.order[k]
       table = scratch.stage_tables[i]
@@ -365,14 +81,14 @@ def _decode_file(model, scratch, words, height, width):
         if at < words.size:
           distance |= np.uint64(words[at])
         at += 1
-    _mirror(model, scratch, height, width, stage)
+    mirror(model, scratch, height, width, stage)
   # As constriction's `maybe_exhausted`: all words are read, and the point is where an encoder may have left it.
   if at >= words.size and (extent == _FULL or distance < np.uint64((1 << 33) - 1)):
     return GOOD
   return LEFT_OVER
 
 
-@_jit
+@jit
 def decode(model, scratch, words, files, symbols, results):
   """Decodes files and keeps a window of each.
 
@@ -389,17 +105,17 @@ def decode(model, scratch, words, files, symbols, results):
     results[n] = _decode_file(model, scratch, words[files[n, 0]:files[n, 1]], height, width)
     if results[n] != GOOD:
       continue
-    pitch, plane, channel_size = _geometry(height, width)
+    pitch, plane, channel_size = geometry(height, width)
     at = files[n, 8]
     for row in range(files[n, 4], files[n, 4] + files[n, 6]):
       for column in range(files[n, 5], files[n, 5] + files[n, 7]):
-        place = _place(row, pitch, 2 * plane) + _place(column, 1, plane)
+        place = place_of(row, pitch, 2 * plane) + place_of(column, 1, plane)
         for channel in range(model.channels):
           symbols[at + channel] = np.uint8(scratch.map[channel * channel_size + place] - model.low)
         at += model.channels
 
 
-@_jit
+@jit
 def _flush(words, size, inverted, first, carried):
   """Writes the words held back until it was known whether the lower end of the range would carry into them."""
   words[size] = np.uint32(first + np.uint64(1)) if carried else np.uint32(first)
@@ -408,17 +124,17 @@ def _flush(words, size, inverted, first, carried):
   return size + inverted
 
 
-@_jit
+@jit
 def _encode_file(model, scratch, words, height, width):
   """Encodes `truth`; returns how many words were written."""
-  _start(model, scratch, height, width)
+  start(model, scratch, height, width)
   cumulative, map_ = model.cumulative, scratch.map
   middle = (cumulative.shape[1] - 2) // 2
   lower, extent, size = np.uint64(0), _FULL, 0
   inverted, first = 0, np.uint64(0)
-  for stage in range(model.channels + _PASSES - 1):
-    count = _predict(model, scratch, height, width, stage)
-    _sort(scratch, count)
+  for stage in range(model.channels + PASSES - 1):
+    count = predict(model, scratch, height, width, stage)
+    sort(scratch, count)
     for k in range(count):
       i = scratch.order[k]
       table, place = scratch.stage_tables[i], scratch.stage_places[i]
@@ -444,7 +160,7 @@ def _encode_file(model, scratch, words, height, width):
           size += 1
         else:
           inverted, first = 1, word
-    _mirror(model, scratch, height, width, stage)
+    mirror(model, scratch, height, width, stage)
   point = lower + (_WORD - np.uint64(1))
   if inverted:
     size = _flush(words, size, inverted, first, point < lower)
@@ -456,7 +172,7 @@ def _encode_file(model, scratch, words, height, width):
   return size
 
 
-@_jit
+@jit
 def encode(model, scratch, symbols, files, words, sizes):
   """Encodes maps.
 
@@ -470,11 +186,11 @@ def encode(model, scratch, symbols, files, words, sizes):
   """
   for n in range(files.shape[0]):
     height, width = files[n, 1], files[n, 2]
-    pitch, plane, channel_size = _geometry(height, width)
+    pitch, plane, channel_size = geometry(height, width)
     at = files[n, 0]
     for row in range(height):
       for column in range(width):
-        place = _place(row, pitch, 2 * plane) + _place(column, 1, plane)
+        place = place_of(row, pitch, 2 * plane) + place_of(column, 1, plane)
         for channel in range(model.channels):
           scratch.truth[channel * channel_size + place] = np.int32(symbols[at + channel]) + np.int32(model.low)
         at += model.channels

@@ -1,25 +1,32 @@
 """Crops of photos, of decoded photos and of representations for the inference networks (appendix A.4, A.5).
 
 Every batch is a function of the seed and its place in the run, so that a run that was stopped goes on with the same
-crops.
+crops, and that several workers read the parts of the batches that one would read.
 """
 
+import numpy as np
 import tensorflow as tf
 
-from deepcomp_tf.data.bitstreams import crop_batches
+from deepcomp_tf.codec.compiled import cores
+from deepcomp_tf.data.part import WHOLE
+from deepcomp_tf.data.store import Store
+from deepcomp_tf.errors import BitstreamError
 from deepcomp_tf.errors import DeepcompError
 from deepcomp_tf.layers import replicas
 from deepcomp_tf.representation import STRIDE
 
 CROPS = ("pixels", "representation")
 _EPOCHS = 1_000_003
+# A place that gives the corner room // 2, for any room up to 4096.
+_CENTER = 0.5 - 2.0 ** -14
 
 
 class Crops:
   """From the examples of a set to a network's input.
 
   What a set stores is cropped while it is read, on the CPU: pixels, or the symbols of compressed files. Images that
-  are not compressed yet are compressed afterwards, on the device, and can be cropped there instead.
+  are not compressed yet are compressed afterwards, on the device, and can be cropped there instead. Compressed files whose
+  pixels are wanted are decoded on the device, and cropped there.
 
   Args:
     inputs: the network's `codec.inputs.NetworkInput`.
@@ -51,93 +58,228 @@ class Crops:
     if self._crops_on_device and (image_size % STRIDE or image_size < crop_size):
       raise DeepcompError(f"`image_size` must be a multiple of {STRIDE} and at least crop_size={crop_size}. "
                           f"Received: image_size={image_size}")
-    self._symbols = bitstreams and inputs.kind == "representation"  # is what is stored, not pixels
-    self._channels = inputs.channels if self._symbols else 3
-    self._size = image_size if self._crops_on_device else crop_size // STRIDE if self._symbols else crop_size
+    self._symbols = bitstreams  # is what is stored, not pixels
+    self._decodes = bitstreams and inputs.kind == "decoded"
+    self._size = image_size if self._crops_on_device else crop_size // STRIDE if bitstreams else crop_size
 
-  def training_batches(self, examples, batch_size, seed, epoch=0, first_step=0):
-    """The batches of an epoch: random crops, mirrored at random: (uint8 `[batch, h, w, c]`, label `[batch]`).
+  def training_batches(self, examples, batch_size, seed, epoch=0, first_step=0, part=WHOLE):
+    """The batches of an epoch: random crops, mirrored at random: (stored, label `[batch]`).
+
+    The place of an example that cannot be decoded is taken by another one of its batch.
 
     Args:
-      examples: `data.classification.Examples`.
+      examples: `data.classification.Examples` or a `data.store.Store`.
       batch_size: examples; those left over at the end of the epoch are left out.
       seed: of the run.
       epoch: its number.
-      first_step: batches of the epoch that are left out, to continue a stopped run.
+      first_step: batches of the epoch that are left out, undecoded, to continue a stopped run.
+      part: the `data.part.Part` of every batch that is read.
+
+    Returns:
+      the data set. `stored` is for `on_device`: uint8 `[batch, h, w, c]`, or what `_decode_and_crop` takes.
     """
     self._check(examples)
-    size, channels, resize = self._size, self._channels, self.resize
     order = seed * _EPOCHS + epoch
-    if examples.smallest is not None and not resize and examples.smallest >= size:
-      return (examples.indices(order).batch(batch_size, drop_remainder=True).enumerate().skip(first_step)
-              .map(lambda step, indices: examples.random_crops(
-                  indices, size, tf.stack([tf.constant(order, tf.int64), step])), num_parallel_calls=tf.data.AUTOTUNE)
-              .prefetch(tf.data.AUTOTUNE))
+    begin, end = part.of(batch_size)
 
-    if self._symbols and examples.smallest is None:
-      return (crop_batches(examples.file_batches(batch_size, order), examples.symbols_codec, size, examples.new_damage(), order)
-              .rebatch(batch_size, drop_remainder=True).skip(first_step).prefetch(tf.data.AUTOTUNE))
+    def own(step, items):
+      return step, tf.nest.map_structure(lambda x: x[begin:end], (items, draw(order, step, batch_size)))
 
-    def example(number, data_and_label):
-      data, label = data_and_label
-      key = tf.stack([tf.constant(order, tf.int64), number])
-      scale, place, mirror = tf.unstack(tf.random.experimental.stateless_split(key, 3))
-      if resize:
-        data = resize_shorter_side(data, tf.random.stateless_uniform([], scale, resize[0], resize[1] + 1, tf.int32))
-      data = tf.image.stateless_random_crop(self._at_least(data), [size, size, channels], place)
-      return tf.image.stateless_random_flip_left_right(data, mirror), label
+    batches = examples.order(order).batch(batch_size, drop_remainder=True).enumerate().skip(first_step).map(own)
+    return self._crop(examples, batches.map(lambda step, both: (step, *both)), training=True)
 
-    return (examples.epoch(order).enumerate().skip(first_step * batch_size)
-            .map(example, num_parallel_calls=tf.data.AUTOTUNE)
-            .batch(batch_size, drop_remainder=True).prefetch(tf.data.AUTOTUNE))
+  def evaluation_batches(self, examples, batch_size, part=WHOLE):
+    """All examples in the stored order, their centers. Otherwise as of `training_batches`.
 
-  def evaluation_batches(self, examples, batch_size):
-    """All examples in the stored order, their centers; the last batch may be smaller. Shapes as above."""
+    Batches may be smaller, and empty: the last one, and those of which an example cannot be decoded.
+    """
     self._check(examples)
-    size, channels, resize = self._size, self._channels, self.resize
+    begin, end = part.of(batch_size)
+    batches = examples.order().batch(batch_size).enumerate().map(
+        lambda step, *items: (step, tf.nest.map_structure(lambda x: x[begin:end], items), None))
+    return self._crop(examples, batches, training=False)
 
-    if self._symbols and examples.smallest is None:
-      return (crop_batches(examples.file_batches(batch_size), examples.symbols_codec, size, examples.new_damage())
-              .rebatch(batch_size).prefetch(tf.data.AUTOTUNE))
+  def _crop(self, examples, batches, training):
+    """Data set of (step, items, choices) -> data set of (stored, labels)."""
+    random_access = isinstance(examples, Store) and not self.resize and examples.smallest >= self._size
+    if self._symbols or random_access:
+      batches = self._crop_together(examples, batches, training)
+    else:
+      batches = self._crop_each(examples, batches, training)
+    return batches.prefetch(tf.data.AUTOTUNE)
 
-    def example(data, label):
+  def _crop_together(self, examples, batches, training):
+    """Crops of symbols, and of what is in a store: whole batches in numpy, on threads where that pays.
+
+    `tf.numpy_function` holds Python's lock around what it calls, so it is called once for a batch.
+    """
+    damage, size, channels = examples.new_damage(), self._size, examples.channels
+
+    def read(step, places, mirrored, *items):
+      if self._decodes:
+        maps, labels, errors = examples.read_maps(*items)
+        arrays = *_pad(maps), places, mirrored
+      else:
+        crops, labels, errors = examples.read_crops(*items, size, *((places, mirrored) if training else (None, None)))
+        arrays = crops,
+      kept = _kept(len(labels), errors, damage, int(step), training)
+      return [array[kept] for array in (*arrays, labels)]
+
+    def call(step, items, choices):
+      items = tf.nest.flatten(items)
+      count = tf.shape(items[0])[:1]
+      _, places, mirrored = choices or (None, tf.fill([count[0], 2], _CENTER), tf.fill(count, False))
+      types = [tf.uint8, tf.int32, tf.float32, tf.bool] if self._decodes else [tf.uint8]
+      shapes = ([None, None, None, channels], [None, 2], [None, 2], [None]) if self._decodes else (
+          [None, size, size, channels],)
+      *arrays, labels = tf.numpy_function(read, [step, places, mirrored, *items], [*types, tf.int64])
+      arrays = tuple(tf.ensure_shape(array, shape) for array, shape in zip(arrays, shapes))
+      return arrays if self._decodes else arrays[0], tf.ensure_shape(labels, [None])
+
+    return batches.map(call, num_parallel_calls=tf.data.AUTOTUNE)
+
+  def _crop_each(self, examples, batches, training):
+    """Crops of photos, decoded and perhaps resized one by one."""
+    damage, size, channels, resize = examples.new_damage(), self._size, examples.channels, self.resize
+
+    def crop(number, items, choices=None):
+      data, label = examples.load(*items)
       if resize:
-        data = resize_shorter_side(data, resize[0])
-      data = self._at_least(data)
-      corner = (tf.shape(data)[:2] - size) // 2
-      return tf.slice(data, [corner[0], corner[1], 0], [size, size, channels]), label
+        room = resize[1] + 1 - resize[0]
+        data = resize_shorter_side(data, resize[0] + (0 if choices is None else tf.cast(choices[0] * room, tf.int32)))
+      shortest = tf.reduce_min(tf.shape(data)[:2])
+      data = tf.cond(shortest < size, lambda: resize_shorter_side(data, size), lambda: data)
+      data = _cut(data, size, None if choices is None else choices[1])
+      if choices is not None:
+        data = tf.cond(choices[2], lambda: data[:, ::-1], lambda: data)
+      return number, tf.ensure_shape(data, [size, size, channels]), label
 
-    return (examples.epoch().map(example, num_parallel_calls=tf.data.AUTOTUNE).batch(batch_size)
-            .prefetch(tf.data.AUTOTUNE))
+    def one_batch(step, items, choices):
+      items = tf.nest.flatten(items)
+      count = tf.shape(items[0])[0]
+      parts = (tf.range(count), tuple(items)) if choices is None else (tf.range(count), tuple(items), choices)
+      # One more at the end, so that a batch comes even if nothing of it can be decoded.
+      end = tf.data.Dataset.from_tensors((count, tf.zeros([size, size, channels], tf.uint8), tf.constant(0, tf.int64)))
+      return (tf.data.Dataset.from_tensor_slices(parts).map(crop, num_parallel_calls=cores()).ignore_errors(log_warning=True)
+              .concatenate(end).batch(tf.cast(count, tf.int64) + 1)
+              .map(lambda numbers, crops, labels: kept(step, count, numbers[:-1], crops, labels)))
+
+    def kept(step, count, numbers, crops, labels):
+      def places(step, count, numbers):
+        lost = set(range(count)) - set(numbers.tolist())
+        errors = dict.fromkeys(lost, BitstreamError("an example that cannot be decoded; a line above says why"))
+        return np.searchsorted(numbers, _kept(int(count), errors, damage, int(step), training)).astype(np.int32)
+
+      chosen = tf.cond(tf.equal(tf.size(numbers), count), lambda: tf.range(count),
+                       lambda: tf.numpy_function(places, [step, count, numbers], tf.int32))
+      chosen = tf.ensure_shape(chosen, [None])
+      return tf.gather(crops, chosen), tf.gather(labels, chosen)
+
+    return batches.interleave(one_batch, cycle_length=2, block_length=1, num_parallel_calls=2, deterministic=True)
 
   def _check(self, examples):
-    """Compressed images that are too small are an error; of those that are not in memory, as they are met."""
-    if self._symbols and examples.smallest is not None and examples.smallest < self._size:
+    """Compressed images that are too small are an error; of those that are not in a store, as they are met."""
+    smallest = examples.smallest if isinstance(examples, Store) else None
+    if self._symbols and smallest is not None and smallest < self._size:
       raise DeepcompError(f"expected compressed images of at least {self.crop_size} pixels in both directions, for the "
-                          f"crops of their representation. Received: one of {STRIDE * examples.smallest}")
-
-  def _at_least(self, data):
-    """Enlarges pixels whose shorter side is too short. Symbols cannot be resized: for them that is an error."""
-    shortest = tf.reduce_min(tf.shape(data)[:2])
-    if not self._symbols:
-      return tf.cond(shortest < self._size, lambda: resize_shorter_side(data, self._size), lambda: data)
-    check = tf.debugging.assert_greater_equal(
-        shortest, self._size, "expected compressed images at least as large as the crop of their representation")
-    with tf.control_dependencies([check]):
-      return tf.identity(data)
+                          f"crops of their representation. Received: one of {STRIDE * smallest}")
 
   def on_device(self, stored, key=None):
     """A batch as it was read -> float32 network input `[batch, h, w, channels]`.
 
     Args:
-      stored: uint8 `[batch, h, w, c]`.
-      key: int pair, seed of the places of the crops that are taken here; None takes centers.
+      stored: of the batches.
+      key: int pair, seed of the places of the crops that are taken here of images compressed on the way; None takes centers.
     """
-    if self._compresses:
+    if self._decodes:
+      stored = self._decode_and_crop(*stored)
+    elif self._compresses:
       stored = self.inputs.compress(stored)
     if self._crops_on_device:
       stored = _crop_batch(stored, self.crop_size // self.inputs.stride, key)
     return self.inputs(stored)
+
+  def _decode_and_crop(self, symbols, sizes, places, mirrored):
+    """Crops of the pictures of whole maps of symbols.
+
+    Args:
+      symbols: uint8 `[n, h, w, C]`, maps of different sizes filled up to the largest.
+      sizes: int32 `[n, 2]`, what of each is its own.
+      places: float32 `[n, 2]`; `mirrored`: bool `[n]`; see `draw`.
+
+    Returns:
+      uint8 `[n, crop_size, crop_size, 3]`.
+    """
+    size = self.crop_size
+
+    def one(symbols, own, place, mirror):
+      picture = _cut(self.inputs.picture(symbols[tf.newaxis, :own[0], :own[1]])[0], size, place)
+      return tf.ensure_shape(tf.cond(mirror, lambda: picture[:, ::-1], lambda: picture), [size, size, 3])
+
+    return tf.map_fn(lambda args: one(*args), (symbols, sizes, places, mirrored),
+                     fn_output_signature=tf.TensorSpec([size, size, 3], tf.uint8))
+
+
+def draw(seed, number, count):
+  """What is random in batch `number` of an epoch: a function of its place alone.
+
+  Args:
+    seed: of the epoch.
+    number: int64.
+    count: examples.
+
+  Returns:
+    float32 `[count]` in [0, 1), for each image's size or the choice of it; float32 `[count, 2]` in [0, 1), where its crop
+    lies between top and bottom, and left and right; bool `[count]`, whether it is mirrored.
+  """
+  choice, place, mirror = tf.unstack(tf.random.experimental.stateless_split(tf.stack([tf.constant(seed, tf.int64), number]), 3))
+  return (tf.random.stateless_uniform([count], choice), tf.random.stateless_uniform([count, 2], place),
+          tf.random.stateless_uniform([count], mirror) < 0.5)
+
+
+def _cut(data, size, place):
+  """A crop of `[h, w, c]` at a place `[2]` in [0, 1); None for the center."""
+  room = tf.shape(data)[:2] - size
+  corner = room // 2 if place is None else tf.cast(place * tf.cast(room + 1, tf.float32), tf.int32)
+  return tf.slice(data, tf.concat([corner, [0]], 0), [size, size, data.shape[-1]])
+
+
+def _kept(count, errors, damage, step, fill):
+  """The places of a batch's examples that are kept: int32 `[<= count]`.
+
+  Args:
+    count: examples.
+    errors: dict from the places of those that cannot be decoded to their errors.
+    damage: `damage.Damage` that takes note of them.
+    step: the batch's number.
+    fill: whether others take their places, so that the batch stays whole.
+
+  Raises:
+    DeepcompError: an example is something else than damaged, or none is left to fill with.
+  """
+  for place, error in errors.items():
+    if not isinstance(error, BitstreamError):
+      raise error
+    damage.add((step, place), str(error))
+  good = np.array([place for place in range(count) if place not in errors], np.int32)
+  if not fill or not errors:
+    return good
+  if not good.size:
+    raise DeepcompError(f"expected a batch with examples that can be decoded. Received: none of {count}")
+  places = np.arange(count, dtype=np.int32)
+  places[list(errors)] = np.resize(good, len(errors))
+  return places
+
+
+def _pad(maps):
+  """Maps, None for one that is lost, in one array filled up with 0: uint8 `[n, h, w, C]`, and their sizes int32 `[n, 2]`."""
+  sizes = np.array([(0, 0) if one is None else one.shape[:2] for one in maps], np.int32)
+  channels = next((one.shape[2] for one in maps if one is not None), 1)
+  padded = np.zeros([len(maps), *sizes.max(axis=0), channels], np.uint8)
+  for row, one in zip(padded, maps):
+    if one is not None:
+      row[:one.shape[0], :one.shape[1]] = one
+  return padded, sizes
 
 
 def resize_shorter_side(pixels, side):

@@ -4,70 +4,96 @@ Every example is a function of the seed and of its index alone: example i of a r
 often the run was stopped and resumed.
 """
 
+import collections
+from concurrent import futures
 import itertools
+import threading
 
 import numpy as np
+from PIL import Image
 import tensorflow as tf
 import tensorflow_datasets as tfds
 
+from deepcomp_tf.codec.compiled import cores
 from deepcomp_tf.codec.images import read_image
+from deepcomp_tf.data.part import WHOLE
 from deepcomp_tf.errors import DeepcompError
 
-# Decoded photos of a folder are kept in memory up to this many bytes; beyond, they are read again and again.
+# Decoded photos are kept in memory up to this many bytes; beyond, those that were not used for the longest time are dropped.
 CACHE_BYTES = 4 << 30
 
 
-def folder_crops(paths, crop_size, batch_size, seed, first_step=0):
-  """Infinite data set of `[batch, crop, crop, 3]` uint8 crops at random places of random photos, mirrored at random.
-
-  A photo is chosen with equal probability whatever its size. Photos smaller than the crop are enlarged to it.
+class Photos:
+  """Photos of a folder that random crops are taken from; each is read when it is first needed.
 
   Args:
     paths: image files.
-    crop_size: edge of the square crops in pixels.
-    batch_size: crops per batch.
-    seed: an integer; the same seed gives the same batches.
-    first_step: index of the first batch, to continue a stopped run.
   """
-  read = lambda path: read_image(path if isinstance(path, str) else path.numpy().decode())
-  sizes = 0
-  photos = []
-  for path in paths:
-    photos.append(read(path))
-    sizes += photos[-1].nbytes
-    if sizes > CACHE_BYTES:
-      photos = None
-      break
-  if photos is not None:
-    shapes = tf.constant([photo.shape for photo in photos], tf.int64)
-    ends = np.cumsum([photo.size for photo in photos])
-    starts = tf.constant(np.concatenate([[0], ends[:-1]]), tf.int64)
-    pixels = tf.constant(np.concatenate([photo.ravel() for photo in photos]))
-    photos.clear()
 
-    def load(index):
-      shape = shapes[index]
-      return tf.reshape(pixels[starts[index]:starts[index] + tf.reduce_prod(shape)], shape)
-  else:
-    names = tf.constant(paths)
+  def __init__(self, paths):
+    self._paths, self._lock = list(paths), threading.Lock()
+    self._kept, self._bytes = collections.OrderedDict(), 0
 
-    def load(index):
-      photo = tf.py_function(read, [names[index]], tf.uint8)
-      return tf.ensure_shape(photo, [None, None, 3])
+  def batches(self, crop_size, batch_size, seed, first_step=0, part=WHOLE):
+    """Infinite data set of `[batch, crop, crop, 3]` uint8 crops at random places of random photos, mirrored at random.
 
-  def example(index):
-    key = tf.stack([tf.cast(seed, tf.int64), index])
-    choice, place = tf.unstack(tf.random.experimental.stateless_split(key, 2))
-    which = tf.random.stateless_uniform([], choice, 0, len(paths), tf.int32)
-    return random_crop(load(which), crop_size, place)
+    A photo is chosen with equal probability whatever its size. Photos smaller than the crop are enlarged to it.
 
-  examples = tf.data.Dataset.range(first_step * batch_size, np.iinfo(np.int64).max)
-  return (examples.map(example, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
-          .batch(batch_size, drop_remainder=True).prefetch(4))
+    Args:
+      crop_size: edge of the square crops in pixels.
+      batch_size: crops per batch.
+      seed: an integer; the same seed gives the same batches.
+      first_step: index of the first batch, to continue a stopped run.
+      part: the `data.part.Part` of every batch that is read.
+    """
+    begin, end = part.of(batch_size)
+
+    def crops(step):
+      random = [_random(seed, int(step) * batch_size + number) for number in range(begin, end)]
+      with futures.ThreadPoolExecutor(cores()) as threads:
+        photos = threads.map(self._read, [int(rng.integers(len(self._paths))) for rng in random])
+        return np.stack([_crop(photo, crop_size, rng) for photo, rng in zip(photos, random)])
+
+    def batch(step):
+      return tf.ensure_shape(tf.numpy_function(crops, [step], tf.uint8), [end - begin, crop_size, crop_size, 3])
+
+    return (tf.data.Dataset.range(first_step, np.iinfo(np.int64).max)
+            .map(batch, num_parallel_calls=2, deterministic=True).prefetch(2))
+
+  def _read(self, number):
+    with self._lock:
+      if number in self._kept:
+        self._kept.move_to_end(number)
+        return self._kept[number]
+    photo = read_image(self._paths[number])
+    with self._lock:
+      if number not in self._kept:
+        self._kept[number] = photo
+        self._bytes += photo.nbytes
+      while self._bytes > CACHE_BYTES and len(self._kept) > 1:
+        self._bytes -= self._kept.popitem(last=False)[1].nbytes
+    return photo
 
 
-def tfds_crops(name, split, data_dir, crop_size, batch_size, seed, first_step=0, builder=None):
-  """`folder_crops` over the images of a TFDS data set, for example `imagenet2012`.
+def _random(seed, number):
+  """The random generator of example `number` of a run."""
+  return np.random.Generator(np.random.Philox(key=[seed, number]))
+
+
+def _crop(photo, size, random):
+  """A uint8 `[size, size, 3]` crop at a random place, mirrored with probability 1/2; a smaller photo is enlarged before."""
+  height, width = photo.shape[:2]
+  if min(height, width) < size:
+    scale = size / min(height, width)
+    target = [max(size, round(scale * side)) for side in (width, height)]
+    photo = np.asarray(Image.fromarray(photo).resize(target, Image.Resampling.BICUBIC))
+  top, left = (int(random.integers(side - size + 1)) for side in photo.shape[:2])
+  crop = photo[top:top + size, left:left + size]
+  return crop[:, ::-1] if random.random() < 0.5 else crop
+
+
+def tfds_crops(name, split, data_dir, crop_size, batch_size, seed, first_step=0, part=WHOLE, builder=None):
+  """Batches as of `Photos.batches` from the images of a TFDS data set, for example `imagenet2012`.
 
   The set is read shard by shard in an order shuffled anew each epoch, through a shuffle buffer. Continuing a
   stopped run reads over the epoch's examples before the first one, without decoding them.
@@ -75,7 +101,7 @@ def tfds_crops(name, split, data_dir, crop_size, batch_size, seed, first_step=0,
   Args:
     name, split, data_dir: as in `tfds.load`; the examples must have an `image`.
     builder: a TFDS builder to use in place of the one that `name` finds.
-    The others are those of `folder_crops`.
+    The others are those of `Photos.batches`.
   """
   builder = builder or tfds.builder(name, data_dir=data_dir)
   if "image" not in builder.info.features:
@@ -90,9 +116,10 @@ def tfds_crops(name, split, data_dir, crop_size, batch_size, seed, first_step=0,
     dataset = dataset.map(lambda example: example["image"])
     return dataset.shuffle(min(count, 10_000), seed=seed + index).enumerate(index * count)
 
-  def example(index, encoded):
-    key = tf.stack([tf.cast(seed, tf.int64), tf.cast(index, tf.int64)])
-    return random_crop(decoder.decode_example(encoded), crop_size, key)
+  def crop(index, encoded):
+    cut = lambda photo, index: _crop(np.broadcast_to(photo, [*photo.shape[:2], 3]), crop_size, _random(seed, int(index)))
+    return tf.ensure_shape(tf.numpy_function(cut, [decoder.decode_example(encoded), index], tf.uint8),
+                           [crop_size, crop_size, 3])
 
   first = first_step * batch_size
   # An epoch's file order is fixed when its data set is made, so they are made one by one as they are needed.
@@ -102,32 +129,10 @@ def tfds_crops(name, split, data_dir, crop_size, batch_size, seed, first_step=0,
 
   examples = tf.data.Dataset.from_generator(
       examples, output_signature=(tf.TensorSpec([], tf.int64), tf.TensorSpec([], tf.string)))
-  return (examples.map(example, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
-          .batch(batch_size, drop_remainder=True).prefetch(tf.data.AUTOTUNE))
-
-
-def random_crop(photo, crop_size, key):
-  """A `[crop, crop, 3]` uint8 crop of a photo at a random place, mirrored with probability 1/2.
-
-  Args:
-    photo: `[h, w, 3]` or `[h, w, 1]` uint8; enlarged to the crop's size where it is smaller.
-    crop_size: pixels.
-    key: int64 pair, seed of the choice.
-  """
-  if photo.shape[-1] == 1:
-    photo = tf.image.grayscale_to_rgb(photo)
-  size = tf.shape(photo)[:2]
-  shortest = tf.reduce_min(size)
-
-  def enlarged():
-    scale = crop_size / shortest
-    target = tf.maximum(crop_size, tf.cast(tf.math.ceil(tf.cast(size, tf.float64) * scale), tf.int32))
-    return tf.cast(tf.clip_by_value(tf.round(tf.image.resize(photo, target, "bicubic")), 0, 255), tf.uint8)
-
-  photo = tf.cond(shortest < crop_size, enlarged, lambda: photo)
-  place, mirror = tf.unstack(tf.random.experimental.stateless_split(key, 2))
-  crop = tf.image.stateless_random_crop(photo, [crop_size, crop_size, 3], place)
-  return tf.image.stateless_random_flip_left_right(crop, mirror)
+  begin, end = part.of(batch_size)
+  own = examples.filter(lambda index, _: tf.logical_and(begin <= index % batch_size, index % batch_size < end))
+  return (own.map(crop, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+          .batch(end - begin, drop_remainder=True).prefetch(tf.data.AUTOTUNE))
 
 
 def tfds_images(name, split, data_dir, builder=None):

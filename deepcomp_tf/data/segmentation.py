@@ -9,6 +9,7 @@ import tqdm
 
 from deepcomp_tf import files
 from deepcomp_tf.data import voc
+from deepcomp_tf.data.part import WHOLE
 from deepcomp_tf.data.sources import prepared_builder
 from deepcomp_tf.data.sources import slice_of
 from deepcomp_tf.errors import DeepcompError
@@ -144,7 +145,7 @@ class SegmentationExamples:
       if own is None or number in own:
         yield data if stored_as_it_is else self._store(data), label
 
-  def training_batches(self, crop_size, batch_size, seed, first_step=0):
+  def training_batches(self, crop_size, batch_size, seed, first_step=0, part=WHOLE):
     """Endless random crops, mirrored at random.
 
     Images that are smaller than the crop are padded, below and on the right, by the mean that the network's input was
@@ -155,6 +156,7 @@ class SegmentationExamples:
       batch_size: crops.
       seed: of the run.
       first_step: batches that are left out, to continue a stopped run.
+      part: the `data.part.Part` of every batch that is read.
 
     Returns:
       data set of (network input float32 `[batch, crop/stride, crop/stride, channels]`, labels int32
@@ -176,13 +178,20 @@ class SegmentationExamples:
                                  [None, None, self.inputs.channels])
       return _random_crop(self.inputs(stored[tf.newaxis])[0], label, crop_size, self.inputs.stride, place, mirror)
 
-    return (self._shuffled(seed, first_step * batch_size).map(example, num_parallel_calls=tf.data.AUTOTUNE)
-            .batch(batch_size).prefetch(tf.data.AUTOTUNE))
+    begin, end = part.of(batch_size)
+    own = lambda number: tf.logical_and(begin <= number % batch_size, number % batch_size < end)
+    return (self._shuffled(seed, first_step * batch_size, own).map(example, num_parallel_calls=tf.data.AUTOTUNE)
+            .batch(end - begin).prefetch(tf.data.AUTOTUNE))
 
-  def _shuffled(self, seed, first):
-    """Endless (number, stored or image, label) from number `first` on, every epoch in an order of its own."""
+  def _shuffled(self, seed, first, own):
+    """Endless (number, stored or image, label) from number `first` on, every epoch in an order of its own.
+
+    Args:
+      own: function of a number that says whether that example is wanted.
+    """
     if self._kept is None:
       dataset = self._read(seed).shuffle(_SHUFFLE_BUFFER, seed=seed).repeat().enumerate().skip(first)
+      dataset = dataset.filter(lambda number, example: own(number))
       store = self._same if self._scale else self._store
       return dataset.map(lambda number, data: (number, tf.numpy_function(store, [data[0]], tf.uint8), data[1]),
                          num_parallel_calls=tf.data.AUTOTUNE)
@@ -194,7 +203,7 @@ class SegmentationExamples:
       stored, label = tf.numpy_function(lambda i: self._kept[i], [place], [tf.uint8, tf.uint8])
       return number, stored, tf.ensure_shape(label, [None, None])
 
-    return tf.data.Dataset.counter(first, dtype=tf.int64).map(load)
+    return tf.data.Dataset.counter(first, dtype=tf.int64).filter(own).map(load)
 
 
 def _random_crop(x, label, crop_size, stride, place, mirror):

@@ -5,9 +5,11 @@ import random
 from typing import Callable
 from typing import NamedTuple
 from typing import Optional
+import zlib
 
 import tensorflow as tf
 import tensorflow_datasets as tfds
+import tqdm
 
 from deepcomp_tf.codec.images import upright
 from deepcomp_tf.errors import DeepcompError
@@ -30,6 +32,7 @@ class Source(NamedTuple):
   num_examples: how many there are.
   bitstreams: whether the examples are compressed files of ours; else they are image files.
   fingerprint: of the operating point that a set of compressed files was written with, as hex; None where it does not say.
+  identity: text that is another one for another set, or for another part of it.
   read: function of (begin, end) that returns the data set of (bytes, label) of these examples in the stored order. It costs
     the same anywhere in the set.
   shuffle: function of a seed that returns the data set of all of them in an order that the seed decides.
@@ -39,6 +42,7 @@ class Source(NamedTuple):
   num_examples: int
   bitstreams: bool
   fingerprint: Optional[str]
+  identity: str
   read: Callable
   shuffle: Callable
 
@@ -79,7 +83,21 @@ def open_source(name, split, data_dir=None):
   for _, label in examples(0, 1):
     if label < 0:  # as in the test splits of TFDS
       raise DeepcompError(f"expected a split with labels. Received: {split} of {name}, whose first label is {int(label)}")
-  return Source(name, features["label"].names, count, key != "image", metadata.get("fingerprint"), examples, shuffle)
+  shards = builder.info.splits[plain]
+  identity = f"{builder.info.full_name} {plain}[{first}:{first + count}] {shards.shard_lengths} {shards.num_bytes}"
+  return Source(name, features["label"].names, count, key != "image", metadata.get("fingerprint"), identity, examples, shuffle)
+
+
+def in_memory(source):
+  """The same source, with its files kept in memory."""
+  stored = [(data, int(label)) for data, label in tqdm.tqdm(
+      source.read(0, source.num_examples).as_numpy_iterator(), desc=f"reading {source.name}", total=source.num_examples,
+      unit="file", mininterval=10)]
+  files, labels = tf.constant([data for data, _ in stored]), tf.constant([label for _, label in stored], tf.int64)
+  load = lambda index: (files[index], labels[index])
+  return source._replace(
+      read=lambda begin, end: tf.data.Dataset.range(begin, end).map(load),
+      shuffle=lambda seed: tf.data.Dataset.range(len(stored)).shuffle(len(stored), seed=seed).map(load))
 
 
 def prepared_builder(name, data_dir=None):
@@ -129,9 +147,16 @@ def _open_folder(folder, split):
   def names(begin, end):
     return tf.data.Dataset.from_tensor_slices((paths[begin:end], tf.constant(labels[begin:end], tf.int64)))
 
-  return Source(os.path.basename(os.path.normpath(folder)), class_names, count, False, None,
+  names_digest = zlib.crc32("\n".join(paths).encode())
+  identity = f"{folder} {plain}[{first}:{first + count}] {names_digest:08x} {_last_change(folder, plain, class_names)}"
+  return Source(os.path.basename(os.path.normpath(folder)), class_names, count, False, None, identity,
                 lambda begin, end: load(names(begin, end)),
                 lambda seed: load(names(0, count).shuffle(count, seed=seed)))
+
+
+def _last_change(folder, split, class_names):
+  """When files were last added to a split of a folder, or taken away or replaced: nanoseconds."""
+  return max(tf.io.gfile.stat(os.path.join(folder, split, name)).mtime_nsec for name in class_names)
 
 
 def _folders(folder):

@@ -2,6 +2,7 @@
 
 import tensorflow as tf
 
+from deepcomp_tf.data.part import distribute
 from deepcomp_tf.errors import DeepcompError
 
 
@@ -56,9 +57,7 @@ def means_over(figures_of, crops, examples, batch_size, strategy=None):
     sums = strategy.run(replica_sums, args=(stored, truth, counts))
     return {name: strategy.reduce(tf.distribute.ReduceOp.SUM, value, axis=None) for name, value in sums.items()}
 
-  batches = _whole_batches(crops.evaluation_batches(examples, batch_size), batch_size)
-  if strategy.num_replicas_in_sync > 1:
-    batches = strategy.experimental_distribute_dataset(batches)
+  batches = distribute(strategy, lambda part: _part_of_batches(crops, examples, batch_size, part), batch_size)
 
   def measure():
     totals = {}
@@ -72,14 +71,19 @@ def means_over(figures_of, crops, examples, batch_size, strategy=None):
   return measure
 
 
-def _whole_batches(batches, batch_size):
-  """Batches (stored, labels) with the last one filled up, and with a third part that says which examples count."""
+def _part_of_batches(crops, examples, batch_size, part):
+  """A worker's part of the batches, all of them filled up: (stored, labels, which examples count)."""
+  size = batch_size // part.parts
+
   def fill(stored, truth):
     count = tf.shape(truth)[0]
-    fill = lambda x: tf.repeat(x, tf.concat([tf.ones([count - 1], tf.int32), [batch_size - count + 1]], 0), axis=0)
-    stored, truth = (tf.ensure_shape(fill(x), [batch_size, *x.shape[1:]]) for x in (stored, truth))
-    return stored, truth, tf.range(batch_size) < count
+    times = tf.concat([tf.ones([count - 1], tf.int32), [size - count + 1]], 0)
+    filled = lambda x: tf.ensure_shape(tf.repeat(x, times, axis=0), [size, *x.shape[1:]])
+    return tf.nest.map_structure(filled, stored), filled(truth), tf.range(size) < count
 
-  options = tf.data.Options()
-  options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.DATA
-  return batches.map(fill).with_options(options)
+  full = lambda dataset: dataset.filter(lambda _, truth: tf.size(truth) > 0).map(fill)
+  batches = full(crops.evaluation_batches(examples, batch_size, part))
+  # Where a worker has none left and others do, it takes the first ones, which do not count.
+  others = full(crops.evaluation_batches(examples, size)).take(1).repeat()
+  nothing = lambda stored, truth, counts: (stored, truth, tf.zeros_like(counts))
+  return batches.concatenate(others.map(nothing)).take(-(-len(examples) // batch_size))

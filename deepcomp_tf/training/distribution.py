@@ -47,23 +47,6 @@ def precision(policy):
     tf.keras.mixed_precision.set_global_policy("float32")
 
 
-def distribute(strategy, make_dataset, batch_size):
-  """The global batches of `make_dataset()` dealt out to the replicas of a strategy.
-
-  Raises:
-    DeepcompError: the batch does not divide among the replicas.
-  """
-  replicas = strategy.num_replicas_in_sync
-  if batch_size % replicas:
-    raise DeepcompError(f"expected a batch size that is a multiple of the {replicas} replicas. Received: {batch_size}")
-  if replicas == 1:
-    return make_dataset()
-  # Every worker makes the same batches and takes its own part of each.
-  options = tf.data.Options()
-  options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.DATA
-  return strategy.experimental_distribute_dataset(make_dataset().with_options(options))
-
-
 def on_replicas(strategy, replica_step):
   """A training step of a strategy: runs `replica_step` on every replica, and gives the means of its dict of figures."""
   @tf.function(jit_compile=False)

@@ -1,10 +1,12 @@
 """The flags that training programs share, and flags that are lists of numbers."""
 
 import math
+import re
 import sys
 
 from absl import app
 from absl import flags
+import tensorflow as tf
 
 from deepcomp_tf.errors import DeepcompError
 from deepcomp_tf.training import distribution
@@ -38,6 +40,12 @@ def main(program):
       program(argv)
     except DeepcompError as error:
       message = f"error: {error}"
+    except tf.errors.OpError as error:
+      # What went wrong while a data set was read comes wrapped by TensorFlow.
+      found = re.search(r"(?:DeepcompError|BitstreamError): (.*)", str(error))
+      if not found:
+        raise
+      message = f"error: {found[1]}"
     if message:  # outside of `except`, which would keep the program's tensors alive until the interpreter is gone
       sys.exit(message)
   app.run(guarded)

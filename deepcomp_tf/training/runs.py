@@ -14,6 +14,7 @@ import tqdm
 
 from deepcomp_tf import files
 from deepcomp_tf import keras_version
+from deepcomp_tf.data.part import distribute
 from deepcomp_tf.errors import DeepcompError
 from deepcomp_tf.training import distribution
 
@@ -184,11 +185,9 @@ class Run:
 def epoch_batches(strategy, make_batches, batch_size, epochs, steps_per_epoch, done):
   """The batches of a run of several epochs, from step `done` on.
 
-  Where examples were left out, an epoch's data may be shorter or longer than the epoch: it begins again, or is cut.
-
   Args:
-    strategy, batch_size: as of `distribution.distribute`.
-    make_batches: function of (epoch, first step in it) that returns the data set of its batches.
+    strategy, batch_size: as of `data.part.distribute`.
+    make_batches: function of (epoch, first step in it, part) that returns the data set of a `data.part.Part` of its batches.
     epochs, steps_per_epoch: of the run.
     done: steps that were taken before.
 
@@ -197,8 +196,8 @@ def epoch_batches(strategy, make_batches, batch_size, epochs, steps_per_epoch, d
   """
   for epoch in range(done // steps_per_epoch, epochs):
     first = max(0, done - epoch * steps_per_epoch)
-    make = lambda: make_batches(epoch, first).repeat()  # pylint: disable=cell-var-from-loop
-    yield from itertools.islice(distribution.distribute(strategy, make, batch_size), steps_per_epoch - first)
+    make = lambda part: make_batches(epoch, first, part)  # pylint: disable=cell-var-from-loop
+    yield from itertools.islice(distribute(strategy, make, batch_size), steps_per_epoch - first)
 
 
 def latest_checkpoint(folder):

@@ -2,6 +2,7 @@
 
 import tensorflow as tf
 
+from deepcomp_tf.data.part import distribute
 from deepcomp_tf.errors import DeepcompError
 from deepcomp_tf.training import distribution
 from deepcomp_tf.training import optimizers
@@ -57,6 +58,7 @@ def fit_entropy(strategy, model, batches, batch_size, steps=800):
     return {"bits": bits}
 
   step = distribution.on_replicas(strategy, replica_step)
-  for images in distribution.distribute(strategy, lambda: batches.take(steps), batch_size):
+  own = lambda part: batches.take(steps).map(lambda images: images[slice(*part.of(batch_size))])
+  for images in distribute(strategy, own, batch_size):
     figures = step(images)
   return float(figures["bits"])

@@ -62,6 +62,12 @@ COMPRESSED = "compressed_classification/images-bpp0.0983"
 ORIGINAL = NetworkInput("original")
 
 
+@pytest.fixture(name="caches", autouse=True)
+def fixture_caches(tmp_path, monkeypatch):
+  """Stores are kept in a folder of the test."""
+  monkeypatch.setattr(classification, "CACHE_DIR", str(tmp_path / "caches"))
+
+
 def _open(name, split="train", inputs=ORIGINAL, **arguments):
   return classification.open_examples(name, split, inputs, **arguments)
 
@@ -170,12 +176,11 @@ def test_compressed_examples_are_the_codecs(sets, codec, cache):
   assert seen == {0, 1, 2}
 
 
-def test_symbols_in_memory_take_a_byte_each(sets, codec):
+def test_symbols_in_a_store_take_a_byte_each(sets, codec):
   folder, totals, _ = sets
   examples = _open(COMPRESSED, "train", NetworkInput("representation", codec), data_dir=folder, cache="decoded")
   assert examples.memory_bytes == 3 * codec.channels * sum(h * w // 64 for h, w in SIZES["train"])
-  bitstreams = _open(COMPRESSED, "train", NetworkInput("representation", codec), data_dir=folder, cache="encoded")
-  assert bitstreams.memory_bytes == bitstreams.stored_bytes < totals["bytes"]
+  assert 0 < examples.stored_bytes < totals["bytes"]
 
 
 def test_network_input_of_the_representation(sets, codec):
@@ -189,16 +194,32 @@ def test_network_input_of_the_representation(sets, codec):
   np.testing.assert_allclose(crops.on_device(batch), (centers[batch.numpy()] - codec.mean) / codec.deviation, rtol=1e-5)
 
 
-def test_decoded_pixels_are_the_codecs(sets, codec):
+@pytest.mark.parametrize("cache", classification.CACHES)
+def test_decoded_pixels_are_the_codecs(sets, codec, cache):
+  """Symbols of photos of several sizes are decoded and cropped on the device."""
   folder, _, images = sets
   inputs = NetworkInput("decoded", codec)
-  stored = _open(COMPRESSED, "val", inputs, data_dir=folder, cache="decoded")
-  assert stored.channels == 3
-  image, label = next(stored.epoch().as_numpy_iterator())
-  original = next(image for image, l in _open(images, "val").epoch().as_numpy_iterator() if l == label)
-  np.testing.assert_array_equal(image, codec.decompress(codec.compress(original)))
-  # Compressed on the way, from the images themselves:
-  np.testing.assert_array_equal(inputs.compress(original[np.newaxis])[0], image)
+  crops = Crops(inputs, True, 32)
+  pixels = lambda stored: np.rint(crops.on_device(stored).numpy() + dc.models.compression.PIXEL_MEAN)
+  pictures = {}
+  for image, label in _open(images, "train").epoch().as_numpy_iterator():
+    pictures.setdefault(int(label), []).append(codec.decompress(codec.compress(image)))
+    # Compressed on the way, from the images themselves:
+    np.testing.assert_array_equal(inputs.compress(image[np.newaxis])[0], pictures[int(label)][-1])
+  examples = _open(COMPRESSED, "train", inputs, data_dir=folder, cache=cache)
+  corners = set()
+  for stored, labels in crops.training_batches(examples, 6, seed=3):
+    for crop, label in zip(pixels(stored), labels.numpy()):
+      places = [(flipped, top, left) for picture in pictures[label] for flipped in (1, -1)
+                for top in range(picture.shape[0] - 31) for left in range(picture.shape[1] - 31)
+                if (picture[top:top + 32, left:left + 32][:, ::flipped] == crop).all()]
+      assert places
+      corners.update(places)
+  assert len(corners) > 6
+  (stored, labels), = crops.evaluation_batches(_open(COMPRESSED, "val", inputs, data_dir=folder, cache=cache), 8)
+  originals = {int(label): image for image, label in _open(images, "val").epoch().as_numpy_iterator()}
+  for crop, label in zip(pixels(stored), labels.numpy()):
+    np.testing.assert_array_equal(crop, codec.decompress(codec.compress(originals[label]))[8:40, 8:40])
 
 
 @pytest.mark.parametrize("kind", ["representation", "decoded"])
@@ -293,6 +314,9 @@ def test_damaged_images_are_counted_as_they_come(folder, damaged):
       list(crops.evaluation_batches(examples, 4))
   else:
     assert sum(int(labels.shape[0]) for _, labels in crops.evaluation_batches(examples, 4)) == 12
+    # In training another one of its batch takes its place.
+    shapes = [batch.shape for batch, _ in crops.training_batches(examples, 4, seed=0)]
+    assert shapes == 3 * [(4, 32, 32, 3)]
 
 
 class _Unlabelled(tfds.core.GeneratorBasedBuilder, skip_registration=True):

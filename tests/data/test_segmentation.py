@@ -7,6 +7,7 @@ import tensorflow_datasets as tfds
 
 import deepcomp_tf as dc
 from deepcomp_tf.data import segmentation
+from deepcomp_tf.data.part import Part
 from deepcomp_tf.codec.inputs import NetworkInput
 
 SIZES = [(48, 64), (40, 40), (50, 35), (64, 72)]
@@ -106,6 +107,15 @@ def test_a_stopped_run_goes_on(builder, cache):
     np.testing.assert_array_equal(x, other)
     np.testing.assert_array_equal(labels, other_labels)
   assert any((a[0] != b[0]).any() for a, b in zip(whole, whole[1:]))
+
+
+@pytest.mark.parametrize("cache", segmentation.CACHES)
+def test_workers_read_their_parts(builder, cache):
+  examples = _examples(builder, cache=cache)
+  batches = lambda **part: list(examples.training_batches(40, 4, seed=2, **part).take(3).as_numpy_iterator())
+  for whole, first, second in zip(batches(), batches(part=Part(0, 2)), batches(part=Part(1, 2)), strict=True):
+    for array, *pieces in zip(whole, first, second):
+      np.testing.assert_array_equal(np.concatenate(pieces), array)
 
 
 def test_other_ids_become_void(builder):

@@ -1,4 +1,4 @@
-"""Crops straight from compressed files: parts of the right maps, the same again, without what is damaged."""
+"""Crops of compressed files: parts of the right maps, the same again, for each worker its own, without what is damaged."""
 
 import numpy as np
 import pytest
@@ -9,6 +9,8 @@ from deepcomp_tf.codec import container
 from deepcomp_tf.data import classification
 from deepcomp_tf.data import sources
 from deepcomp_tf.data.crops import Crops
+from deepcomp_tf.data.part import Part
+from deepcomp_tf.data.store import Store
 from deepcomp_tf.codec.inputs import NetworkInput
 
 SHAPES = [(9, 12), (7, 7), (8, 10), (12, 9), (7, 9), (10, 10), (8, 8)]
@@ -37,14 +39,19 @@ def fixture_source(codec, maps):
 
 def _source(files):
   stored = tf.data.Dataset.from_tensor_slices((files, np.arange(len(files), dtype=np.int64)))
-  return sources.Source("test", [str(n) for n in range(len(files))], len(files), True, None,
+  return sources.Source("test", [str(n) for n in range(len(files))], len(files), True, None, "files",
                         lambda begin, end: stored.skip(begin).take(end - begin),
                         lambda seed: stored.shuffle(len(files), seed=seed))
 
 
-@pytest.mark.parametrize("cache", ["none", "encoded"])
-def test_training_crops_are_parts_of_their_maps(source, codec, maps, cache):
-  examples = classification.Examples(source, codec, cache=cache)
+@pytest.fixture(name="examples", params=classification.CACHES)
+def fixture_examples(request, source, codec, tmp_path):
+  """The source's examples with each kind of cache."""
+  examples = classification.Examples(sources.in_memory(source) if request.param == "encoded" else source, codec)
+  return Store.open(str(tmp_path), examples) if request.param == "decoded" else examples
+
+
+def test_training_crops_are_parts_of_their_maps(examples, codec, maps):
   crops = Crops(NetworkInput("representation", codec), True, 48)
   corners, mirrored, seen = set(), set(), set()
   for epoch in range(15):
@@ -63,9 +70,8 @@ def test_training_crops_are_parts_of_their_maps(source, codec, maps, cache):
   assert mirrored == {False, True} and len(corners) > 12
 
 
-@pytest.mark.parametrize("cache", ["none", "encoded"])
-def test_a_stopped_epoch_goes_on(source, codec, cache):
-  examples, crops = classification.Examples(source, codec, cache=cache), Crops(NetworkInput("representation", codec), True, 48)
+def test_a_stopped_epoch_goes_on(examples, codec):
+  crops = Crops(NetworkInput("representation", codec), True, 48)
   batches = lambda **where: list(crops.training_batches(examples, 2, seed=1, **where).as_numpy_iterator())
   whole, rest = batches(epoch=4), batches(epoch=4, first_step=1)
   assert len(whole) == 3 and len(rest) == 2
@@ -75,11 +81,20 @@ def test_a_stopped_epoch_goes_on(source, codec, cache):
   assert any((x[0] != y[0]).any() for x, y in zip(whole, batches(epoch=5)))
 
 
-@pytest.mark.parametrize("cache", ["none", "encoded", "decoded"])
-def test_centers_for_evaluation(source, codec, maps, cache):
-  examples, crops = classification.Examples(source, codec, cache=cache), Crops(NetworkInput("representation", codec), True, 56)
+def test_workers_read_their_parts(examples, codec):
+  crops = Crops(NetworkInput("representation", codec), True, 48)
+  batches = lambda *part: list(crops.training_batches(examples, 6, 1, 2, part=Part(*part)).as_numpy_iterator())
+  for whole, *parts in zip(batches(0, 1), *(batches(number, 3) for number in range(3)), strict=True):
+    for array, *pieces in zip(whole, *parts):
+      assert [len(piece) for piece in pieces] == [2, 2, 2]
+      same = [(one == other).all() for one, other in zip(array, np.concatenate(pieces))]
+      assert sum(same) >= (6 if isinstance(examples, Store) else 5)  # another one may stand in for the damaged one
+
+
+def test_centers_for_evaluation(examples, codec, maps):
+  crops = Crops(NetworkInput("representation", codec), True, 56)
   batches = list(crops.evaluation_batches(examples, 4).as_numpy_iterator())
-  assert [len(labels) for _, labels in batches] == [4, 2]
+  assert sum(len(labels) for _, labels in batches) == len(SHAPES) - 1
   labels = np.concatenate([labels for _, labels in batches])
   assert labels.tolist() == [n for n in range(len(SHAPES)) if n != DAMAGED]
   for crop, label in zip(np.concatenate([batch for batch, _ in batches]), labels):
@@ -87,19 +102,21 @@ def test_centers_for_evaluation(source, codec, maps, cache):
     np.testing.assert_array_equal(crop, maps[label][top:top + 7, left:left + 7])
 
 
-def test_damaged_files_are_named(source, codec):
-  examples = classification.Examples(source, codec, cache="decoded")
+def test_damaged_files_are_named(source, codec, tmp_path):
+  examples = Store.open(str(tmp_path), classification.Examples(source, codec))
   assert len(examples) == len(SHAPES) - 1
   assert len(examples.skipped) == 1 and f"example {DAMAGED} ({DAMAGED})" in examples.skipped[0]
 
 
-@pytest.mark.parametrize("cache", ["none", "encoded", "decoded"])
-def test_many_damaged_files_are_an_error(codec, maps, cache):
+@pytest.mark.parametrize("store", [False, True])
+def test_many_damaged_files_are_an_error(codec, maps, store, tmp_path):
   files = [container.pack(codec.fingerprint, 8 * m.shape[0], 8 * m.shape[1], codec.encode_symbols(m)) for m in maps]
   files[1], files[4] = files[1][:-1], b"no file"
   source = _source(files)
   with pytest.raises((dc.DeepcompError, tf.errors.OpError), match="at most 5 % of the 7 examples of test to be damaged"):
-    examples = classification.Examples(source, codec, cache=cache)
+    examples = classification.Examples(source, codec)
+    if store:
+      Store.open(str(tmp_path), examples)
     list(Crops(NetworkInput("representation", codec), True, 48).evaluation_batches(examples, 2))
 
 

@@ -1,0 +1,187 @@
+"""Decoded examples in a file on local disk: `Store`."""
+
+import contextlib
+import fcntl
+import hashlib
+import json
+import os
+
+from absl import logging
+import numpy as np
+import tensorflow as tf
+import tqdm
+
+from deepcomp_tf.data.damage import Damage
+from deepcomp_tf.errors import DeepcompError
+from deepcomp_tf.files import is_remote
+from deepcomp_tf.files import whole_folder
+from deepcomp_tf.files import write_json
+
+# Files that are decoded together when a store is filled.
+FILES_AT_A_TIME = 256
+
+_MAPS, _INDEX, _INFO = "maps.bin", "index.npz", "store.json"
+
+
+class Store:
+  """The examples of a set as pixels or symbols, uint8 `[h, w, c]`, with their labels, read by index.
+
+  They lie in a folder that is written once, and that all processes of the machine map into memory, so that they share one
+  copy, of which the system keeps what is used:
+
+    maps.bin     one map after the other
+    index.npz    their sizes and labels
+    store.json   what they were made of, and what could not be decoded
+
+  Args:
+    folder: of the store.
+    source: the `sources.Source` that it was filled from.
+    symbols_codec: the `Codec` that the maps are symbols of; None for pixels.
+
+  Attributes:
+    folder, source, symbols_codec: as given.
+    channels: c.
+    smallest: the shortest side of all maps.
+    skipped: messages, one for each example that could not be decoded and is left out.
+    stored_bytes, memory_bytes: of the files that it was made of, and of the maps.
+  """
+
+  def __init__(self, folder, source, symbols_codec=None):
+    self.folder, self.source, self.symbols_codec = folder, source, symbols_codec
+    self.channels = symbols_codec.channels if symbols_codec else 3
+    try:
+      with open(os.path.join(folder, _INFO)) as file:
+        info = json.load(file)
+      with np.load(os.path.join(folder, _INDEX)) as index:
+        self.sizes, self.labels = index["sizes"], index["labels"]
+      self._maps = np.memmap(os.path.join(folder, _MAPS), np.uint8, "r").view(np.ndarray)
+    except (OSError, KeyError, ValueError) as error:
+      raise DeepcompError(f"the cache in {folder} is damaged; remove it ({error})") from None
+    self.skipped, self.stored_bytes, self.memory_bytes = info["skipped"], info["stored_bytes"], self._maps.size
+    ends = np.cumsum(self.sizes[:, 0].astype(np.int64) * self.sizes[:, 1] * self.channels)
+    if ends[-1] != self._maps.size:
+      raise DeepcompError(f"the cache in {folder} is damaged; remove it (expected {ends[-1]} bytes of maps, found "
+                          f"{self._maps.size})")
+    self._starts = np.concatenate([[0], ends[:-1]])
+    self.smallest = int(self.sizes.min())
+
+  @classmethod
+  def open(cls, cache_dir, examples):
+    """The store of a set, filled now where no process has done so before.
+
+    Args:
+      cache_dir: folder of such stores on a local disk, made where it is missing.
+      examples: the `classification.Examples` to fill it from.
+
+    Raises:
+      DeepcompError: the folder is remote; or none of the examples, or too few (`damage.ALLOWED_SHARE`), can be decoded.
+    """
+    if is_remote(cache_dir):
+      raise DeepcompError(f"expected a cache_dir on this machine, since processes map its files. Received: {cache_dir}")
+    source, codec = examples.source, examples.symbols_codec
+    made_of = {"source": source.name, "identity": source.identity, "examples": source.num_examples,
+               "maps": f"symbols {codec.fingerprint.hex()}" if codec else "pixels"}
+    digest = hashlib.sha256(json.dumps(made_of, sort_keys=True).encode()).hexdigest()[:16]
+    folder = os.path.join(cache_dir, f"{os.path.basename(source.name.split(':')[0])}-{digest}")
+    os.makedirs(cache_dir, exist_ok=True)
+    if not os.path.isdir(folder):
+      with _lock(f"{folder}.lock"):
+        if not os.path.isdir(folder):  # another process may have filled it meanwhile
+          _fill(folder, examples, made_of)
+    return cls(folder, source, codec)
+
+  def __len__(self):
+    return len(self.labels)
+
+  def order(self, seed=None):
+    """The data set of the indices of one epoch, in an order that the seed decides; None for the stored order."""
+    if seed is None:
+      return self.stored(0, len(self))
+    return tf.data.Dataset.from_tensor_slices(np.random.default_rng(seed).permutation(len(self)))
+
+  def stored(self, begin, end):
+    """The data set of the indices begin..end-1."""
+    return tf.data.Dataset.range(begin, end)
+
+  def map(self, index):
+    """The map of an example, uint8 `[h, w, c]`: a view into the file."""
+    height, width = self.sizes[index]
+    begin = self._starts[index]
+    return self._maps[begin:begin + int(height) * width * self.channels].reshape(height, width, self.channels)
+
+  def load(self, index):
+    """(uint8 `[h, w, c]`, label) of an index, in a data set."""
+    data, label = tf.numpy_function(lambda i: (self.map(i), self.labels[i]), [index], [tf.uint8, tf.int64])
+    return tf.ensure_shape(data, [None, None, self.channels]), tf.ensure_shape(label, [])
+
+  def epoch(self, seed=None):
+    """The data set of (uint8 `[h, w, c]`, label) of one epoch; see `order`."""
+    return self.order(seed).map(self.load, num_parallel_calls=tf.data.AUTOTUNE)
+
+  def read_crops(self, indices, size, places=None, mirrored=None):
+    """Crops of examples, which are no smaller.
+
+    Args:
+      indices: int `[n]`.
+      size: edge of the crops.
+      places: float `[n, 2]` in [0, 1), where each crop lies between the map's top and bottom, and left and right; None for
+        the center.
+      mirrored: bool `[n]`; None for none.
+
+    Returns:
+      uint8 `[n, size, size, c]`, labels int64 `[n]`, and an empty dict, as nothing in a store is damaged.
+    """
+    crops = np.empty([len(indices), size, size, self.channels], np.uint8)
+    room = self.sizes[indices] - size
+    corners = room // 2 if places is None else (places * (room + 1)).astype(np.int64)
+    mirrored = [False] * len(indices) if mirrored is None else mirrored.tolist()
+    for crop, index, (top, left), mirror in zip(crops, indices, corners.tolist(), mirrored):
+      window = self.map(index)[top:top + size, left:left + size]
+      crop[:] = window[:, ::-1] if mirror else window
+    return crops, self.labels[indices], {}
+
+  def read_maps(self, indices):
+    """Whole maps: list of uint8 `[h, w, c]`, labels int64 `[n]`, and an empty dict as of `read_crops`."""
+    return [self.map(index) for index in indices], self.labels[indices], {}
+
+  def new_damage(self):
+    """A count of the damaged examples of one pass: there are none."""
+    return Damage(self.source.name, len(self))
+
+
+def _fill(folder, examples, made_of):
+  source, damage = examples.source, Damage(examples.source.name, examples.source.num_examples)
+  sizes, labels, stored, number = [], [], 0, 0
+  files = source.read(0, source.num_examples).batch(FILES_AT_A_TIME).prefetch(2)
+  with whole_folder(folder, last=_INFO) as new:
+    with open(os.path.join(new, _MAPS), "wb") as file, tqdm.tqdm(
+        desc=f"decoding {source.name} into {os.path.dirname(folder)}", total=source.num_examples, unit="example",
+        mininterval=10) as bar:
+      for data, truth in files.as_numpy_iterator():
+        for one, label, decoded in zip(data, truth, examples.decode_each(data.tolist())):
+          stored += len(one)
+          if isinstance(decoded, Exception):
+            damage.add(number, f"example {number} ({source.class_names[label]}): {decoded}")
+          else:
+            file.write(decoded)
+            sizes.append(decoded.shape[:2])
+            labels.append(label)
+          number += 1
+        bar.update(len(truth))
+    if not sizes:
+      raise DeepcompError(f"expected examples that can be decoded. Received: {source.name}: "
+                          f"{damage.messages[0] if damage.messages else 'none'}")
+    np.savez(os.path.join(new, _INDEX), sizes=np.array(sizes, np.int32), labels=np.array(labels, np.int64))
+    write_json(os.path.join(new, _INFO), {**made_of, "stored_bytes": stored, "skipped": damage.messages})
+
+
+@contextlib.contextmanager
+def _lock(path):
+  """Context that one process of the machine is in at a time."""
+  with open(path, "w") as file:
+    try:
+      fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+      logging.info("Waiting for another process that fills %s.", path.removesuffix(".lock"))
+      fcntl.flock(file, fcntl.LOCK_EX)
+    yield
