@@ -55,7 +55,7 @@ def test_photos(remote):
   assert paths == [f"{remote}/{name}.png" for name in sorted(images)]
   assert list_images(f"{remote}/c*.png") == [path for path in paths if os.path.basename(path).startswith("c")]
   np.testing.assert_array_equal(read_image(paths[0]), images[min(images)])
-  crops = next(iter(photos.folder_crops(paths, 56, 2, seed=0)))
+  crops = next(iter(photos.Photos(paths).batches(56, 2, seed=0)))
   assert crops.shape == (2, 56, 56, 3)
   for call in (lambda: read_image(f"{remote}/none.png"), lambda: read_image(f"{remote}/notes.txt"),
                lambda: list_images(f"{remote}/none"), lambda: list_images("s3://bucket/photos")):
