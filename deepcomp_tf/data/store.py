@@ -75,7 +75,7 @@ class Store:
       DeepcompError: the folder is remote, or none of the examples, or too few (`damage.ALLOWED_SHARE`), can be decoded.
     """
     if files.is_remote(cache_dir):
-      raise DeepcompError(f"expected a cache folder on a disk of this machine. Received: {cache_dir}")
+      raise DeepcompError(f"expected a cache_dir on this machine, since processes map its files. Received: {cache_dir}")
     source, codec = examples.source, examples.symbols_codec
     made_of = {"source": source.name, "identity": source.identity, "examples": source.num_examples,
                "maps": f"symbols {codec.fingerprint.hex()}" if codec else "pixels"}
