@@ -1,10 +1,12 @@
 """Photos to compressed files and back: `Codec`."""
 
+import contextlib
 import functools
 import math
 
 import numpy as np
 
+from deepcomp_tf.codec import batches
 from deepcomp_tf.codec import container
 from deepcomp_tf.codec import operating_point
 from deepcomp_tf.codec import tiling
@@ -16,6 +18,10 @@ from deepcomp_tf.representation import STRIDE
 
 # Files that claim more pixels than this are refused before anything is allocated; as in Pillow, it can be set.
 MAX_PIXELS = 178_956_970
+
+# Entries z of the representation that lie within this times 1 + |z| of a decision between two symbols are not taken from a
+# batch. In batches of other sizes the convolutions' rounding differs, by at most a quarter of this wherever it was measured.
+_ROUNDING = 1e-6
 
 
 class Codec:
@@ -54,6 +60,19 @@ class Codec:
   @functools.cached_property
   def _encode(self):
     return _graph(self.model.symbols_of, 3)
+
+  @functools.cached_property
+  def _encode_batch(self):
+    """As `_encode`, and which images of the batch have a symbol that rounding may have decided."""
+    import tensorflow as tf  # as in `_graph`
+
+    def encode(images):
+      z, symbols_of = self.model.encoder(images), self.model.quantizer.symbols
+      margin = _ROUNDING * (1.0 + tf.abs(z))
+      doubtful = tf.reduce_any(symbols_of(z - margin) != symbols_of(z + margin), axis=[1, 2, 3])
+      return tf.cast(symbols_of(z), tf.uint8), doubtful
+
+    return _graph(encode, 3, batch=None)
 
   @functools.cached_property
   def _decode(self):
@@ -111,6 +130,42 @@ class Codec:
     """
     image = _check_image(image)
     return container.pack(self.fingerprint, *image.shape[:2], self.encode_symbols(self.encode(image)))
+
+  def compress_many(self, images, errors="raise"):
+    """Images as the bytes of their files, which are those of `compress`.
+
+    The network runs on batches of images of equal padded size, while the next images are read and those before are entropy
+    coded, on threads. Images of some hundred come and go in between, so that sizes may be mixed.
+
+    >>> for data in codec.compress_many(images):
+
+    Args:
+      images: iterable of uint8 `[H, W, 3]` RGB arrays, read on a thread. It may hold `DeepcompError`s, of images that could
+        not be read, which are treated as those of other images.
+      errors: what becomes of an image that is no such array: "raise" its DeepcompError, where its file would come, or "return"
+        that in place of the file.
+
+    Yields:
+      bytes, in the order of the images.
+
+    Raises:
+      DeepcompError: see `errors`.
+    """
+    if errors not in ("raise", "return"):
+      raise DeepcompError(f"`errors` must be raise or return. Received: errors={errors!r}")
+    return self._compress_many(images, errors)
+
+  def _compress_many(self, images, errors):
+    def encode_batch(padded):
+      symbols, doubtful = (part.numpy() for part in self._encode_batch(np.stack(padded)))
+      return [None if again else one for one, again in zip(symbols, doubtful)]
+
+    with contextlib.closing(batches.compress(images, _check_image, self.encode, encode_batch, self._coder.encode_batch,
+                                             self.fingerprint)) as files:
+      for data in files:
+        if isinstance(data, DeepcompError) and errors == "raise":
+          raise data
+        yield data
 
   def encode_symbols(self, symbols):
     """The payload of a file for symbols as `encode` gives them: uint8 `[h, w, C]` -> bytes."""
@@ -240,10 +295,10 @@ def _known_fingerprints():
   return ", ".join(f"{operating_point.fingerprint(name).hex()} ({name})" for name in operating_point.names())
 
 
-def _graph(function, channels):
-  """A function of one uint8 image `[1, h, w, channels]` of any size as a TensorFlow graph."""
+def _graph(function, channels, batch=1):
+  """A function of uint8 images `[batch, h, w, channels]` of any size as a TensorFlow graph."""
   import tensorflow as tf  # slow to import, and reading symbols does not need it
-  return tf.function(function, input_signature=[tf.TensorSpec([1, None, None, channels], tf.uint8)], jit_compile=False)
+  return tf.function(function, input_signature=[tf.TensorSpec([batch, None, None, channels], tf.uint8)], jit_compile=False)
 
 
 def _check_image(image):
