@@ -1,4 +1,10 @@
-"""Many photos to compressed files: the network runs on batches of equal size, reading and entropy coding run beside it."""
+"""Many photos to compressed files: the device is kept busy, reading and entropy coding run beside the network.
+
+A GPU is given batches of images of equal padded size. A CPU is given single images, as many at a time as it has cores: in a
+batch, convolutions there sum the rows at the ends of their blocks in another order than in a single image, so that z differs
+in its last digits (by up to 5e-6 of 1 + |z|), and with it, once in some hundred million, a symbol. Single images are the same
+bytes as from `Codec.compress`, by construction.
+"""
 
 import collections
 import concurrent.futures
@@ -6,14 +12,15 @@ import contextlib
 
 from deepcomp_tf.codec import container
 from deepcomp_tf.codec import tiling
+from deepcomp_tf.codec.compiled import cores
 from deepcomp_tf.errors import DeepcompError
 from deepcomp_tf.representation import STRIDE
 
-# Images that the network is given at a time, at most, and their padded pixels, by which its memory is bounded.
+# Images that are encoded together, at most, and the padded pixels that are enough, by which memory is bounded.
 BATCH = 32
 BATCH_PIXELS = 1 << 21
 
-# An image waits for others of its size while so many pixels wait in all, and so many images that came later are done.
+# An image waits for others of its size while so many pixels wait in all, and so many images have come since.
 WAITING_PIXELS = 1 << 24
 WAITING_IMAGES = 256
 
@@ -27,9 +34,9 @@ def compress(images, check, encode, encode_batch, code, fingerprint):
   Args:
     images: iterable of uint8 `[H, W, 3]` arrays and `DeepcompError`s.
     check: function of an image that returns it as an array, or raises DeepcompError.
-    encode: function of one image of any size that returns its symbols.
-    encode_batch: function of padded images uint8 `[n, h, w, 3]`, as a list, that returns a list of their symbols; None in the
-      place of those that `encode` has to encode.
+    encode: function of one image of any size that returns its symbols; called on several threads.
+    encode_batch: function of a list of padded images, uint8 `[h, w, 3]` all of one size, that returns a list of their symbols;
+      None where images are better encoded one by one.
     code: function of a list of symbols that returns their payloads.
     fingerprint: of the files.
 
@@ -48,21 +55,21 @@ def compress(images, check, encode, encode_batch, code, fingerprint):
       except DeepcompError as error:
         results[number] = error
 
-  def run(shape):
-    """Encodes the images that wait with a padded size."""
+  def run(kind):
+    """Encodes the images of a kind that wait."""
     nonlocal held
-    batch = waiting.pop(shape)
-    held -= len(batch) * shape[0] * shape[1]
-    if len(batch) > 1:
+    batch = waiting.pop(kind)
+    held -= sum(map(_padded_pixels, (image for _, image in batch)))
+    if encode_batch and len(batch) > 1:
       symbols = encode_batch([tiling.pad(image) for _, image in batch])
     else:
-      symbols = [None]
-    symbols = [encode(image) if one is None else one for one, (_, image) in zip(symbols, batch)]
+      symbols = list(encoders.map(encode, [image for _, image in batch]))
     coding.append((batch, coder.submit(code, symbols)))
     while len(coding) > _BATCHES_TO_CODE or coding and coding[0][1].done():
       finish()
 
-  with _Ahead(images) as parts, concurrent.futures.ThreadPoolExecutor(1, "deepcomp_coding") as coder:
+  with _Ahead(images) as parts, concurrent.futures.ThreadPoolExecutor(1, "deepcomp_coding") as coder, \
+      concurrent.futures.ThreadPoolExecutor(min(cores(), BATCH), "deepcomp_encoding") as encoders:
     for part in parts:
       for image in part:
         number, given = given, given + 1
@@ -73,33 +80,35 @@ def compress(images, check, encode, encode_batch, code, fingerprint):
         except DeepcompError as error:
           results[number] = error
           continue
-        shape = tuple(side + -side % STRIDE for side in image.shape[:2])
-        waiting.setdefault(shape, []).append((number, image))
-        held += shape[0] * shape[1]
-        if len(waiting[shape]) >= _batch_size(shape):
-          run(shape)
+        kind = _padded_shape(image) if encode_batch else None
+        batch, pixels = waiting.setdefault(kind, []), _padded_pixels(image)
+        batch.append((number, image))
+        held += pixels
+        tiled = max(image.shape) > tiling.TILE * STRIDE
+        if tiled or len(batch) >= BATCH or pixels * len(batch) >= BATCH_PIXELS or not encode_batch and held >= BATCH_PIXELS:
+          run(kind)
         while held > WAITING_PIXELS or waiting and given - next(iter(waiting.values()))[0][0] > WAITING_IMAGES:
-          run(next(iter(waiting)))  # the size of the oldest
+          run(next(iter(waiting)))  # the kind of the oldest
       while delivered in results:
         yield results.pop(delivered)
         delivered += 1
     while waiting:
       run(next(iter(waiting)))
-    while coding:
-      finish()
-      while delivered in results:
-        yield results.pop(delivered)
-        delivered += 1
     while delivered < given:
+      if delivered not in results:
+        finish()
+        continue
       yield results.pop(delivered)
       delivered += 1
 
 
-def _batch_size(shape):
-  """Images of a padded size that the network is given at a time. Those that are tiled go alone."""
-  if max(shape) > tiling.TILE * STRIDE:
-    return 1
-  return max(1, min(BATCH, BATCH_PIXELS // (shape[0] * shape[1])))
+def _padded_shape(image):
+  return tuple(side + -side % STRIDE for side in image.shape[:2])
+
+
+def _padded_pixels(image):
+  height, width = _padded_shape(image)
+  return height * width
 
 
 class _Ahead:

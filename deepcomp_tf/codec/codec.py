@@ -19,10 +19,6 @@ from deepcomp_tf.representation import STRIDE
 # Files that claim more pixels than this are refused before anything is allocated; as in Pillow, it can be set.
 MAX_PIXELS = 178_956_970
 
-# Entries z of the representation that lie within this times 1 + |z| of a decision between two symbols are not taken from a
-# batch. In batches of other sizes the convolutions' rounding differs, by at most a quarter of this wherever it was measured.
-_ROUNDING = 1e-6
-
 
 class Codec:
   """Compresses and decompresses with one operating point.
@@ -63,16 +59,7 @@ class Codec:
 
   @functools.cached_property
   def _encode_batch(self):
-    """As `_encode`, and which images of the batch have a symbol that rounding may have decided."""
-    import tensorflow as tf  # as in `_graph`
-
-    def encode(images):
-      z, symbols_of = self.model.encoder(images), self.model.quantizer.symbols
-      margin = _ROUNDING * (1.0 + tf.abs(z))
-      doubtful = tf.reduce_any(symbols_of(z - margin) != symbols_of(z + margin), axis=[1, 2, 3])
-      return tf.cast(symbols_of(z), tf.uint8), doubtful
-
-    return _graph(encode, 3, batch=None)
+    return _graph(self.model.symbols_of, 3, batch=None)
 
   @functools.cached_property
   def _decode(self):
@@ -132,10 +119,12 @@ class Codec:
     return container.pack(self.fingerprint, *image.shape[:2], self.encode_symbols(self.encode(image)))
 
   def compress_many(self, images, errors="raise"):
-    """Images as the bytes of their files, which are those of `compress`.
+    """Images as the bytes of their files.
 
-    The network runs on batches of images of equal padded size, while the next images are read and those before are entropy
-    coded, on threads. Images of some hundred come and go in between, so that sizes may be mixed.
+    While the network runs, the next images are read and those before are entropy coded, on threads. On a CPU the bytes are
+    those of `compress`; several images are encoded at a time, each by itself. A GPU is given batches of images of equal padded
+    size, of up to some hundred that wait, so that sizes may be mixed; there rounding may take another symbol than `compress`
+    does where z lies between two.
 
     >>> for data in codec.compress_many(images):
 
@@ -156,10 +145,8 @@ class Codec:
     return self._compress_many(images, errors)
 
   def _compress_many(self, images, errors):
-    def encode_batch(padded):
-      symbols, doubtful = (part.numpy() for part in self._encode_batch(np.stack(padded)))
-      return [None if again else one for one, again in zip(symbols, doubtful)]
-
+    self._encode  # made now, not by several threads  # pylint: disable=pointless-statement
+    encode_batch = (lambda padded: list(self._encode_batch(np.stack(padded)).numpy())) if _on_gpu() else None
     with contextlib.closing(batches.compress(images, _check_image, self.encode, encode_batch, self._coder.encode_batch,
                                              self.fingerprint)) as files:
       for data in files:
@@ -293,6 +280,11 @@ class Codec:
 
 def _known_fingerprints():
   return ", ".join(f"{operating_point.fingerprint(name).hex()} ({name})" for name in operating_point.names())
+
+
+def _on_gpu():
+  import tensorflow as tf  # as in `_graph`
+  return bool(tf.config.list_logical_devices("GPU"))
 
 
 def _graph(function, channels, batch=1):

@@ -3,6 +3,7 @@
 import glob
 import io
 import os
+import threading
 import warnings
 
 import numpy as np
@@ -16,6 +17,9 @@ EXTENSIONS = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff",
 
 # Modes whose samples have more than 8 bits; Pillow's own conversion to RGB would clip them to white.
 _DEEP_MODES = ("I", "I;16", "I;16L", "I;16B", "I;16N", "F")
+
+# The warnings' filters are those of all threads.
+_opening = threading.Lock()
 
 
 def list_images(pattern):
@@ -56,11 +60,12 @@ def read_image(path):
       (`PIL.Image.MAX_IMAGE_PIXELS`).
   """
   try:
-    with warnings.catch_warnings():
+    with _opening, warnings.catch_warnings():
       warnings.simplefilter("error", Image.DecompressionBombWarning)
-      with Image.open(path) as image:
-        image = ImageOps.exif_transpose(image)
-        return _to_rgb(image)
+      image = Image.open(path)  # reads the header only
+    with image:
+      image = ImageOps.exif_transpose(image)
+      return _to_rgb(image)
   except FileNotFoundError:
     raise DeepcompError(f"expected an image file. There is none at: {path}") from None
   except (Image.DecompressionBombWarning, Image.DecompressionBombError):
