@@ -47,8 +47,12 @@ def _parse(argv):
 
   point_help = f"One of {', '.join(shipped.names('operating point'))}, or a folder that training wrote"
   sub = command("compress", _compress, "Photos (JPEG, PNG, WebP and what else Pillow reads) to .deepcomp files.")
-  sub.add_argument("files", nargs="+")
+  sub.add_argument("files", nargs="+", help="Photos, and folders, whose photos are compressed with those of all folders in "
+                   "them; their tree is kept under --output_dir.")
   sub.add_argument("--operating_point", default=DEFAULT_OPERATING_POINT, help=point_help)
+  sub.add_argument("--jobs", type=int, default=len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+                   help="Threads that read photos. The network takes all cores.")
+  sub.add_argument("--resume", action="store_true", help="Leave outputs that exist alone, and count them as done.")
   outputs(sub)
 
   sub = command("decompress", _decompress, ".deepcomp files to PNG files.")
@@ -162,18 +166,57 @@ class _ByFile:
 
 
 def _compress(args):
-  _check_outputs(args, container.EXTENSION)
+  from deepcomp_tf.data import photo_files
+
+  if args.jobs < 1:
+    raise DeepcompError(f"--jobs must be at least 1. Received: {args.jobs}")
+  if args.resume and args.overwrite:
+    raise DeepcompError("expected --resume or --overwrite. Received: both")
+  if args.output_dir:
+    files.check_place(args.output_dir)
+  tasks, failed, folders = _compress_tasks(args)
   codec = dc.Codec.load(args.operating_point)
+  skipped, count = 0, len(tasks) + len(failed)
+  # Of folders, too many photos to have a line each.
+  with tqdm.tqdm(total=len(tasks), unit="file", disable=not folders and (len(tasks) == 1 or not sys.stderr.isatty()),
+                 mininterval=0.1 if sys.stderr.isatty() else 60) as bar:
+    for done in photo_files.compress(codec, tasks, args.jobs, args.resume, args.overwrite):
+      bar.update()
+      skipped += done.skipped
+      if done.error:
+        failed.append(done)
+      elif not folders and not done.skipped:
+        pixels = done.height * done.width
+        tqdm.tqdm.write(f"{done.task.photo} -> {done.task.output}: {done.width}x{done.height}, {done.size} bytes, "
+                        f"{8 * done.size / pixels:.4f} bits per pixel")
+  for done in failed:
+    print(f"deepcomp: {done.task.photo}: {done.error}", file=sys.stderr)
+  if count > 1:
+    print(f"{count - len(failed)} of {count} files done" + (f", {skipped} of them before" if skipped else "")
+          + (f", {len(failed)} failed" if failed else ""))
+  return 1 if failed else 0
 
-  def work(file):
-    path = _output(args, file, container.EXTENSION)
-    image = read_image(file)
-    data = codec.compress(image)
-    files.write_file(path, data, overwrite=args.overwrite)
-    height, width = image.shape[:2]
-    return f"{file} -> {path}: {width}x{height}, {len(data)} bytes, {8 * len(data) / (height * width):.4f} bits per pixel"
 
-  return _each(args.files, work)
+def _compress_tasks(args):
+  """(tasks, failed, whether there are folders) of the files and folders that are to be compressed."""
+  from deepcomp_tf.data import photo_files
+
+  names = [name for name in args.files if not files.isdir(name)]
+  tasks, refused = photo_files.tasks_of(names, output_dir=args.output_dir)
+  failed, taken = [], {task.output: task.photo for task in tasks}
+  for folder in (name for name in args.files if files.isdir(name)):
+    more, of_folder = photo_files.tasks_of(photo_files.list_photos(folder), folder, args.output_dir)
+    failed += of_folder
+    for task in more:
+      if taken.setdefault(task.output, task.photo) == task.photo:
+        tasks.append(task)
+      else:
+        refused.append(photo_files.Done(task))
+  if refused:
+    task = refused[0].task
+    raise DeepcompError(f"expected inputs with outputs of their own. Received: {taken[task.output]} and {task.photo}, both for "
+                        f"{task.output}")
+  return tasks, failed, len(names) < len(args.files)
 
 
 def _decompress(args):

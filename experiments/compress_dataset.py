@@ -6,7 +6,8 @@
 
 The result is a TFDS set: `tfds.load("compressed_classification/imagenet2012-bpp0.330", data_dir=SETS)`, the name
 that the training and evaluation programs take as --dataset, with --data_dir=SETS. What it takes is printed, and kept in
-its folder as storage.json. A stopped run goes on where it was. With --beam_runner the work runs on Apache Beam.
+its folder as storage.json. A stopped run goes on where it was: finished chunks of 256 images are kept beside the set until
+it is written. With --beam_runner the work runs on Apache Beam, whose workers share --dataset and --output_dir, nothing else.
 """
 
 import os
@@ -15,8 +16,8 @@ from absl import flags
 import tensorflow_datasets as tfds
 
 import deepcomp_tf as dc
+from deepcomp_tf import files
 from deepcomp_tf.data import compressed
-from deepcomp_tf.files import write_json
 from deepcomp_tf.training import flags as training_flags
 
 FLAGS = flags.FLAGS
@@ -52,8 +53,8 @@ def main(argv):
     options = {"beam_runner": FLAGS.beam_runner, "beam_options": beam.options.pipeline_options.PipelineOptions(
         [f"--{option}" for option in FLAGS.beam_options])}
   totals = builder.compress(**options)
-  on_disk = sum(os.path.getsize(os.path.join(builder.data_dir, name)) for name in os.listdir(builder.data_dir))
-  write_json(os.path.join(builder.data_dir, STORAGE), {
+  on_disk = sum(files.size(os.path.join(builder.data_dir, name)) for name in files.listdir(builder.data_dir))
+  files.write_json(os.path.join(builder.data_dir, STORAGE), {
       "source": FLAGS.dataset and os.path.basename(os.path.normpath(FLAGS.dataset)), "operating_point": codec.operating_point,
       "examples": totals["examples"], "skipped": len(totals["skipped"]), "source_bytes": totals["source_bytes"],
       "bitstream_bytes": totals["bytes"], "set_bytes": on_disk, "symbol_bytes": totals["symbols"]}, sort_keys=True)

@@ -56,6 +56,29 @@ def test_compress_info_decompress(folder, tmp_path):
   assert not (tmp_path / "cut.png").exists()
 
 
+def test_compress_folders(folder, tmp_path):
+  (tmp_path / "photos/in").mkdir(parents=True)
+  (tmp_path / "out").mkdir()
+  for source, place in (("coffee.png", "a.png"), ("rocket.png", "in/a.png"), ("broken.png", "in/broken.png")):
+    (tmp_path / "photos" / place).write_bytes((folder / source).read_bytes())
+  compress = ("compress", "photos", str(folder / "chelsea.png"), "--output_dir=out", "--jobs=2")
+  result = deepcomp(*compress, cwd=tmp_path)
+  assert result.returncode == 1 and "3 of 4 files done, 1 failed" in result.stdout
+  assert "deepcomp: photos/in/broken.png: expected an image file" in result.stderr.splitlines()[-1]
+  files = lambda: sorted(str(path.relative_to(tmp_path / "out")) for path in (tmp_path / "out").rglob("*") if path.is_file())
+  assert files() == ["a.deepcomp", "chelsea.deepcomp", "in/a.deepcomp"]
+
+  (tmp_path / "out/in/a.deepcomp").unlink()
+  result = deepcomp(*compress, cwd=tmp_path)
+  assert result.returncode == 1 and "give --overwrite to replace it or --resume to leave it" in result.stderr
+  (tmp_path / "out/in/a.deepcomp").unlink()
+  result = deepcomp(*compress, "--resume", cwd=tmp_path)
+  assert result.returncode == 1 and "3 of 4 files done, 2 of them before, 1 failed" in result.stdout
+  assert files() == ["a.deepcomp", "chelsea.deepcomp", "in/a.deepcomp"]
+  (tmp_path / "photos/in/broken.png").unlink()
+  assert deepcomp(*compress, "--resume", cwd=tmp_path).returncode == 0
+
+
 @pytest.fixture(name="networks", scope="module")
 def fixture_networks(tmp_path_factory):
   """An untrained classifier and segmenter of bpp0.330."""
@@ -108,6 +131,10 @@ def test_evaluate(folder, tmp_path):
     (["compress", "x.jpg", "--operating_point=bpp9"], "no operating point 'bpp9': expected one of bpp0.0983"),
     (["decompress", "missing.deepcomp"], "cannot be read"),
     (["evaluate", "--images=nowhere"], "expected a folder with images"),
+    (["compress", "x.jpg", "--jobs=0"], "--jobs must be at least 1"),
+    (["compress", "x.jpg", "--resume", "--overwrite"], "expected --resume or --overwrite"),
+    (["compress", "x.jpg", "--output_dir=none"], "an existing folder to write to"),
+    (["compress", "."], "expected a folder with images in it"),
     (["info"], "required"),
 ])
 def test_errors_are_one_line(args, message, tmp_path):

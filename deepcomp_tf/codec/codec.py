@@ -1,10 +1,12 @@
 """Photos to compressed files and back: `Codec`."""
 
+import contextlib
 import functools
 import math
 
 import numpy as np
 
+from deepcomp_tf.codec import batches
 from deepcomp_tf.codec import container
 from deepcomp_tf.codec import operating_point
 from deepcomp_tf.codec import tiling
@@ -54,6 +56,10 @@ class Codec:
   @functools.cached_property
   def _encode(self):
     return _graph(self.model.symbols_of, 3)
+
+  @functools.cached_property
+  def _encode_batch(self):
+    return _graph(self.model.symbols_of, 3, batch=None)
 
   @functools.cached_property
   def _decode(self):
@@ -111,6 +117,42 @@ class Codec:
     """
     image = _check_image(image)
     return container.pack(self.fingerprint, *image.shape[:2], self.encode_symbols(self.encode(image)))
+
+  def compress_many(self, images, errors="raise"):
+    """Images as the bytes of their files.
+
+    While the network runs, the next images are read and those before are entropy coded, on threads. On a CPU the bytes are
+    those of `compress`; several images are encoded at a time, each by itself. A GPU is given batches of images of equal padded
+    size, of up to some hundred that wait, so that sizes may be mixed; there rounding may take another symbol than `compress`
+    does where z lies between two.
+
+    >>> for data in codec.compress_many(images):
+
+    Args:
+      images: iterable of uint8 `[H, W, 3]` RGB arrays, read on a thread. It may hold `DeepcompError`s, of images that could
+        not be read, which are treated as those of other images.
+      errors: what becomes of an image that is no such array: "raise" its DeepcompError, where its file would come, or "return"
+        that in place of the file.
+
+    Yields:
+      bytes, in the order of the images.
+
+    Raises:
+      DeepcompError: see `errors`.
+    """
+    if errors not in ("raise", "return"):
+      raise DeepcompError(f"`errors` must be raise or return. Received: errors={errors!r}")
+    return self._compress_many(images, errors)
+
+  def _compress_many(self, images, errors):
+    self._encode  # made now, not by several threads  # pylint: disable=pointless-statement
+    encode_batch = (lambda padded: list(self._encode_batch(np.stack(padded)).numpy())) if _on_gpu() else None
+    with contextlib.closing(batches.compress(images, _check_image, self.encode, encode_batch, self._coder.encode_batch,
+                                             self.fingerprint)) as files:
+      for data in files:
+        if isinstance(data, DeepcompError) and errors == "raise":
+          raise data
+        yield data
 
   def encode_symbols(self, symbols):
     """The payload of a file for symbols as `encode` gives them: uint8 `[h, w, C]` -> bytes."""
@@ -240,10 +282,15 @@ def _known_fingerprints():
   return ", ".join(f"{operating_point.fingerprint(name).hex()} ({name})" for name in operating_point.names())
 
 
-def _graph(function, channels):
-  """A function of one uint8 image `[1, h, w, channels]` of any size as a TensorFlow graph."""
+def _on_gpu():
+  import tensorflow as tf  # as in `_graph`
+  return bool(tf.config.list_logical_devices("GPU"))
+
+
+def _graph(function, channels, batch=1):
+  """A function of uint8 images `[batch, h, w, channels]` of any size as a TensorFlow graph."""
   import tensorflow as tf  # slow to import, and reading symbols does not need it
-  return tf.function(function, input_signature=[tf.TensorSpec([1, None, None, channels], tf.uint8)], jit_compile=False)
+  return tf.function(function, input_signature=[tf.TensorSpec([batch, None, None, channels], tf.uint8)], jit_compile=False)
 
 
 def _check_image(image):

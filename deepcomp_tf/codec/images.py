@@ -2,6 +2,7 @@
 
 import io
 import os
+import threading
 import warnings
 
 import numpy as np
@@ -17,6 +18,9 @@ EXTENSIONS = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff",
 
 # Modes whose samples have more than 8 bits; Pillow's own conversion to RGB would clip them to white.
 _DEEP_MODES = ("I", "I;16", "I;16L", "I;16B", "I;16N", "F")
+
+# The warnings' filters are those of all threads.
+_opening = threading.Lock()
 
 
 def list_images(pattern):
@@ -57,11 +61,12 @@ def read_image(path):
       (`PIL.Image.MAX_IMAGE_PIXELS`).
   """
   try:
-    with warnings.catch_warnings():
-      warnings.simplefilter("error", Image.DecompressionBombWarning)
-      with files.open_file(path) as file, Image.open(file) as image:
-        image = ImageOps.exif_transpose(image)
-        return _to_rgb(image)
+    with files.open_file(path) as file:
+      with _opening, warnings.catch_warnings():
+        warnings.simplefilter("error", Image.DecompressionBombWarning)
+        image = Image.open(file)  # reads the header only
+      with image:
+        return _to_rgb(ImageOps.exif_transpose(image))
   except FileNotFoundError:
     raise DeepcompError(f"expected an image file. There is none at: {path}") from None
   except (Image.DecompressionBombWarning, Image.DecompressionBombError):

@@ -6,22 +6,23 @@ result, without this package too.
 
 import dataclasses
 import functools
-import glob
 import os
-import shutil
+import threading
 
-import numpy as np
 import tensorflow as tf
 import tensorflow_datasets as tfds
 import tqdm
 
-from deepcomp_tf.codec.codec import Codec
+from deepcomp_tf import files
+from deepcomp_tf.data import chunks
 from deepcomp_tf.data import crops
 from deepcomp_tf.data import sources
 from deepcomp_tf.errors import DeepcompError
 
 # Examples that are compressed between two points from which a stopped run goes on.
 CHUNK = 256
+
+_opening = threading.Lock()
 
 
 @dataclasses.dataclass(eq=False)
@@ -51,7 +52,7 @@ def make_config(source, source_dir, splits, operating_point, shorter_side=0):
   if opened.bitstreams:
     raise DeepcompError(f"expected a set of images. Received: {source}, which holds compressed files")
   return CompressedConfig(
-      name=config_name(opened.name, _codec(operating_point).operating_point), source=source,
+      name=config_name(opened.name, chunks.open_codec(operating_point).operating_point), source=source,
       source_dir=source_dir or "", splits=tuple(splits), operating_point=operating_point, shorter_side=shorter_side)
 
 
@@ -60,7 +61,87 @@ def config_name(source_name, operating_point):
   return f"{source_name.split(':')[0].replace('/', '-')}-{operating_point}"
 
 
-class CompressedClassification(tfds.core.GeneratorBasedBuilder, skip_registration=True):
+class CompressedSet(tfds.core.GeneratorBasedBuilder, skip_registration=True):
+  """A TFDS set that is compressed in chunks.
+
+  Finished chunks lie in a folder beside the set's own until all are done, so that the same call goes on where a stopped one was.
+  What is written, and those chunks, may lie on any file system that TensorFlow reaches.
+
+  Subclasses have `_info`, and what is compressed: `_splits`, dict from a split's name to the number of its examples, `_reader`,
+  which can be pickled, see `chunks.compress`, and `_settings`, a string of what the chunks depend on besides the networks.
+
+  Args:
+    config: a BuilderConfig with an `operating_point`.
+    data_dir: the folder of the TFDS sets to write to.
+    beam: whether the chunks are compressed by Apache Beam.
+  """
+
+  VERSION = tfds.core.Version("1.0.0")
+
+  def __init__(self, *, config, data_dir, beam=False):
+    self._beam, self._totals = beam, []
+    super().__init__(config=config, data_dir=data_dir)
+    # Named after the networks, so that others start afresh. (`data_dir` is another while TFDS prepares the set.)
+    fingerprint = chunks.open_codec(config.operating_point).fingerprint.hex()
+    self._kept = chunks.Kept("-".join([f"{os.fspath(self.data_dir)}.partial", fingerprint, self._settings()]))
+
+  def compress(self, **download_options):
+    """Compresses what is left to compress and writes the set.
+
+    Args:
+      **download_options: for `tfds.download.DownloadConfig`, such as beam_runner and beam_options.
+
+    Returns:
+      dict of totals over all splits: examples, skipped (messages), source_bytes, bytes, symbols.
+    """
+    files.makedirs(self._kept.folder)
+    folder, version = os.path.split(os.fspath(self.data_dir))
+    for stale in files.listdir(folder):
+      if stale.startswith("incomplete.") and stale.endswith(f"_{version}"):
+        files.rmtree(os.path.join(folder, stale))
+    if not self._beam:
+      for split in self._splits():
+        self._compress_in_order(split)
+    self._totals = []
+    self.download_and_prepare(download_dir=self._kept.folder,
+                              download_config=tfds.download.DownloadConfig(**download_options))
+    if self._beam:
+      self._totals = [files.read_json(self._totals_path(split)) for split in self._splits()]
+    files.rmtree(self._kept.folder)
+    return chunks.add(self._totals)
+
+  def _chunks(self, split):
+    return chunks.cut(split, self._splits()[split], CHUNK)
+
+  def _totals_path(self, split):
+    return os.path.join(self._kept.folder, f"totals-{split}.json")
+
+  def _compress_in_order(self, split):
+    every = self._chunks(split)
+    there = self._kept.found(every)
+    with tqdm.tqdm(total=self._splits()[split], initial=sum(chunk.end - chunk.begin for chunk in there),
+                   desc=f"compressing {split}", unit="image", mininterval=5) as bar:
+      missing = [chunk for chunk in every if chunk not in there]
+      for chunk, result in chunks.compress(self._reader(), self.builder_config.operating_point, missing, bar.update):
+        self._kept.save(chunk, result)
+
+  def _split_generators(self, dl_manager):
+    return {split: self._generate_examples(split) for split in self._splits()}
+
+  def _generate_examples(self, split):
+    if self._beam:
+      return chunks.on_beam(self._reader(), self.builder_config.operating_point, self._kept, self._chunks(split),
+                            self._totals_path(split))
+    return self._kept_examples(split)
+
+  def _kept_examples(self, split):
+    for chunk in self._chunks(split):
+      result = self._kept.load(chunk)
+      self._totals.append(chunks.totals([result]))
+      yield from chunks.examples(result)
+
+
+class CompressedClassification(CompressedSet, skip_registration=True):
   """Bitstreams and labels of a classification set at one operating point.
 
   Features: `bitstream`, the bytes of a file; `label`. The metadata say the source and the operating
@@ -68,21 +149,15 @@ class CompressedClassification(tfds.core.GeneratorBasedBuilder, skip_registratio
 
   Args:
     config: a `CompressedConfig`.
-    data_dir: the folder of the TFDS sets to write to. Finished chunks lie in a folder beside the set's own until all
-      are done, so that the same call goes on where a stopped one was.
-    beam: whether the chunks are compressed by Apache Beam.
+    data_dir, beam: of `CompressedSet`.
   """
 
-  VERSION = tfds.core.Version("1.0.0")
-
   def __init__(self, *, config, data_dir, beam=False):
-    self._beam = beam
-    super().__init__(config=config, data_dir=data_dir)
-    # Named after the networks, so that others start afresh. (`data_dir` is another while TFDS prepares the set.)
-    self._partial_dir = f"{os.fspath(self.data_dir)}.partial-{_codec(config.operating_point).fingerprint.hex()}"
+    _cached_source.cache_clear()  # files may have come since another set of it was made
+    super().__init__(config=config, data_dir=data_dir, beam=beam)
 
   def _info(self):
-    source, codec = self._open(self.builder_config.splits[0]), _codec(self.builder_config.operating_point)
+    source, codec = self._open(self.builder_config.splits[0]), chunks.open_codec(self.builder_config.operating_point)
     return tfds.core.DatasetInfo(
         builder=self,
         description=f"{source.name} compressed at the operating point {codec.operating_point}.",
@@ -95,123 +170,59 @@ class CompressedClassification(tfds.core.GeneratorBasedBuilder, skip_registratio
             shorter_side=self.builder_config.shorter_side))
 
   def _open(self, split):
-    return sources.open_source(self.builder_config.source, split, self.builder_config.source_dir or None)
+    return _open_source(self.builder_config.source, split, self.builder_config.source_dir or None)
 
-  def compress(self, **download_options):
-    """Compresses what is left to compress and writes the set.
+  def _splits(self):
+    return {split: self._open(split).num_examples for split in self.builder_config.splits}
 
-    Args:
-      **download_options: for `tfds.download.DownloadConfig`, such as beam_runner and beam_options.
+  def _settings(self):
+    return str(self.builder_config.shorter_side)
 
-    Returns:
-      dict of totals over all splits: examples, skipped (messages), source_bytes, bytes, symbols.
-    """
-    os.makedirs(self._partial_dir, exist_ok=True)
-    folder, version = os.path.split(os.fspath(self.data_dir))
-    for stale in glob.glob(os.path.join(glob.escape(folder), f"incomplete.*_{version}")):
-      shutil.rmtree(stale)
-    if not self._beam:
-      for split in self.builder_config.splits:
-        self._compress_in_order(split)
-    self.download_and_prepare(download_dir=self._partial_dir,
-                              download_config=tfds.download.DownloadConfig(**download_options))
-    totals = {"examples": 0, "skipped": [], "source_bytes": 0, "bytes": 0, "symbols": 0}
-    for split in self.builder_config.splits:
-      for index in range(self._chunks(split)):
-        chunk = _read_chunk(self._chunk_path(split, index))
-        totals["examples"] += len(chunk["labels"])
-        totals["skipped"] += chunk["skipped"].tolist()
-        totals["bytes"] += chunk["data"].size
-        for name in ("source_bytes", "symbols"):
-          totals[name] += int(chunk[name])
-    shutil.rmtree(self._partial_dir)
-    return totals
-
-  def _chunks(self, split):
-    return -(-self._open(split).num_examples // CHUNK)
-
-  def _chunk_path(self, split, index):
-    return os.path.join(self._partial_dir, f"{split}-{index:05d}.npz")
-
-  def _compress_in_order(self, split):
-    source = self._open(split)
-    missing = [index for index in range(self._chunks(split)) if not os.path.exists(self._chunk_path(split, index))]
-    done = source.num_examples - sum(min(CHUNK, source.num_examples - index * CHUNK) for index in missing)
-    with tqdm.tqdm(total=source.num_examples, initial=done, desc=f"compressing {split}", unit="image",
-                   mininterval=5) as bar:
-      for index in missing:
-        compress_chunk(self.builder_config, split, index, self._chunk_path(split, index), bar.update)
-
-  def _split_generators(self, dl_manager):
-    return {split: self._generate_examples(split) for split in self.builder_config.splits}
-
-  def _generate_examples(self, split):
-    paths = [self._chunk_path(split, index) for index in range(self._chunks(split))]
-    if not self._beam:
-      return _chunk_examples(paths)
-    beam = tfds.core.lazy_imports.apache_beam
-    work = [(self.builder_config, split, index, path) for index, path in enumerate(paths)]
-    return beam.Create(work) | beam.Reshuffle() | beam.FlatMap(_compress_and_read)
+  def _reader(self):
+    config = self.builder_config
+    return functools.partial(read_photos, config.source, config.source_dir or None, config.shorter_side)
 
 
-def compress_chunk(config, split, index, path, update=lambda: None):
-  """Compresses one chunk of a split into a file, unless it is there.
+def read_photos(source_name, source_dir, shorter_side, chunk):
+  """The `chunks.Photo`s of a chunk of a classification set, decoded by all cores."""
+  source = _open_source(source_name, chunk.split, source_dir)
 
-  Args:
-    config: a `CompressedConfig`.
-    split: the split's name.
-    index: the chunk's number.
-    path: file to write, whole or not at all.
-    update: called after every image.
-  """
-  if os.path.exists(path):
-    return
-  codec = _codec(config.operating_point)
-  source = sources.open_source(config.source, split, config.source_dir or None)
-  data, labels, numbers, skipped, source_bytes, symbols = [], [], [], [], 0, 0
-  examples = source.read(index * CHUNK, min((index + 1) * CHUNK, source.num_examples)).as_numpy_iterator()
-  for number, (image, label) in enumerate(examples, start=index * CHUNK):
-    source_bytes += len(image)
+  def decode(data):
+    pixels = tf.ensure_shape(sources.decode_image(data), [None, None, 3])
+    return crops.resize_shorter_side(pixels, shorter_side) if shorter_side else pixels
+
+  def photo(number, pixels, label, size):
+    return chunks.Photo(int(number), {"label": int(label)}, int(size), pixels)
+
+  def one_by_one(number):
+    """A photo that could not be decoded, with the reason."""
+    (data, label), = source.read(number, number + 1).as_numpy_iterator()
     try:
-      pixels = sources.decode_image(image)
+      pixels = decode(data).numpy()
     except tf.errors.InvalidArgumentError as error:
-      skipped.append(f"{split} example {number} ({source.class_names[label]}): {sources.one_line(error)}")
-    else:
-      if config.shorter_side:
-        pixels = crops.resize_shorter_side(pixels, config.shorter_side)
-      encoded = codec.compress(pixels.numpy())
-      symbols += -(-pixels.shape[0] // 8) * -(-pixels.shape[1] // 8) * codec.channels
-      data.append(encoded)
-      labels.append(label)
-      numbers.append(number)
-    update()
-  temporary = f"{path}.{os.getpid()}.tmp.npz"
-  np.savez(temporary, data=np.frombuffer(b"".join(data), np.uint8), sizes=np.array([len(d) for d in data], np.int64),
-           labels=np.array(labels, np.int64), numbers=np.array(numbers, np.int64), skipped=np.array(skipped, str),
-           source_bytes=source_bytes, symbols=symbols)
-  os.replace(temporary, path)
+      pixels = DeepcompError(
+          f"{chunk.split} example {number} ({source.class_names[label]}): {sources.one_line(error)}")
+    return photo(number, pixels, label, len(data))
+
+  decoded = (source.read(chunk.begin, chunk.end).enumerate(chunk.begin)
+             .map(lambda number, example: (number, decode(example[0]), example[1], tf.strings.length(example[0])),
+                  num_parallel_calls=tf.data.AUTOTUNE)
+             .ignore_errors().prefetch(tf.data.AUTOTUNE))
+  due = chunk.begin
+  for number, *rest in decoded.as_numpy_iterator():
+    while due < number:
+      yield one_by_one(due)
+      due += 1
+    yield photo(number, *rest)
+    due += 1
+  for number in range(due, chunk.end):
+    yield one_by_one(number)
 
 
-def _read_chunk(path):
-  with np.load(path) as arrays:
-    return dict(arrays)
+def _open_source(name, split, data_dir):
+  """The `sources.Source`, opened once a process: a folder is listed whole."""
+  with _opening:
+    return _cached_source(name, split, data_dir)
 
 
-def _chunk_examples(paths):
-  for path in paths:
-    chunk = _read_chunk(path)
-    ends = np.cumsum(chunk["sizes"])
-    for size, end, label, number in zip(chunk["sizes"], ends, chunk["labels"], chunk["numbers"]):
-      yield int(number), {
-          sources.BITSTREAM: chunk["data"][end - size:end].tobytes(), "label": int(label)}
-
-
-def _compress_and_read(work):
-  config, split, index, path = work
-  compress_chunk(config, split, index, path)
-  return list(_chunk_examples([path]))
-
-
-@functools.lru_cache(maxsize=2)
-def _codec(operating_point):
-  return Codec.load(operating_point)
+_cached_source = functools.lru_cache(maxsize=16)(sources.open_source)

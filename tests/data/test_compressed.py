@@ -8,8 +8,9 @@ import pytest
 import tensorflow_datasets as tfds
 
 import deepcomp_tf as dc
-from deepcomp_tf.data import sources
+from deepcomp_tf.data import chunks
 from deepcomp_tf.data import compressed
+from deepcomp_tf.data import sources
 
 POINT = "bpp0.0983"
 
@@ -72,26 +73,49 @@ def test_tfds_opens_what_was_compressed(images, tmp_path):
 
 
 def test_a_stopped_run_goes_on(images, tmp_path, monkeypatch):
-  compress, calls = dc.Codec.compress, []
+  read_photos, save, read, saved = compressed.read_photos, chunks.Kept.save, [], []
 
-  def stopping(codec, image):
-    calls.append(None)
-    if len(calls) == 7:
+  def reading(*args):
+    read.append(args[-1])
+    return read_photos(*args)
+
+  def stopping(kept, chunk, result):
+    if len(saved) == 1:
       raise KeyboardInterrupt
-    return compress(codec, image)
+    saved.append(chunk)
+    save(kept, chunk, result)
 
-  monkeypatch.setattr(dc.Codec, "compress", stopping)
+  monkeypatch.setattr(compressed, "read_photos", reading)
+  monkeypatch.setattr(chunks.Kept, "save", stopping)
   with pytest.raises(KeyboardInterrupt):
     _builder(images, tmp_path / "sets").compress()
-  _builder(images, tmp_path / "sets").compress()
-  # One chunk was whole when the run stopped; what of the second was done is done again.
-  assert 14 < len(calls) <= 14 + 4
+  monkeypatch.setattr(chunks.Kept, "save", save)
+  read.clear()
+  totals = _builder(images, tmp_path / "sets").compress()
+  assert saved == [("train", 0, 4)] and sorted(read) == [("train", 4, 8), ("train", 8, 11), ("val", 0, 4)]
+  assert totals["examples"] == 14 and len(totals["skipped"]) == 1
   for split in ("train", "val"):
     assert sorted(_examples(tmp_path / "sets", split)) == _expected(images, split)
 
 
+def test_chunks_of_other_settings_are_not_used(images, tmp_path, monkeypatch):
+  """What is left of a run with another size of images is no part of this one."""
+  def stopping(kept, chunk, result):
+    save(kept, chunk, result)
+    raise KeyboardInterrupt
+
+  save = chunks.Kept.save
+  monkeypatch.setattr(chunks.Kept, "save", stopping)
+  with pytest.raises(KeyboardInterrupt):
+    _builder(images, tmp_path / "sets", shorter_side=16).compress()
+  monkeypatch.setattr(chunks.Kept, "save", save)
+  _builder(images, tmp_path / "sets").compress()
+  assert sorted(_examples(tmp_path / "sets", "train")) == _expected(images, "train")
+
+
 def test_beam_writes_the_same(images, tmp_path):
-  _builder(images, tmp_path / "sets", beam=True).compress(beam_runner="DirectRunner")
+  totals = _builder(images, tmp_path / "sets", beam=True).compress(beam_runner="DirectRunner")
+  assert totals == _builder(images, tmp_path / "others").compress()
   for split in ("train", "val"):
     assert sorted(_examples(tmp_path / "sets", split)) == _expected(images, split)
 

@@ -1,0 +1,181 @@
+"""Many photos to compressed files: the device is kept busy, reading and entropy coding run beside the network.
+
+A GPU is given batches of images of equal padded size. A CPU is given single images, as many at a time as it has cores: in a
+batch, convolutions there sum the rows at the ends of their blocks in another order than in a single image, so that z differs
+in its last digits (by up to 5e-6 of 1 + |z|), and with it, once in some hundred million, a symbol. Single images are the same
+bytes as from `Codec.compress`, by construction.
+"""
+
+import collections
+import concurrent.futures
+import contextlib
+
+from deepcomp_tf.codec import container
+from deepcomp_tf.codec import tiling
+from deepcomp_tf.codec.compiled import cores
+from deepcomp_tf.errors import DeepcompError
+from deepcomp_tf.representation import STRIDE
+
+# Images that are encoded together, at most, and the padded pixels that are enough, by which memory is bounded.
+BATCH = 32
+BATCH_PIXELS = 1 << 21
+
+# An image waits for others of its size while so many pixels wait in all, and so many images have come since.
+WAITING_PIXELS = 1 << 24
+WAITING_IMAGES = 256
+
+# Batches whose symbols wait for the entropy coder, before the network waits for it.
+_BATCHES_TO_CODE = 4
+
+
+def compress(images, check, encode, encode_batch, code, fingerprint):
+  """Files of images, see `Codec.compress_many`.
+
+  Args:
+    images: iterable of uint8 `[H, W, 3]` arrays and `DeepcompError`s.
+    check: function of an image that returns it as an array, or raises DeepcompError.
+    encode: function of one image of any size that returns its symbols; called on several threads.
+    encode_batch: function of a list of padded images, uint8 `[h, w, 3]` all of one size, that returns a list of their symbols;
+      None where images are better encoded one by one.
+    code: function of a list of symbols that returns their payloads.
+    fingerprint: of the files.
+
+  Yields:
+    the bytes of a file, or the `DeepcompError` of an image that has none, in the order of the images.
+  """
+  results, waiting, coding = {}, collections.OrderedDict(), collections.deque()
+  given = delivered = held = 0
+
+  def finish():
+    """Takes the files of the oldest batch from the entropy coder."""
+    batch, payloads = coding.popleft()
+    for (number, image), payload in zip(batch, payloads.result()):
+      try:
+        results[number] = container.pack(fingerprint, *image.shape[:2], payload)
+      except DeepcompError as error:
+        results[number] = error
+
+  def run(kind):
+    """Encodes the images of a kind that wait."""
+    nonlocal held
+    batch = waiting.pop(kind)
+    held -= sum(map(_padded_pixels, (image for _, image in batch)))
+    if encode_batch and len(batch) > 1:
+      symbols = encode_batch([tiling.pad(image) for _, image in batch])
+    else:
+      symbols = list(encoders.map(encode, [image for _, image in batch]))
+    coding.append((batch, coder.submit(code, symbols)))
+    while len(coding) > _BATCHES_TO_CODE or coding and coding[0][1].done():
+      finish()
+
+  with _Ahead(images) as parts, concurrent.futures.ThreadPoolExecutor(1, "deepcomp_coding") as coder, \
+      concurrent.futures.ThreadPoolExecutor(min(cores(), BATCH), "deepcomp_encoding") as encoders:
+    for part in parts:
+      for image in part:
+        number, given = given, given + 1
+        try:
+          if isinstance(image, DeepcompError):
+            raise image
+          image = check(image)
+        except DeepcompError as error:
+          results[number] = error
+          continue
+        kind = _padded_shape(image) if encode_batch else None
+        batch, pixels = waiting.setdefault(kind, []), _padded_pixels(image)
+        batch.append((number, image))
+        held += pixels
+        tiled = max(image.shape) > tiling.TILE * STRIDE
+        if tiled or len(batch) >= BATCH or pixels * len(batch) >= BATCH_PIXELS or not encode_batch and held >= BATCH_PIXELS:
+          run(kind)
+        while held > WAITING_PIXELS or waiting and given - next(iter(waiting.values()))[0][0] > WAITING_IMAGES:
+          run(next(iter(waiting)))  # the kind of the oldest
+      while delivered in results:
+        yield results.pop(delivered)
+        delivered += 1
+    while waiting:
+      run(next(iter(waiting)))
+    while delivered < given:
+      if delivered not in results:
+        finish()
+        continue
+      yield results.pop(delivered)
+      delivered += 1
+
+
+def _padded_shape(image):
+  return tuple(side + -side % STRIDE for side in image.shape[:2])
+
+
+def _padded_pixels(image):
+  height, width = _padded_shape(image)
+  return height * width
+
+
+class _Ahead:
+  """Context that gives an iterable's values in lists of a batch's pixels, the next of which is read on a thread."""
+
+  def __init__(self, values):
+    self._values = iter(values)
+    self._reader = concurrent.futures.ThreadPoolExecutor(1, "deepcomp_reading")
+
+  def __enter__(self):
+    return self
+
+  def __exit__(self, *error):
+    self._reader.shutdown(cancel_futures=True)
+    with contextlib.suppress(AttributeError):  # only generators have it
+      self._values.close()
+
+  def __iter__(self):
+    coming = self._reader.submit(self._take)
+    while True:
+      part, error = coming.result()
+      if part and error is None:
+        coming = self._reader.submit(self._take)
+      if part:
+        yield part
+      if error is not None:
+        raise error
+      if not part:
+        return
+
+  def _take(self):
+    """The next values, and the error that their source raised behind them, or None."""
+    part, pixels = [], 0
+    try:
+      for value in self._values:
+        part.append(value)
+        shape = getattr(value, "shape", ())
+        pixels += shape[0] * shape[1] if len(shape) > 1 else 0
+        if pixels >= BATCH_PIXELS or len(part) >= BATCH:
+          break
+    except BaseException as error:  # raised again by the thread that asks for the values  # pylint: disable=broad-except
+      return part, error
+    return part, None
+
+
+def ordered_map(function, values, threads, ahead=None):
+  """Like `map`, on threads, with a bounded number of calls ahead of the one that is asked for.
+
+  Args:
+    function: of one value.
+    values: iterable.
+    threads: how many.
+    ahead: calls that are begun or done before their result is asked for; by default four a thread.
+
+  Yields:
+    the results in the order of the values.
+  """
+  ahead = ahead or 4 * threads
+  calls = collections.deque()
+  with concurrent.futures.ThreadPoolExecutor(threads, "deepcomp_map") as pool:
+    try:
+      for value in values:
+        calls.append(pool.submit(function, value))
+        if len(calls) > ahead:
+          yield calls.popleft().result()
+      while calls:
+        yield calls.popleft().result()
+    finally:
+      for call in calls:
+        call.cancel()

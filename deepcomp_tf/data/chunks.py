@@ -1,0 +1,204 @@
+"""Compressing in chunks: each is kept in the output once it is done, so that stopped work goes on, on one machine or on many.
+
+Folder and files may be remote; they are reached by all workers of Apache Beam and by the process that starts them; the
+workers' results go through Beam's own collections.
+"""
+
+import collections
+import functools
+import io
+import os
+import threading
+from typing import Any
+from typing import NamedTuple
+
+import numpy as np
+
+from deepcomp_tf import files
+from deepcomp_tf.codec.codec import Codec
+from deepcomp_tf.errors import DeepcompError
+from deepcomp_tf.representation import STRIDE
+
+_TOTALS = {"examples": 0, "skipped": [], "source_bytes": 0, "bytes": 0, "symbols": 0}
+_opening = threading.Lock()
+
+
+class Chunk(NamedTuple):
+  """The examples begin..end of a split."""
+  split: str
+  begin: int
+  end: int
+
+
+class Photo(NamedTuple):
+  """An image to compress.
+
+  key: int or str, unlike those of all others of its split.
+  fields: dict of what is kept beside its file: int, str.
+  source_bytes: of its image file.
+  image: uint8 `[h, w, 3]`, or the `DeepcompError` that says why there is none, and of what.
+  """
+  key: Any
+  fields: dict
+  source_bytes: int
+  image: Any
+
+
+def cut(split, count, size):
+  """The list of `Chunk`s of `size` examples that make up a split of `count`."""
+  return [Chunk(split, begin, min(begin + size, count)) for begin in range(0, count, size)]
+
+
+def compress(read, operating_point, chunks, update=lambda: None):
+  """Compresses chunks one after the other; the next is read while the one before is coded.
+
+  Args:
+    read: function of a chunk that returns an iterable of `Photo`s.
+    operating_point: a name or a folder.
+    chunks: list of `Chunk`s.
+    update: called after every image.
+
+  Yields:
+    (chunk, result) in their order. A result is a dict of keys, files and fields, lists of the examples' keys, bytes and dicts,
+    and the entries of `totals` that these do not give: skipped, source_bytes and symbols.
+  """
+  codec, begun, coming = open_codec(operating_point), collections.deque(), collections.deque()
+
+  def images():
+    for chunk in chunks:
+      result = {"keys": [], "files": [], "fields": [], "skipped": [], "source_bytes": 0, "symbols": 0}
+      begun.append((chunk, result))
+      for photo in read(chunk):
+        coming.append((photo, result))
+        yield photo.image
+      coming.append((None, result))
+      yield DeepcompError("end of chunk")  # comes out behind the chunk's last file
+
+  for data in codec.compress_many(images(), errors="return"):
+    photo, result = coming.popleft()
+    if photo is None:
+      yield begun.popleft()
+      continue
+    result["source_bytes"] += photo.source_bytes
+    if isinstance(data, DeepcompError):
+      result["skipped"].append(str(data))
+    else:
+      result["keys"].append(photo.key)
+      result["files"].append(data)
+      result["fields"].append(photo.fields)
+      result["symbols"] += codec.channels * int(np.prod([-(-side // STRIDE) for side in photo.image.shape[:2]]))
+    update()
+
+
+def totals(results):
+  """What results hold together: dict of examples, skipped (messages), source_bytes, bytes and symbols."""
+  return add(({**{name: result[name] for name in ("skipped", "source_bytes", "symbols")}, "examples": len(result["keys"]),
+               "bytes": sum(map(len, result["files"]))} for result in results))
+
+
+def add(parts):
+  """The sum of dicts as `totals` returns them."""
+  result = dict(_TOTALS)
+  for part in parts:
+    result = {name: value + part[name] for name, value in result.items()}
+  return {**result, "skipped": sorted(result["skipped"])}
+
+
+def examples(result):
+  """(key, features) of a result's examples, the file as `bitstream`."""
+  for key, data, fields in zip(result["keys"], result["files"], result["fields"]):
+    yield key, {"bitstream": data, **fields}
+
+
+class Kept:
+  """The finished chunks in a folder.
+
+  Args:
+    folder: of the chunks, on a file system that all workers share.
+  """
+
+  def __init__(self, folder):
+    self.folder = folder
+
+  def has(self, chunk):
+    """Whether a chunk is there."""
+    return files.exists(self._path(chunk))
+
+  def found(self, chunks):
+    """The set of those chunks that are there; lists the folder once."""
+    there = set(files.listdir(self.folder)) if files.isdir(self.folder) else set()
+    return {chunk for chunk in chunks if os.path.basename(self._path(chunk)) in there}
+
+  def save(self, chunk, result):
+    """Keeps a result, whole or not at all."""
+    names = sorted({name for fields in result["fields"] for name in fields})
+    buffer = io.BytesIO()
+    np.savez(buffer, files=np.frombuffer(b"".join(result["files"]), np.uint8),
+             sizes=np.array([len(data) for data in result["files"]], np.int64), keys=np.array(result["keys"]),
+             skipped=np.array(result["skipped"], str), source_bytes=result["source_bytes"], symbols=result["symbols"],
+             **{f"field_{name}": np.array([fields[name] for fields in result["fields"]]) for name in names})
+    files.write_file(self._path(chunk), buffer.getvalue(), overwrite=True)
+
+  def load(self, chunk):
+    """The result of a chunk that is there."""
+    arrays = files.read_arrays(self._path(chunk))
+    ends, data = np.cumsum(arrays["sizes"]), arrays["files"].tobytes()
+    names = [name for name in arrays if name.startswith("field_")]
+    columns = zip(*(arrays[name].tolist() for name in names)) if names else ({} for _ in ends)
+    return {
+        "keys": arrays["keys"].tolist(), "files": [data[end - size:end] for size, end in zip(arrays["sizes"], ends)],
+        "fields": [dict(zip((name[len("field_"):] for name in names), values)) for values in columns],
+        "skipped": arrays["skipped"].tolist(), "source_bytes": int(arrays["source_bytes"]),
+        "symbols": int(arrays["symbols"])}
+
+  def _path(self, chunk):
+    return os.path.join(self.folder, f"{chunk.split}-{chunk.begin:09d}-{chunk.end:09d}.npz")
+
+
+def on_beam(read, operating_point, kept, chunks, totals_path):
+  """A Beam transform that compresses chunks that are not kept yet.
+
+  Args:
+    read, operating_point, chunks: as of `compress`; `read` must be one that can be pickled.
+    kept: a `Kept`.
+    totals_path: JSON file that the pipeline writes the `totals` of all chunks to.
+
+  Returns:
+    a PTransform from a pipeline to the collection of all chunks' `examples`.
+  """
+  import apache_beam as beam  # an extra of the package
+
+  def expand(pipeline):
+    done = (pipeline | "chunks" >> beam.Create(list(map(tuple, chunks))) | "spread" >> beam.Reshuffle()
+            | "compress" >> beam.FlatMap(_compress_on_beam, read, operating_point, kept).with_outputs(
+                "totals", main="examples"))
+    _ = done.totals | "add" >> beam.CombineGlobally(add) | "write" >> beam.Map(lambda total: files.write_json(totals_path, total))
+    return done.examples
+
+  return beam.ptransform_fn(expand)()
+
+
+def _compress_on_beam(chunk, read, operating_point, kept):
+  from apache_beam import pvalue
+
+  chunk = Chunk(*chunk)
+  if kept.has(chunk):
+    result = kept.load(chunk)
+  else:
+    (_, result), = compress(read, operating_point, [chunk])
+    kept.save(chunk, result)
+  yield pvalue.TaggedOutput("totals", totals([result]))
+  yield from examples(result)
+
+
+def open_codec(operating_point):
+  """The `Codec` of an operating point, loaded once a process."""
+  with _opening:
+    return _load_codec(operating_point)
+
+
+@functools.lru_cache(maxsize=2)
+def _load_codec(operating_point):
+  codec = Codec.load(operating_point)
+  codec.model  # made now, not by several threads  # pylint: disable=pointless-statement
+  return codec

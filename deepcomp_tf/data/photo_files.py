@@ -1,0 +1,243 @@
+"""Plain photos to files: which output belongs to which photo, and writing them many at a time, whole or not at all.
+
+The `deepcomp compress` command and `experiments.compress_photos` share it. Photos and outputs may lie on any file system that
+TensorFlow reaches.
+"""
+
+import collections
+import os
+from typing import NamedTuple
+
+from deepcomp_tf import files
+from deepcomp_tf.codec import container
+from deepcomp_tf.codec.batches import ordered_map
+from deepcomp_tf.codec.compiled import cores
+from deepcomp_tf.codec.images import EXTENSIONS
+from deepcomp_tf.codec.images import read_image
+from deepcomp_tf.data.chunks import open_codec
+from deepcomp_tf.errors import DeepcompError
+
+
+class Task(NamedTuple):
+  """A photo's path, and that of its output."""
+  photo: str
+  output: str
+
+
+class Done(NamedTuple):
+  """What became of a task.
+
+  task: a `Task`.
+  error: a `DeepcompError`, or None.
+  skipped: whether the output was there already.
+  height, width: of the photo; 0 where it was not read.
+  size: bytes of the output.
+  """
+  task: Task
+  error: object = None
+  skipped: bool = False
+  height: int = 0
+  width: int = 0
+  size: int = 0
+
+
+def list_photos(folder):
+  """Sorted paths of all image files in a folder and the folders in it.
+
+  Raises:
+    DeepcompError: there are none.
+  """
+  paths = [path for path in files.walk(folder) if path.lower().endswith(EXTENSIONS)]
+  if not paths:
+    raise DeepcompError(f"expected a folder with images in it, or in the folders in it. Received: {folder}")
+  return paths
+
+
+def find_photos(where):
+  """Sorted paths of the photos that a text file (.txt) lists, one a line, that a pattern matches, or that are in a folder.
+
+  Raises:
+    DeepcompError: there are none.
+  """
+  if files.isdir(where):
+    return list_photos(where)
+  if where.endswith(".txt"):
+    try:
+      paths = [line for line in files.read(where).decode().splitlines() if line.strip()]
+    except (OSError, UnicodeDecodeError) as error:
+      raise DeepcompError(f"expected a text file of paths. Received: {where} ({_one_line(error)})") from None
+  else:
+    paths = files.glob(where)
+  if not paths:
+    raise DeepcompError(f"expected a folder, a pattern or a text file (.txt) of photos. Received: {where}, which has none")
+  return sorted(set(paths))
+
+
+def common_root(photos):
+  """The deepest folder that all photos lie in."""
+  return os.path.commonprefix([os.path.dirname(photo) + "/" for photo in (min(photos), max(photos))]).rpartition("/")[0]
+
+
+def below(root, path):
+  """A path without the root it lies below."""
+  return path[len(root):].lstrip("/") if path.startswith(root) else path.lstrip("/")
+
+
+def tasks_of(photos, root=None, output_dir=None):
+  """Tasks of photos, and the `Done`s of those whose output would be another's.
+
+  Args:
+    photos: list of paths.
+    root: folder whose tree the outputs keep; None for outputs in one folder.
+    output_dir: folder for the outputs; empty: beside the photos.
+  """
+  tasks, taken, refused = [], {}, []
+  for photo in photos:
+    stem = os.path.splitext(photo)[0]
+    if output_dir:
+      stem = os.path.join(output_dir, below(root, stem) if root is not None else os.path.basename(stem))
+    task = Task(photo, stem + container.EXTENSION)
+    first = taken.setdefault(task.output, photo)
+    if first == photo:
+      tasks.append(task)
+    else:
+      refused.append(Done(task, DeepcompError(f"its output would be that of {first}, {task.output}")))
+  return tasks, refused
+
+
+def compress(codec, tasks, jobs=1, resume=False, overwrite=False):
+  """Compresses photos to their outputs.
+
+  Args:
+    codec: a `Codec`.
+    tasks: iterable of `Task`s.
+    jobs: threads that read and decode photos. The network takes all cores.
+    resume: outputs that are there are left alone and count as done, if they are of this operating point.
+    overwrite: outputs that are there are replaced. With neither, they are errors.
+
+  Yields:
+    a `Done` for each task, in their order.
+  """
+  prepared = collections.deque()  # the `Done`s of the tasks that are being compressed, oldest first
+
+  def read(task):
+    """(Done, image), the image None where there is nothing to do or an error."""
+    try:
+      if files.exists(task.output) and not overwrite:
+        return _of_existing(codec, task, resume), None
+      image = read_image(task.photo)
+    except (DeepcompError, OSError) as error:
+      return Done(task, error if isinstance(error, DeepcompError) else DeepcompError(_one_line(error))), None
+    return Done(task, height=image.shape[0], width=image.shape[1]), image
+
+  def images():
+    for done, image in ordered_map(read, tasks, jobs):
+      prepared.append(done)
+      yield DeepcompError("nothing to compress") if image is None else image
+
+  for data in codec.compress_many(images(), errors="return"):
+    done = prepared.popleft()
+    if done.error or done.skipped:
+      yield done
+    elif isinstance(data, DeepcompError):
+      yield done._replace(error=data)
+    else:
+      yield _write(done, data)
+
+
+def _write(done, data):
+  try:
+    files.makedirs(os.path.dirname(done.task.output) or ".")
+    files.write_file(done.task.output, data, overwrite=True)
+  except (DeepcompError, OSError) as error:
+    return done._replace(error=DeepcompError(f"expected an output that can be written: {_one_line(error)}"))
+  return done._replace(size=len(data))
+
+
+def _of_existing(codec, task, resume):
+  if not resume:
+    raise DeepcompError(f"{task.output} exists; give --overwrite to replace it or --resume to leave it")
+  with files.open_file(task.output) as file:
+    head = file.read(3 + container.FINGERPRINT_BYTES)
+  if head[3:] != codec.fingerprint:
+    raise DeepcompError(f"{task.output} exists and is not of {codec.operating_point}; give --overwrite to replace it")
+  return Done(task, skipped=True)
+
+
+def report(all_done):
+  """What became of tasks: dict of photos, before (outputs that were there), pixels, bytes and failed (messages)."""
+  result = {"photos": 0, "before": 0, "pixels": 0, "bytes": 0, "failed": []}
+  for done in all_done:
+    result["photos"] += 1
+    result["before"] += done.skipped
+    if done.error:
+      result["failed"].append(f"{done.task.photo}: {done.error}")
+    else:
+      result["pixels"] += done.height * done.width
+      result["bytes"] += done.size
+  return result
+
+
+def add_reports(reports):
+  """The sum of dicts as `report` returns them."""
+  result = report([])
+  for one in reports:
+    result = {name: value + one[name] for name, value in result.items()}
+  return {**result, "failed": sorted(result["failed"])}
+
+
+def on_beam(where, root, output_dir, operating_point, overwrite, report_path):
+  """A Beam transform that compresses photos to files; outputs that are there are done, unless `overwrite`.
+
+  Args:
+    where: as of `find_photos`, which a worker calls.
+    root, output_dir: as of `tasks_of`.
+    operating_point: a name or a folder.
+    overwrite: whether outputs that are there are replaced.
+    report_path: JSON file that the pipeline writes the `report` of all to.
+
+  Returns:
+    a PTransform from a pipeline.
+  """
+  import apache_beam as beam  # an extra of the package
+
+  def expand(pipeline):
+    # Grouped by output, so that photos that have one in common are found, and spread over the workers on the way.
+    grouped = (pipeline | "where" >> beam.Create([where]) | "find" >> beam.FlatMap(_outputs_of, root, output_dir)
+               | "by output" >> beam.GroupByKey())
+    compressed = (grouped | "first" >> beam.Map(_first) | "batch" >> beam.BatchElements(min_batch_size=64, max_batch_size=256)
+                  | "compress" >> beam.Map(_compress_on_beam, operating_point, overwrite))
+    refused = grouped | "refuse" >> beam.Map(_refuse)
+    return ((compressed, refused) | "all" >> beam.Flatten() | "add" >> beam.CombineGlobally(add_reports)
+            | "write" >> beam.Map(lambda total: files.write_json(report_path, total)))
+
+  return beam.ptransform_fn(expand)()
+
+
+def _outputs_of(where, root, output_dir):
+  photos = find_photos(where)
+  root = common_root(photos) if root is None else root
+  for photo in photos:
+    task, = tasks_of([photo], root, output_dir)[0]
+    yield task.output, photo
+
+
+def _first(output_and_photos):
+  output, photos = output_and_photos
+  return Task(min(photos), output)
+
+
+def _refuse(output_and_photos):
+  output, photos = output_and_photos
+  first, *others = sorted(photos)
+  return report(Done(Task(photo, output), DeepcompError(f"its output would be that of {first}, {output}"))
+                for photo in others)
+
+
+def _compress_on_beam(tasks, operating_point, overwrite):
+  tasks = [Task(*task) for task in tasks]
+  return report(compress(open_codec(operating_point), tasks, cores(), resume=not overwrite, overwrite=overwrite))
+
+
+def _one_line(error):
+  return (str(error).strip() or type(error).__name__).splitlines()[0][:300]

@@ -1,0 +1,216 @@
+"""What compressing costs over the size of a set, how busy it keeps the encoder, and what a second worker brings.
+
+  python -m experiments.benchmark_compress --figure=compress.png
+
+Three measurements on synthetic images, in a folder that is removed afterwards; --parts chooses among them:
+  size      seconds for a chunk of 256 images at the beginning and at the end of TFDS sets of --sizes small images, and for the
+            whole set, from chunks at eleven places. Above --real_up_to images a stand-in for the encoder gives every image
+            the same symbols, since what grows with a set is reading; the output says which sizes are affected. The rounds
+            take the places in turn, the median counts. Drawn in --figure.
+  encoder   images a second of `Codec.compress_many` on JPEG files of --image_size, read and decoded by tf.data, over those of
+            the encoder network alone at a batch of 32, measured in turns.
+  workers   images a second of `experiments.compress_dataset` on one Beam worker process that has one core, and on two that have
+            two: with DirectRunner's multi_processing, one TensorFlow thread each. What starting takes, measured on a set of
+            few images, is subtracted.
+On a machine that does other things, too, only the ratios say something, and less the busier it is; the load is printed.
+"""
+
+import contextlib
+import functools
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+
+from absl import flags
+import numpy as np
+import tensorflow as tf
+import tensorflow_datasets as tfds
+
+import deepcomp_tf as dc
+from deepcomp_tf.codec import entropy_coder
+from deepcomp_tf.data import chunks
+from deepcomp_tf.data import compressed
+from deepcomp_tf.data import sources
+from deepcomp_tf.training import flags as training_flags
+
+FLAGS = flags.FLAGS
+flags.DEFINE_list("parts", ["size", "encoder", "workers"], "What to measure.")
+flags.DEFINE_string("operating_point", "bpp0.330", "A name or a folder.")
+flags.DEFINE_list("sizes", ["1000", "10000", "100000"], "Images in the sets of `size`.")
+flags.DEFINE_integer("small_size", 32, "Edge of their images in pixels.")
+flags.DEFINE_integer("real_up_to", 10_000, "Images of the largest set that the real encoder compresses.")
+flags.DEFINE_integer("image_size", 224, "Edge of the images of `encoder`, and half of it of those of `workers`.")
+flags.DEFINE_integer("images", 256, "Images of `encoder`.")
+flags.DEFINE_list("worker_images", ["512", "2560"], "Images of the small and the large set of `workers`.")
+flags.DEFINE_integer("rounds", 5, "Measurements of each kind.", lower_bound=1)
+flags.DEFINE_string("figure", None, "PNG file for cost over size.")
+
+
+class SyntheticPhotos(tfds.core.GeneratorBasedBuilder, skip_registration=True):
+  """A TFDS set of smooth random photos with two classes; its config says how many, and their edge."""
+
+  VERSION = tfds.core.Version("1.0.0")
+
+  def _info(self):
+    return tfds.core.DatasetInfo(builder=self, features=tfds.features.FeaturesDict({
+        "image": tfds.features.Image(shape=(None, None, 3), encoding_format="jpeg"),
+        "label": tfds.features.ClassLabel(num_classes=2)}))
+
+  def _split_generators(self, dl_manager):
+    return {"train": self._generate_examples()}
+
+  def _generate_examples(self):
+    count, edge = map(int, self.builder_config.name.split("x"))
+    rng, made = np.random.default_rng(0), []
+    for _ in range(64):  # encoded once; what is measured does not depend on what they show
+      coarse = rng.integers(0, 256, [-(-edge // 8), -(-edge // 8), 3]).astype(np.float32)
+      image = tf.image.resize(coarse, [edge, edge], "bicubic") + rng.normal(0, 6, [edge, edge, 3])
+      made.append(tf.io.encode_jpeg(tf.saturate_cast(image, tf.uint8)).numpy())
+    for number in range(count):
+      yield number, {"image": made[number % 64], "label": number % 2}
+
+
+def main(argv):
+  del argv
+  wrong = set(FLAGS.parts) - {"size", "encoder", "workers"}
+  if wrong:
+    raise dc.DeepcompError(f"--parts must be of size, encoder, workers. Received: {', '.join(sorted(wrong))}")
+  entropy_coder.warm_up()
+  print(f"{len(os.sched_getaffinity(0))} cores, load {os.getloadavg()[0]:.1f}, {time.strftime('%Y-%m-%d')}, "
+        f"{FLAGS.operating_point}, TensorFlow {tf.__version__}")
+  with tempfile.TemporaryDirectory() as folder:
+    for part in FLAGS.parts:
+      {"size": measure_size, "encoder": measure_encoder, "workers": measure_workers}[part](folder)
+
+
+def synthetic(folder, count, edge):
+  """The name of a set, made if it is not there, for `sources.open_source` in the folder."""
+  name = f"{count}x{edge}"
+  builder = SyntheticPhotos(config=tfds.core.BuilderConfig(name=name), data_dir=folder)
+  builder.download_and_prepare()
+  return f"{builder.name}/{name}"
+
+
+def measure_size(folder):
+  """Prints and draws the cost of chunks and of sets over their size."""
+  rows = []
+  for count in map(int, FLAGS.sizes):
+    stand_in = count > FLAGS.real_up_to
+    read = functools.partial(compressed.read_photos, synthetic(folder, count, FLAGS.small_size), folder, 0)
+    places = chunks.cut("train", count // compressed.CHUNK * compressed.CHUNK, compressed.CHUNK)
+    chosen = [places[i] for i in np.unique(np.linspace(0, len(places) - 1, 11).astype(int))]
+    times = {place: [] for place in chosen}
+    with _constant_encoder() if stand_in else contextlib.nullcontext():
+      for turn in range(FLAGS.rounds + 1):
+        for place in chosen if turn % 2 else chosen[::-1]:
+          begin = time.perf_counter()
+          list(chunks.compress(read, FLAGS.operating_point, [place]))
+          if turn:  # the first warms up
+            times[place].append(time.perf_counter() - begin)
+    medians = [statistics.median(times[place]) for place in chosen]
+    rows.append((count, medians[0], medians[-1], statistics.mean(medians) * count / compressed.CHUNK, stand_in))
+    print(f"  {count} images{' (stand-in for the encoder)' if stand_in else ''}: a chunk at the beginning {medians[0]:.3f} s, "
+          f"at the end {medians[-1]:.3f} s, ratio {medians[-1] / medians[0]:.3f}; the whole {rows[-1][3]:.0f} s, "
+          f"{1e3 * rows[-1][3] / count:.2f} ms an image", flush=True)
+  if FLAGS.figure:
+    draw(rows)
+
+
+@contextlib.contextmanager
+def _constant_encoder():
+  """Context in which the codec encodes every image to the symbols that it gave the first of that size."""
+  codec, known = chunks.open_codec(FLAGS.operating_point), {}
+  encode = codec.encode
+
+  def constant(image):
+    if image.shape not in known:
+      known[image.shape] = encode(image)
+    return known[image.shape]
+
+  codec.encode = constant
+  try:
+    yield
+  finally:
+    del codec.encode
+
+
+def draw(rows):
+  """Draws seconds for a set over its size."""
+  import matplotlib
+  matplotlib.use("Agg")
+  from matplotlib import pyplot as plt
+  figure, axes = plt.subplots(1, 2, figsize=(9, 3.5), layout="constrained")
+  for stand_in, label in ((False, "encoder"), (True, "stand-in for the encoder")):
+    part = [row for row in rows if row[4] == stand_in]
+    if part:
+      axes[0].loglog([row[0] for row in part], [row[3] for row in part], "o-", label=label)
+      axes[1].semilogx([row[0] for row in part], [row[2] / row[1] for row in part], "o-", label=label)
+  axes[0].set(xlabel="images", ylabel="seconds for the set")
+  axes[1].set(xlabel="images", ylabel="last chunk over first", ylim=(0, 2))
+  axes[0].legend()
+  figure.savefig(FLAGS.figure)
+  plt.close(figure)
+
+
+def measure_encoder(folder):
+  """Prints the share of the encoder's own throughput that compressing JPEG files reaches."""
+  codec, edge = chunks.open_codec(FLAGS.operating_point), FLAGS.image_size
+  name = synthetic(folder, FLAGS.images, edge)
+  source, read = sources.open_source(name, "train", folder), functools.partial(compressed.read_photos, name, folder, 0)
+  batch = np.stack([sources.decode_image(data).numpy() for data, _ in source.read(0, 32)])
+  network = tf.function(codec.model.symbols_of, input_signature=[tf.TensorSpec([None, None, None, 3], tf.uint8)])
+  speeds, part = {"encoder": [], "compressing": []}, chunks.Chunk("train", 0, FLAGS.images)
+  for turn in range(FLAGS.rounds + 1):
+    begin = time.perf_counter()
+    for _ in range(FLAGS.images // 32):
+      network(batch).numpy()
+    middle = time.perf_counter()
+    list(chunks.compress(read, FLAGS.operating_point, [part]))
+    end = time.perf_counter()
+    if turn:
+      speeds["encoder"].append(FLAGS.images // 32 * 32 / (middle - begin))
+      speeds["compressing"].append(FLAGS.images / (end - middle))
+  shares = [compressing / encoder for encoder, compressing in zip(*speeds.values())]
+  print(f"  images of {edge}x{edge}: encoder alone at a batch of 32 {statistics.median(speeds['encoder']):.1f} images/s, "
+        f"compressing JPEG files {statistics.median(speeds['compressing']):.1f}: {100 * statistics.median(shares):.0f} % "
+        f"({', '.join(f'{100 * share:.0f}' for share in shares)})", flush=True)
+
+
+def measure_workers(folder):
+  """Prints images a second on one worker with one core, and on two with two."""
+  cores = sorted(os.sched_getaffinity(0))[:2]
+  if len(cores) < 2:
+    raise dc.DeepcompError("expected two cores for two workers. Received: one")
+  few, many = (int(count) for count in FLAGS.worker_images)
+  names = [synthetic(folder, count, FLAGS.image_size // 2) for count in (few, many)]
+  speeds = {1: [], 2: []}
+  for turn in range(FLAGS.rounds):
+    for workers in speeds if turn % 2 else reversed(speeds):
+      seconds = [_run_workers(folder, name, workers, cores[:workers]) for name in names]
+      speeds[workers].append((many - few) / (seconds[1] - seconds[0]))
+      print(f"  {workers} worker{'s' * (workers > 1)}: {speeds[workers][-1]:.1f} images/s", flush=True)
+  ratios = [two / one for one, two in zip(*speeds.values())]
+  print(f"  two workers over one: {statistics.median(ratios):.2f} ({', '.join(f'{ratio:.2f}' for ratio in ratios)})")
+
+
+def _run_workers(folder, name, workers, cores):
+  """Seconds of a run of `experiments.compress_dataset`."""
+  with tempfile.TemporaryDirectory(dir=folder) as output:
+    command = [sys.executable, "-m", "experiments.compress_dataset", f"--dataset={name}", f"--data_dir={folder}",
+               "--splits=train", f"--operating_point={FLAGS.operating_point}", f"--output_dir={output}",
+               "--beam_runner=DirectRunner",
+               f"--beam_options=direct_running_mode=multi_processing,direct_num_workers={workers}"]
+    begin = time.perf_counter()
+    result = subprocess.run(command, capture_output=True, text=True, check=False,
+                            env={**os.environ, "TF_NUM_INTRAOP_THREADS": "1", "TF_NUM_INTEROP_THREADS": "1"},
+                            preexec_fn=lambda: os.sched_setaffinity(0, cores))  # pylint: disable=subprocess-popen-preexec-fn
+    if result.returncode:
+      raise dc.DeepcompError(f"expected compress_dataset to succeed. Received: {result.stderr[-1000:]}")
+    return time.perf_counter() - begin
+
+
+if __name__ == "__main__":
+  training_flags.main(main)
