@@ -201,10 +201,10 @@ def _compress_tasks(args):
   """(tasks, failed, whether there are folders) of the files and folders that are to be compressed."""
   from deepcomp_tf.data import photo_files
 
-  names = [name for name in args.files if not files.isdir(name)]
+  names = [name for name in args.files if not _is_folder(name)]
   tasks, refused = photo_files.tasks_of(names, output_dir=args.output_dir)
   failed, taken = [], {task.output: task.photo for task in tasks}
-  for folder in (name for name in args.files if files.isdir(name)):
+  for folder in (name for name in args.files if _is_folder(name)):
     more, of_folder = photo_files.tasks_of(photo_files.list_photos(folder), folder, args.output_dir)
     failed += of_folder
     for task in more:
@@ -217,6 +217,13 @@ def _compress_tasks(args):
     raise DeepcompError(f"expected inputs with outputs of their own. Received: {taken[task.output]} and {task.photo}, both for "
                         f"{task.output}")
   return tasks, failed, len(names) < len(args.files)
+
+
+def _is_folder(name):
+  try:
+    return files.isdir(name)
+  except DeepcompError:  # it cannot be reached; reading it as a photo will say so
+    return False
 
 
 def _decompress(args):
