@@ -35,7 +35,7 @@ def _mixed_images(count, seed):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_files_are_those_of_one_at_a_time(codecs, name):
-  images = [*_mixed_images(60, seed=NAMES.index(name)), *samples.photos().values()]
+  images = [*_mixed_images(40, seed=NAMES.index(name)), *(image[:200, :300] for image in samples.photos().values())]
   assert list(codecs[name].compress_many(images)) == [codecs[name].compress(image) for image in images]
 
 
