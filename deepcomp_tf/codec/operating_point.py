@@ -61,7 +61,7 @@ class OperatingPoint:
       centers = weights[_CENTERS]
       if (info["channels"], info["num_centers"]) != (len(mean), len(centers)):
         raise KeyError("channels or centers")
-      return cls(info["name"], centers, ContextModel.from_arrays(arrays), _fingerprint(centers, arrays), info, mean,
+      return cls(info["name"], centers, ContextModel.from_arrays(arrays), fingerprint_of(centers, arrays), info, mean,
                  deviation, weights=weights)
     except (OSError, KeyError, ValueError) as error:
       raise DeepcompError(f"the operating point in {folder} is damaged or incomplete ({error})") from None
@@ -114,7 +114,7 @@ def save(folder, model, context_model, info, mean, deviation):
   weights = {key: variable.numpy().astype(np.float32 if key == _CENTERS else np.float16)
              for key, variable in _kept_variables(model).items()}
   info = {**info, "channels": model.channels, "num_centers": len(centers),
-          "fingerprint": _fingerprint(weights[_CENTERS], arrays).hex(),
+          "fingerprint": fingerprint_of(weights[_CENTERS], arrays).hex(),
           "representation": {"mean": np.asarray(mean, np.float32).tolist(),
                              "deviation": np.asarray(deviation, np.float32).tolist()}}
   with files.whole_folder(folder, last=_INFO) as new:
@@ -135,7 +135,8 @@ def _kept_variables(model):
   return {name: variable for name, variable in model.named_variables().items() if not name.startswith("entropy/")}
 
 
-def _fingerprint(centers, arrays):
+def fingerprint_of(centers, arrays):
+  """The 3 bytes of centers and of the arrays of a `ContextModel`."""
   digest = hashlib.sha256(centers.astype("<f4").tobytes())
   for key in sorted(arrays):
     digest.update(key.encode() + arrays[key].astype("<i4").tobytes())

@@ -45,9 +45,9 @@ def export_operating_point(folder, model, training, validation, info, statistics
     # A channel that never changes is left unscaled.
     deviation = values.std(axis=0)
     statistics = values.mean(axis=0), np.where(deviation > 0, deviation, 1.0)
-  operating_point.save(folder, model, context_model, info, *statistics)
 
-  codec = Codec.load(folder)
+  fingerprint = operating_point.fingerprint_of(centers, context_model.to_arrays())
+  codec = Codec(operating_point.OperatingPoint(info["name"], centers, context_model, fingerprint, info, *statistics, model=model))
   figures = []
   for photo in tqdm.tqdm(validation, desc="validating", unit="photo", mininterval=10):
     data = codec.compress(photo)
