@@ -1,14 +1,21 @@
-"""A remote file system for tests: TensorFlow's own in memory, which lives in one process."""
+"""What tests share: the order of their files, and a remote file system."""
 
+import collections
 import uuid
 
 import pytest
 import tensorflow as tf
 
 
+def pytest_collection_modifyitems(items):
+  """Files with most tests of whole programs come first, so that no worker is left with them at the end."""
+  slow = collections.Counter(item.path for item in items if item.get_closest_marker("slow"))
+  items.sort(key=lambda item: (-slow[item.path], item.path))
+
+
 @pytest.fixture(name="remote")
 def fixture_remote():
-  """A folder at ram://, empty and this test's own."""
+  """A folder at ram://, TensorFlow's file system in memory, which lives in one process: empty and this test's own."""
   folder = f"ram://{uuid.uuid4().hex}"
   tf.io.gfile.makedirs(folder)
   yield folder
