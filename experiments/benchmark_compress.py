@@ -25,6 +25,7 @@ import tempfile
 import time
 
 from absl import flags
+from absl import logging
 import numpy as np
 import tensorflow as tf
 import tensorflow_datasets as tfds
@@ -79,6 +80,8 @@ def main(argv):
   if wrong:
     raise dc.DeepcompError(f"--parts must be of size, encoder, workers. Received: {', '.join(sorted(wrong))}")
   entropy_coder.warm_up()
+  tfds.disable_progress_bar()
+  logging.set_verbosity(logging.ERROR)
   print(f"{len(os.sched_getaffinity(0))} cores, load {os.getloadavg()[0]:.1f}, {time.strftime('%Y-%m-%d')}, "
         f"{FLAGS.operating_point}, TensorFlow {tf.__version__}")
   with tempfile.TemporaryDirectory() as folder:
@@ -163,20 +166,25 @@ def measure_encoder(folder):
   batch = np.stack([sources.decode_image(data).numpy() for data, _ in source.read(0, 32)])
   network = tf.function(codec.model.symbols_of, input_signature=[tf.TensorSpec([None, None, None, 3], tf.uint8)])
   speeds, part = {"encoder": [], "compressing": []}, chunks.Chunk("train", 0, FLAGS.images)
+  processor = {"encoder": [], "compressing": []}
   for turn in range(FLAGS.rounds + 1):
-    begin = time.perf_counter()
+    times = [(time.perf_counter(), time.process_time())]
     for _ in range(FLAGS.images // 32):
       network(batch).numpy()
-    middle = time.perf_counter()
+    times.append((time.perf_counter(), time.process_time()))
     list(chunks.compress(read, FLAGS.operating_point, [part]))
-    end = time.perf_counter()
+    times.append((time.perf_counter(), time.process_time()))
     if turn:
-      speeds["encoder"].append(FLAGS.images // 32 * 32 / (middle - begin))
-      speeds["compressing"].append(FLAGS.images / (end - middle))
+      for name, count, (begin, cpu_begin), (end, cpu_end) in zip(
+          speeds, (FLAGS.images // 32 * 32, FLAGS.images), times, times[1:]):
+        speeds[name].append(count / (end - begin))
+        processor[name].append((cpu_end - cpu_begin) / count)
   shares = [compressing / encoder for encoder, compressing in zip(*speeds.values())]
   print(f"  images of {edge}x{edge}: encoder alone at a batch of 32 {statistics.median(speeds['encoder']):.1f} images/s, "
         f"compressing JPEG files {statistics.median(speeds['compressing']):.1f}: {100 * statistics.median(shares):.0f} % "
-        f"({', '.join(f'{100 * share:.0f}' for share in shares)})", flush=True)
+        f"({', '.join(f'{100 * share:.0f}' for share in shares)}); CPU time an image: "
+        f"{1e3 * statistics.median(processor['encoder']):.1f} and {1e3 * statistics.median(processor['compressing']):.1f} ms",
+        flush=True)
 
 
 def measure_workers(folder):
@@ -190,6 +198,9 @@ def measure_workers(folder):
   for turn in range(FLAGS.rounds):
     for workers in speeds if turn % 2 else reversed(speeds):
       seconds = [_run_workers(folder, name, workers, cores[:workers]) for name in names]
+      if seconds[1] <= seconds[0]:
+        raise dc.DeepcompError(f"expected --worker_images whose work takes longer than a start varies. Received: {few},{many}, "
+                               f"which took {seconds[0]:.1f} and {seconds[1]:.1f} s")
       speeds[workers].append((many - few) / (seconds[1] - seconds[0]))
       print(f"  {workers} worker{'s' * (workers > 1)}: {speeds[workers][-1]:.1f} images/s", flush=True)
   ratios = [two / one for one, two in zip(*speeds.values())]
