@@ -1,9 +1,8 @@
 """Many photos to compressed files: the device is kept busy, reading and entropy coding run beside the network.
 
 A GPU is given batches of images of equal padded size. A CPU is given single images, as many at a time as it has cores: in a
-batch, convolutions there sum some rows in another order than in a single image, so that z differs in its last digits (seen: by
-up to 5e-6 of 1 + |z|). Of 6.4 million symbols of random crops none changed with it, but nothing rules that out; single images
-give the bytes of `Codec.compress` by construction.
+batch, convolutions there sum some rows in another order than in a single image, so that z differs in its last
+digits, and nothing rules out that a symbol differs with it; single images give the bytes of `Codec.compress` by construction.
 """
 
 import collections
