@@ -1,54 +1,110 @@
-"""Running the training programs as people run them."""
+"""Running the programs and the command as people run them, but for one thing: TensorFlow is imported once.
 
+Programs are forked off a process that has imported what takes long, and not begun to use it.
+"""
+
+import multiprocessing
+from multiprocessing import forkserver
 import os
 import pathlib
+import runpy
 import signal
 import subprocess
 import sys
+import tempfile
 import time
+from unittest import mock
 
 import tensorflow as tf
 
 ROOT = pathlib.Path(__file__).parents[1]
 
+_SERVER = multiprocessing.get_context("forkserver")
+_SERVER.set_forkserver_preload(["tensorflow", "tensorflow_datasets", "numba", "matplotlib.figure"])
+_ENVIRONMENT = {"PYTHONPATH": str(ROOT), "TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": ""}
 
-# A training program on a machine that has several logical CPU devices.
-_ON_DEVICES = """
-import importlib
-import sys
-import tensorflow as tf
-tf.config.set_logical_device_configuration(
-    tf.config.list_physical_devices("CPU")[0], [tf.config.LogicalDeviceConfiguration()] * int(sys.argv.pop(1)))
-from deepcomp_tf.training import flags
-flags.main(importlib.import_module("experiments." + sys.argv.pop(1)).main)
-"""
+
+class Program:
+  """A process of a module's main program, with what it says in a file, or in two."""
+
+  def __init__(self, module, arguments, devices=None, environment=None, cwd=ROOT, errors_apart=False):
+    arguments, environment = list(map(str, arguments)), {**os.environ, **_ENVIRONMENT, **(environment or {})}
+    said = []
+    for _ in range(1 + errors_apart):
+      handle, path = tempfile.mkstemp(prefix=f"{module}-", suffix=".log")
+      os.close(handle)
+      said.append(path)
+    self._said = [pathlib.Path(path) for path in said]
+    self._process = _SERVER.Process(target=_run, args=(module, arguments, devices, environment, str(cwd), said), daemon=True)
+    with mock.patch.dict(os.environ, _ENVIRONMENT):
+      forkserver.ensure_running()
+    self._process.start()
+
+  @property
+  def code(self):
+    """The exit code; None while it runs."""
+    return self._process.exitcode
+
+  @property
+  def output(self):
+    """What it has said so far."""
+    return self._said[0].read_text(errors="replace")
+
+  def kill(self):
+    """Ends it at once, as `kill -9` does."""
+    self._process.kill()
+
+  def wait(self, seconds):
+    """[exit code, output], and the errors where they are apart."""
+    self._process.join(seconds)
+    if self.code is None:
+      self.kill()
+      raise TimeoutError(f"still running after {seconds} seconds:\n{self.output[-3000:]}")
+    said = [path.read_text(errors="replace") for path in self._said]
+    for path in self._said:
+      path.unlink()
+    return [self.code, *said]
+
+
+def _run(module, arguments, devices, environment, cwd, said):
+  for number, path in zip((1, 2), (said[0], said[-1])):
+    with open(path, "ab") as file:
+      os.dup2(file.fileno(), number)
+  os.environ.update(environment)
+  os.chdir(cwd)
+  sys.path.insert(0, str(ROOT))
+  sys.argv = [module, *arguments]
+  if devices:
+    tf.config.set_logical_device_configuration(
+        tf.config.list_physical_devices("CPU")[0], [tf.config.LogicalDeviceConfiguration()] * devices)
+  runpy.run_module(module, run_name="__main__", alter_sys=True)
 
 
 def start(program, *flags, devices=None, environment=None):
-  """A process of `experiments.<program>`, with so many logical CPU devices; its output is in one pipe."""
-  environment = {**os.environ, "PYTHONPATH": str(ROOT), "TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": "",
-                 **(environment or {})}
-  command = ["-c", _ON_DEVICES, str(devices), program] if devices else ["-m", f"experiments.{program}"]
-  return subprocess.Popen([sys.executable, *command, *flags], cwd=ROOT, env=environment,
-                          stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+  """A `Program` that runs: `experiments.<program>`, on a machine that has so many logical CPU devices."""
+  return Program(f"experiments.{program}", flags, devices, environment)
 
 
-def finish(process):
+def finish(program):
   """(exit code, output)"""
-  output, _ = process.communicate(timeout=600)
-  return process.returncode, output
+  return program.wait(600)
 
 
-def kill_after_checkpoint(process, run, step):
+def deepcomp(*arguments, cwd):
+  """A call of the command, which has ended: `subprocess.CompletedProcess`."""
+  return subprocess.CompletedProcess(arguments, *Program("deepcomp_tf.cli", arguments, cwd=cwd, errors_apart=True).wait(600))
+
+
+def kill_after_checkpoint(program, run, step):
   """Sends SIGKILL once a run's checkpoint of a step is there."""
   try:
     deadline = time.monotonic() + 300
     while _last_checkpoint(run) < step:
-      assert process.poll() is None and time.monotonic() < deadline, process.stdout.read()[-3000:]
+      assert program.code is None and time.monotonic() < deadline, program.output[-3000:]
       time.sleep(0.02)
   finally:
-    process.send_signal(signal.SIGKILL)
-  assert finish(process)[0] == -signal.SIGKILL
+    program.kill()
+  assert finish(program)[0] == -signal.SIGKILL
 
 
 def _last_checkpoint(run):
@@ -68,8 +124,8 @@ def curve(run, name):
   return values
 
 
-def error(process):
+def error(program):
   """The last line of what a failing program says, and all of it."""
-  code, output = finish(process)
+  code, output = finish(program)
   assert code not in (0, -signal.SIGKILL), output[-3000:]
   return output.strip().splitlines()[-1], output

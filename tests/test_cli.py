@@ -12,12 +12,7 @@ from deepcomp_tf import samples
 import deepcomp_tf as dc
 from deepcomp_tf import mask_classes
 from deepcomp_tf.codec.inputs import NetworkInput
-
-
-def deepcomp(*args, cwd):
-  environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"}
-  return subprocess.run([sys.executable, "-m", "deepcomp_tf.cli", *args], cwd=cwd, env=environment,
-                        capture_output=True, text=True, timeout=300)
+from programs import deepcomp
 
 
 @pytest.fixture(scope="module")
@@ -91,6 +86,7 @@ def fixture_networks(tmp_path_factory):
   return root
 
 
+@pytest.mark.slow
 def test_classify_and_segment(networks, tmp_path):
   data = dc.Codec.load("bpp0.330").compress(samples.photos()["chelsea"][:61, :75])
   (tmp_path / "cat.deepcomp").write_bytes(data)
@@ -148,11 +144,13 @@ def _without_log_level():
   return {name: value for name, value in os.environ.items() if name != "TF_CPP_MIN_LOG_LEVEL"}
 
 
+@pytest.mark.slow
 def test_info_and_help_import_no_tensorflow(tmp_path):
   path = tmp_path / "photo.deepcomp"
   path.write_bytes(dc.Codec.load("bpp0.0983").compress(samples.photos()["coffee"][:64, :80]))
   code = ("import atexit, sys; from deepcomp_tf import cli; "
-          "atexit.register(lambda: print('imported' if 'tensorflow' in sys.modules else 'not imported')); cli.main()")
+          "atexit.register(lambda: print('imported' if {'tensorflow', 'numba'} & sys.modules.keys() else 'not imported')); "
+          "cli.main()")
   for arguments in (["info", str(path)], ["--help"]):
     result = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=True)
     assert result.stdout.endswith("not imported\n"), result.stdout
@@ -160,6 +158,7 @@ def test_info_and_help_import_no_tensorflow(tmp_path):
   assert result.stdout.endswith("\nimported\n")
 
 
+@pytest.mark.slow
 def test_nothing_of_tensorflow_is_said(tmp_path):
   Image.fromarray(samples.photos()["coffee"][:40, :40]).save(tmp_path / "photo.png")
   run = lambda *arguments: subprocess.run([sys.executable, "-m", *arguments], cwd=tmp_path, env=_without_log_level(),

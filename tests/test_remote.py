@@ -63,6 +63,7 @@ def test_photos(remote):
       call()
 
 
+@pytest.mark.slow
 def test_an_operating_point_a_classifier_and_a_segmenter(remote):
   shipped = operating_point.OperatingPoint.load("bpp0.0983")
   place = f"{remote}/run/operating_point"
@@ -93,6 +94,7 @@ def test_an_operating_point_a_classifier_and_a_segmenter(remote):
       dc.Codec.load(name)
 
 
+@pytest.mark.slow
 def test_an_exported_classifier(remote):
   dc.Classifier.load(dc.Classifier.names()[0]).export_saved_model(f"{remote}/model")
   assert set(tf.saved_model.load(f"{remote}/model").signatures) == {"serving_default", "symbols"}

@@ -29,6 +29,7 @@ def test_names():
   assert dc.operating_points.names() == list(NAMES)
 
 
+@pytest.mark.slow
 def test_symbols_of_the_file_are_the_encoders(codecs, photo):
   """On a hundred random sizes, against the Keras model called directly."""
   rng = np.random.default_rng(0)
@@ -44,6 +45,7 @@ def test_symbols_of_the_file_are_the_encoders(codecs, photo):
     np.testing.assert_array_equal(symbols, direct)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_tiles_change_nothing(codecs, photo, name, monkeypatch):
   codec = codecs[name]

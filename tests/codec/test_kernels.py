@@ -86,6 +86,7 @@ def check_against_reference(model, maps):
   np.testing.assert_array_equal(symbols, np.concatenate([m.ravel() for m in maps]))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(12))
 def test_random_models_on_every_small_size(seed):
   rng = np.random.default_rng(seed)

@@ -74,6 +74,7 @@ def test_round_trip(codec, files, tmp_path, kind):
     assert name == other and p == pytest.approx(q, rel=1e-5, abs=1e-9)
 
 
+@pytest.mark.slow
 def test_saved_model(codec, files, tmp_path):
   classifier = _classifier(codec)
   classifier.export_saved_model(str(tmp_path / "model"))

@@ -38,7 +38,7 @@ def test_matches_a_computation_by_hand():
   y = np.maximum(normalized(y @ unit.conv2.kernel.numpy()[1, 1], unit.bn2), 0)
   y = normalized(y @ unit.conv3.kernel.numpy()[0, 0], unit.bn3)
   shortcut = normalized(x @ unit.projection.kernel.numpy()[0, 0], unit.bn_projection)
-  np.testing.assert_allclose(unit(x.reshape(1, 1, 1, 3))[0, 0, 0], np.maximum(shortcut + y, 0), rtol=1e-5)
+  np.testing.assert_allclose(unit(x.reshape(1, 1, 1, 3))[0, 0, 0], np.maximum(shortcut + y, 0), rtol=1e-5, atol=1e-6)
 
 
 def test_shortcut_is_the_identity_where_the_shape_stays():

@@ -11,6 +11,7 @@ IMAGES = np.stack([samples.photos(longer_side=64)[name][:32, :32] for name in ("
 LABELS = np.repeat([0, 1, 2], 2)
 
 
+@pytest.mark.slow
 def test_a_functional_model_of_quantizer_and_cresnet(tmp_path):
   encoder = dc.operating_points.load("bpp0.0983").encoder
   encoder.trainable = False
@@ -31,6 +32,7 @@ def test_a_functional_model_of_quantizer_and_cresnet(tmp_path):
   assert loaded.fit(z, LABELS, verbose=0).history["loss"][0] < losses[0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("entropy", ["pooled", "context"])
 def test_a_compression_model_is_fitted_for_equation_1(tmp_path, entropy):
   tf.keras.utils.set_random_seed(0)
@@ -51,6 +53,7 @@ def test_a_compression_model_is_fitted_for_equation_1(tmp_path, entropy):
   loaded.fit(tf.data.Dataset.from_tensor_slices(IMAGES).batch(3), verbose=0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16"])
 def test_a_compression_model_is_fitted_in_16_bits(policy):
   tf.keras.mixed_precision.set_global_policy(policy)
