@@ -48,6 +48,8 @@ setuptools.setup(
     extras_require={
         "beam": BEAM,
         "gpu": ["tensorflow[and-cuda]>=2.15,<3"],
+        # Paths such as s3://. Each version fits one TensorFlow; there is none for those of later Pythons.
+        "s3": ['tensorflow-io>=0.36,<0.37; python_version < "3.12"'],
         "test": ["pytest>=8,<10", "pytest-xdist[psutil]>=3.6,<4", "scikit-image>=0.22,<0.27",
                  # Its optimizers are compared with ours; there are no wheels for other versions of Python.
                  'tensorflow-addons>=0.23,<0.24; python_version < "3.12"', *BEAM],

@@ -19,6 +19,7 @@ from deepcomp_tf.codec.images import encode_png
 from deepcomp_tf.codec.images import list_images
 from deepcomp_tf.codec.images import read_image
 from deepcomp_tf.errors import DeepcompError
+from deepcomp_tf.threads import cores
 
 DEFAULT_OPERATING_POINT = "bpp0.330"
 
@@ -50,8 +51,7 @@ def _parse(argv):
   sub.add_argument("files", nargs="+", help="Photos, and folders, whose photos are compressed with those of all folders in "
                    "them; their tree is kept under --output_dir.")
   sub.add_argument("--operating_point", default=DEFAULT_OPERATING_POINT, help=point_help)
-  sub.add_argument("--jobs", type=int, default=len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
-                   help="Threads that read photos. The network takes all cores.")
+  sub.add_argument("--jobs", type=int, default=cores(), help="Threads that read photos. The network takes all cores.")
   sub.add_argument("--resume", action="store_true", help="Leave outputs that exist alone, and count them as done.")
   outputs(sub)
 

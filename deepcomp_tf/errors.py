@@ -1,4 +1,4 @@
-"""The exceptions of the library; every one is also a `ValueError`."""
+"""The exceptions of the library, every one also a `ValueError`, and the messages of others."""
 
 
 class DeepcompError(ValueError):
@@ -7,3 +7,9 @@ class DeepcompError(ValueError):
 
 class BitstreamError(DeepcompError):
   """A compressed file is damaged, truncated, of another operating point, or not a compressed file at all."""
+
+
+def one_line(error):
+  """An error's message without what TensorFlow wraps around it."""
+  line = (str(error).strip() or type(error).__name__).splitlines()[0]
+  return line.split("}} ")[-1].split(" [Op:")[0]

@@ -22,6 +22,7 @@ import numpy as np
 
 from deepcomp_tf import quiet
 from deepcomp_tf.errors import DeepcompError
+from deepcomp_tf.errors import one_line
 
 
 def is_remote(path):
@@ -40,19 +41,20 @@ def _remote(path):
   except tf.errors.NotFoundError:
     raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), os.fspath(path)) from None
   except tf.errors.OpError as error:
-    reason = (error.message.strip() or type(error).__name__).splitlines()[0]
-    raise DeepcompError(f"expected a path that can be reached. Received: {path} ({reason[:300]})") from None
+    raise DeepcompError(f"expected a path that can be reached. Received: {path} ({one_line(error)[:300]})") from None
 
 
 def _check_scheme(path, gfile):
   """Refuses a path of a file system that TensorFlow does not have, nor an installed tensorflow-io, which brings s3:// too."""
-  scheme = path.split("://", 1)[0]
+  scheme, reason = path.split("://", 1)[0], ""
   if scheme not in gfile.get_registered_schemes():
-    with contextlib.suppress(ImportError, NotImplementedError):
-      import tensorflow_io  # pylint: disable=unused-import
+    try:
+      import tensorflow_io  # which registers its file systems  # pylint: disable=unused-import
+    except ImportError as error:
+      reason = f" ({one_line(error)})"
   if scheme not in gfile.get_registered_schemes():
     known = ", ".join(sorted(f"{known}://" for known in gfile.get_registered_schemes() if known))
-    raise DeepcompError(f"expected a path of a file system that TensorFlow or an installed tensorflow-io has ({known}). "
+    raise DeepcompError(f"expected a path of a file system that TensorFlow or tensorflow-io{reason} has: {known}. "
                         f"Received: {path}")
 
 

@@ -3,10 +3,11 @@
   python -m experiments.benchmark_compress --figure=compress.png
 
 Three measurements on synthetic images, in a folder that is removed afterwards; --parts chooses among them:
-  size      seconds for a chunk of 256 images at the beginning and at the end of TFDS sets of --sizes small images, and for the
-            whole set, from chunks at eleven places. Above --real_up_to images a stand-in for the encoder gives every image
-            the same symbols, since what grows with a set is reading; the output says which sizes are affected. The rounds
-            take the places in turn, the median counts. Drawn in --figure.
+  size      seconds for TFDS sets of --sizes small images, compressed in order as a process without Beam does, and for a
+            chunk of 256 in the first and in the last tenth; then for what a worker of Beam takes at a time, at the beginning
+            and at the end of the set, in turns. Above --real_up_to images a stand-in for the encoder gives every image the
+            same symbols, since what grows with a set is reading; the output says which sizes are affected. Medians count.
+            Drawn in --figure.
   encoder   images a second of `Codec.compress_many` on JPEG files of --image_size, read and decoded by tf.data, over those of
             the encoder network alone at a batch of 32, measured in turns.
   workers   images a second of `experiments.compress_dataset` on one Beam worker process that has one core, and on two that have
@@ -26,6 +27,7 @@ import time
 
 from absl import flags
 from absl import logging
+import matplotlib.figure
 import numpy as np
 import tensorflow as tf
 import tensorflow_datasets as tfds
@@ -35,6 +37,8 @@ from deepcomp_tf.codec import entropy_coder
 from deepcomp_tf.data import chunks
 from deepcomp_tf.data import compressed
 from deepcomp_tf.data import sources
+from deepcomp_tf.evaluation import figures
+from deepcomp_tf.files import write_file
 from deepcomp_tf.training import flags as training_flags
 
 FLAGS = flags.FLAGS
@@ -103,23 +107,35 @@ def measure_size(folder):
   for count in map(int, FLAGS.sizes):
     stand_in = count > FLAGS.real_up_to
     read = functools.partial(compressed.read_photos, synthetic(folder, count, FLAGS.small_size), folder, 0)
-    places = chunks.cut("train", count // compressed.CHUNK * compressed.CHUNK, compressed.CHUNK)
-    chosen = [places[i] for i in np.unique(np.linspace(0, len(places) - 1, 11).astype(int))]
-    times = {place: [] for place in chosen}
+    every = chunks.cut("train", count // compressed.CHUNK * compressed.CHUNK, compressed.CHUNK)
     with _constant_encoder() if stand_in else contextlib.nullcontext():
-      for turn in range(FLAGS.rounds + 1):
-        for place in chosen if turn % 2 else chosen[::-1]:
-          begin = time.perf_counter()
-          list(chunks.compress(read, FLAGS.operating_point, [place]))
-          if turn:  # the first warms up
-            times[place].append(time.perf_counter() - begin)
-    medians = [statistics.median(times[place]) for place in chosen]
-    rows.append((count, medians[0], medians[-1], statistics.mean(medians) * count / compressed.CHUNK, stand_in))
-    print(f"  {count} images{' (stand-in for the encoder)' if stand_in else ''}: a chunk at the beginning {medians[0]:.3f} s, "
-          f"at the end {medians[-1]:.3f} s, ratio {medians[-1] / medians[0]:.3f}; the whole {rows[-1][3]:.0f} s, "
-          f"{1e3 * rows[-1][3] / count:.2f} ms an image", flush=True)
+      list(_seconds(read, every[:2]))  # warms up
+      passes = [list(_seconds(read, every)) for _ in range(1 if stand_in else FLAGS.rounds)]
+      parts = every[:chunks.BEAM_CHUNKS], every[-chunks.BEAM_CHUNKS:]
+      by_place = [[sum(_seconds(read, part)) for part in parts] for _ in range(FLAGS.rounds)]
+    whole = statistics.median(map(sum, passes))
+    each = [statistics.median(times) for times in zip(*passes)]
+    rows.append((count, whole, each, stand_in))
+    print(f"  {count} images{' (stand-in for the encoder)' if stand_in else ''}: {whole:.1f} s, "
+          f"{1e3 * whole / count:.2f} ms an image", end="")
+    tenth = len(each) // 10
+    if tenth:  # but for the first chunk, before which all is opened, and the last, beside which none is read
+      first, last = statistics.median(each[1:tenth + 2]), statistics.median(each[-tenth - 2:-1])
+      print(f"; a chunk in the first tenth {first:.3f} s, in the last {last:.3f} s, ratio {last / first:.3f}", end="")
+    begin, end = (statistics.median(times) for times in zip(*by_place))
+    print(f"; {len(parts[0])} chunks by their place: at the beginning {begin:.3f} s, at the end {end:.3f} s, ratio "
+          f"{end / begin:.3f}", flush=True)
   if FLAGS.figure:
     draw(rows)
+
+
+def _seconds(read, part):
+  """What each of some chunks takes that are compressed in order."""
+  begin = time.perf_counter()
+  for _ in chunks.compress(read, FLAGS.operating_point, part):
+    end = time.perf_counter()
+    yield end - begin
+    begin = end
 
 
 @contextlib.contextmanager
@@ -141,21 +157,19 @@ def _constant_encoder():
 
 
 def draw(rows):
-  """Draws seconds for a set over its size."""
-  import matplotlib
-  matplotlib.use("Agg")
-  from matplotlib import pyplot as plt
-  figure, axes = plt.subplots(1, 2, figsize=(9, 3.5), layout="constrained")
+  """Draws seconds for a set over its size, and for a chunk over its place in the largest set."""
+  figure = matplotlib.figure.Figure(figsize=(9, 3.5), layout="constrained")
+  axes = figure.subplots(1, 2)
   for stand_in, label in ((False, "encoder"), (True, "stand-in for the encoder")):
-    part = [row for row in rows if row[4] == stand_in]
-    if part:
-      axes[0].loglog([row[0] for row in part], [row[3] for row in part], "o-", label=label)
-      axes[1].semilogx([row[0] for row in part], [row[2] / row[1] for row in part], "o-", label=label)
-  axes[0].set(xlabel="images", ylabel="seconds for the set")
-  axes[1].set(xlabel="images", ylabel="last chunk over first", ylim=(0, 2))
+    points = [row[:2] for row in rows if row[3] == stand_in]
+    if points:
+      axes[0].loglog(*zip(*points), "o-", label=label)
+  count, _, each, _ = max(rows)
+  axes[1].plot(compressed.CHUNK * np.arange(len(each)), each, linewidth=1)
+  axes[0].set(xlabel="images in the set", ylabel="seconds for the set")
+  axes[1].set(xlabel=f"place in the set of {count}", ylabel=f"seconds for {compressed.CHUNK} images", ylim=(0, None))
   axes[0].legend()
-  figure.savefig(FLAGS.figure)
-  plt.close(figure)
+  write_file(FLAGS.figure, figures.png(figure), overwrite=True)
 
 
 def measure_encoder(folder):

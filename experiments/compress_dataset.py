@@ -28,8 +28,7 @@ flags.DEFINE_string("operating_point", None, "A name or a folder.", required=Tru
 flags.DEFINE_integer("shorter_side", 0, "Resize images so that this is their shorter side, in pixels; 0 keeps them as "
                      "they are. 256 is that of TF-Slim's evaluation on ImageNet.", lower_bound=0)
 flags.DEFINE_string("output_dir", None, "Folder of TFDS sets to write to.", required=True)
-flags.DEFINE_string("beam_runner", None, "Apache Beam runner, DirectRunner for example; by default no Beam.")
-flags.DEFINE_list("beam_options", [], "Options of the Beam pipeline, without the dashes: key=value,...")
+training_flags.define_beam_flags()
 
 # File in the folder of the set: its examples, and the bytes that they take in each form.
 STORAGE = "storage.json"
@@ -47,11 +46,7 @@ def main(argv):
                              "or give another --output_dir")
     print(f"{builder.data_dir} is there already.")
     return
-  options = {}
-  if FLAGS.beam_runner:
-    beam = tfds.core.lazy_imports.apache_beam
-    options = {"beam_runner": FLAGS.beam_runner, "beam_options": beam.options.pipeline_options.PipelineOptions(
-        [f"--{option}" for option in FLAGS.beam_options])}
+  options = {"beam_runner": FLAGS.beam_runner, "beam_options": training_flags.beam_options()} if FLAGS.beam_runner else {}
   totals = builder.compress(**options)
   on_disk = sum(files.size(os.path.join(builder.data_dir, name)) for name in files.listdir(builder.data_dir))
   files.write_json(os.path.join(builder.data_dir, STORAGE), {

@@ -20,9 +20,9 @@ import tqdm
 
 import deepcomp_tf as dc
 from deepcomp_tf import files
-from deepcomp_tf.codec.compiled import cores
 from deepcomp_tf.data import compressed_photos
 from deepcomp_tf.data import photo_files
+from deepcomp_tf.threads import cores
 from deepcomp_tf.training import flags as training_flags
 
 FLAGS = flags.FLAGS
@@ -33,8 +33,7 @@ flags.DEFINE_string("root", None, "Folder whose tree is kept; by default the dee
 flags.DEFINE_string("set_name", None, "Write the TFDS set compressed_photos/SET_NAME in --output_dir instead of files.")
 flags.DEFINE_string("report", None, "JSON file to write; by default report.json in --output_dir.")
 flags.DEFINE_bool("overwrite", False, "Replace files that are there; by default they count as done.")
-flags.DEFINE_string("beam_runner", None, "Apache Beam runner, DirectRunner for example; by default no Beam.")
-flags.DEFINE_list("beam_options", [], "Options of the Beam pipeline, without the dashes: key=value,...")
+training_flags.define_beam_flags()
 
 
 def main(argv):
@@ -60,7 +59,7 @@ def write_files(codec, report_path):
   """Compresses to files, and returns their `photo_files.report`."""
   if FLAGS.beam_runner:
     beam = tfds.core.lazy_imports.apache_beam
-    with beam.Pipeline(runner=FLAGS.beam_runner, options=beam_options()) as pipeline:
+    with beam.Pipeline(runner=FLAGS.beam_runner, options=training_flags.beam_options()) as pipeline:
       _ = pipeline | "photos" >> photo_files.on_beam(FLAGS.photos, FLAGS.root, FLAGS.output_dir, FLAGS.operating_point,
                                                      FLAGS.overwrite, report_path)
     return files.read_json(report_path)
@@ -80,15 +79,9 @@ def write_set():
   builder = compressed_photos.CompressedPhotos(config=config, data_dir=FLAGS.output_dir, beam=bool(FLAGS.beam_runner))
   if builder.is_prepared():
     raise dc.DeepcompError(f"{builder.data_dir} is there already; give another --set_name or --output_dir")
-  options = {"beam_runner": FLAGS.beam_runner, "beam_options": beam_options()} if FLAGS.beam_runner else {}
+  options = {"beam_runner": FLAGS.beam_runner, "beam_options": training_flags.beam_options()} if FLAGS.beam_runner else {}
   totals = builder.compress(**options)
   return {"photos": len(photos), "failed": totals.pop("skipped"), **totals}
-
-
-def beam_options():
-  """The pipeline's options."""
-  return tfds.core.lazy_imports.apache_beam.options.pipeline_options.PipelineOptions(
-      [f"--{option}" for option in FLAGS.beam_options])
 
 
 if __name__ == "__main__":

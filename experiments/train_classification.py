@@ -48,10 +48,7 @@ flags.DEFINE_enum("stride_in", "conv1", STRIDE_PLACES, "Where the network subsam
                   "TF-Slim (conv2).")
 flags.DEFINE_enum("input", None, INPUTS, "What the network sees of a photo.", required=True)
 flags.DEFINE_string("operating_point", None, "The compression network: a name or a folder.")
-flags.DEFINE_enum("cache", "none", classification.CACHES, "Read the splits in every epoch (none), keep their files in memory "
-                  "(encoded), or write their pixels or symbols to --cache_dir once, for all later runs too (decoded).")
-flags.DEFINE_string("cache_dir", None, "Folder on a local disk for --cache=decoded; empty: deepcomp_tf in the user's cache "
-                    "folder.")
+training_flags.define_cache_flags(classification.CACHES)
 flags.DEFINE_integer("crop_size", 224, "Edge of the crops in pixels, 8 times that of the representation's.")
 flags.DEFINE_enum("crop", "pixels", CROPS, "Of images that are compressed on the way: whether their pixels are cropped, "
                   "or the representation of --image_size pixels.")

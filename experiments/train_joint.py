@@ -55,10 +55,7 @@ flags.DEFINE_enum("entropy", "pooled", ENTROPIES, "H of Eq. 1: entropy of one hi
 flags.DEFINE_float("beta", None, "beta of Eq. 1.", required=True, lower_bound=0.0)
 flags.DEFINE_float("target_entropy", None, "H_t of Eq. 1, in bits per symbol; empty: that of the start on training crops.",
                    lower_bound=0.0)
-flags.DEFINE_enum("cache", "none", classification.CACHES, "Read the splits in every epoch (none), keep their files in memory "
-                  "(encoded), or write their pixels or symbols to --cache_dir once, for all later runs too (decoded).")
-flags.DEFINE_string("cache_dir", None, "Folder on a local disk for --cache=decoded; empty: deepcomp_tf in the user's cache "
-                    "folder.")
+training_flags.define_cache_flags(classification.CACHES)
 flags.DEFINE_integer("crop_size", 224, "Edge of the crops in pixels, a multiple of 8.")
 flags.DEFINE_list("resize", [], "LOW,HIGH: images are resized to a shorter side of LOW for validation, of LOW to HIGH for "
                   "training.")

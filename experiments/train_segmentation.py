@@ -43,7 +43,7 @@ flags.DEFINE_string("validation_split", "validation", "Split of --dataset to val
 flags.DEFINE_list("class_ids", [], "Mask ids that count, as classes 0, 1, ...; the others become void. Empty: all of the "
                   "set's classes.")
 flags.DEFINE_list("well_covered_ids", [], "Mask ids whose mean IoU is reported besides, for a set where others are rare.")
-flags.DEFINE_enum("cache", "decoded", segmentation.CACHES, "Keep pixels or symbols in memory, or read them in every epoch.")
+training_flags.define_cache_flags(segmentation.CACHES, default="decoded")
 flags.DEFINE_string("classifier", None, "Trained classifier to start from.", required=True)
 flags.DEFINE_enum("network", None, list(ARCHITECTURES), "The network that the classifier must be; empty: any.")
 flags.DEFINE_enum("input", None, INPUTS, "The input that it must have been trained on; empty: any.")
@@ -63,8 +63,8 @@ flags.DEFINE_integer("validate_every", 2000, "Steps between validations.", lower
 flags.DEFINE_string("data_note", "", "What the images are and under which terms; written into the segmenter.")
 
 # What may differ when a run is continued.
-OPERATIONAL_FLAGS = ("dataset", "data_dir", "classes", "cache", "classifier", "operating_point", "validate_every", "well_covered_ids",
-                     "data_note")
+OPERATIONAL_FLAGS = ("dataset", "data_dir", "classes", "cache", "cache_dir", "classifier", "operating_point", "validate_every",
+                     "well_covered_ids", "data_note")
 
 
 def main(argv):
@@ -93,8 +93,10 @@ def main(argv):
       model.build([None, None, None, inputs.channels])
     optimizer = make_optimizers(model)
 
-  training = segmentation.SegmentationExamples(builder, FLAGS.train_split, inputs, class_ids, FLAGS.cache, scale)
-  validation = segmentation.SegmentationExamples(builder, FLAGS.validation_split, inputs, class_ids, FLAGS.cache)
+  training = segmentation.SegmentationExamples(builder, FLAGS.train_split, inputs, class_ids, FLAGS.cache, FLAGS.cache_dir,
+                                               scale)
+  validation = segmentation.SegmentationExamples(builder, FLAGS.validation_split, inputs, class_ids, FLAGS.cache,
+                                                 FLAGS.cache_dir)
 
   settings = training_flags.settings("crop_size", leave_out=OPERATIONAL_FLAGS)
   settings.update(source=builder.info.full_name, network=classifier.network.architecture, width=classifier.network.width,

@@ -11,9 +11,9 @@ import contextlib
 
 from deepcomp_tf.codec import container
 from deepcomp_tf.codec import tiling
-from deepcomp_tf.codec.compiled import cores
 from deepcomp_tf.errors import DeepcompError
 from deepcomp_tf.representation import STRIDE
+from deepcomp_tf.threads import cores
 
 # Images that are encoded together, at most, and the padded pixels that are enough, by which memory is bounded.
 BATCH = 32
@@ -151,30 +151,3 @@ class _Ahead:
     except BaseException as error:  # raised again by the thread that asks for the values  # pylint: disable=broad-except
       return part, error
     return part, None
-
-
-def ordered_map(function, values, threads, ahead=None):
-  """Like `map`, on threads, with a bounded number of calls ahead of the one that is asked for.
-
-  Args:
-    function: of one value.
-    values: iterable.
-    threads: how many.
-    ahead: calls that are begun or done before their result is asked for; by default four a thread.
-
-  Yields:
-    the results in the order of the values.
-  """
-  ahead = ahead or 4 * threads
-  calls = collections.deque()
-  with concurrent.futures.ThreadPoolExecutor(threads, "deepcomp_map") as pool:
-    try:
-      for value in values:
-        calls.append(pool.submit(function, value))
-        if len(calls) > ahead:
-          yield calls.popleft().result()
-      while calls:
-        yield calls.popleft().result()
-    finally:
-      for call in calls:
-        call.cancel()

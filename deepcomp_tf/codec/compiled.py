@@ -1,14 +1,12 @@
 """The entropy coder on compiled kernels: batches of files on several threads (`kernels.py` and `prediction.py` have the loops)."""
 
-import concurrent.futures
-import functools
-import os
-
 import numpy as np
 
 from deepcomp_tf.codec import context
 from deepcomp_tf.codec import kernels
 from deepcomp_tf.codec import prediction
+from deepcomp_tf.threads import cores
+from deepcomp_tf.threads import pool
 
 # Files that a thread takes at a time.
 _CHUNK = 8
@@ -76,7 +74,7 @@ class CompiledCoder:
     if len(begins) == 1:
       one(0)
     else:
-      list(_pool(threads).map(one, begins))
+      list(pool(threads).map(one, begins))
 
   def _make_scratch(self, heights, widths):
     """The `prediction.Scratch` for maps of these sizes."""
@@ -94,20 +92,6 @@ class CompiledCoder:
         means=ints(lanes), scales=ints(lanes), bins=ints(lanes), bases=ints(lanes),
         stage_tables=ints(positions), stage_bases=ints(positions), stage_places=np.empty(positions, np.int64),
         order=ints(positions), counts=np.empty(model.cumulative.shape[0], np.int64))
-
-
-def cores():
-  """CPU cores that this process may use."""
-  return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-@functools.lru_cache(maxsize=4)
-def _pool(threads):
-  return concurrent.futures.ThreadPoolExecutor(threads, thread_name_prefix="deepcomp_codec")
-
-
-if hasattr(os, "register_at_fork"):
-  os.register_at_fork(after_in_child=_pool.cache_clear)  # a forked process has none of the threads
 
 
 def cumulative_counts(counts):

@@ -7,6 +7,7 @@ workers' results go through Beam's own collections.
 import collections
 import functools
 import io
+import itertools
 import os
 import threading
 from typing import Any
@@ -21,6 +22,9 @@ from deepcomp_tf.representation import STRIDE
 
 _TOTALS = {"examples": 0, "skipped": [], "source_bytes": 0, "bytes": 0, "symbols": 0}
 _opening = threading.Lock()
+
+# Neighbouring chunks that a worker of Beam takes at a time, where there are enough of them for all workers.
+BEAM_CHUNKS = 8
 
 
 class Chunk(NamedTuple):
@@ -52,8 +56,10 @@ def cut(split, count, size):
 def compress(read, operating_point, chunks, update=lambda: None):
   """Compresses chunks one after the other; the next is read while the one before is coded.
 
+  Neighbours are read as one: to come to the beginning of a chunk, a TFDS file has to be read up to there.
+
   Args:
-    read: function of a chunk that returns an iterable of `Photo`s.
+    read: function of a chunk, of any length, that returns an iterable of its `Photo`s, one for each example.
     operating_point: a name or a folder.
     chunks: list of `Chunk`s.
     update: called after every image.
@@ -65,14 +71,16 @@ def compress(read, operating_point, chunks, update=lambda: None):
   codec, begun, coming = open_codec(operating_point), collections.deque(), collections.deque()
 
   def images():
-    for chunk in chunks:
-      result = {"keys": [], "files": [], "fields": [], "skipped": [], "source_bytes": 0, "symbols": 0}
-      begun.append((chunk, result))
-      for photo in read(chunk):
-        coming.append((photo, result))
-        yield photo.image
-      coming.append((None, result))
-      yield DeepcompError("end of chunk")  # comes out behind the chunk's last file
+    for run in _runs(chunks):
+      photos = iter(read(Chunk(run[0].split, run[0].begin, run[-1].end)))
+      for chunk in run:
+        result = {"keys": [], "files": [], "fields": [], "skipped": [], "source_bytes": 0, "symbols": 0}
+        begun.append((chunk, result))
+        for photo in itertools.islice(photos, chunk.end - chunk.begin):
+          coming.append((photo, result))
+          yield photo.image
+        coming.append((None, result))
+        yield DeepcompError("end of chunk")  # comes out behind the chunk's last file
 
   for data in codec.compress_many(images(), errors="return"):
     photo, result = coming.popleft()
@@ -88,6 +96,17 @@ def compress(read, operating_point, chunks, update=lambda: None):
       result["fields"].append(photo.fields)
       result["symbols"] += codec.channels * int(np.prod([-(-side // STRIDE) for side in photo.image.shape[:2]]))
     update()
+
+
+def _runs(chunks):
+  """Lists of the chunks, each of which begins where the one before it in its list ends."""
+  runs = []
+  for chunk in chunks:
+    if runs and (runs[-1][-1].split, runs[-1][-1].end) == (chunk.split, chunk.begin):
+      runs[-1].append(chunk)
+    else:
+      runs.append([chunk])
+  return runs
 
 
 def totals(results):
@@ -168,8 +187,11 @@ def on_beam(read, operating_point, kept, chunks, totals_path):
   """
   import apache_beam as beam  # an extra of the package
 
+  size = max(1, min(BEAM_CHUNKS, len(chunks) // 64))
+  parts = [list(map(tuple, chunks[begin:begin + size])) for begin in range(0, len(chunks), size)]
+
   def expand(pipeline):
-    done = (pipeline | "chunks" >> beam.Create(list(map(tuple, chunks))) | "spread" >> beam.Reshuffle()
+    done = (pipeline | "chunks" >> beam.Create(parts) | "spread" >> beam.Reshuffle()
             | "compress" >> beam.FlatMap(_compress_on_beam, read, operating_point, kept).with_outputs(
                 "totals", main="examples"))
     _ = done.totals | "add" >> beam.CombineGlobally(add) | "write" >> beam.Map(lambda total: files.write_json(totals_path, total))
@@ -178,17 +200,22 @@ def on_beam(read, operating_point, kept, chunks, totals_path):
   return beam.ptransform_fn(expand)()
 
 
-def _compress_on_beam(chunk, read, operating_point, kept):
+def _compress_on_beam(part, read, operating_point, kept):
   from apache_beam import pvalue
 
-  chunk = Chunk(*chunk)
-  if kept.has(chunk):
-    result = kept.load(chunk)
-  else:
-    (_, result), = compress(read, operating_point, [chunk])
+  def outputs(result):
+    yield pvalue.TaggedOutput("totals", totals([result]))
+    yield from examples(result)
+
+  missing = []
+  for chunk in itertools.starmap(Chunk, part):
+    if kept.has(chunk):
+      yield from outputs(kept.load(chunk))
+    else:
+      missing.append(chunk)
+  for chunk, result in compress(read, operating_point, missing):
     kept.save(chunk, result)
-  yield pvalue.TaggedOutput("totals", totals([result]))
-  yield from examples(result)
+    yield from outputs(result)
 
 
 def open_codec(operating_point):

@@ -1,21 +1,20 @@
 """Classification sets as networks take them: `Examples`, which are decoded as they are read, or a `Store` of decoded ones."""
 
-from concurrent import futures
 import os
 
 import numpy as np
 import tensorflow as tf
 
-from deepcomp_tf.codec.compiled import cores
 from deepcomp_tf.data import sources
 from deepcomp_tf.data.damage import Damage
 from deepcomp_tf.data.store import Store
 from deepcomp_tf.errors import DeepcompError
+from deepcomp_tf.threads import cores
+from deepcomp_tf.threads import pool
 
 CACHES = ("none", "encoded", "decoded")
 
 # Where decoded examples are kept where nothing else is said.
-CACHE_DIR = os.path.join(os.environ.get("XDG_CACHE_HOME", os.path.expanduser("~/.cache")), "deepcomp_tf")
 
 
 class Examples:
@@ -49,11 +48,7 @@ class Examples:
 
   def order(self, seed=None):
     """The data set of (bytes, label) of one epoch, in an order that the seed decides; None for the stored order."""
-    return self.stored(0, len(self)) if seed is None else self.source.shuffle(seed)
-
-  def stored(self, begin, end):
-    """The data set of (bytes, label) of examples begin..end-1."""
-    return self.source.read(begin, end)
+    return self.source.read(0, len(self)) if seed is None else self.source.shuffle(seed)
 
   def load(self, data, label):
     """(bytes, label) -> (uint8 `[h, w, c]`, label), in a data set. Raises where it cannot be decoded."""
@@ -70,8 +65,7 @@ class Examples:
     if self.symbols_codec:
       symbols, errors = self.symbols_codec.symbols_of(files)
       return [errors.get(number, one) for number, one in enumerate(symbols)]
-    with futures.ThreadPoolExecutor(cores()) as threads:
-      return list(threads.map(_decode_or_error, files))
+    return list(pool(cores()).map(sources.decode_or_error, files))
 
   def read_crops(self, files, labels, size, places=None, mirrored=None):
     """Crops of a batch of compressed files.
@@ -119,13 +113,6 @@ class Examples:
     return Damage(self.source.name, self.source.num_examples)
 
 
-def _decode_or_error(data):
-  try:
-    return sources.decode_image(data).numpy()
-  except tf.errors.InvalidArgumentError as error:
-    return DeepcompError(sources.one_line(error))
-
-
 def open_examples(name, split, inputs, data_dir=None, cache="none", cache_dir=None):
   """The examples of a split, as a network's input needs them: `Examples` or a `Store`.
 
@@ -134,7 +121,7 @@ def open_examples(name, split, inputs, data_dir=None, cache="none", cache_dir=No
     inputs: the network's `codec.inputs.NetworkInput`.
     cache: "none" reads and decodes anew in every epoch; "encoded" keeps the files in memory; "decoded" writes their pixels
       or symbols to local disk once, for this run and all later ones.
-    cache_dir: folder for that; empty: `CACHE_DIR`.
+    cache_dir: folder for that; empty: `store.CACHE_DIR`.
 
   Raises:
     DeepcompError: the set is of compressed files and the network wants original pixels, or as of `sources.open_source`.
@@ -145,4 +132,4 @@ def open_examples(name, split, inputs, data_dir=None, cache="none", cache_dir=No
   if source.bitstreams and inputs.kind == "original":
     raise DeepcompError(f"expected a set of images for original pixels. Received: {name}, which holds compressed files")
   examples = Examples(sources.in_memory(source) if cache == "encoded" else source, inputs.codec if source.bitstreams else None)
-  return Store.open(cache_dir or CACHE_DIR, examples) if cache == "decoded" else examples
+  return Store.open(cache_dir, examples) if cache == "decoded" else examples

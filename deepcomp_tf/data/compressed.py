@@ -18,6 +18,8 @@ from deepcomp_tf.data import chunks
 from deepcomp_tf.data import crops
 from deepcomp_tf.data import sources
 from deepcomp_tf.errors import DeepcompError
+from deepcomp_tf.threads import cores
+from deepcomp_tf.threads import ordered_map
 
 # Examples that are compressed between two points from which a stopped run goes on.
 CHUNK = 256
@@ -187,36 +189,17 @@ def read_photos(source_name, source_dir, shorter_side, chunk):
   """The `chunks.Photo`s of a chunk of a classification set, decoded by all cores."""
   source = _open_source(source_name, chunk.split, source_dir)
 
-  def decode(data):
-    pixels = tf.ensure_shape(sources.decode_image(data), [None, None, 3])
-    return crops.resize_shorter_side(pixels, shorter_side) if shorter_side else pixels
+  def photo(numbered):
+    number, (data, label) = numbered
+    image = sources.decode_or_error(data)
+    if isinstance(image, DeepcompError):
+      image = DeepcompError(f"{chunk.split} example {number} ({source.class_names[label]}): {image}")
+    elif shorter_side:
+      image = crops.resize_shorter_side(image, shorter_side).numpy()
+    return chunks.Photo(number, {"label": int(label)}, len(data), image)
 
-  def photo(number, pixels, label, size):
-    return chunks.Photo(int(number), {"label": int(label)}, int(size), pixels)
-
-  def one_by_one(number):
-    """A photo that could not be decoded, with the reason."""
-    (data, label), = source.read(number, number + 1).as_numpy_iterator()
-    try:
-      pixels = decode(data).numpy()
-    except tf.errors.InvalidArgumentError as error:
-      pixels = DeepcompError(
-          f"{chunk.split} example {number} ({source.class_names[label]}): {sources.one_line(error)}")
-    return photo(number, pixels, label, len(data))
-
-  decoded = (source.read(chunk.begin, chunk.end).enumerate(chunk.begin)
-             .map(lambda number, example: (number, decode(example[0]), example[1], tf.strings.length(example[0])),
-                  num_parallel_calls=tf.data.AUTOTUNE)
-             .ignore_errors().prefetch(tf.data.AUTOTUNE))
-  due = chunk.begin
-  for number, *rest in decoded.as_numpy_iterator():
-    while due < number:
-      yield one_by_one(due)
-      due += 1
-    yield photo(number, *rest)
-    due += 1
-  for number in range(due, chunk.end):
-    yield one_by_one(number)
+  examples = source.read(chunk.begin, chunk.end).prefetch(tf.data.AUTOTUNE).as_numpy_iterator()
+  return ordered_map(photo, enumerate(examples, chunk.begin), cores())
 
 
 def _open_source(name, split, data_dir):

@@ -12,15 +12,16 @@ import os
 import tensorflow as tf
 import tensorflow_datasets as tfds
 
-from deepcomp_tf.codec.batches import ordered_map
-from deepcomp_tf.codec.compiled import cores
-from deepcomp_tf.codec.images import read_image
 from deepcomp_tf import files
+from deepcomp_tf.codec.images import read_image
 from deepcomp_tf.data import chunks
 from deepcomp_tf.data import compressed
 from deepcomp_tf.data import photo_files
 from deepcomp_tf.data import sources
 from deepcomp_tf.errors import DeepcompError
+from deepcomp_tf.errors import one_line
+from deepcomp_tf.threads import cores
+from deepcomp_tf.threads import ordered_map
 
 SPLIT = "train"  # as TFDS calls the split of a set that has only one
 
@@ -85,9 +86,12 @@ def _part_path(folder, begin):
 
 def _read(folder, root, chunk):
   """The `chunks.Photo`s of a chunk, read by all cores."""
-  begin = chunk.begin // _PART * _PART
-  paths = files.read(_part_path(folder, begin)).decode().split("\n")[chunk.begin - begin:chunk.end - begin]
-  return ordered_map(functools.partial(_photo, root), paths, cores())
+  return ordered_map(functools.partial(_photo, root), _paths(folder, chunk.begin, chunk.end), cores())
+
+
+def _paths(folder, begin, end):
+  for part in range(begin // _PART * _PART, end, _PART):
+    yield from files.read(_part_path(folder, part)).decode().split("\n")[max(0, begin - part):end - part]
 
 
 def _photo(root, path):
@@ -96,5 +100,5 @@ def _photo(root, path):
     size = files.size(path)
     image = read_image(path)
   except (DeepcompError, OSError) as error:
-    image = DeepcompError(f"{name}: {sources.one_line(error)}")
+    image = DeepcompError(f"{name}: {one_line(error)}")
   return chunks.Photo(name, {"name": name}, size, image)

@@ -7,18 +7,16 @@ crops, and that several workers read the parts of the batches that one would rea
 import numpy as np
 import tensorflow as tf
 
-from deepcomp_tf.codec.compiled import cores
 from deepcomp_tf.data.part import WHOLE
 from deepcomp_tf.data.store import Store
 from deepcomp_tf.errors import BitstreamError
 from deepcomp_tf.errors import DeepcompError
 from deepcomp_tf.layers import replicas
 from deepcomp_tf.representation import STRIDE
+from deepcomp_tf.threads import cores
 
 CROPS = ("pixels", "representation")
 _EPOCHS = 1_000_003
-# A place that gives the corner room // 2, for any room up to 4096.
-_CENTER = 0.5 - 2.0 ** -14
 
 
 class Crops:
@@ -118,7 +116,10 @@ class Crops:
     def read(step, places, mirrored, *items):
       if self._decodes:
         maps, labels, errors = examples.read_maps(*items)
-        arrays = *_pad(maps), places, mirrored
+        symbols, sizes = _pad(maps)
+        room = STRIDE * sizes - self.crop_size
+        corners = (places * (room + 1)).astype(np.int32) if training else room // 2
+        arrays = symbols, sizes, corners, mirrored
       else:
         crops, labels, errors = examples.read_crops(*items, size, *((places, mirrored) if training else (None, None)))
         arrays = crops,
@@ -128,8 +129,8 @@ class Crops:
     def call(step, items, choices):
       items = tf.nest.flatten(items)
       count = tf.shape(items[0])[:1]
-      _, places, mirrored = choices or (None, tf.fill([count[0], 2], _CENTER), tf.fill(count, False))
-      types = [tf.uint8, tf.int32, tf.float32, tf.bool] if self._decodes else [tf.uint8]
+      _, places, mirrored = choices or (None, tf.zeros([count[0], 2]), tf.fill(count, False))
+      types = [tf.uint8, tf.int32, tf.int32, tf.bool] if self._decodes else [tf.uint8]
       shapes = ([None, None, None, channels], [None, 2], [None, 2], [None]) if self._decodes else (
           [None, size, size, channels],)
       *arrays, labels = tf.numpy_function(read, [step, places, mirrored, *items], [*types, tf.int64])
@@ -199,24 +200,26 @@ class Crops:
       stored = _crop_batch(stored, self.crop_size // self.inputs.stride, key)
     return self.inputs(stored)
 
-  def _decode_and_crop(self, symbols, sizes, places, mirrored):
+  def _decode_and_crop(self, symbols, sizes, corners, mirrored):
     """Crops of the pictures of whole maps of symbols.
 
     Args:
       symbols: uint8 `[n, h, w, C]`, maps of different sizes filled up to the largest.
       sizes: int32 `[n, 2]`, what of each is its own.
-      places: float32 `[n, 2]`; `mirrored`: bool `[n]`; see `draw`.
+      corners: int32 `[n, 2]`, the first row and column of each crop, in pixels.
+      mirrored: bool `[n]`.
 
     Returns:
       uint8 `[n, crop_size, crop_size, 3]`.
     """
     size = self.crop_size
 
-    def one(symbols, own, place, mirror):
-      picture = _cut(self.inputs.picture(symbols[tf.newaxis, :own[0], :own[1]])[0], size, place)
+    def one(symbols, own, corner, mirror):
+      picture = self.inputs.picture(symbols[tf.newaxis, :own[0], :own[1]])[0]
+      picture = tf.slice(picture, tf.concat([corner, [0]], 0), [size, size, 3])
       return tf.ensure_shape(tf.cond(mirror, lambda: picture[:, ::-1], lambda: picture), [size, size, 3])
 
-    return tf.map_fn(lambda args: one(*args), (symbols, sizes, places, mirrored),
+    return tf.map_fn(lambda args: one(*args), (symbols, sizes, corners, mirrored),
                      fn_output_signature=tf.TensorSpec([size, size, 3], tf.uint8))
 
 

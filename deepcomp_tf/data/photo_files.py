@@ -10,12 +10,14 @@ from typing import NamedTuple
 
 from deepcomp_tf import files
 from deepcomp_tf.codec import container
-from deepcomp_tf.codec.batches import ordered_map
-from deepcomp_tf.codec.compiled import cores
 from deepcomp_tf.codec.images import EXTENSIONS
+from deepcomp_tf.codec.images import list_images
 from deepcomp_tf.codec.images import read_image
 from deepcomp_tf.data.chunks import open_codec
 from deepcomp_tf.errors import DeepcompError
+from deepcomp_tf.errors import one_line
+from deepcomp_tf.threads import cores
+from deepcomp_tf.threads import ordered_map
 
 
 class Task(NamedTuple):
@@ -65,12 +67,11 @@ def find_photos(where):
     try:
       paths = [line for line in files.read(where).decode().splitlines() if line.strip()]
     except (OSError, UnicodeDecodeError) as error:
-      raise DeepcompError(f"expected a text file of paths. Received: {where} ({_one_line(error)})") from None
-  else:
-    paths = files.glob(where)
-  if not paths:
-    raise DeepcompError(f"expected a folder, a pattern or a text file (.txt) of photos. Received: {where}, which has none")
-  return sorted(set(paths))
+      raise DeepcompError(f"expected a text file of paths. Received: {where} ({one_line(error)})") from None
+    if paths:
+      return sorted(set(paths))
+    raise DeepcompError(f"expected a text file with a path in each line. Received: {where}, which has none")
+  return list_images(where)
 
 
 def common_root(photos):
@@ -127,7 +128,7 @@ def compress(codec, tasks, jobs=1, resume=False, overwrite=False):
         return _of_existing(codec, task, resume), None
       image = read_image(task.photo)
     except (DeepcompError, OSError) as error:
-      return Done(task, error if isinstance(error, DeepcompError) else DeepcompError(_one_line(error))), None
+      return Done(task, error if isinstance(error, DeepcompError) else DeepcompError(one_line(error))), None
     return Done(task, height=image.shape[0], width=image.shape[1]), image
 
   def images():
@@ -150,7 +151,7 @@ def _write(done, data):
     files.makedirs(os.path.dirname(done.task.output) or ".")
     files.write_file(done.task.output, data, overwrite=True)
   except (DeepcompError, OSError) as error:
-    return done._replace(error=DeepcompError(f"expected an output that can be written: {_one_line(error)}"))
+    return done._replace(error=DeepcompError(f"expected an output that can be written: {one_line(error)}"))
   return done._replace(size=len(data))
 
 
@@ -237,7 +238,3 @@ def _refuse(output_and_photos):
 def _compress_on_beam(tasks, operating_point, overwrite):
   tasks = [Task(*task) for task in tasks]
   return report(compress(open_codec(operating_point), tasks, cores(), resume=not overwrite, overwrite=overwrite))
-
-
-def _one_line(error):
-  return (str(error).strip() or type(error).__name__).splitlines()[0][:300]

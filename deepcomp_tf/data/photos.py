@@ -5,7 +5,6 @@ often the run was stopped and resumed.
 """
 
 import collections
-from concurrent import futures
 import itertools
 import threading
 
@@ -14,10 +13,11 @@ from PIL import Image
 import tensorflow as tf
 import tensorflow_datasets as tfds
 
-from deepcomp_tf.codec.compiled import cores
 from deepcomp_tf.codec.images import read_image
 from deepcomp_tf.data.part import WHOLE
 from deepcomp_tf.errors import DeepcompError
+from deepcomp_tf.threads import cores
+from deepcomp_tf.threads import pool
 
 # Decoded photos are kept in memory up to this many bytes; beyond, those that were not used for the longest time are dropped.
 CACHE_BYTES = 4 << 30
@@ -50,9 +50,8 @@ class Photos:
 
     def crops(step):
       random = [_random(seed, int(step) * batch_size + number) for number in range(begin, end)]
-      with futures.ThreadPoolExecutor(cores()) as threads:
-        photos = threads.map(self._read, [int(rng.integers(len(self._paths))) for rng in random])
-        return np.stack([_crop(photo, crop_size, rng) for photo, rng in zip(photos, random)])
+      photos = pool(cores()).map(self._read, [int(rng.integers(len(self._paths))) for rng in random])
+      return np.stack([_crop(photo, crop_size, rng) for photo, rng in zip(photos, random)])
 
     def batch(step):
       return tf.ensure_shape(tf.numpy_function(crops, [step], tf.uint8), [end - begin, crop_size, crop_size, 3])

@@ -2,12 +2,15 @@
 appendix A.5).
 """
 
+import os
+
 import numpy as np
 import tensorflow as tf
 import tensorflow_datasets as tfds
 import tqdm
 
 from deepcomp_tf import files
+from deepcomp_tf.data import store
 from deepcomp_tf.data import voc
 from deepcomp_tf.data.part import WHOLE
 from deepcomp_tf.data.sources import prepared_builder
@@ -17,7 +20,10 @@ from deepcomp_tf.mask_classes import numbered
 from deepcomp_tf.mask_classes import read_classes
 from deepcomp_tf.mask_classes import VOID
 from deepcomp_tf.representation import STRIDE
+from deepcomp_tf.threads import cores
+from deepcomp_tf.threads import ordered_map
 
+_MASKS = "masks.bin"
 CACHES = ("none", "decoded")
 _SHUFFLE_BUFFER = 1024
 
@@ -85,13 +91,14 @@ class SegmentationExamples:
     inputs: the network's `codec.inputs.NetworkInput`. Whole images are compressed.
     class_ids: the mask ids of classes 0, 1, ... of the network, None for one that the set does not have; other ids
       become void, 255.
-    cache: "decoded" keeps pixels or symbols and labels in memory, one byte each; "none" reads, and compresses, in every
-      epoch.
+    cache: "decoded" writes pixels or symbols and masks to local disk once, one byte each, for this run and all later ones;
+      "none" reads, and compresses, in every epoch.
+    cache_dir: folder for that; empty: `store.CACHE_DIR`.
     random_scale: None, or (low, high): training images are resized by a random factor before they are compressed.
       DrSleep's DeepLab has 0.5 to 1.5; the paper names no scaling.
   """
 
-  def __init__(self, builder, split, inputs, class_ids, cache="decoded", random_scale=None):
+  def __init__(self, builder, split, inputs, class_ids, cache="none", cache_dir=None, random_scale=None):
     if cache not in CACHES:
       raise DeepcompError(f"`cache` must be one of {', '.join(CACHES)}. Received: cache={cache!r}")
     if random_scale and not 0 < random_scale[0] <= random_scale[1]:
@@ -103,28 +110,53 @@ class SegmentationExamples:
     for place, class_id in enumerate(class_ids):
       if class_id is not None:
         self._classes[class_id] = place
-    self._kept = None
+    self._keeps_pixels = inputs.kind == "original" or bool(random_scale)
+    self._kept = self._masks = None
     if cache == "decoded":
-      examples = tqdm.tqdm(self._read().as_numpy_iterator(), total=len(self), unit="image", mininterval=10,
-                           desc=f"reading {builder.name}, {split}")
-      convert = self._same if random_scale else self._store
-      self._kept = [(convert(image), label) for image, label in examples]
+      self._kept, self._masks = self._open(cache_dir)
 
   def __len__(self):
     return self._count
 
   def _read(self, seed=None):
-    """The data set of (image uint8 `[h, w, 3]`, label uint8 `[h, w]`)."""
-    classes = tf.constant(self._classes)
+    """The data set of (image uint8 `[h, w, 3]`, mask uint8 `[h, w]` of the set's ids)."""
     dataset = self._builder.as_dataset(split=self._split, shuffle_files=seed is not None,
                                        read_config=tfds.ReadConfig(shuffle_seed=seed))
-    return dataset.map(
-        lambda example: (example[self._image], tf.gather(classes, tf.cast(example[self._mask][..., 0], tf.int32))),
-        num_parallel_calls=tf.data.AUTOTUNE)
+    return dataset.map(lambda example: (example[self._image], tf.cast(example[self._mask][..., 0], tf.uint8)),
+                       num_parallel_calls=tf.data.AUTOTUNE)
 
-  @staticmethod
-  def _same(image):
-    return image
+  def _open(self, cache_dir):
+    """The set's pixels or symbols, and its masks: two `store.Maps`."""
+    info, codec = self._builder.info, self.inputs.codec
+    split = slice_of(info.splits, self._split)
+    shards = info.splits[split[0]]
+    made_of = {"source": info.full_name, "split": split, "shards": shards.shard_lengths, "bytes": shards.num_bytes,
+               "maps": "pixels" if self._keeps_pixels else f"symbols {codec.fingerprint.hex()}"}
+    folder = store.cached_folder(cache_dir, self._builder.name, made_of, self._fill)
+    map_sizes, mask_sizes = store.read_index(folder, "map_sizes", "mask_sizes")
+    return (store.Maps(os.path.join(folder, store.MAPS), map_sizes, 3 if self._keeps_pixels else codec.channels),
+            store.Maps(os.path.join(folder, _MASKS), mask_sizes, 1))
+
+  def _fill(self, folder):
+    encode = (lambda image: image) if self._keeps_pixels else self.inputs.codec.encode
+    examples = ordered_map(lambda example: (encode(example[0]), example[1]), self._read().as_numpy_iterator(), cores())
+    sizes = {store.MAPS: [], _MASKS: []}
+    with open(os.path.join(folder, store.MAPS), "wb") as maps, open(os.path.join(folder, _MASKS), "wb") as masks:
+      for example in tqdm.tqdm(examples, total=len(self), unit="image", mininterval=10,
+                               desc=f"reading {self._builder.name}, {self._split}, for the cache"):
+        for file, name, data in zip((maps, masks), sizes, example):
+          file.write(np.ascontiguousarray(data))
+          sizes[name].append(data.shape[:2])
+    np.savez(os.path.join(folder, store.INDEX), map_sizes=np.array(sizes[store.MAPS], np.int32),
+             mask_sizes=np.array(sizes[_MASKS], np.int32))
+    return {}
+
+  def _load(self, index):
+    """(image where images are scaled, else what is cropped; label) of an example on disk."""
+    stored, label = self._kept[index], self._classes[self._masks[index][..., 0]]
+    if self.inputs.kind == "decoded" and not self._scale:
+      stored = self.inputs.codec.reconstruct(stored, *label.shape)
+    return stored, label
 
   def _store(self, image):
     """What a file would hold of a photo: uint8 pixels or symbols."""
@@ -139,11 +171,14 @@ class SegmentationExamples:
     Args:
       own: the indices of those that are wanted; None for all.
     """
-    examples = self._read().as_numpy_iterator() if self._kept is None else self._kept
-    stored_as_it_is = self._kept is not None and not self._scale
-    for number, (data, label) in enumerate(examples):
-      if own is None or number in own:
-        yield data if stored_as_it_is else self._store(data), label
+    if self._kept is None:
+      for number, (image, mask) in enumerate(self._read().as_numpy_iterator()):
+        if own is None or number in own:
+          yield self._store(image), self._classes[mask]
+      return
+    for number in range(len(self)) if own is None else own:
+      data, label = self._load(number)
+      yield self._store(data) if self._scale else data, label
 
   def training_batches(self, crop_size, batch_size, seed, first_step=0, part=WHOLE):
     """Endless random crops, mirrored at random.
@@ -192,18 +227,23 @@ class SegmentationExamples:
     if self._kept is None:
       dataset = self._read(seed).shuffle(_SHUFFLE_BUFFER, seed=seed).repeat().enumerate().skip(first)
       dataset = dataset.filter(lambda number, example: own(number))
-      store = self._same if self._scale else self._store
-      return dataset.map(lambda number, data: (number, tf.numpy_function(store, [data[0]], tf.uint8), data[1]),
-                         num_parallel_calls=tf.data.AUTOTUNE)
-    count = len(self._kept)
+      classes = tf.constant(self._classes)
+
+      def convert(number, example):
+        image, mask = example
+        stored = image if self._scale else tf.numpy_function(self._store, [image], tf.uint8)
+        return number, stored, tf.gather(classes, tf.cast(mask, tf.int32))
+
+      return dataset.map(convert, num_parallel_calls=tf.data.AUTOTUNE)
+    count = len(self)
 
     def load(number):
       place = tf.random.experimental.index_shuffle(
           number % count, tf.stack([tf.constant(seed, tf.int64), number // count]), count - 1)
-      stored, label = tf.numpy_function(lambda i: self._kept[i], [place], [tf.uint8, tf.uint8])
+      stored, label = tf.numpy_function(self._load, [place], [tf.uint8, tf.uint8])
       return number, stored, tf.ensure_shape(label, [None, None])
 
-    return tf.data.Dataset.counter(first, dtype=tf.int64).filter(own).map(load)
+    return tf.data.Dataset.counter(first, dtype=tf.int64).filter(own).map(load, num_parallel_calls=tf.data.AUTOTUNE)
 
 
 def _random_crop(x, label, crop_size, stride, place, mirror):

@@ -13,6 +13,7 @@ import tqdm
 
 from deepcomp_tf.codec.images import upright
 from deepcomp_tf.errors import DeepcompError
+from deepcomp_tf.errors import one_line
 
 # Feature of the sets of our bitstreams (`data/compressed.py`).
 BITSTREAM = "bitstream"
@@ -33,8 +34,8 @@ class Source(NamedTuple):
   bitstreams: whether the examples are compressed files of ours; else they are image files.
   fingerprint: of the operating point that a set of compressed files was written with, as hex; None where it does not say.
   identity: text that is another one for another set, or for another part of it.
-  read: function of (begin, end) that returns the data set of (bytes, label) of these examples in the stored order. It costs
-    the same anywhere in the set.
+  read: function of (begin, end) that returns the data set of (bytes, label) of these examples in the stored order. Of a TFDS
+    set it skips what lies before them in one of the set's files, and no more.
   shuffle: function of a seed that returns the data set of all of them in an order that the seed decides.
   """
   name: str
@@ -114,8 +115,11 @@ def prepared_builder(name, data_dir=None):
   except KeyError as error:  # a scheme that TFDS does not know, whatever TensorFlow knows
     raise DeepcompError(f"expected a data_dir that TFDS can read. Received: {data_dir} ({one_line(error)})") from None
   if not builder.is_prepared():
-    raise DeepcompError(f"{name} is not prepared in {builder.data_dir}; tfds.builder({name!r}).download_and_prepare() "
-                        "does that")
+    place, module = f", data_dir={data_dir!r}" if data_dir else "", type(builder).__module__
+    imports = "import tensorflow_datasets as tfds" + ("" if module.startswith("tensorflow_datasets.") else f", {module}")
+    by_hand = " ".join((builder.MANUAL_DOWNLOAD_INSTRUCTIONS or "").split())
+    raise DeepcompError(f'{name} is not prepared in {builder.data_dir}; python -c "{imports}; '
+                        f'tfds.builder({name!r}{place}).download_and_prepare()" does that{by_hand and f", after this: {by_hand}"}')
   return builder
 
 
@@ -184,15 +188,17 @@ def slice_of(splits, split):
   return plain, begin, end - begin
 
 
-def one_line(error):
-  """An error's message without what TensorFlow wraps around it."""
-  line = (str(error).strip() or type(error).__name__).splitlines()[0]
-  return line.split("}} ")[-1].split(" [Op:")[0]
-
-
 def decode_image(data):
   """bytes of a JPEG, PNG, GIF or BMP file -> uint8 `[h, w, 3]` RGB, turned as its EXIF orientation says."""
   pixels = tf.io.decode_image(data, channels=3, expand_animations=False)
   # In a JPEG file EXIF comes first, or behind JFIF's 18 bytes.
   has_exif = tf.reduce_any([tf.strings.substr(tf.strings.join([data, 32 * " "]), at, 4) == "Exif" for at in (6, 24)])
   return tf.cond(has_exif, lambda: tf.numpy_function(upright, [data, pixels], tf.uint8), lambda: pixels)
+
+
+def decode_or_error(data):
+  """The pixels of an image file's bytes as `decode_image` gives them, or the `DeepcompError` that says why there are none."""
+  try:
+    return decode_image(data).numpy()
+  except tf.errors.InvalidArgumentError as error:
+    return DeepcompError(one_line(error))

@@ -1,10 +1,11 @@
-"""Decoded examples in a file on local disk: `Store`."""
+"""Decoded examples in files on local disk, which all processes of a machine share: `Maps`, and `Store` of whole examples."""
 
 import contextlib
 import fcntl
 import hashlib
 import json
 import os
+import zipfile
 
 from absl import logging
 import numpy as np
@@ -18,7 +19,87 @@ from deepcomp_tf.errors import DeepcompError
 # Files that are decoded together when a store is filled.
 FILES_AT_A_TIME = 256
 
-_MAPS, _INDEX, _INFO = "maps.bin", "index.npz", "store.json"
+MAPS, INDEX, INFO = "maps.bin", "index.npz", "store.json"
+
+
+# Where decoded examples are kept unless another folder is named.
+CACHE_DIR = os.path.join(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache"), "deepcomp_tf")
+
+
+class Maps:
+  """Arrays uint8 `[h, w, c]` of different sizes, one after the other in a file that is mapped into memory.
+
+  Args:
+    path: of the file.
+    sizes: int `[n, 2]`, their heights and widths.
+    channels: c.
+  """
+
+  def __init__(self, path, sizes, channels):
+    self.sizes, self.channels = sizes, channels
+    try:
+      self._data = np.memmap(path, np.uint8, "r").view(np.ndarray)
+    except (OSError, ValueError) as error:
+      raise damaged(path, error) from None
+    ends = np.cumsum(sizes[:, 0].astype(np.int64) * sizes[:, 1] * channels)
+    if ends[-1] != self._data.size:
+      raise damaged(path, f"expected {ends[-1]} bytes of maps, found {self._data.size}")
+    self._starts = np.concatenate([[0], ends[:-1]])
+
+  def __len__(self):
+    return len(self.sizes)
+
+  def __getitem__(self, index):
+    """A view into the file."""
+    height, width = self.sizes[index]
+    begin = self._starts[index]
+    return self._data[begin:begin + int(height) * width * self.channels].reshape(height, width, self.channels)
+
+  @property
+  def nbytes(self):
+    """Of all maps."""
+    return self._data.size
+
+
+def damaged(path, reason):
+  """The error of a file of a folder of decoded examples."""
+  return DeepcompError(f"the cache in {os.path.dirname(path)} is damaged; remove it ({reason})")
+
+
+def read_index(folder, *names):
+  """The arrays of a folder's index that have these names."""
+  path = os.path.join(folder, INDEX)
+  try:
+    with np.load(path) as index:
+      return [index[name] for name in names]
+  except (OSError, KeyError, ValueError, zipfile.BadZipFile) as error:
+    raise damaged(path, error) from None
+
+
+def cached_folder(cache_dir, name, made_of, fill):
+  """The folder of decoded examples, filled now where no process has done so before.
+
+  Args:
+    cache_dir: folder of such folders on a local disk, made where it is missing; empty: `CACHE_DIR`.
+    name: what the folder's name begins with.
+    made_of: dict of what the examples depend on, for JSON; others lie in another folder.
+    fill: function of an empty folder that writes into it, and returns a dict of what else its store.json says.
+
+  Raises:
+    DeepcompError: cache_dir is remote.
+  """
+  cache_dir = cache_dir or CACHE_DIR
+  if files.is_remote(cache_dir):
+    raise DeepcompError(f"expected a cache_dir on this machine, since processes map its files. Received: {cache_dir}")
+  digest = hashlib.sha256(json.dumps(made_of, sort_keys=True).encode()).hexdigest()[:16]
+  folder = os.path.join(cache_dir, f"{name}-{digest}")
+  os.makedirs(cache_dir, exist_ok=True)
+  if not os.path.isdir(folder):
+    with _lock(f"{folder}.lock"):
+      if not os.path.isdir(folder):  # another process may have filled it meanwhile
+        with files.whole_folder(folder, last=INFO) as new:
+          files.write_json(os.path.join(new, INFO), {**made_of, **fill(new)})
+  return folder
 
 
 class Store:
@@ -47,20 +128,13 @@ class Store:
   def __init__(self, folder, source, symbols_codec=None):
     self.folder, self.source, self.symbols_codec = folder, source, symbols_codec
     self.channels = symbols_codec.channels if symbols_codec else 3
+    self.sizes, self.labels = read_index(folder, "sizes", "labels")
+    self._maps = Maps(os.path.join(folder, MAPS), self.sizes, self.channels)
     try:
-      with open(os.path.join(folder, _INFO)) as file:
-        info = json.load(file)
-      with np.load(os.path.join(folder, _INDEX)) as index:
-        self.sizes, self.labels = index["sizes"], index["labels"]
-      self._maps = np.memmap(os.path.join(folder, _MAPS), np.uint8, "r").view(np.ndarray)
+      info = files.read_json(os.path.join(folder, INFO))
+      self.skipped, self.stored_bytes, self.memory_bytes = info["skipped"], info["stored_bytes"], self._maps.nbytes
     except (OSError, KeyError, ValueError) as error:
-      raise DeepcompError(f"the cache in {folder} is damaged; remove it ({error})") from None
-    self.skipped, self.stored_bytes, self.memory_bytes = info["skipped"], info["stored_bytes"], self._maps.size
-    ends = np.cumsum(self.sizes[:, 0].astype(np.int64) * self.sizes[:, 1] * self.channels)
-    if ends[-1] != self._maps.size:
-      raise DeepcompError(f"the cache in {folder} is damaged; remove it (expected {ends[-1]} bytes of maps, found "
-                          f"{self._maps.size})")
-    self._starts = np.concatenate([[0], ends[:-1]])
+      raise damaged(os.path.join(folder, INFO), error) from None
     self.smallest = int(self.sizes.min())
 
   @classmethod
@@ -68,24 +142,17 @@ class Store:
     """The store of a set, filled now where no process has done so before.
 
     Args:
-      cache_dir: folder of such stores on a local disk, made where it is missing.
+      cache_dir: of `cached_folder`.
       examples: the `classification.Examples` to fill it from.
 
     Raises:
       DeepcompError: the folder is remote, or none of the examples, or too few (`damage.ALLOWED_SHARE`), can be decoded.
     """
-    if files.is_remote(cache_dir):
-      raise DeepcompError(f"expected a cache_dir on this machine, since processes map its files. Received: {cache_dir}")
     source, codec = examples.source, examples.symbols_codec
     made_of = {"source": source.name, "identity": source.identity, "examples": source.num_examples,
                "maps": f"symbols {codec.fingerprint.hex()}" if codec else "pixels"}
-    digest = hashlib.sha256(json.dumps(made_of, sort_keys=True).encode()).hexdigest()[:16]
-    folder = os.path.join(cache_dir, f"{os.path.basename(source.name.split(':')[0])}-{digest}")
-    os.makedirs(cache_dir, exist_ok=True)
-    if not os.path.isdir(folder):
-      with _lock(f"{folder}.lock"):
-        if not os.path.isdir(folder):  # another process may have filled it meanwhile
-          _fill(folder, examples, made_of)
+    folder = cached_folder(cache_dir, os.path.basename(source.name.split(":")[0]), made_of,
+                           lambda new: _fill(new, examples))
     return cls(folder, source, codec)
 
   def __len__(self):
@@ -94,18 +161,12 @@ class Store:
   def order(self, seed=None):
     """The data set of the indices of one epoch, in an order that the seed decides; None for the stored order."""
     if seed is None:
-      return self.stored(0, len(self))
+      return tf.data.Dataset.range(len(self))
     return tf.data.Dataset.from_tensor_slices(np.random.default_rng(seed).permutation(len(self)))
-
-  def stored(self, begin, end):
-    """The data set of the indices begin..end-1."""
-    return tf.data.Dataset.range(begin, end)
 
   def map(self, index):
     """The map of an example, uint8 `[h, w, c]`: a view into the file."""
-    height, width = self.sizes[index]
-    begin = self._starts[index]
-    return self._maps[begin:begin + int(height) * width * self.channels].reshape(height, width, self.channels)
+    return self._maps[index]
 
   def load(self, index):
     """(uint8 `[h, w, c]`, label) of an index, in a data set."""
@@ -147,30 +208,28 @@ class Store:
     return Damage(self.source.name, len(self))
 
 
-def _fill(folder, examples, made_of):
+def _fill(folder, examples):
   source, damage = examples.source, Damage(examples.source.name, examples.source.num_examples)
   sizes, labels, stored, number = [], [], 0, 0
   batches = source.read(0, source.num_examples).batch(FILES_AT_A_TIME).prefetch(2)
-  with files.whole_folder(folder, last=_INFO) as new:
-    with open(os.path.join(new, _MAPS), "wb") as file, tqdm.tqdm(
-        desc=f"decoding {source.name} into {os.path.dirname(folder)}", total=source.num_examples, unit="example",
-        mininterval=10) as bar:
-      for data, truth in batches.as_numpy_iterator():
-        for one, label, decoded in zip(data, truth, examples.decode_each(data.tolist())):
-          stored += len(one)
-          if isinstance(decoded, Exception):
-            damage.add(number, f"example {number} ({source.class_names[label]}): {decoded}")
-          else:
-            file.write(decoded)
-            sizes.append(decoded.shape[:2])
-            labels.append(label)
-          number += 1
-        bar.update(len(truth))
-    if not sizes:
-      raise DeepcompError(f"expected examples that can be decoded. Received: {source.name}: "
-                          f"{damage.messages[0] if damage.messages else 'none'}")
-    np.savez(os.path.join(new, _INDEX), sizes=np.array(sizes, np.int32), labels=np.array(labels, np.int64))
-    files.write_json(os.path.join(new, _INFO), {**made_of, "stored_bytes": stored, "skipped": damage.messages})
+  with open(os.path.join(folder, MAPS), "wb") as file, tqdm.tqdm(
+      desc=f"decoding {source.name} for the cache", total=source.num_examples, unit="example", mininterval=10) as bar:
+    for data, truth in batches.as_numpy_iterator():
+      for one, label, decoded in zip(data, truth, examples.decode_each(data.tolist())):
+        stored += len(one)
+        if isinstance(decoded, Exception):
+          damage.add(number, f"example {number} ({source.class_names[label]}): {decoded}")
+        else:
+          file.write(decoded)
+          sizes.append(decoded.shape[:2])
+          labels.append(label)
+        number += 1
+      bar.update(len(truth))
+  if not sizes:
+    raise DeepcompError(f"expected examples that can be decoded. Received: {source.name}: "
+                        f"{damage.messages[0] if damage.messages else 'none'}")
+  np.savez(os.path.join(folder, INDEX), sizes=np.array(sizes, np.int32), labels=np.array(labels, np.int64))
+  return {"stored_bytes": stored, "skipped": damage.messages}
 
 
 @contextlib.contextmanager

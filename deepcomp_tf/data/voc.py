@@ -70,10 +70,10 @@ def _example(name, image_path, mask):
   if image.shape[:2] != mask.shape:
     raise DeepcompError(f"expected a mask of its image's size. Received: {image_path} of "
                         f"{image.shape[1]}x{image.shape[0]} with a mask of {mask.shape[1]}x{mask.shape[0]}")
-  stored = io.BytesIO(files.read(image_path))
-  with Image.open(stored) as file:  # what TensorFlow would decode to the same pixels is kept as it is
+  stored = files.read(image_path)
+  with Image.open(io.BytesIO(stored)) as file:  # what TensorFlow would decode to the same pixels is kept as it is
     plain = file.format in ("JPEG", "PNG") and file.mode == "RGB" and file.getexif().get(_ORIENTATION, 1) == 1
-  return name, {"image": io.BytesIO(stored.getvalue()) if plain else image, "mask": mask[..., np.newaxis], "name": name}
+  return name, {"image": io.BytesIO(stored) if plain else image, "mask": mask[..., np.newaxis], "name": name}
 
 
 def _info(builder, description, **details):

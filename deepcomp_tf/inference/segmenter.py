@@ -1,5 +1,7 @@
 """Segmentation of compressed files: `Segmenter`."""
 
+import collections
+
 import numpy as np
 import tensorflow as tf
 
@@ -13,6 +15,8 @@ from deepcomp_tf.models.resnet import make_network
 
 # Rows of the logits that are upsampled at a time.
 BAND = 32
+# Pixels of the photos of equal size that go through the network together, at most.
+BATCH_PIXELS = 1 << 21
 
 
 class Segmenter(StoredNetwork):
@@ -39,7 +43,7 @@ class Segmenter(StoredNetwork):
     self.mask_ids = np.full(256, mask_classes.VOID, np.uint8)
     self.mask_ids[:len(classes)] = [one.id for one in classes]
 
-    @tf.function(input_signature=[tf.TensorSpec([1, None, None, inputs.channels], tf.uint8),
+    @tf.function(input_signature=[tf.TensorSpec([None, None, None, inputs.channels], tf.uint8),
                                   tf.TensorSpec([], tf.int32), tf.TensorSpec([], tf.int32)], jit_compile=False)
     def forward(stored, height, width):
       x = inputs(stored)
@@ -100,8 +104,18 @@ class Segmenter(StoredNetwork):
       return self.segment([data])[0]
     if self.codec is None:
       raise DeepcompError("this segmenter takes original pixels, which a compressed file does not have")
-    stored, headers = self.read(data), [container.read_header(one) for one in data]
-    return [self.predict(one, header.height, header.width) for one, header in zip(stored, headers)]
+    stored, masks, alike = self.read(data), [None] * len(data), collections.defaultdict(list)
+    for number, one in enumerate(data):
+      header = container.read_header(one)
+      alike[header.height, header.width].append(number)
+    for (height, width), numbers in alike.items():
+      count = max(1, BATCH_PIXELS // (height * width))
+      for begin in range(0, len(numbers), count):
+        part = numbers[begin:begin + count]
+        found = self._forward(np.stack([stored[number] for number in part]), height, width).numpy()
+        for number, mask in zip(part, found):
+          masks[number] = mask
+    return masks
 
 
 def class_ids(logits, height, width):

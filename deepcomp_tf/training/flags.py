@@ -32,6 +32,27 @@ def define_batch_norm_flag():
                     "default each replica takes those of its own part of it.")
 
 
+def define_cache_flags(caches, default="none"):
+  """How examples are kept: one of `caches`, and where."""
+  meanings = {"none": "read the splits in every epoch (none)", "encoded": "keep their files in memory (encoded)",
+              "decoded": "write their pixels or symbols to --cache_dir once, for all later runs too (decoded)"}
+  flags.DEFINE_enum("cache", default, caches, f"What becomes of the examples: {', '.join(meanings[cache] for cache in caches)}.")
+  flags.DEFINE_string("cache_dir", None, "Folder on a local disk for --cache=decoded; empty: deepcomp_tf in the user's cache "
+                      "folder.")
+
+
+def define_beam_flags():
+  """The flags of the programs whose work Apache Beam can do."""
+  flags.DEFINE_string("beam_runner", None, "Apache Beam runner, DirectRunner for example; by default no Beam.")
+  flags.DEFINE_list("beam_options", [], "Options of the Beam pipeline, without the dashes: key=value,...")
+
+
+def beam_options():
+  """The `PipelineOptions` of --beam_options."""
+  from apache_beam.options.pipeline_options import PipelineOptions  # an extra of the package
+  return PipelineOptions([f"--{option}" for option in flags.FLAGS.beam_options])
+
+
 def main(program):
   """Runs a program's main function; bad input ends it with one line instead of a traceback."""
   def guarded(argv):

@@ -8,6 +8,7 @@ import pytest
 
 import deepcomp_tf as dc
 from deepcomp_tf import samples
+from deepcomp_tf import threads
 from deepcomp_tf.codec import batches
 from deepcomp_tf.codec import tiling
 
@@ -33,6 +34,7 @@ def _mixed_images(count, seed):
     yield photo[top:top + height, left:left + width]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_files_are_those_of_one_at_a_time(codecs, name):
   images = [*_mixed_images(40, seed=NAMES.index(name)), *(image[:200, :300] for image in samples.photos().values())]
@@ -118,6 +120,6 @@ def test_ordered_map():
       begun.append(number)
       yield number
 
-  results = batches.ordered_map(lambda number: time.sleep(0.002 * (number % 3)) or number ** 2, values(), threads=4, ahead=6)
+  results = threads.ordered_map(lambda number: time.sleep(0.002 * (number % 3)) or number ** 2, values(), threads=4, ahead=6)
   assert next(results) == 0 and len(begun) <= 8
   assert list(results) == [number ** 2 for number in range(1, 50)]

@@ -92,7 +92,7 @@ def test_a_stopped_run_goes_on(images, tmp_path, monkeypatch):
   monkeypatch.setattr(chunks.Kept, "save", save)
   read.clear()
   totals = _builder(images, tmp_path / "sets").compress()
-  assert saved == [("train", 0, 4)] and sorted(read) == [("train", 4, 8), ("train", 8, 11), ("val", 0, 4)]
+  assert saved == [("train", 0, 4)] and read == [("train", 4, 11), ("val", 0, 4)]  # neighbours as one
   assert totals["examples"] == 14 and len(totals["skipped"]) == 1
   for split in ("train", "val"):
     assert sorted(_examples(tmp_path / "sets", split)) == _expected(images, split)
@@ -113,6 +113,7 @@ def test_chunks_of_other_settings_are_not_used(images, tmp_path, monkeypatch):
   assert sorted(_examples(tmp_path / "sets", "train")) == _expected(images, "train")
 
 
+@pytest.mark.slow
 def test_beam_writes_the_same(images, tmp_path):
   totals = _builder(images, tmp_path / "sets", beam=True).compress(beam_runner="DirectRunner")
   assert totals == _builder(images, tmp_path / "others").compress()

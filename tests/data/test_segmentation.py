@@ -9,6 +9,7 @@ import deepcomp_tf as dc
 from deepcomp_tf.data import segmentation
 from deepcomp_tf.data.part import Part
 from deepcomp_tf.codec.inputs import NetworkInput
+from deepcomp_tf.representation import INPUTS
 
 SIZES = [(48, 64), (40, 40), (50, 35), (64, 72)]
 
@@ -118,6 +119,26 @@ def test_workers_read_their_parts(builder, cache):
       np.testing.assert_array_equal(np.concatenate(pieces), array)
 
 
+@pytest.mark.parametrize("kind", INPUTS)
+def test_what_is_on_disk_is_what_would_be_read(builder, codec, tmp_path, monkeypatch, kind):
+  inputs = NetworkInput(kind, None if kind == "original" else codec)
+  read = list(_examples(builder, inputs).whole())
+  for own in (None, [1, 3]):
+    kept = _examples(builder, inputs, cache="decoded", cache_dir=str(tmp_path)).whole(own)
+    for (image, label), (expected_image, expected_label) in zip(kept, [read[i] for i in own or range(4)], strict=True):
+      np.testing.assert_array_equal(image, expected_image)
+      np.testing.assert_array_equal(label, expected_label)
+    monkeypatch.setattr(segmentation.SegmentationExamples, "_fill", None)  # a second run fills nothing
+  # Neither does one of other classes.
+  of_two = segmentation.SegmentationExamples(builder, "train", inputs, [None, 1], cache="decoded", cache_dir=str(tmp_path))
+  for (_, label), (_, expected) in zip(of_two.whole(), read, strict=True):
+    np.testing.assert_array_equal(label, np.where(expected == 1, 1, 255))
+  path, = tmp_path.glob("*/masks.bin")
+  path.write_bytes(path.read_bytes()[:-1])
+  with pytest.raises(dc.DeepcompError, match="the cache in .* is damaged; remove it"):
+    _examples(builder, inputs, cache="decoded", cache_dir=str(tmp_path))
+
+
 def test_other_ids_become_void(builder):
   labels = [label for _, label in segmentation.SegmentationExamples(
       builder, "train", NetworkInput("original"), [0, 3]).whole()]
@@ -182,3 +203,5 @@ def test_bad_input(builder, tmp_path):
     _examples(builder, random_scale=(2.0, 1.0))
   with pytest.raises(dc.DeepcompError, match="no_such_set"):
     segmentation.open_builder("no_such_set", str(tmp_path))
+  with pytest.raises(dc.DeepcompError, match=r"not prepared.*, deepcomp_tf\.data\.voc; tfds\.builder\('voc_segmentation', data_dir="):
+    segmentation.open_builder("voc_segmentation", str(tmp_path))

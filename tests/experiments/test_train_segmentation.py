@@ -2,8 +2,6 @@
 
 import json
 import shutil
-import subprocess
-import sys
 
 import numpy as np
 from PIL import Image
@@ -157,8 +155,9 @@ def test_classes_of_the_folder_come_with_the_segmenter(folder, classifier, tmp_p
   photo = target / "images/val/0.png"
   with Image.open(photo) as image:
     (tmp_path / "photo.deepcomp").write_bytes(segmenter.codec.compress(np.array(image)))
-  subprocess.run([sys.executable, "-m", "deepcomp_tf.cli", "segment", tmp_path / "photo.deepcomp",
-                  f"--segmenter={run}/segmenter", f"--output={tmp_path / 'mask.png'}"], cwd=programs.ROOT, check=True)
+  result = programs.deepcomp("segment", tmp_path / "photo.deepcomp", f"--segmenter={run}/segmenter",
+                             f"--output={tmp_path / 'mask.png'}", cwd=tmp_path)
+  assert result.returncode == 0, result.stderr
   with Image.open(tmp_path / "mask.png") as mask:
     assert set(np.unique(mask)) <= {7, 26, 33} and mask.getpalette()[3 * 26:3 * 27] == [0, 0, 142]
   code, output = programs.finish(programs.start(

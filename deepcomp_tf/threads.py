@@ -1,0 +1,48 @@
+"""Threads: how many there should be, those that are kept, and maps on them."""
+
+import collections
+import concurrent.futures
+import functools
+import os
+
+
+def cores():
+  """CPU cores that this process may use."""
+  return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+@functools.lru_cache(maxsize=4)
+def pool(count):
+  """A `ThreadPoolExecutor` of so many threads, kept for the process. What it is given may not wait for others of its work."""
+  return concurrent.futures.ThreadPoolExecutor(count, thread_name_prefix="deepcomp")
+
+
+if hasattr(os, "register_at_fork"):
+  os.register_at_fork(after_in_child=pool.cache_clear)  # a forked process has none of the threads
+
+
+def ordered_map(function, values, threads, ahead=None):
+  """Like `map`, on threads, with a bounded number of calls ahead of the one that is asked for.
+
+  Args:
+    function: of one value.
+    values: iterable.
+    threads: how many.
+    ahead: calls that are begun or done before their result is asked for; by default four a thread.
+
+  Yields:
+    the results in the order of the values.
+  """
+  ahead = ahead or 4 * threads
+  calls = collections.deque()
+  with concurrent.futures.ThreadPoolExecutor(threads, "deepcomp_map") as executor:
+    try:
+      for value in values:
+        calls.append(executor.submit(function, value))
+        if len(calls) > ahead:
+          yield calls.popleft().result()
+      while calls:
+        yield calls.popleft().result()
+    finally:
+      for call in calls:
+        call.cancel()
