@@ -5,10 +5,10 @@
 On a machine with GPUs: one of them against all of them, each with --batch_size images; the efficiency is the speed of all over
 that of one times their number. On a machine without: one device with all cores against as many logical devices as there are
 cores, with the same global batch, so that the ratio is what the strategy itself costs. Each measurement is a process of its
-own; the median of the rounds counts.
+own; the median of the rounds counts. Logical devices share TensorFlow's threads, so that each operation is given one core's share
+of them: replicas of one core each.
 """
 
-import os
 import statistics
 import subprocess
 import sys
@@ -21,6 +21,7 @@ from deepcomp_tf.data.part import distribute
 from deepcomp_tf.models.resnet import ARCHITECTURES
 from deepcomp_tf.models.resnet import make_network
 from deepcomp_tf.models.resnet import takes_representation
+from deepcomp_tf.threads import cores
 from deepcomp_tf.training import distribution
 from deepcomp_tf.training import flags as training_flags
 from deepcomp_tf.training import losses
@@ -46,7 +47,7 @@ def main(argv):
     print(seconds_a_step(FLAGS.devices))
     return
   gpus = len(tf.config.list_physical_devices("GPU"))
-  count = gpus or os.cpu_count()
+  count = gpus or cores()
   if count < 2:
     raise SystemExit(f"error: expected a machine with several GPUs or cores. Received: {count}")
   batches = {1: FLAGS.batch_size, count: FLAGS.batch_size * (gpus or 1)}
@@ -58,7 +59,7 @@ def main(argv):
       times[devices].append(float(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout.split()[-1]))
   speeds = {devices: batches[devices] / statistics.median(values) for devices, values in times.items()}
   print(f"{FLAGS.network}, crops of {FLAGS.crop_size}, {FLAGS.batch_size} images{' a GPU' if gpus else ''}, "
-        f"{gpus} GPUs, {os.cpu_count()} cores, TensorFlow {tf.__version__}")
+        f"{gpus} GPUs, {cores()} cores, TensorFlow {tf.__version__}")
   for devices, speed in speeds.items():
     kind = "GPUs" if gpus else "one device with all cores" if devices == 1 else "logical devices"
     print(f"  {devices} {kind}: {speed:.1f} images/s ({', '.join(f'{batches[devices] / t:.1f}' for t in times[devices])})")
@@ -74,6 +75,7 @@ def seconds_a_step(devices):
   elif devices > 1:
     tf.config.set_logical_device_configuration(
         tf.config.list_physical_devices("CPU")[0], [tf.config.LogicalDeviceConfiguration()] * devices)
+    tf.config.threading.set_intra_op_parallelism_threads(max(1, cores() // devices))
   strategy = distribution.make_strategy("mirrored" if devices > 1 else "default")
   stride, channels = (8, FLAGS.channels) if takes_representation(FLAGS.network) else (1, 3)
   side = FLAGS.crop_size // stride

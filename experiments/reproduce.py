@@ -30,6 +30,8 @@ from deepcomp_tf import samples
 from deepcomp_tf.data import compressed
 from deepcomp_tf.evaluation import segmentation
 from deepcomp_tf.training import flags as training_flags
+from deepcomp_tf.training.software import differences
+from deepcomp_tf.training.software import software
 from experiments import records  # pylint: disable=unused-import  # defines --results_dir
 
 FLAGS = flags.FLAGS
@@ -226,12 +228,14 @@ def set_of(point):
 
 
 def print_plan(steps):
-  seconds, unknown = 0, 0
+  seconds, unknown, now = 0, 0, software()
   for step in steps:
     if FLAGS.scale == "paper":
       print(f"python {shlex.join(step.command)}")
     elif step.done():
-      print(f"done  {step.name}: {step.record()['seconds'] / 60:.0f} min, {step.record()['date']}")
+      record = step.record()
+      changed = differences(record["software"][-1], now) if "software" in record else "its record does not tell its software"
+      print(f"done  {step.name}: {record['seconds'] / 60:.0f} min, {record['date']}{f' ({changed})' if changed else ''}")
     else:
       known = files.exists(step.record_path)
       if known:
@@ -268,7 +272,7 @@ def run(step):
     files.makedirs(step.run_dir)
   execute(step.command)
   record = {"name": step.name, "operating_point": step.point, "fingerprint": step.fingerprint,
-            "date": time.strftime("%Y-%m-%d"), "cpu_cores": os.cpu_count(), "seconds": round(time.time() - begin)}
+            "date": time.strftime("%Y-%m-%d"), "software": [software()], "seconds": round(time.time() - begin)}
   record.update({"compress_dataset": storage, "evaluate": rate_distortion}.get(step.task, trained)(step))
   files.write_json(step.record_path, record, sort_keys=True)
   logging.info("%s: recorded after %.0f min", step.name, record["seconds"] / 60)
@@ -316,6 +320,7 @@ def trained(step):
     segment_samples(step, network)
   edge = settings["crop_size"] // network.inputs.stride
   return {"settings": settings, "history": [lines[number] for number in sorted(lines)],
+          "software": files.read_json(os.path.join(step.run_dir, "software.json")),
           "seconds": network.info["trained"]["seconds"],
           "multiply_adds": dc.evaluation.multiply_adds(network.network, (edge, edge, network.inputs.channels))}
 

@@ -17,8 +17,10 @@ from deepcomp_tf import keras_version
 from deepcomp_tf.data.part import distribute
 from deepcomp_tf.errors import DeepcompError
 from deepcomp_tf.training import distribution
+from deepcomp_tf.training.software import differences
+from deepcomp_tf.training.software import software
 
-_SETTINGS, _HISTORY = "settings.json", "history.jsonl"
+_SETTINGS, _HISTORY, _SOFTWARE = "settings.json", "history.jsonl", "software.json"
 
 # Settings that came later, and their value in runs from before.
 _ADDED_LATER = {"synchronized_batch_norm": False}
@@ -31,6 +33,7 @@ class Run:
     checkpoints/    the last two, by the variables' own names
     train/, validation/   curves for TensorBoard
     history.jsonl   a line for each validation
+    software.json   the code, libraries and device that it was begun with, and those that it went on with
     and the trained result, which is written last: a run is done when its result is there, told by RESULT/RESULT.json.
 
   Of several workers the chief writes there, the others into `worker1/` and so on; all continue from the chief's checkpoint.
@@ -100,7 +103,16 @@ class Run:
       before = [line.get("seconds", 0) for line in self.history() if line["step"] <= self.step.numpy()]
       self._begin -= max(before, default=0)
       logging.info("Continuing from step %d of %s.", self.step.numpy(), self.folder)
+    self._tell_software(os.path.join(os.path.dirname(self.result), _SOFTWARE))
     return int(self.step.numpy())
+
+  def _tell_software(self, path):
+    now, parts = software(), files.read_json(path) if files.exists(path) else []
+    changed = differences(parts[-1], now) if parts else ""
+    if changed:
+      logging.warning("%s goes on with other software: %s.", self.folder, changed)
+    if self.is_chief and (changed or not parts):
+      files.write_json(path, [*parts, now])
 
   def steps(self, batches, train_step, total, *, checkpoint_every, summary_every, curves=dict, describe=lambda point: {}):
     """Takes training steps until there are `total`, with curves, a progress bar and checkpoints.

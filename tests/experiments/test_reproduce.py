@@ -2,6 +2,7 @@
 
 import json
 import pathlib
+import re
 
 from absl import flags
 from absl.testing import flagsaver
@@ -39,7 +40,8 @@ def _step(point):
       point=point)
 
 
-def test_a_step_is_recorded_once(folders, capsys):
+@pytest.mark.slow
+def test_a_step_is_recorded_once(folders, capsys, monkeypatch):
   step = _step("bpp0.330")
   assert step.record() is None
   reproduce.run(step)
@@ -49,7 +51,10 @@ def test_a_step_is_recorded_once(folders, capsys):
   network = dc.models.CResNet(39, 2, width=0.125)
   assert record["multiply_adds"] == dc.evaluation.multiply_adds(network, (4, 4, 16)) and record["seconds"] >= 0
   reproduce.print_plan([step])
-  assert "done  classification_row" in capsys.readouterr().out
+  assert re.search(r"done  classification_row: 0 min, \S+\n", capsys.readouterr().out)
+  monkeypatch.setattr(reproduce, "software", lambda: {**record["software"][-1], "commit": "another"})
+  reproduce.print_plan([step])
+  assert re.search(r"done  classification_row: .* \(commit was [\w-]* and is now another\)", capsys.readouterr().out)
   # The same row on other networks is left to do.
   other = _step("bpp0.0983")
   reproduce.print_plan([other])
@@ -58,6 +63,7 @@ def test_a_step_is_recorded_once(folders, capsys):
   assert [path.name for path in (folders / "results").iterdir()] == ["classification_row.json"]
 
 
+@pytest.mark.slow
 def test_what_a_set_takes_is_recorded(folders):
   with flagsaver.flagsaver(scale="small"):
     step, = reproduce.select(list(reproduce.plan()), "storage_bpp0.330")
@@ -142,6 +148,7 @@ def test_the_paper_has_a_row_for_every_step():
   assert rows == paper_rows
 
 
+@pytest.mark.slow
 def test_masks_and_rates_are_kept_beside_the_records(folders):
   photos = folders / "photos"
   photos.mkdir()
@@ -222,6 +229,7 @@ def _make_figures(folder):
                         f"--page={folder}/page.md")
 
 
+@pytest.mark.slow
 def test_table_and_figures_come_from_the_records(recorded):
   code, output = programs.finish(_make_figures(recorded))
   assert code == 0, output[-3000:]
@@ -244,7 +252,8 @@ def test_table_and_figures_come_from_the_records(recorded):
   assert ("| bpp0.0983 | joint | 0.1000 (0.1000, 0.1000) | 25.50 (25.50, 25.50) | 0.7100 (0.7000, 0.7200) | "
           "0.1000 (0.1000, 0.1000) | 75.0 ± 4.3 | 90.0 |  |  |") in page
   assert "| bpp0.0983 | fixed | 0.1000 | 25.50 | 0.6000 | 0.1000 | 71.0 (70.0, 72.0) ± 3.2 |" in page
-  assert all(data.startswith(b"\x89PNG") for data in pictures.values())
+  assert programs.finish(_make_figures(recorded))[0] == 0
+  assert all((recorded / "pictures" / name).read_bytes() == data for name, data in pictures.items())
 
 
 def test_a_half_written_record_is_named(recorded):

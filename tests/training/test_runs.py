@@ -79,6 +79,19 @@ def _record(run, figures):
     run.record({"psnr": psnr})
 
 
+def test_a_run_tells_its_software(tmp_path, monkeypatch, caplog):
+  for _ in range(2):
+    _run(tmp_path).restore()
+  first, = json.loads((tmp_path / "software.json").read_text())
+  assert (first["version"], first["tensorflow"]) == (dc.__version__, tf.__version__)
+  assert "CPU core" in first["device"] or " x " in first["device"]
+  monkeypatch.setattr(runs, "software", lambda: {**first, "tensorflow": "3.0.0"})
+  with caplog.at_level("WARNING"):
+    _run(tmp_path).restore()
+  assert f"goes on with other software: tensorflow was {tf.__version__} and is now 3.0.0." in caplog.text
+  assert json.loads((tmp_path / "software.json").read_text()) == [first, {**first, "tensorflow": "3.0.0"}]
+
+
 def test_history_of_a_resumed_run_has_each_step_once(tmp_path):
   run = _run(tmp_path)
   assert run.history() == []
