@@ -15,6 +15,8 @@ import tqdm
 from deepcomp_tf import files
 from deepcomp_tf.data.damage import Damage
 from deepcomp_tf.errors import DeepcompError
+from deepcomp_tf.threads import cores
+from deepcomp_tf.threads import ordered_map
 
 # Files that are decoded together when a store is filled.
 FILES_AT_A_TIME = 256
@@ -211,11 +213,17 @@ class Store:
 def _fill(folder, examples):
   source, damage = examples.source, Damage(examples.source.name, examples.source.num_examples)
   sizes, labels, stored, number = [], [], 0, 0
-  batches = source.read(0, source.num_examples).batch(FILES_AT_A_TIME).prefetch(2)
+  batches = source.read(0, source.num_examples).batch(FILES_AT_A_TIME).prefetch(2).as_numpy_iterator()
+
+  def decode(batch):
+    data, truth = batch
+    return data, truth, examples.decode_each(data.tolist())
+
   with open(os.path.join(folder, MAPS), "wb") as file, tqdm.tqdm(
       desc=f"decoding {source.name} for the cache", total=source.num_examples, unit="example", mininterval=10) as bar:
-    for data, truth in batches.as_numpy_iterator():
-      for one, label, decoded in zip(data, truth, examples.decode_each(data.tolist())):
+    # Beside the kernels, which decode on all cores, the next batch is opened and the one before is written.
+    for data, truth, maps in ordered_map(decode, batches, threads=cores(), ahead=cores()):
+      for one, label, decoded in zip(data, truth, maps):
         stored += len(one)
         if isinstance(decoded, Exception):
           damage.add(number, f"example {number} ({source.class_names[label]}): {decoded}")
