@@ -11,7 +11,6 @@ of this environment's to the other's.
 """
 
 import functools
-import importlib.metadata
 import os
 import statistics
 import subprocess
@@ -31,6 +30,7 @@ from deepcomp_tf.inference.segmenter import class_ids
 from deepcomp_tf.models.resnet import make_network
 from deepcomp_tf.models.resnet import takes_representation
 from deepcomp_tf.training import flags as training_flags
+from deepcomp_tf.training.software import software
 
 FLAGS = flags.FLAGS
 flags.DEFINE_string("write", "", "Folder to write; made, or replaced.")
@@ -181,9 +181,8 @@ def _ask(process, line):
 
 
 def stack():
-  python = ".".join(map(str, sys.version_info[:3]))
-  versions = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in ("tensorflow", "keras", "numpy"))
-  return f"Python {python}, {versions}"
+  versions = software()
+  return ", ".join(f"{name} {versions[name]}" for name in ("python", "tensorflow", "keras", "numpy"))
 
 
 if __name__ == "__main__":

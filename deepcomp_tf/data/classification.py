@@ -1,7 +1,5 @@
 """Classification sets as networks take them: `Examples`, which are decoded as they are read, or a `Store` of decoded ones."""
 
-import os
-
 import numpy as np
 import tensorflow as tf
 
@@ -13,8 +11,6 @@ from deepcomp_tf.threads import cores
 from deepcomp_tf.threads import pool
 
 CACHES = ("none", "encoded", "decoded")
-
-# Where decoded examples are kept where nothing else is said.
 
 
 class Examples:

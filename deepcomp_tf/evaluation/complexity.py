@@ -22,7 +22,7 @@ def multiply_adds(model, input_shape):
     DeepcompError: an operation's shape is not known from the input's.
   """
   if not getattr(model, "built", True):
-    model.build([1, *input_shape])  # variables that are made while a function is traced take five times as long
+    model.build([1, *input_shape])  # variables that are made while a function is traced take several times as long
   traced = tf.function(lambda x: model(x, training=False)).get_concrete_function(
       tf.TensorSpec([1, *input_shape], tf.float32))
   total = 0
