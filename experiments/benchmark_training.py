@@ -1,14 +1,16 @@
 """What several replicas cost and gain: images a second of a training step on one device and on all, in turns.
 
-  python -m experiments.benchmark_training --network=cResNet-51 --batch_size=32
+  python -m experiments.benchmark_training --network=cResNet-51
 
 On a machine with GPUs: one of them against all of them, each with --batch_size images; the efficiency is the speed of all over
-that of one times their number. On a machine without: one device with all cores against as many logical devices as there are
-cores, with the same global batch, so that the ratio is what the strategy itself costs. Each measurement is a process of its
-own; the median of the rounds counts. Logical devices share TensorFlow's threads, so that each operation is given one core's share
-of them: replicas of one core each.
+that of one times their number. On a machine without: one device with all cores against as many worker processes as there are
+cores, each on one of them, with the same global batch, so that the ratio is what the strategy itself costs. Each measurement is
+processes of its own; the median of the rounds counts.
 """
 
+import json
+import os
+import socket
 import statistics
 import subprocess
 import sys
@@ -32,13 +34,13 @@ flags.DEFINE_enum("network", "cResNet-51", list(ARCHITECTURES), "Network of Tabl
 flags.DEFINE_float("width", 1.0, "Factor on the network's numbers of channels.", lower_bound=0.01)
 flags.DEFINE_integer("crop_size", 224, "Edge of the crops in pixels, a multiple of 8.", lower_bound=8)
 flags.DEFINE_integer("channels", 32, "C, of a network that takes the representation.", lower_bound=1)
-flags.DEFINE_integer("batch_size", 32, "Images a step, for each GPU, or for all logical devices together.", lower_bound=1)
+flags.DEFINE_integer("batch_size", 64, "Images a step, for each GPU, or for all workers together.", lower_bound=1)
 flags.DEFINE_integer("steps", 10, "Steps that are timed.", lower_bound=1)
 flags.DEFINE_integer("rounds", 3, "Turns.", lower_bound=1)
 flags.DEFINE_bool("synchronized_batch_norm", False, "As of the training programs.")
 flags.DEFINE_enum("precision", "float32", distribution.PRECISIONS, "As of the training programs.")
-flags.DEFINE_integer("devices", 0, "Measure on so many devices, and print the seconds a step only: what the program starts for "
-                     "itself.", lower_bound=0)
+flags.DEFINE_integer("devices", 0, "Measure on so many GPUs or workers, and print the seconds a step only: what the program "
+                     "starts for itself.", lower_bound=0)
 
 
 def main(argv):
@@ -54,17 +56,45 @@ def main(argv):
   times = {devices: [] for devices in batches}
   for _ in range(FLAGS.rounds):
     for devices, batch in batches.items():
-      command = [sys.executable, "-m", "experiments.benchmark_training", *sys.argv[1:], f"--devices={devices}",
-                 f"--batch_size={batch}"]
-      times[devices].append(float(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout.split()[-1]))
+      times[devices].append(measure(devices, batch, gpus))
   speeds = {devices: batches[devices] / statistics.median(values) for devices, values in times.items()}
   print(f"{FLAGS.network}, crops of {FLAGS.crop_size}, {FLAGS.batch_size} images{' a GPU' if gpus else ''}, "
         f"{gpus} GPUs, {cores()} cores, TensorFlow {tf.__version__}")
   for devices, speed in speeds.items():
-    kind = "GPUs" if gpus else "one device with all cores" if devices == 1 else "logical devices"
+    kind = "GPUs" if gpus else "device with all cores" if devices == 1 else "workers of one core each"
     print(f"  {devices} {kind}: {speed:.1f} images/s ({', '.join(f'{batches[devices] / t:.1f}' for t in times[devices])})")
   ratio = speeds[count] / speeds[1]
   print(f"  scaling efficiency: {100 * ratio / count:.0f} %" if gpus else f"  with the strategy / without: {ratio:.2f}")
+
+
+def measure(devices, batch, gpus):
+  """Median seconds of a step, measured by processes that are started for it."""
+  command = [sys.executable, "-m", "experiments.benchmark_training", *sys.argv[1:], f"--devices={devices}",
+             f"--batch_size={batch}"]
+  places = [None]
+  if devices > 1 and not gpus:
+    places = sorted(os.sched_getaffinity(0))
+    workers = [f"localhost:{port}" for port in free_ports(devices)]
+  processes = []
+  for number, core in enumerate(places):
+    environment = dict(os.environ)
+    if core is not None:
+      environment["TF_CONFIG"] = json.dumps({"cluster": {"worker": workers}, "task": {"type": "worker", "index": number}})
+    pin = None if core is None else lambda core=core: os.sched_setaffinity(0, [core])
+    processes.append(subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment, preexec_fn=pin))
+  outputs = [process.communicate()[0] for process in processes]
+  if any(process.returncode for process in processes):
+    raise SystemExit("error: a measurement failed")
+  return max(float(output.split()[-1]) for output in outputs)
+
+
+def free_ports(count):
+  """Numbers of ports that nothing listens on."""
+  sockets = [socket.create_server(("localhost", 0)) for _ in range(count)]
+  ports = [one.getsockname()[1] for one in sockets]
+  for one in sockets:
+    one.close()
+  return ports
 
 
 def seconds_a_step(devices):
@@ -72,11 +102,7 @@ def seconds_a_step(devices):
   gpus = tf.config.list_physical_devices("GPU")
   if gpus:
     tf.config.set_visible_devices(gpus[:devices], "GPU")
-  elif devices > 1:
-    tf.config.set_logical_device_configuration(
-        tf.config.list_physical_devices("CPU")[0], [tf.config.LogicalDeviceConfiguration()] * devices)
-    tf.config.threading.set_intra_op_parallelism_threads(max(1, cores() // devices))
-  strategy = distribution.make_strategy("mirrored" if devices > 1 else "default")
+  strategy = distribution.make_strategy("default" if devices == 1 else "mirrored" if gpus else "multi_worker")
   stride, channels = (8, FLAGS.channels) if takes_representation(FLAGS.network) else (1, 3)
   side = FLAGS.crop_size // stride
   with strategy.scope():

@@ -57,6 +57,21 @@ class Maps:
     begin = self._starts[index]
     return self._data[begin:begin + int(height) * width * self.channels].reshape(height, width, self.channels)
 
+  def crops(self, indices, corners, size, mirrored=None):
+    """Crops of maps that are no smaller: uint8 `[n, size, size, c]`.
+
+    Args:
+      indices: int `[n]`, of the maps.
+      corners: int `[n, 2]`, where each crop begins.
+      size: edge of the crops.
+      mirrored: bool `[n]`; None for none.
+    """
+    # All at once: the places of all positions in the file, which is faster than a call for each crop.
+    widths, columns = self.sizes[indices, 1].astype(np.int64)[:, np.newaxis], np.arange(size)
+    columns = corners[:, 1:] + (columns if mirrored is None else np.where(mirrored[:, np.newaxis], columns[::-1], columns))
+    rows = (self._starts[indices] // self.channels)[:, np.newaxis] + (corners[:, :1] + np.arange(size)) * widths
+    return np.take(self._data.reshape(-1, self.channels), rows[:, :, np.newaxis] + columns[:, np.newaxis], axis=0)
+
   @property
   def nbytes(self):
     """Of all maps."""
@@ -78,6 +93,14 @@ def read_index(folder, *names):
     raise damaged(path, error) from None
 
 
+def digest_of(*parts):
+  """A short text that is another one for other bytes."""
+  digest = hashlib.sha256()
+  for part in parts:
+    digest.update(part)
+  return digest.hexdigest()[:16]
+
+
 def cached_folder(cache_dir, name, made_of, fill):
   """The folder of decoded examples, filled now where no process has done so before.
 
@@ -93,8 +116,7 @@ def cached_folder(cache_dir, name, made_of, fill):
   cache_dir = cache_dir or CACHE_DIR
   if files.is_remote(cache_dir):
     raise DeepcompError(f"expected a cache_dir on this machine, since processes map its files. Received: {cache_dir}")
-  digest = hashlib.sha256(json.dumps(made_of, sort_keys=True).encode()).hexdigest()[:16]
-  folder = os.path.join(cache_dir, f"{name}-{digest}")
+  folder = os.path.join(cache_dir, f"{name}-{digest_of(json.dumps(made_of, sort_keys=True).encode())}")
   os.makedirs(cache_dir, exist_ok=True)
   if not os.path.isdir(folder):
     with _lock(f"{folder}.lock"):
@@ -192,14 +214,9 @@ class Store:
     Returns:
       uint8 `[n, size, size, c]`, labels int64 `[n]`, and an empty dict, as nothing in a store is damaged.
     """
-    crops = np.empty([len(indices), size, size, self.channels], np.uint8)
     room = self.sizes[indices] - size
     corners = room // 2 if places is None else (places * (room + 1)).astype(np.int64)
-    mirrored = [False] * len(indices) if mirrored is None else mirrored.tolist()
-    for crop, index, (top, left), mirror in zip(crops, indices, corners.tolist(), mirrored):
-      window = self.map(index)[top:top + size, left:left + size]
-      crop[:] = window[:, ::-1] if mirror else window
-    return crops, self.labels[indices], {}
+    return self._maps.crops(indices, corners, size, mirrored), self.labels[indices], {}
 
   def read_maps(self, indices):
     """Whole maps: list of uint8 `[h, w, c]`, labels int64 `[n]`, and an empty dict as of `read_crops`."""
