@@ -2,11 +2,13 @@
 
   python -m experiments.benchmark_inference
   python -m experiments.benchmark_inference --task=segmentation --memory
+  python -m experiments.benchmark_inference --task=graft
 
 With networks of full width and random weights, at --operating_point:
   (a) bitstream -> symbols -> cResNet-39, -51, -72; for segmentation cResNet-39-d, -51-d
   (b) the same bitstream -> symbols -> decoder -> ResNet-50, -71; for segmentation ResNet-50-d
   (c) JPEG bytes -> pixels -> ResNet-50; classification only
+For grafts: (a) with the graft of --backbone, (b) with the decoder and the whole of it.
 Prints milliseconds per image (the median over the rounds, measured in turns), what of them is reading the bytes, the
 ratio to (b) with ResNet-50, and the ratio of the multiply-adds of the networks; `--record` keeps them as JSON. `--memory`
 also prints the peak resident memory of (a) and (b) for a photo of 2000x1500 pixels, each in a process of its own.
@@ -35,12 +37,14 @@ from deepcomp_tf.codec.inputs import NetworkInput
 from deepcomp_tf.files import write_json
 from deepcomp_tf.inference.segmenter import class_ids
 from deepcomp_tf.representation import STRIDE
+from deepcomp_tf.models.graft import make_backbone
 from deepcomp_tf.models.resnet import make_network
 from deepcomp_tf.models.resnet import takes_representation
 from deepcomp_tf.training import flags as training_flags
 
 FLAGS = flags.FLAGS
-flags.DEFINE_enum("task", "classification", ["classification", "segmentation"], "What the networks say.")
+flags.DEFINE_enum("task", "classification", ["classification", "segmentation", "graft"], "What the networks say.")
+flags.DEFINE_string("backbone", "EfficientNet-Lite0", "Of --task=graft.")
 flags.DEFINE_string("operating_point", "bpp0.0983", "A name or a folder.")
 flags.DEFINE_list("image_sizes", [], "Edges of the photos in pixels, multiples of 8. Empty: 224, and 320 and 512 for "
                   "segmentation.")
@@ -82,8 +86,10 @@ def main(argv):
   if 0 in batches:
     raise dc.DeepcompError(f"--batch_sizes must be positive. Received: {','.join(FLAGS.batch_sizes)}")
   entropy_coder.warm_up()
-  names = ("cResNet-39", "cResNet-51", "ResNet-50") if segmentation else (
-      "cResNet-39", "cResNet-51", "cResNet-72", "ResNet-50", "ResNet-71")
+  names = {"classification": ("cResNet-39", "cResNet-51", "cResNet-72", "ResNet-50", "ResNet-71"),
+           "segmentation": ("cResNet-39", "cResNet-51", "ResNet-50"),
+           "graft": (f"graft of {FLAGS.backbone}", FLAGS.backbone)}[FLAGS.task]
+  decoded = label(FLAGS.backbone if FLAGS.task == "graft" else "ResNet-50")
   networks = {name: full_network(name) for name in names}
   machine = (f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores, "
              f"{len(tf.config.list_physical_devices('GPU'))} GPUs, TensorFlow {tf.__version__}")
@@ -95,8 +101,8 @@ def main(argv):
     ways = {}
     for name, network in networks.items():
       ways[label(name)] = from_bitstream(codec, [codec.compress(photo) for photo in photos], network, size)
-    reference = ways[label("ResNet-50")]
-    if not segmentation:
+    reference = ways[decoded]
+    if FLAGS.task == "classification":
       jpegs = [baselines.encode_at_most("jpeg", photo, int(size * size * JPEG_BITS_PER_PIXEL / 8)) for photo in photos]
       pixels, resnet = NetworkInput("original"), networks["ResNet-50"]
       ways["(c) JPEG -> ResNet-50"] = Way(
@@ -110,7 +116,7 @@ def main(argv):
         rows.append({"way": name, "pixels": size, "batch": batch, "milliseconds": 1000 * total / batch,
                      "milliseconds_reading": 1000 * reading / batch, "multiply_adds": way.multiply_adds})
         print(f"{f'{size}x{size}':<9}{batch:>5}  {name:<42}{1000 * total / batch:>9.2f}{1000 * reading / batch:>9.2f}"
-              f"{times[label('ResNet-50')][0] / total:>9.2f} x{reference.multiply_adds / way.multiply_adds:>17.2f} x")
+              f"{times[decoded][0] / total:>9.2f} x{reference.multiply_adds / way.multiply_adds:>17.2f} x")
     for name, way in ways.items():
       print(f"{f'{size}x{size}':<9}       {name:<42}{np.mean([len(data) for data in way.files]):>7.0f} bytes a file, "
             f"{way.multiply_adds / 1e9:.2f} G multiply-adds")
@@ -127,12 +133,15 @@ def full_network(name):
   """The network of full width that a row stands for, with random weights: of 1000 or VOC's classes."""
   if FLAGS.task == "classification":
     return make_network(name, 1000)
+  if FLAGS.task == "graft":
+    return dc.models.Graft(FLAGS.backbone) if name.startswith("graft of ") else make_backbone(name)
   return dc.models.DeepLab(make_network(name, None, dilated=True), len(mask_classes.VOC))
 
 
 def label(name):
   end = name + ("-d" if FLAGS.task == "segmentation" else "")
-  return f"(a) bitstream -> {end}" if takes_representation(name) else f"(b) bitstream -> decoder -> {end}"
+  reads = takes_representation(name) or name.startswith("graft of ")
+  return f"(a) bitstream -> {end}" if reads else f"(b) bitstream -> decoder -> {end}"
 
 
 def from_bitstream(codec, files, network, size):
@@ -143,7 +152,7 @@ def from_bitstream(codec, files, network, size):
   def finish(logits):
     return class_ids(logits, height, width) if FLAGS.task == "segmentation" else logits
 
-  if isinstance(network, dc.models.CResNet) or isinstance(getattr(network, "backbone", None), dc.models.CResNet):
+  if isinstance(getattr(network, "backbone", network), (dc.models.CResNet, dc.models.Graft)):
     inputs = NetworkInput("representation", codec)
     run = lambda symbols: finish(network(inputs(symbols), training=False))
     count = dc.evaluation.multiply_adds(network, (*side, codec.channels))

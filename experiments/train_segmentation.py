@@ -143,7 +143,7 @@ def main(argv):
 def make_optimizers(model):
   """An optimizer for the backbone and one for the pooling, each with its learning rate (appendix A.5)."""
   named = {name: variable for name, variable in model.named_variables().items()
-           if variable.trainable and "/bn" not in name}
+           if variable.trainable and not name.endswith(("/gamma", "/beta"))}
   parts = {}
   for part, learning_rate in (("backbone", FLAGS.learning_rate), ("head", FLAGS.head_learning_rate)):
     rate = optimizers.falling(learning_rate, FLAGS.steps, FLAGS.power)

@@ -27,7 +27,7 @@ def multiply_adds(model, input_shape):
       tf.TensorSpec([1, *input_shape], tf.float32))
   total = 0
   for operation in traced.graph.get_operations():
-    if operation.type == "Conv2D":
+    if operation.type in ("Conv2D", "DepthwiseConv2dNative"):
       positions, kernel = operation.outputs[0].shape, operation.inputs[1].shape
     elif operation.type == "Conv2DBackpropInput":  # a transposed convolution
       positions, kernel = operation.inputs[2].shape, operation.inputs[1].shape

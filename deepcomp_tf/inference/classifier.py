@@ -3,9 +3,9 @@
 import numpy as np
 import tensorflow as tf
 
+from deepcomp_tf import models
 from deepcomp_tf.errors import DeepcompError
 from deepcomp_tf.inference.stored import StoredNetwork
-from deepcomp_tf.models.resnet import make_network
 
 
 class Classifier(StoredNetwork):
@@ -15,7 +15,7 @@ class Classifier(StoredNetwork):
   >>> classifier.classify(data)         # bytes -> [(class name, probability), ...], most probable first
 
   Args:
-    network: a `models.ResNet` or `models.CResNet`.
+    network: a `models.ResNet`, `models.CResNet` or `models.Graft`.
     inputs, class_names, info: see `StoredNetwork`.
   """
 
@@ -29,10 +29,10 @@ class Classifier(StoredNetwork):
 
   @classmethod
   def _make(cls, info):
-    return make_network(info["network"], len(info["class_names"]), info["width"], info["stride_in"])
+    return models.from_blueprint(info, len(info["class_names"]))
 
   def _architecture(self):
-    return {"network": self.network.architecture, "width": self.network.width, "stride_in": self.network.stride_in}
+    return self.network.blueprint()
 
   def logits(self, stored):
     """uint8 `[batch, h, w, channels]` pixels or symbols -> float32 `[batch, num_classes]`."""

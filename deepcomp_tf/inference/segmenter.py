@@ -11,7 +11,6 @@ from deepcomp_tf.codec import container
 from deepcomp_tf.errors import DeepcompError
 from deepcomp_tf.inference.stored import StoredNetwork
 from deepcomp_tf.representation import STRIDE
-from deepcomp_tf.models.resnet import make_network
 
 # Rows of the logits that are upsampled at a time.
 BAND = 32
@@ -56,8 +55,7 @@ class Segmenter(StoredNetwork):
 
   @classmethod
   def _make(cls, info):
-    backbone = make_network(info["network"], None, info["width"], info["stride_in"], dilated=True)
-    return models.DeepLab(backbone, len(info["class_names"]), info["rates"])
+    return models.DeepLab(models.from_blueprint(info, None, dilated=True), len(info["class_names"]), info["rates"])
 
   @classmethod
   def _of(cls, network, inputs, info):
@@ -71,9 +69,7 @@ class Segmenter(StoredNetwork):
     return {**super()._classes(), "classes": mask_classes.describe_classes(self.classes)}
 
   def _architecture(self):
-    backbone = self.network.backbone
-    return {"network": backbone.architecture, "width": backbone.width, "stride_in": backbone.stride_in,
-            "rates": list(self.network.head.rates)}
+    return {**self.network.backbone.blueprint(), "rates": list(self.network.head.rates)}
 
   def predict(self, stored, height, width):
     """Class ids of one photo: uint8 `[h, w, channels]` pixels or symbols -> uint8 `[height, width]`."""

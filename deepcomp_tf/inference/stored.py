@@ -22,7 +22,8 @@ class StoredNetwork(abc.ABC):
 
     KIND.json    its network, its classes, its input, how it was trained, and what it reached; written last where the folder
                  is remote, so that one without it is half written
-    weights.npz  float16 kernels; biases and what belongs to batch normalization in float32
+    weights.npz  float16 kernels; biases and what belongs to batch normalization in float32. Some may be in another such file
+                 instead, which several networks share: "shared_weights" in KIND.json is its path from this folder
 
   Subclasses say their `KIND`, how to make their network, and how to describe it.
 
@@ -120,6 +121,8 @@ class StoredNetwork(abc.ABC):
                             f"Received: {codec.fingerprint.hex()} ({codec.operating_point})")
       stored = cls._of(cls._make(info), NetworkInput(info["input"], codec), info)
       weights = files.read_arrays(os.path.join(folder, _WEIGHTS))
+      if "shared_weights" in info:
+        weights.update(files.read_arrays(os.path.join(folder, info["shared_weights"])))
       for key, variable in stored.network.named_variables().items():
         variable.assign(weights[key].astype(np.float32))
     except DeepcompError:

@@ -18,7 +18,7 @@ class DeepLab(tf.keras.Model):
   Batch normalization keeps the statistics of the classifier that the backbone was trained as, in training too.
 
   Args:
-    backbone: a `ResNet` or `CResNet` with `dilated=True` and `num_classes=None`.
+    backbone: a `ResNet`, `CResNet` or `Graft` with `dilated=True` and `num_classes=None`.
     num_classes: the classes of the logits.
     rates: see `layers.AtrousSpatialPyramidPooling`.
   """
@@ -36,23 +36,17 @@ class DeepLab(tf.keras.Model):
     """DeepLab on the dilated form of a trained classification network, with its weights.
 
     Args:
-      network: a built `ResNet` or `CResNet`.
+      network: a built `ResNet`, `CResNet` or `Graft`.
       num_classes: of the segmentation.
     """
-    backbone = type(network)(network.depth, None, network.width, network.stride_in, dilated=True)
     if not network.built:
       raise DeepcompError("expected a network that is built. Received: one without weights")
-    first = network.root or network.units[0].conv1
-    build(backbone, first.kernel.shape[2])
-    weights = network.named_variables()
-    for name, variable in backbone.named_variables().items():
-      variable.assign(weights[name])
-    return cls(backbone, num_classes, **kwargs)
+    return cls(network.for_segmentation(), num_classes, **kwargs)
 
   def build(self, input_shape):
     if not self.backbone.built:
       build(self.backbone, input_shape[-1])
-    build(self.head, 4 * self.backbone.units[-1].filters)
+    build(self.head, self.backbone.feature_channels)
     tf.keras.layers.Layer.build(self, input_shape)
 
   def call(self, x, training=None):

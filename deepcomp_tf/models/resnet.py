@@ -109,6 +109,29 @@ class _ResidualNetwork(tf.keras.Model):
         layers_of[f"{unit.name}/{name}"] = getattr(unit, name)
     return named_variables(layers_of)
 
+  def blueprint(self):
+    """What `from_blueprint` needs, besides the classes, as a dict."""
+    return {"network": self.architecture, "width": self.width, "stride_in": self.stride_in}
+
+  @classmethod
+  def from_blueprint(cls, blueprint, num_classes, dilated=False):
+    """The network, not built, of a dict of `blueprint`."""
+    return make_network(blueprint["network"], num_classes, blueprint["width"], blueprint["stride_in"], dilated)
+
+  @property
+  def feature_channels(self):
+    """Channels of `features`."""
+    return 4 * self.units[-1].filters
+
+  def for_segmentation(self):
+    """The dilated form without classes, with the same weights, as `DeepLab` takes it."""
+    dilated = type(self)(self.depth, None, self.width, self.stride_in, dilated=True)
+    build(dilated, (self.root or self.units[0].conv1).kernel.shape[2])
+    weights = self.named_variables()
+    for name, variable in dilated.named_variables().items():
+      variable.assign(weights[name])
+    return dilated
+
   def get_config(self):
     return {"name": self.name, "dtype": self.dtype_policy.name, "depth": self.depth, "num_classes": self.num_classes,
             "width": self.width, "stride_in": self.stride_in, "dilated": self.dilated, "synchronized": self.synchronized}

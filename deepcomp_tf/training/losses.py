@@ -58,6 +58,20 @@ def weight_decay(network, factor):
   return factor * tf.add_n([tf.nn.l2_loss(tf.convert_to_tensor(kernel)) for kernel in kernels])
 
 
+def soft_cross_entropy(teacher_logits, logits, temperature):
+  """Kullback-Leibler divergence of a network's softened answers from a teacher's, times temperature^2 (Hinton et al. 2015).
+
+  Args:
+    teacher_logits, logits: `[batch, num_classes]`.
+    temperature: that both are divided by.
+
+  Returns:
+    `[batch]`, in nats; 0 where the answers are the same.
+  """
+  aim, log_aim = tf.nn.softmax(teacher_logits / temperature), tf.nn.log_softmax(teacher_logits / temperature)
+  return temperature ** 2 * tf.reduce_sum(aim * (log_aim - tf.nn.log_softmax(logits / temperature)), axis=-1)
+
+
 def masked_cross_entropy(labels, logits, void):
   """Mean cross entropy over the positions whose label is not void; 0 where all are.
 

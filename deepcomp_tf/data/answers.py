@@ -1,0 +1,223 @@
+"""Photos without labels for grafts: their symbols, and what a teacher answers on them, computed once and kept on local disk."""
+
+import os
+
+import numpy as np
+from PIL import Image
+from PIL import ImageOps
+import tensorflow as tf
+import tqdm
+
+from deepcomp_tf import files
+from deepcomp_tf.codec.images import read_image
+from deepcomp_tf.data import photo_files
+from deepcomp_tf.data import sources
+from deepcomp_tf.data.damage import Damage
+from deepcomp_tf.data.part import WHOLE
+from deepcomp_tf.data.store import INFO
+from deepcomp_tf.data.store import cached_folder
+from deepcomp_tf.data.store import damaged
+from deepcomp_tf.data.store import digest_of
+from deepcomp_tf.errors import DeepcompError
+from deepcomp_tf.representation import STRIDE
+from deepcomp_tf.threads import cores
+from deepcomp_tf.threads import ordered_map
+
+# Photos that go through a network together.
+BATCH = 32
+
+
+class Squares:
+  """The middles of photos, at one size: their shorter side is resized, and what the longer one has more is cut off.
+
+  Args:
+    names: list of folders, which are gone through with the folders in them, of text files that list paths, and of TFDS sets
+      with their splits, such as imagenet2012:train.
+    size: edge in pixels, a multiple of 8.
+    data_dir: where TFDS keeps its sets.
+
+  Attributes:
+    identity: text that is another one for other photos or another size.
+
+  Raises:
+    DeepcompError: there are no such photos.
+  """
+
+  def __init__(self, names, size, data_dir=None):
+    if size < STRIDE or size % STRIDE:
+      raise DeepcompError(f"the photos' size must be a positive multiple of {STRIDE}. Received: {size}")
+    self.size, self._parts, identities = size, [], [str(size)]
+    for name in names:
+      if files.exists(name):
+        paths = photo_files.find_photos(name)
+        self._parts.append((len(paths), paths))
+        identities.append(f"{name} {digest_of(*(f'{path} {files.size(path)}'.encode() for path in paths))}")
+      else:
+        set_name, _, split = name.rpartition(":")
+        if not set_name:
+          raise DeepcompError(f"expected a folder of photos, or a TFDS set and its split, such as imagenet2012:train. "
+                              f"Received: {name}")
+        source = sources.open_source(set_name, split, data_dir)
+        if source.bitstreams:
+          raise DeepcompError(f"expected photos, on which a teacher can answer. Received: {name}, which holds compressed files")
+        self._parts.append((source.num_examples, source))
+        identities.append(source.identity)
+    self.identity, self.name = " ".join(identities), ",".join(os.path.basename(os.path.normpath(name)) for name in names)
+
+  def __len__(self):
+    return sum(count for count, _ in self._parts)
+
+  def __iter__(self):
+    """Yields uint8 `[size, size, 3]`, or the `DeepcompError` of a photo that cannot be read, always in the same order."""
+    return ordered_map(self._read, self._stored(), threads=cores(), ahead=4 * BATCH)
+
+  def _stored(self):
+    for _, part in self._parts:
+      yield from part if isinstance(part, list) else part.read(0, part.num_examples).as_numpy_iterator()
+
+  def _read(self, stored):
+    try:
+      photo = read_image(stored) if isinstance(stored, str) else sources.decode_or_error(stored[0])
+    except DeepcompError as error:
+      return error
+    if isinstance(photo, DeepcompError):
+      return photo
+    return np.asarray(ImageOps.fit(Image.fromarray(photo), (self.size, self.size), Image.Resampling.BICUBIC))
+
+
+class Answers:
+  """Photos as examples for a graft: symbols, and the teacher's maps and logits.
+
+  Each kind is a file that is written once and mapped into memory by all processes of the machine; those of the teacher serve
+  all operating points.
+
+  Args:
+    photos: `Squares`.
+    codec: the operating point's `Codec`.
+    teacher: `training.teachers.Teacher`.
+    cut: the layer of the teacher whose maps are kept.
+    cache_dir: of `store.cached_folder`.
+
+  Attributes:
+    symbols: uint8 `[n, size / 8, size / 8, C]`.
+    maps: float16 `[n, size / 8, size / 8, c]`.
+    logits: float16 `[n, classes]`.
+
+  Raises:
+    DeepcompError: none of the photos, or too few (`damage.ALLOWED_SHARE`), can be read.
+  """
+
+  def __init__(self, photos, codec, teacher, cut, cache_dir=None):
+    edge = photos.size // STRIDE
+    self.size, self.name = photos.size, photos.name
+    self.symbols, = _kept(cache_dir, photos, f"symbols at {codec.fingerprint.hex()}", lambda: (
+        lambda pixels: [codec.model.symbols_of(pixels)]), [(np.uint8, (edge, edge, codec.channels))])
+    self.maps, self.logits = _kept(
+        cache_dir, photos, f"answers of {teacher.identity} at {cut}", lambda: teacher.answers(cut),
+        [(np.float16, (edge, edge, teacher.channels_at(cut))), (np.float16, (len(teacher.class_names),))])
+
+  def __len__(self):
+    return len(self.symbols)
+
+  def map_statistics(self):
+    """Mean and deviation of the teacher's maps, float32 `[channels]` each."""
+    sums, squares, count = 0.0, 0.0, 0
+    for begin in range(0, len(self), 512):
+      part = self.maps[begin:begin + 512].astype(np.float64)
+      sums, squares = sums + part.sum((0, 1, 2)), squares + (part ** 2).sum((0, 1, 2))
+      count += part[..., 0].size
+    mean = sums / count
+    return mean.astype(np.float32), np.sqrt(np.maximum(squares / count - mean ** 2, 1e-6)).astype(np.float32)
+
+  def training_batches(self, batch_size, crop_size, seed, epoch=0, first_step=0, part=WHOLE):
+    """The batches of an epoch: crops at random places.
+
+    Args:
+      batch_size, seed, epoch, first_step, part: as of `Crops.training_batches`.
+      crop_size: edge of the crops in pixels, a multiple of 8.
+
+    Returns:
+      data set of symbols uint8 `[batch, k, k, C]`, maps float16 `[batch, k, k, c]` and logits float16 `[batch, classes]` of the
+      whole photos.
+    """
+    begin, end = part.of(batch_size)
+    order = np.random.default_rng([seed, epoch]).permutation(len(self))
+    size = crop_size // STRIDE
+    room = self.size // STRIDE - size + 1
+
+    def read(step):
+      indices = order[step * batch_size:(step + 1) * batch_size][begin:end]
+      places = np.random.default_rng([seed, epoch, step]).integers(room, size=[batch_size, 2])[begin:end]
+      cut = lambda stored: np.stack([stored[index, top:top + size, left:left + size]
+                                     for index, (top, left) in zip(indices, places)])
+      return cut(self.symbols), cut(self.maps), self.logits[indices]
+
+    return self._dataset(tf.data.Dataset.range(first_step, len(self) // batch_size), read, end - begin, size)
+
+  def whole_batches(self, batch_size):
+    """All photos, whole, in their order, as of `training_batches`; the last batch may be smaller."""
+    def read(step):
+      chosen = slice(step * batch_size, (step + 1) * batch_size)
+      return self.symbols[chosen], self.maps[chosen], self.logits[chosen]
+
+    return self._dataset(tf.data.Dataset.range(-(-len(self) // batch_size)), read, None, self.size // STRIDE)
+
+  def _dataset(self, steps, read, count, size):
+    def call(step):
+      arrays = tf.numpy_function(read, [step], [tf.uint8, tf.float16, tf.float16])
+      shapes = ([count, size, size, self.symbols.shape[-1]], [count, size, size, self.maps.shape[-1]],
+                [count, self.logits.shape[-1]])
+      return tuple(tf.ensure_shape(array, shape) for array, shape in zip(arrays, shapes))
+
+    return steps.map(call, num_parallel_calls=tf.data.AUTOTUNE).prefetch(tf.data.AUTOTUNE)
+
+
+def _kept(cache_dir, photos, kind, make, arrays):
+  """Arrays of what a function makes of photos, mapped from the files of a `cached_folder`.
+
+  Args:
+    cache_dir, photos: as of `Answers`.
+    kind: text that says what they are made by.
+    make: function that makes the function of uint8 `[batch, size, size, 3]` that returns tensors `[batch, ...]`.
+    arrays: list of (type, shape of an example).
+  """
+  made_of = {"photos": photos.identity, "count": len(photos), "kind": kind}
+
+  def fill(folder):
+    function, damage, done = make(), Damage(photos.name, len(photos)), 0
+    opened = [np.lib.format.open_memmap(os.path.join(folder, f"{number}.npy"), "w+", dtype, (len(photos), *shape))
+              for number, (dtype, shape) in enumerate(arrays)]
+    with tqdm.tqdm(desc=f"{kind.split(' ')[0]} of {photos.name}", total=len(photos), unit="photo", mininterval=10) as bar:
+      batch = []
+
+      def run():
+        for array, values in zip(opened, function(np.stack(batch))):
+          array[done:done + len(batch)] = values.numpy()
+        bar.update(len(batch))
+
+      for number, photo in enumerate(photos):
+        if isinstance(photo, DeepcompError):
+          damage.add(number, str(photo))
+          continue
+        batch.append(photo)
+        if len(batch) == BATCH:
+          run()
+          done, batch = done + BATCH, []
+      if batch:
+        run()
+    for array in opened:
+      array.flush()
+    return {"photos_kept": done + len(batch), "damage": damage.messages}
+
+  folder = cached_folder(cache_dir, kind.split(" ")[0], made_of, fill)
+  kept = files.read_json(os.path.join(folder, INFO))["photos_kept"]
+  if not kept:
+    raise DeepcompError(f"expected photos that can be read. Received: {photos.name}, with none")
+  loaded = []
+  for number in range(len(arrays)):
+    path = os.path.join(folder, f"{number}.npy")
+    try:
+      loaded.append(np.load(path, mmap_mode="r")[:kept])
+    except (OSError, ValueError) as error:
+      raise damaged(path, error) from None
+  return loaded

@@ -1,0 +1,54 @@
+"""How often a network answers as a teacher does on the original photo."""
+
+import tensorflow as tf
+
+from deepcomp_tf.evaluation.accuracy import accuracies
+
+
+def measure(network, inputs, answers, batch_size=32):
+  """Agreement of a graft with its teacher on whole photos.
+
+  Args:
+    network: a `models.Graft`.
+    inputs: its `codec.inputs.NetworkInput`.
+    answers: `data.answers.Answers`.
+    batch_size: photos at a time.
+
+  Returns:
+    dict as of `of_answers`, with map_error: squared, over the maps' variance.
+  """
+  def figures_of(symbols, maps, logits):
+    found = network.maps(inputs(symbols))
+    error = tf.math.squared_difference(network.standardized(maps), found)
+    return {**_compare(network.behind(found, training=False), logits), "map_error": tf.reduce_mean(error, axis=[1, 2, 3])}
+
+  return _means(figures_of, answers, batch_size)
+
+
+def of_answers(answer, answers, batch_size=32):
+  """Agreement of another network's answers with a teacher's on whole photos.
+
+  Args:
+    answer: function of symbols uint8 `[batch, h, w, C]` that returns logits.
+    answers, batch_size: as of `measure`.
+
+  Returns:
+    dict of top_1 (its first class is the teacher's), top_5 (the teacher's is among its first five) and cross_entropy (nats, with
+    the teacher's first class), means over the photos, and their number `photos`.
+  """
+  return _means(lambda symbols, _, logits: _compare(answer(symbols), logits), answers, batch_size)
+
+
+def _compare(found, teacher_logits):
+  return accuracies(found, tf.argmax(teacher_logits, axis=-1))
+
+
+def _means(figures_of, answers, batch_size):
+  @tf.function(jit_compile=False)
+  def sums_of(*batch):
+    return {name: tf.reduce_sum(tf.cast(values, tf.float64)) for name, values in figures_of(*batch).items()}
+
+  totals = {}
+  for batch in answers.whole_batches(batch_size):
+    totals = {name: totals.get(name, 0.0) + float(value) for name, value in sums_of(*batch).items()}
+  return {**{name: total / len(answers) for name, total in totals.items()}, "photos": len(answers)}

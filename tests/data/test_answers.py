@@ -1,0 +1,127 @@
+"""Photos for grafts: squares, what is kept of them, and the batches."""
+
+import numpy as np
+from PIL import Image
+import pytest
+import tensorflow as tf
+
+import deepcomp_tf as dc
+from deepcomp_tf.data.answers import Answers
+from deepcomp_tf.data.answers import Squares
+from deepcomp_tf.data.part import Part
+
+
+class _Teacher:
+  """Its maps are the mean colours of 8x8 blocks, its logits the mean colour."""
+
+  identity, class_names = "mean colours", ["red", "green", "blue"]
+
+  def __init__(self):
+    self.asked = 0
+
+  def channels_at(self, cut):
+    return {"blocks": 3}[cut]
+
+  def answers(self, cut):
+    def answer(pixels):
+      self.asked += len(pixels)
+      maps = tf.nn.avg_pool2d(tf.cast(pixels, tf.float32), 8, 8, "VALID")
+      return maps, tf.reduce_mean(maps, [1, 2])
+
+    return answer
+
+
+@pytest.fixture(name="codec", scope="module")
+def fixture_codec():
+  return dc.Codec.load("bpp0.0983")
+
+
+@pytest.fixture(name="photos", scope="module")
+def fixture_photos(tmp_path_factory):
+  folder = tmp_path_factory.mktemp("photos")
+  rng = np.random.default_rng(0)
+  for number in range(7):
+    pixels = rng.integers(0, 256, [6, 8 + number, 3], np.uint8).repeat(8, 0).repeat(8, 1)
+    (folder / f"part{number % 2}").mkdir(exist_ok=True)
+    Image.fromarray(pixels).save(folder / f"part{number % 2}/{number}.png")
+  return folder
+
+
+def test_squares_are_the_middles_of_photos(photos):
+  squares = Squares([str(photos)], 48)
+  assert len(squares) == 7 and squares.name == photos.name
+  found = list(squares)
+  for number, one in zip((0, 2, 4, 6, 1, 3, 5), found):
+    whole = np.asarray(Image.open(photos / f"part{number % 2}/{number}.png"))
+    begin = (whole.shape[1] - 48) // 2
+    np.testing.assert_array_equal(one, whole[:, begin:begin + 48])
+  assert {one.shape for one in Squares([str(photos)], 24)} == {(24, 24, 3)}
+  identities = {Squares(names, size).identity for names, size in (
+      ([str(photos)], 48), ([str(photos)], 24), ([str(photos / "part0")], 48))}
+  assert len(identities) == 3
+
+
+def test_answers_are_computed_once_and_are_the_teachers(photos, codec, tmp_path):
+  squares, teacher = Squares([str(photos)], 48), _Teacher()
+  answers = Answers(squares, codec, teacher, "blocks", str(tmp_path))
+  again = Answers(squares, codec, teacher, "blocks", str(tmp_path))
+  assert teacher.asked == len(answers) == len(again) == 7
+  for number, pixels in enumerate(squares):
+    np.testing.assert_array_equal(again.symbols[number], codec.model.symbols_of(pixels[np.newaxis])[0])
+    blocks = pixels.reshape(6, 8, 6, 8, 3).mean((1, 3))
+    np.testing.assert_allclose(again.maps[number], blocks, atol=0.1)
+    np.testing.assert_allclose(again.logits[number], pixels.mean((0, 1)), atol=0.1)
+  mean, deviation = answers.map_statistics()
+  np.testing.assert_allclose(mean, answers.maps.astype(np.float64).mean((0, 1, 2)), rtol=1e-4)
+  np.testing.assert_allclose(deviation, answers.maps.astype(np.float64).std((0, 1, 2)), rtol=1e-3)
+
+
+def test_crops_are_cut_at_one_place_from_symbols_and_maps(photos, codec, tmp_path):
+  answers = Answers(Squares([str(photos)], 48), codec, _Teacher(), "blocks", str(tmp_path))
+  seen = []
+  for symbols, maps, logits in answers.training_batches(3, 32, seed=1):
+    assert symbols.shape == (3, 4, 4, 8) and maps.shape == (3, 4, 4, 3) and logits.shape == (3, 3)
+    for one, its_maps, its_logits in zip(symbols.numpy(), maps.numpy(), logits.numpy()):
+      places = [(number, top, left) for number in range(7) for top in range(3) for left in range(3)
+                if np.array_equal(answers.maps[number, top:top + 4, left:left + 4], its_maps)]
+      (number, top, left), = places
+      np.testing.assert_array_equal(answers.symbols[number, top:top + 4, left:left + 4], one)
+      np.testing.assert_array_equal(answers.logits[number], its_logits)
+      seen.append(number)
+  assert len(seen) == len(set(seen)) == 6
+
+
+def test_batches_follow_from_the_seed_and_the_place_in_the_run(photos, codec, tmp_path):
+  answers = Answers(Squares([str(photos)], 48), codec, _Teacher(), "blocks", str(tmp_path))
+  take = lambda *place: [[x.numpy() for x in batch] for batch in answers.training_batches(2, 32, 5, *place)]
+  whole = take(1)
+  assert len(whole) == 3
+  for ours, expected in zip(take(1, 1), whole[1:]):
+    for one, other in zip(ours, expected):
+      np.testing.assert_array_equal(one, other)
+  for first, second, expected in zip(take(1, 0, Part(0, 2)), take(1, 0, Part(1, 2)), whole):
+    for one, other, both in zip(first, second, expected):
+      np.testing.assert_array_equal(np.concatenate([one, other]), both)
+  assert any(not np.array_equal(one[0], other[0]) for one, other in zip(whole, take(2)))
+  sizes = [len(logits) for _, _, logits in answers.whole_batches(3)]
+  assert sizes == [3, 3, 1]
+
+
+def test_photos_that_cannot_be_read_are_left_out_of_everything(photos, codec, tmp_path):
+  for number in range(3):
+    (tmp_path / "photos").mkdir(exist_ok=True)
+    Image.open(photos / f"part{number % 2}/{number}.png").save(tmp_path / f"photos/{number}.png")
+  (tmp_path / "photos/1.png").write_bytes(b"no picture")
+  answers = Answers(Squares([str(tmp_path / "photos")], 48), codec, _Teacher(), "blocks", str(tmp_path / "cache"))
+  assert len(answers) == len(answers.symbols) == len(answers.maps) == 2
+  for number in (0, 2):
+    (tmp_path / f"photos/{number}.png").write_bytes(b"neither")
+  with pytest.raises(dc.DeepcompError, match="expected at most 5 % of the 3"):
+    Answers(Squares([str(tmp_path / "photos")], 48), codec, _Teacher(), "blocks", str(tmp_path / "cache"))
+
+
+def test_places_without_photos(tmp_path):
+  for names, size, message in (([str(tmp_path)], 48, "a folder with images"), (["nowhere"], 48, "a TFDS set and its split"),
+                               ([str(tmp_path)], 50, "positive multiple of 8")):
+    with pytest.raises(dc.DeepcompError, match=message):
+      Squares(names, size)

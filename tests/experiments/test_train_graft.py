@@ -1,0 +1,98 @@
+"""`train_graft` and `evaluate_graft` as programs, with a small backbone that Keras saved."""
+
+import json
+
+import numpy as np
+from PIL import Image
+import programs
+import pytest
+import tensorflow as tf
+
+import deepcomp_tf as dc
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(name="folder", scope="module")
+def fixture_folder(tmp_path_factory):
+  """A backbone that tells reddish, greenish and bluish photos apart, and photos."""
+  folder = tmp_path_factory.mktemp("graft")
+  tf.keras.utils.set_random_seed(0)
+  pixels = tf.keras.Input([32, 32, 3])
+  eighth = tf.keras.layers.AveragePooling2D(8, name="eighth")(pixels)
+  mean = tf.keras.layers.GlobalAveragePooling2D()(eighth)
+  logits = tf.keras.layers.Dense(3, use_bias=False)(mean)
+  network = tf.keras.Model(pixels, logits, name="colours")
+  network.layers[-1].set_weights([0.1 * (3 * np.eye(3) - 1)])
+  network.save(folder / "colours.keras")
+  (folder / "names.txt").write_text("red\ngreen\nblue\n")
+  rng = np.random.default_rng(0)
+  for split, count in (("train", 24), ("val", 9)):
+    (folder / split).mkdir()
+    for number in range(count):
+      photo = rng.integers(0, 120, [4, 4, 3]) + 80 * (np.arange(3) == number % 3)
+      Image.fromarray(photo.astype(np.uint8).repeat(8, 0).repeat(8, 1)).save(folder / split / f"{number:02}.png")
+  return folder
+
+
+def _flags(folder, run, *more):
+  return ["train_graft", f"--backbone={folder}/colours.keras", "--preprocessing=none", f"--class_names={folder}/names.txt",
+          "--operating_point=bpp0.0983", f"--photos={folder}/train", f"--validation_photos={folder}/val", "--image_size=32",
+          "--crop_size=24", "--batch_size=8", "--adapter_filters=8", "--adapter_units=1", "--warmup_steps=2", "--average=0.5",
+          "--learning_rate=0.01", "--adapter_learning_rate=0.01", f"--run_dir={run}", "--checkpoint_every=2", "--summary_every=1",
+          *more]
+
+
+def test_a_graft_learns_what_its_backbone_says_without_labels(folder, tmp_path):
+  steps = ["--adapter_steps=60", "--steps=120", "--validate_every=60"]
+  code, output = programs.finish(programs.start(*_flags(folder, tmp_path / "run", *steps)))
+  assert code == 0, output[-3000:]
+  assert "decoding and the whole colours take" in output
+  history = [json.loads(line) for line in (tmp_path / "run/history.jsonl").read_text().splitlines()]
+  assert [line["step"] for line in history] == [60, 120] and history[-1]["top_1"] == 1.0 and history[-1]["photos"] == 9
+  errors = programs.curve(tmp_path / "run", "map_error")
+  assert errors[60] < 0.3 * errors[1]
+  classifier = dc.Classifier.load(str(tmp_path / "run/classifier"))
+  for number in range(9):
+    photo = np.asarray(Image.open(folder / f"val/{number:02}.png"))
+    assert classifier.classify(classifier.codec.compress(photo))[0][0] == ["red", "green", "blue"][number % 3]
+
+  code, output = programs.finish(programs.start(
+      "evaluate_graft", f"--classifiers={tmp_path}/run/classifier", f"--photos={folder}/val", "--preprocessing=none",
+      f"--backbone={folder}/colours.keras", f"--record={tmp_path}/record.json"))
+  assert code == 0, output[-3000:]
+  graft, decoded = json.loads((tmp_path / "record.json").read_text())["rows"]
+  assert graft["top_1"] == decoded["top_1"] == 1.0 and graft["multiply_adds"] < decoded["multiply_adds"]
+
+  other = ["--adapter_steps=0", "--steps=1", f"--start={tmp_path}/run/classifier", "--operating_point=bpp0.330"]
+  code, output = programs.finish(programs.start(*_flags(folder, tmp_path / "other", *other)))
+  assert code == 0, output[-3000:]
+  weights = [dc.Classifier.load(str(one)).network.named_variables() for one in (tmp_path / "run/classifier", tmp_path / "other/classifier")]
+  moved = {name: float(np.abs(weights[0][name] - weights[1][name]).max()) for name in weights[0] if name != "adapter/first/kernel"}
+  assert max(moved.values()) < 0.05  # one small step away; from random weights it would not be
+
+
+def test_a_run_that_is_killed_in_either_part_goes_on_as_if_it_had_not_been(folder, tmp_path):
+  steps = ["--adapter_steps=6", "--steps=12"]
+  whole = programs.start(*_flags(folder, tmp_path / "whole", *steps))
+  killed = _flags(folder, tmp_path / "killed", *steps)
+  for step in (4, 10):
+    programs.kill_after_checkpoint(programs.start(*killed), tmp_path / "killed", step)
+  for program in (whole, programs.start(*killed)):
+    code, output = programs.finish(program)
+    assert code == 0, output[-3000:]
+  one, other = (dict(np.load(tmp_path / name / "classifier/weights.npz")) for name in ("whole", "killed"))
+  for name, value in one.items():
+    np.testing.assert_allclose(other[name], value, atol=2e-3, err_msg=name)
+
+
+def test_bad_flags(folder, tmp_path):
+  for flags, message in (
+      (["--crop_size=28"], "--crop_size must be a multiple of 8, at most --image_size=32. Received: 28"),
+      (["--cut=nowhere"], "must be a layer of colours"),
+      (["--class_names=" + str(folder / "val/00.png")], "expected a text file of class names"),
+      (["--adapter_steps=9"], "--adapter_steps must be at most --steps=2. Received: 9"),
+      (["--photos=nowhere"], "expected a folder of photos, or a TFDS set and its split"),
+      (["--backbone=ResNet51"], "expected a file, or one of EfficientNet-Lite0")):
+    line, output = programs.error(programs.start(*_flags(folder, tmp_path / "run", "--adapter_steps=1", "--steps=2", *flags)))
+    assert message in line and "Traceback" not in output

@@ -1,0 +1,119 @@
+"""Grafts: with an adapter that gives the backbone's own maps, they answer as the backbone does."""
+
+import json
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import deepcomp_tf as dc
+from deepcomp_tf.models import graft
+
+
+def _random_backbone(name, classes=11):
+  """A backbone whose batch normalizations are no identities."""
+  backbone = graft.make_backbone(name, classes)
+  rng = np.random.default_rng(0)
+  for layer in backbone.layers:
+    if isinstance(layer, tf.keras.layers.BatchNormalization):
+      layer.set_weights([rng.uniform(0.8, 1.2, weight.shape) for weight in layer.get_weights()])
+  return backbone
+
+
+def _maps(backbone, cut, pixels, step=1):
+  maps = tf.keras.Model(backbone.input, backbone.get_layer(cut).output)(pixels)
+  return maps[:, ::step, ::step]
+
+
+@pytest.mark.parametrize("name, cut, channels", [
+    ("EfficientNet-Lite0", "block5_add", 40), ("ResNet50", "conv2_block3_out", 256), ("MobileNetV2", "block_5_add", 32)])
+@pytest.mark.slow
+def test_an_exact_adapter_gives_the_backbones_answers(name, cut, channels):
+  backbone = _random_backbone(name)
+  assert graft.find_cut(backbone) == cut
+  network = dc.models.Graft(name, num_classes=11)
+  dc.layers.naming.build(network, 16)
+  network.take_weights(backbone)
+  assert network.num_classes == 11 and network.cut == cut
+  pixels = np.random.default_rng(1).normal(0, 1, [2, 224, 224, 3]).astype(np.float32)
+  maps = _maps(backbone, cut, pixels, 2 if name == "ResNet50" else 1)  # ResNet-50 subsamples in conv3_1
+  assert maps.shape == (2, 28, 28, channels)
+  mean, deviation = tf.reduce_mean(maps, [0, 1, 2]), tf.math.reduce_std(maps, [0, 1, 2]) + 0.1
+  network.set_statistics(mean, deviation)
+  answers = network.behind((maps - mean) / deviation)
+  expected = backbone(pixels)
+  found = tf.nn.softmax(answers) if name in ("ResNet50", "MobileNetV2") else answers  # Keras' own end with a softmax
+  np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-3 * np.abs(expected).max())
+
+
+@pytest.mark.slow
+def test_resnet_50s_graft_has_conv3_x_to_conv5_x_of_the_paper():
+  network = dc.models.Graft("ResNet50")
+  dc.layers.naming.build(network, 32)
+  adapter = sum(28 * 28 * 9 * inputs * outputs for inputs, outputs in [(32, 64)] + 8 * [(64, 64)]) + 28 * 28 * 64 * 256
+  # Table 1's ResNet-50 without its root and conv2_x, counted from Table 3.
+  total, channels = 0, 256
+  for filters, side, count in ((128, 28, 4), (256, 14, 6), (512, 7, 3)):
+    for _ in range(count):
+      total += side ** 2 * (channels * filters + 9 * filters ** 2 + 4 * filters ** 2)
+      total += side ** 2 * channels * 4 * filters if channels != 4 * filters else 0
+      channels = 4 * filters
+  assert dc.evaluation.multiply_adds(network, (28, 28, 32)) == adapter + total + 2048 * 1000
+
+
+@pytest.mark.slow
+def test_the_dilated_form_has_the_same_features_at_every_place_that_the_other_has():
+  backbone = _random_backbone("ResNet50")
+  network = dc.models.Graft("ResNet50", num_classes=11, filters=8, units=1)
+  dc.layers.naming.build(network, 4)
+  network.take_weights(backbone)
+  dilated = network.for_segmentation()
+  x = np.random.default_rng(1).normal(0, 1, [1, 16, 24, 4]).astype(np.float32)
+  features = dilated.features(x)
+  assert features.shape == (1, 16, 24, 2048) and dilated.feature_channels == 2048 and dilated.num_classes is None
+  pooled = tf.reduce_mean(features[:, ::4, ::4], [1, 2])
+  kernel, bias = network.remainder.layers[-1].get_weights()
+  np.testing.assert_allclose(pooled @ kernel + bias, network(x), rtol=1e-3, atol=1e-3)
+
+
+def test_a_network_from_elsewhere_goes_into_the_folder_and_out_again(tmp_path):
+  backbone = _tiny()
+  network = dc.models.Graft(backbone, filters=8, units=1)
+  dc.layers.naming.build(network, 8)
+  assert network.cut == "eighth" and network.architecture == "graft of tiny"
+  json.dumps(network.blueprint())
+  codec = dc.Codec.load("bpp0.0983")
+  classifier = dc.Classifier(network, dc.codec.inputs.NetworkInput("representation", codec), ["a", "b", "c"])
+  classifier.save(tmp_path / "classifier")
+  data = codec.compress(np.random.default_rng(0).integers(0, 256, [40, 56, 3], np.uint8))
+  loaded = dc.Classifier.load(str(tmp_path / "classifier"))
+  found, expected = dict(loaded.classify(data)), dict(classifier.classify(data))
+  assert found == pytest.approx(expected, abs=2e-3)
+  assert loaded.describe() == "graft of tiny at bpp0.0983 knows 3 classes: a, b, c"
+
+
+def test_places_where_a_network_cannot_be_cut():
+  backbone = _tiny()
+  for cut, message in (("nowhere", "must be a layer of tiny"), ("quarter", "an eighth of the photo's size"),
+                       ("beside", "that all paths lead through")):
+    with pytest.raises(dc.DeepcompError, match=message):
+      dc.models.Graft(backbone, cut)
+  pixels = tf.keras.Input([64, 64, 3])
+  with pytest.raises(dc.DeepcompError, match="an eighth of the photo's size at some place"):
+    graft.find_cut(tf.keras.Model(pixels, tf.keras.layers.Conv2D(3, 3, 16)(pixels)))
+  with pytest.raises(dc.DeepcompError, match="must be one of EfficientNet-Lite0.*ResNet50.*Received: 'ResNet51'"):
+    dc.models.Graft("ResNet51")
+
+
+def _tiny():
+  """A network with a branch beside its maps at 1/8."""
+  convolution = lambda filters, name, strides=2: tf.keras.layers.Conv2D(
+      filters, 3, strides, padding="same", activation="relu", name=name)
+  pixels = tf.keras.Input([64, 64, 3])
+  quarter = convolution(6, "quarter")(convolution(4, "half")(pixels))
+  eighth = convolution(8, "eighth")(quarter)
+  x = tf.keras.layers.Add()([eighth, convolution(8, "beside", 1)(eighth)])
+  x = tf.keras.layers.Concatenate()([x, eighth])
+  x = convolution(16, "sixteenth")(x)
+  x = tf.keras.layers.GlobalAveragePooling2D()(x)
+  return tf.keras.Model(pixels, tf.keras.layers.Dense(3, "softmax")(x), name="tiny")
