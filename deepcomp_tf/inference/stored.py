@@ -133,15 +133,16 @@ class StoredNetwork(abc.ABC):
 
   @classmethod
   def load_for(cls, data):
-    """The shipped one that reads the operating point of a compressed file.
+    """The shipped one that reads the operating point of a compressed file; of several, the one that knows most classes.
 
     Raises:
       BitstreamError: the file has no readable header.
       DeepcompError: none is for its operating point.
     """
     fingerprint, known = container.read_header(data).fingerprint.hex(), {}
-    for name in cls.names():
-      known[files.read_json(shipped.info_path(cls.KIND, name)).get("fingerprint")] = name
+    infos = {name: files.read_json(shipped.info_path(cls.KIND, name)) for name in cls.names()}
+    for name, info in sorted(infos.items(), key=lambda item: len(item[1]["class_names"])):
+      known[info.get("fingerprint")] = name
     known.pop(None, None)  # of original pixels
     if fingerprint not in known:
       raise DeepcompError(f"no {cls.KIND} is shipped for the operating point {fingerprint}: expected one of "

@@ -108,6 +108,8 @@ def test_the_shipped_one_of_a_file(codec, files, tmp_path, monkeypatch):
     dc.Classifier.load_for(files[0])
   _classifier(codec).save(tmp_path / "one")
   _classifier(codec, "original").save(tmp_path / "pixels")  # is for no compressed file
+  few = dc.Classifier(dc.models.CResNet(39, 2, width=0.125), NetworkInput("representation", codec), ["cup", "cat"])
+  few.save(tmp_path / "two")
   loaded = dc.Classifier.load_for(files[0])
   assert loaded.operating_point == "bpp0.0983" and loaded.describe() == (
       "cResNet-39 at bpp0.0983 knows 3 classes: cup, cat, rocket")
