@@ -17,6 +17,29 @@ from deepcomp_tf.codec.inputs import NetworkInput
 _WEIGHTS = "weights.npz"
 
 
+def share_weights(kind, folders, path):
+  """Moves the arrays that several stored networks have alike out of their folders into a file that all of them name.
+
+  Args:
+    kind: "classifier" or "segmenter".
+    folders: of the networks, on this machine.
+    path: npz file, beside these folders.
+
+  Raises:
+    DeepcompError: they have no array alike.
+  """
+  arrays = [files.read_arrays(os.path.join(folder, _WEIGHTS)) for folder in folders]
+  alike = {name: array for name, array in arrays[0].items()
+           if all(name in others and np.array_equal(array, others[name]) for others in arrays[1:])}
+  if not alike or len(folders) < 2:
+    raise DeepcompError(f"expected several networks with arrays that are the same. Received: {', '.join(folders)}")
+  np.savez_compressed(path, **alike)
+  for folder, own in zip(folders, arrays):
+    info = os.path.join(folder, f"{kind}.json")
+    files.write_json(info, {**files.read_json(info), "shared_weights": os.path.relpath(path, folder)})
+    np.savez_compressed(os.path.join(folder, _WEIGHTS), **{name: array for name, array in own.items() if name not in alike})
+
+
 class StoredNetwork(abc.ABC):
   """A trained network with its input and its classes. On disk it is a folder:
 

@@ -7,6 +7,7 @@ import pytest
 import tensorflow as tf
 
 import deepcomp_tf as dc
+from deepcomp_tf.inference.stored import share_weights
 from deepcomp_tf.models import graft
 
 
@@ -90,16 +91,30 @@ def test_a_network_from_elsewhere_goes_into_the_folder_and_out_again(tmp_path):
   loaded.export_saved_model(str(tmp_path / "model"))
   outputs = tf.saved_model.load(str(tmp_path / "model")).signatures["symbols"](symbols=tf.constant(codec.symbols(data)[np.newaxis]))
   np.testing.assert_allclose(np.sort(outputs["probabilities"][0]), sorted(found.values()), rtol=1e-3)
-  # Arrays that several networks share may lie elsewhere.
-  weights = dict(np.load(tmp_path / "classifier/weights.npz"))
-  np.savez(tmp_path / "shared.npz", **{name: weights.pop(name) for name in list(weights) if "dense" in name})
-  np.savez(tmp_path / "classifier/weights.npz", **weights)
-  with pytest.raises(dc.DeepcompError, match="damaged or incomplete"):
-    dc.Classifier.load(str(tmp_path / "classifier"))
-  info = json.loads((tmp_path / "classifier/classifier.json").read_text())
-  (tmp_path / "classifier/classifier.json").write_text(json.dumps({**info, "shared_weights": "../shared.npz"}))
-  assert dict(dc.Classifier.load(str(tmp_path / "classifier")).classify(data)) == found
   assert loaded.describe() == "graft of tiny at bpp0.0983 knows 3 classes: a, b, c"
+
+
+def test_networks_share_what_they_have_alike(tmp_path):
+  codec, folders = dc.Codec.load("bpp0.0983"), [str(tmp_path / name) for name in "ab"]
+  data = codec.compress(np.random.default_rng(0).integers(0, 256, [40, 56, 3], np.uint8))
+  backbone, answers = _tiny(), []
+  for folder in folders:  # the adapters are random
+    network = dc.models.Graft(backbone, filters=8, units=1)
+    dc.layers.naming.build(network, 8)
+    network.take_weights(backbone)
+    dc.Classifier(network, dc.codec.inputs.NetworkInput("representation", codec), ["a", "b", "c"]).save(folder)
+    answers.append(dc.Classifier.load(folder).classify(data))
+  before = (tmp_path / "a/weights.npz").stat().st_size
+  share_weights("classifier", folders, str(tmp_path / "shared.npz"))
+  assert sorted(np.load(tmp_path / "shared.npz"))[-1].startswith("remainder/sixteenth")
+  assert (tmp_path / "a/weights.npz").stat().st_size < before
+  for folder, expected in zip(folders, answers):
+    assert dc.Classifier.load(folder).classify(data) == expected
+  (tmp_path / "shared.npz").unlink()
+  with pytest.raises(dc.DeepcompError, match="damaged or incomplete"):
+    dc.Classifier.load(folders[0])
+  with pytest.raises(dc.DeepcompError, match="several networks with arrays that are the same"):
+    share_weights("classifier", folders, str(tmp_path / "shared.npz"))
 
 
 def test_places_where_a_network_cannot_be_cut():
