@@ -26,7 +26,7 @@ setuptools.setup(
     package_data={
         "deepcomp_tf.inference": ["*.txt", "classifiers/*.npz", "classifiers/NOTICE", "classifiers/*/*", "segmenters/*/*"],
         "deepcomp_tf.operating_points": ["*/*.npz", "*/*.json"],
-        "deepcomp_tf.samples": ["*.png", "*.jpg", "*.md"],
+        "deepcomp_tf.samples": ["*.json", "*.png", "*.jpg", "*.md"],
     },
     entry_points={"console_scripts": ["deepcomp = deepcomp_tf.cli:main"]},
     install_requires=[requirement + SUPPORTED for requirement in [

@@ -10,9 +10,13 @@ import platform
 import time
 
 from absl import flags
+import numpy as np
+from PIL import Image
+from PIL import ImageOps
 import tensorflow as tf
 
 import deepcomp_tf as dc
+from deepcomp_tf import samples
 from deepcomp_tf.data.answers import Answers
 from deepcomp_tf.data.answers import Squares
 from deepcomp_tf.evaluation import agreement
@@ -29,6 +33,7 @@ flags.DEFINE_string("backbone", None, "File of the backbone, where Keras saved i
 flags.DEFINE_string("data_dir", None, "Where TFDS keeps its sets.")
 flags.DEFINE_string("cache_dir", None, "As of experiments.train_graft.")
 flags.DEFINE_integer("batch_size", 32, "Photos at a time.", lower_bound=1)
+flags.DEFINE_string("record_samples", "", "JSON file to write what the backbone says of the sample photos to; overwritten.")
 flags.DEFINE_string("record", "", "JSON file to write the figures to as well; overwritten.")
 
 
@@ -58,9 +63,21 @@ def main(argv):
       rows.append({"way": way, "operating_point": classifier.operating_point, "multiply_adds": count, **figures})
       print(f"{way:<58}{100 * figures['top_1']:>6.1f}%{100 * figures['top_5']:>6.1f}%{count / 1e6:>14.0f} M")
   print(f"{answers.name}: {len(answers)} photos of {size}x{size} pixels")
+  if FLAGS.record_samples:
+    record_samples(teacher, network.cut, size)
   if FLAGS.record:
     write_json(FLAGS.record, {"photos": answers.name, "date": time.strftime("%Y-%m-%d"), "rows": rows,
                               "machine": f"{platform.machine()}, TensorFlow {tf.__version__}"}, sort_keys=True)
+
+
+def record_samples(teacher, cut, size):
+  """Writes the backbone's first three classes of the sample photos' squares in the middle."""
+  answers, answer = {}, teacher.answers(cut)
+  for name, photo in samples.photos().items():
+    square = np.asarray(ImageOps.fit(Image.fromarray(photo), (size, size), Image.Resampling.BICUBIC))
+    shares = tf.nn.softmax(answer(square[np.newaxis])[1])[0].numpy()
+    answers[name] = [(teacher.class_names[place], round(float(shares[place]), 4)) for place in np.argsort(-shares)[:3]]
+  write_json(FLAGS.record_samples, {"backbone": teacher.name, "answers": answers}, indent=1)
 
 
 if __name__ == "__main__":

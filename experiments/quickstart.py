@@ -42,14 +42,16 @@ def main(argv):
       write_file(stem + ".png", encode_png(codec.decompress(read_compressed(name, codec.operating_point))), overwrite=True)
   print(f"{len(photos)} photos at {len(codecs)} operating points are in {FLAGS.output_dir} as *{EXTENSION} and *.png")
 
-  classifiers = [dc.Classifier.load(name) for name in dc.Classifier.names()]
-  print(f"{classifiers[0].describe()}; so do the others. The sample photos show none of them, so these are only what the networks "
-        "find most alike:")
+  first = next(iter(photos))
+  classifiers = [dc.Classifier.load_for(read_compressed(first, codec.operating_point)) for codec in codecs]
+  for classifier in classifiers:
+    print(classifier.describe())
+  backbone, on_originals = samples.backbone_answers()
   for name in photos:
+    print(f"  {name}, the original, by the whole {backbone}: {say(on_originals[name])}")
     for classifier in classifiers:
       data = read_compressed(name, classifier.operating_point)
-      classes = classifier.classify(data)[:3]
-      print(f"  {name}, {len(data)} bytes: " + ", ".join(f"{label} {100 * share:.0f} %" for label, share in classes))
+      print(f"  {name}, {len(data)} bytes at {classifier.operating_point}: {say(classifier.classify(data)[:3])}")
 
   segmenters = [dc.Segmenter.load(name) for name in dc.Segmenter.names()]
   print(segmenters[0].describe())
@@ -71,6 +73,10 @@ def main(argv):
   picture = os.path.join(FLAGS.output_dir, "quickstart.png")
   write_file(picture, figures.comparison_figure(codecs, photos), overwrite=True)
   print(f"Look at {picture} and {segmentation} ({time.time() - begin:.0f} s in all)")
+
+
+def say(classes):
+  return ", ".join(f"{label} {100 * share:.0f} %" for label, share in classes)
 
 
 def read_compressed(name, point):

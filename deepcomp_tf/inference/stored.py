@@ -17,22 +17,23 @@ from deepcomp_tf.codec.inputs import NetworkInput
 _WEIGHTS = "weights.npz"
 
 
-def share_weights(kind, folders, path):
-  """Moves the arrays that several stored networks have alike out of their folders into a file that all of them name.
+def share_weights(kind, folders, path, prefix=""):
+  """Moves the arrays that stored networks have alike out of their folders into a file that all of them name.
 
   Args:
     kind: "classifier" or "segmenter".
     folders: of the networks, on this machine.
     path: npz file, beside these folders.
+    prefix: that the names of the arrays begin with.
 
   Raises:
-    DeepcompError: they have no array alike.
+    DeepcompError: they have no such array alike.
   """
   arrays = [files.read_arrays(os.path.join(folder, _WEIGHTS)) for folder in folders]
   alike = {name: array for name, array in arrays[0].items()
-           if all(name in others and np.array_equal(array, others[name]) for others in arrays[1:])}
-  if not alike or len(folders) < 2:
-    raise DeepcompError(f"expected several networks with arrays that are the same. Received: {', '.join(folders)}")
+           if name.startswith(prefix) and all(name in others and np.array_equal(array, others[name]) for others in arrays[1:])}
+  if not alike:
+    raise DeepcompError(f"expected networks with arrays {prefix}* that are the same. Received: {', '.join(folders)}")
   np.savez_compressed(path, **alike)
   for folder, own in zip(folders, arrays):
     info = os.path.join(folder, f"{kind}.json")

@@ -96,10 +96,21 @@ def test_shipped_classifiers(codec, files):
   for name in names:
     classifier = dc.Classifier.load(name)
     assert classifier.operating_point in dc.operating_points.names()
-    assert "Imagenette" in classifier.describe() and len(classifier.class_names) == 10
+    if name.startswith("graft_"):
+      assert "EfficientNet-Lite0" in classifier.describe() and "Apache-2.0" in classifier.describe()
+      assert len(classifier.class_names) == 1000
+    else:
+      assert "Imagenette" in classifier.describe() and len(classifier.class_names) == 10
   classifier = dc.Classifier.load_for(files[0])
   assert classifier.codec.fingerprint == codec.fingerprint
   assert {name for name, _ in classifier.classify(files[0])} == set(classifier.class_names)
+
+
+@pytest.mark.parametrize("name, classes", [("chelsea", {"Egyptian cat", "tabby", "tiger cat"}), ("coffee", {"espresso"})])
+def test_the_shipped_graft_knows_what_the_sample_photos_show(name, classes):
+  data = dc.Codec.load("bpp0.330").compress(samples.photos(300)[name])
+  classifier = dc.Classifier.load_for(data)
+  assert len(classifier.class_names) == 1000 and classifier.classify(data)[0][0] in classes
 
 
 def test_the_shipped_one_of_a_file(codec, files, tmp_path, monkeypatch):

@@ -29,6 +29,10 @@ PROGRAMS = {
     "classification": ("train_classification", [
         *CLASSES, "--network=cResNet-39", "--input=representation", "--operating_point=bpp0.0983", "--width=0.125",
         "--crop=representation", "--image_size=40", "--crop_size=32"], "classifier"),
+    "graft": ("train_graft", [
+        "--preprocessing=none", "--operating_point=bpp0.0983", "--image_size=48", "--crop_size=32", "--batch_size=4", "--steps=5",
+        "--adapter_steps=2", "--adapter_filters=8", "--adapter_units=3", "--warmup_steps=1", "--average=0.5",
+        "--validate_every=1", *COMMON], "classifier"),
     "joint": ("train_joint", [
         *CLASSES, "--operating_point=bpp0.0983", "--entropy=per_channel", "--beta=50", "--crop_size=32", "--name=joint",
         "--tables_from=2", "--held_out=1", "--gradient_clip=5"], "classifier"),
@@ -58,6 +62,15 @@ def fixture_folders(tmp_path_factory):
         mask.putpalette(list(range(256)) * 3)
         mask.save(root / "segmentation/masks" / split / f"{name}{number}.png")
   tf.keras.utils.set_random_seed(0)
+  convolution = lambda filters: tf.keras.layers.Conv2D(filters, 3, 2, padding="same", activation="relu")
+  pixels = tf.keras.Input([48, 48, 3])
+  x = tf.keras.layers.GlobalAveragePooling2D()(convolution(9)(convolution(8)(convolution(6)(convolution(4)(pixels)))))
+  backbone = tf.keras.Model(pixels, tf.keras.layers.Dense(2)(x))
+  backbone.save(root / "backbone.keras")
+  (root / "names.txt").write_text("calm\nwild\n")
+  graft = dc.models.Graft(backbone, filters=8, units=3)
+  graft.build([None, None, None, 8])
+  dc.Classifier(graft, NetworkInput("representation", dc.Codec.load("bpp0.0983")), ["calm", "wild"]).save(root / "graft")
   network = dc.models.CResNet(39, 2, width=0.125)
   inputs = NetworkInput("representation", dc.Codec.load("bpp0.0983"))
   network.build([None, None, None, 8])
@@ -71,6 +84,10 @@ def _flags(folders, name):
   program, flags, result = PROGRAMS[name]
   if program == "train_compression":
     return program, [*COMPRESSION, f"--images={folders}/classes/train/wild", *flags], result
+  if program == "train_graft":
+    return program, [*flags, f"--backbone={folders}/backbone.keras", f"--class_names={folders}/names.txt",
+                     f"--photos={folders}/classes/train", f"--validation_photos={folders}/classes/val",
+                     f"--cache_dir={folders}/answers", f"--start={folders}/graft"], result
   if program == "train_segmentation":
     flags = [*flags, f"--dataset={folders}/segmentation", f"--data_dir={folders}/prepared"]
   else:
@@ -154,7 +171,7 @@ def test_two_replicas_go_on_after_a_kill(folders, alone, tmp_path, name):
   assert (run / result).exists()
 
 
-@pytest.mark.parametrize("name", ["compression_context", "classification", "joint", "segmentation"])
+@pytest.mark.parametrize("name", ["compression_context", "classification", "graft", "joint", "segmentation"])
 def test_two_workers_of_which_one_is_the_chief(folders, alone, tmp_path, name):
   program, flags, result = _flags(folders, name)
   run = tmp_path / "run"
