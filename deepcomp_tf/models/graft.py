@@ -164,7 +164,10 @@ class Graft(tf.keras.Model):
     named.update({"adapter/mean": self.mean, "adapter/deviation": self.deviation})
     for layer in self.remainder.layers:
       for variable in layer.weights:
-        named[f"remainder/{layer.name}/{variable.name.split('/')[-1].split(':')[0]}"] = variable
+        own = variable.name.split("/")[-1].split(":")[0]
+        if isinstance(layer, tf.keras.layers.DepthwiseConv2D) and own == "depthwise_kernel":
+          own = "kernel"  # as Keras 3 calls it
+        named[f"remainder/{layer.name}/{own}"] = variable
     return named
 
   def blueprint(self):

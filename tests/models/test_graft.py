@@ -7,6 +7,7 @@ import pytest
 import tensorflow as tf
 
 import deepcomp_tf as dc
+from deepcomp_tf import mask_classes
 from deepcomp_tf.inference.stored import share_weights
 from deepcomp_tf.models import graft
 
@@ -92,6 +93,27 @@ def test_a_network_from_elsewhere_goes_into_the_folder_and_out_again(tmp_path):
   outputs = tf.saved_model.load(str(tmp_path / "model")).signatures["symbols"](symbols=tf.constant(codec.symbols(data)[np.newaxis]))
   np.testing.assert_allclose(np.sort(outputs["probabilities"][0]), sorted(found.values()), rtol=1e-3)
   assert loaded.describe() == "graft of tiny at bpp0.0983 knows 3 classes: a, b, c"
+
+
+def test_a_segmenter_on_a_graft_is_stored_and_read(tmp_path):
+  codec = dc.Codec.load("bpp0.0983")
+  network = dc.models.Graft(_subsampled_by_1x1(), filters=8, units=1)
+  dc.layers.naming.build(network, 8)
+  model = dc.models.DeepLab.from_classifier(network, 2)
+  dc.layers.naming.build(model, 8)
+  trained = {name for name, variable in model.named_variables().items() if variable.trainable}
+  assert "backbone/adapter/first/kernel" in trained and "backbone/adapter/mean" not in trained
+  classes = mask_classes.VOC[:2]
+  segmenter = dc.Segmenter(model, dc.codec.inputs.NetworkInput("representation", codec), classes)
+  for bias in model.head.branches:
+    bias[0].assign(tf.random.stateless_normal(bias[0].shape, [0, 1]))
+  segmenter.save(tmp_path / "segmenter")
+  data = codec.compress(np.random.default_rng(0).integers(0, 256, [44, 60, 3], np.uint8))
+  assert segmenter.segment(data).shape == (44, 60)
+  x = np.random.default_rng(1).normal(0, 1, [1, 6, 8, 8]).astype(np.float32)
+  logits = segmenter.copy(rounded=True).network(x)
+  assert logits.shape == (1, 6, 8, 2) and np.ptp(logits) > 1e-3
+  np.testing.assert_allclose(dc.Segmenter.load(str(tmp_path / "segmenter")).network(x), logits, rtol=1e-3, atol=1e-5)
 
 
 def test_networks_share_what_they_have_alike(tmp_path):
