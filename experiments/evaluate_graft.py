@@ -11,15 +11,15 @@ import time
 
 from absl import flags
 import numpy as np
-from PIL import Image
-from PIL import ImageOps
 import tensorflow as tf
 
 import deepcomp_tf as dc
 from deepcomp_tf import samples
 from deepcomp_tf.data.answers import Answers
 from deepcomp_tf.data.answers import Squares
+from deepcomp_tf.data.answers import square
 from deepcomp_tf.evaluation import agreement
+from deepcomp_tf.evaluation.agreement import costs
 from deepcomp_tf.files import write_json
 from deepcomp_tf.training import flags as training_flags
 from deepcomp_tf.training import teachers
@@ -49,17 +49,15 @@ def main(argv):
     teacher = teachers.load_teacher(FLAGS.backbone or network.source, FLAGS.backbone_weights, FLAGS.preprocessing,
                                     classifier.class_names)
     answers = Answers(Squares(FLAGS.photos, size, FLAGS.data_dir), classifier.codec, teacher, network.cut, FLAGS.cache_dir)
-    edge = answers.symbols.shape[1]
     model = classifier.codec.model
-    own = dc.evaluation.multiply_adds(network, answers.symbols.shape[1:])
-    whole = (dc.evaluation.multiply_adds(model.decoder, (edge, edge, model.channels))
-             + dc.evaluation.multiply_adds(teacher.network, (size, size, 3)))
+    own, decoder, whole = costs(network, model, teacher.network)
     on_decoded = teacher.answers(network.cut)
     for way, figures, count in (
         (f"{network.architecture} at {classifier.operating_point}",
          agreement.measure(network, classifier.inputs, answers, FLAGS.batch_size), own),
         (f"{teacher.name} on photos decoded at {classifier.operating_point}",
-         agreement.of_answers(lambda symbols: on_decoded(model.picture_of(symbols))[1], answers, FLAGS.batch_size), whole)):
+         agreement.of_answers(lambda symbols: on_decoded(model.picture_of(symbols))[1], answers, FLAGS.batch_size),
+         decoder + whole)):
       rows.append({"way": way, "operating_point": classifier.operating_point, "multiply_adds": count, **figures})
       print(f"{way:<58}{100 * figures['top_1']:>6.1f}%{100 * figures['top_5']:>6.1f}%{count / 1e6:>14.0f} M")
   print(f"{answers.name}: {len(answers)} photos of {size}x{size} pixels")
@@ -74,8 +72,7 @@ def record_samples(teacher, cut, size):
   """Writes the backbone's first three classes of the sample photos' squares in the middle."""
   answers, answer = {}, teacher.answers(cut)
   for name, photo in samples.photos().items():
-    square = np.asarray(ImageOps.fit(Image.fromarray(photo), (size, size), Image.Resampling.BICUBIC))
-    shares = tf.nn.softmax(answer(square[np.newaxis])[1])[0].numpy()
+    shares = tf.nn.softmax(answer(square(photo, size)[np.newaxis])[1])[0].numpy()
     answers[name] = [(teacher.class_names[place], round(float(shares[place]), 4)) for place in np.argsort(-shares)[:3]]
   write_json(FLAGS.record_samples, {"backbone": teacher.name, "answers": answers}, indent=1)
 

@@ -3,8 +3,8 @@
   python -m experiments.label_photos --model=deeplabv3_mnv2_pascal_quant.tflite --photos=FOLDER,FOLDER --output_dir=SET
 
 The model is a TensorFlow Lite file that takes one photo of 8-bit RGB and gives class ids, such as the DeepLab of
-google-coral/test_data (Apache-2.0). Photos are laid into its size with their aspect kept. What it says of a photo and what it says
-of the mirrored one have to agree; where they do not, the mask is void. Photos in which less than --min_share is something
+google-coral/test_data (Apache-2.0). Photos are laid into its size with their aspect kept. What it says of a photo and what it
+says of the mirrored one have to agree; where they do not, the mask is void. Photos in which less than --min_share is something
 else than background are left out. SET/images/SPLIT and SET/masks/SPLIT are what --dataset takes; masks of people may lie beside.
 A run that was stopped goes on where it was.
 """
@@ -32,9 +32,10 @@ from deepcomp_tf.threads import ordered_map
 from deepcomp_tf.training import flags as training_flags
 
 FLAGS = flags.FLAGS
-flags.DEFINE_string("model", None, "TensorFlow Lite file: uint8 [1, h, w, 3] RGB in, ids of VOC's classes [1, h, w] out.", required=True)
-flags.DEFINE_list("photos", None, "Folders of photos, which are gone through with the folders in them, and lists of paths (.txt).",
-                  required=True)
+flags.DEFINE_string("model", None, "TensorFlow Lite file: uint8 [1, h, w, 3] RGB in, ids of VOC's classes [1, h, w] out.",
+                    required=True)
+flags.DEFINE_list("photos", None, "Folders of photos, which are gone through with the folders in them, and lists of paths "
+                  "(.txt).", required=True)
 flags.DEFINE_string("output_dir", None, "Folder of the set.", required=True)
 flags.DEFINE_string("split", "train", "Its split.")
 flags.DEFINE_float("min_share", 0.02, "Of a photo's pixels that are some object's.", lower_bound=0.0, upper_bound=1.0)
@@ -45,16 +46,19 @@ _PADDING = 127
 def main(argv):
   del argv
   photos = [path for name in FLAGS.photos for path in photo_files.find_photos(name)]
-  places = [os.path.join(FLAGS.output_dir, kind, FLAGS.split) for kind in ("images", "masks")]
-  for place in places:
-    files.makedirs(place)
   masks = Masks(FLAGS.model)
   tasks = {}
   for path in photos:
-    name = "_".join(os.path.normpath(path).split(os.sep)[-2:])  # of photos of the same name in other folders
-    tasks[os.path.splitext(name)[0]] = path
+    # With the folder's name, since other folders may have photos of the same name.
+    name = os.path.splitext("_".join(os.path.normpath(path).split(os.sep)[-2:]))[0]
+    if tasks.setdefault(name, path) != path:
+      raise dc.DeepcompError("expected photos that differ in the names of their folders or in their own. Received: "
+                             f"{tasks[name]} and {path}")
+  places = [os.path.join(FLAGS.output_dir, kind, FLAGS.split) for kind in ("images", "masks")]
+  for place in places:
+    files.makedirs(place)
   left_out = os.path.join(FLAGS.output_dir, f"left_out_{FLAGS.split}.txt")
-  known = set(files.read(left_out).decode().split()) if files.exists(left_out) else set()
+  known = set(files.read(left_out).decode().splitlines()) if files.exists(left_out) else set()
   todo = [name for name in tasks if name not in known and not files.exists(os.path.join(places[1], f"{name}.png"))]
 
   def label(name):

@@ -25,6 +25,7 @@ from deepcomp_tf.evaluation import accuracy
 from deepcomp_tf.representation import INPUTS
 from deepcomp_tf.codec.inputs import NetworkInput
 from deepcomp_tf.layers.bottleneck import STRIDE_PLACES
+from deepcomp_tf.layers.naming import copy_weights
 from deepcomp_tf.models.resnet import ARCHITECTURES
 from deepcomp_tf.models.resnet import make_network
 from deepcomp_tf.models.resnet import takes_representation
@@ -175,9 +176,7 @@ def start_from(start, network, inputs, class_names):
            ((trained.network, trained.inputs, trained.class_names), (network, inputs, class_names))]
   if kinds[0] != kinds[1]:
     raise dc.DeepcompError(f"expected a classifier to start from of {kinds[1]}. Received: --start={start}, of {kinds[0]}")
-  weights = trained.network.named_variables()
-  for name, variable in network.named_variables().items():
-    variable.assign(weights[name])
+  copy_weights(trained.network, network)
 
 
 def report(examples):

@@ -9,8 +9,6 @@ whole network does on the original photo. Its answers are computed once and kept
 a run that was stopped. RUN_DIR/classifier is what `dc.Classifier.load` takes.
 """
 
-import time
-
 from absl import flags
 from absl import logging
 import tensorflow as tf
@@ -58,8 +56,8 @@ flags.DEFINE_float("learning_rate", 1e-3, "Adam's, of the steps after these.", l
 flags.DEFINE_integer("warmup_steps", 100, "Steps in which either rises to that.", lower_bound=0)
 flags.DEFINE_float("map_weight", 0.5, "Of the squared error of the maps beside the answers.", lower_bound=0.0)
 flags.DEFINE_float("temperature", 2.0, "That softens the answers.", lower_bound=0.1)
-flags.DEFINE_bool("train_last_layer", False, "Whether the backbone's last layer is trained, too. Where it is not, the grafts at all "
-                  "operating points can share it.")
+flags.DEFINE_bool("train_last_layer", False, "Whether the backbone's last layer is trained, too. Where it is not, the grafts "
+                  "at all operating points can share it.")
 flags.DEFINE_float("average", 0.99, "Momentum of the running average of the weights, which is what is kept.", lower_bound=0.0,
                    upper_bound=0.99999)
 flags.DEFINE_integer("validate_every", 500, "Steps between validations.", lower_bound=1)
@@ -94,8 +92,8 @@ def main(argv):
 
   with strategy.scope():
     with distribution.precision(FLAGS.precision):
-      network = dc.models.Graft(teacher.network if FLAGS.preprocessing else FLAGS.backbone, cut, FLAGS.adapter_filters,
-                                FLAGS.adapter_units, len(teacher.class_names))
+      network = dc.models.Graft(FLAGS.backbone if FLAGS.backbone in graft.backbone_names() else teacher.network, cut,
+                                FLAGS.adapter_filters, FLAGS.adapter_units, len(teacher.class_names))
       network.build([None, None, None, inputs.channels])
     network.take_weights(teacher.network)
     network.set_statistics(*training.map_statistics())
@@ -124,7 +122,6 @@ def main(argv):
       **optimizer["adapter"].named_variables(), **optimizer["whole"].named_variables()})
   if run.is_done():
     return
-  done = run.restore()
 
   def adapter_step(symbols, maps, logits, step):
     del logits, step
@@ -148,24 +145,21 @@ def main(argv):
     agree = tf.reduce_mean(tf.cast(tf.equal(tf.argmax(answers, -1), tf.argmax(teacher_logits, -1)), tf.float32))
     return {"loss": loss, "map_error": error, "divergence": divergence, "agreement": agree}
 
-  def train(part, step_function, until):
-    total = FLAGS.adapter_steps if part == "adapter" else FLAGS.steps
-    first = int(run.step.numpy())
+  def train(part, step_function, total):
     batches = runs.epoch_batches(
         strategy, lambda *place: training.training_batches(FLAGS.batch_size, FLAGS.crop_size, FLAGS.seed, *place),
-        FLAGS.batch_size, -(-total // steps_per_epoch), steps_per_epoch, first)
+        FLAGS.batch_size, -(-total // steps_per_epoch), steps_per_epoch, int(run.step.numpy()))
     for done in run.steps(
-        batches, distribution.on_replicas(strategy, step_function), until, checkpoint_every=FLAGS.checkpoint_every,
+        batches, distribution.on_replicas(strategy, step_function), total, checkpoint_every=FLAGS.checkpoint_every,
         summary_every=FLAGS.summary_every, curves=optimizer[part].learning_rates,
         describe=lambda point: {name: f"{value:.3f}" for name, value in point.items()}):
       if done % FLAGS.validate_every == 0 and done < FLAGS.steps:
         with optimizers.averaged_weights(optimizer[part]):
           validate(run, agreement.measure(network, inputs, validation, FLAGS.batch_size))
-    return int(run.step.numpy())
 
-  if done < FLAGS.adapter_steps:
-    done = train("adapter", adapter_step, FLAGS.adapter_steps)
-  done = train("whole", whole_step, FLAGS.steps)
+  if run.restore() < FLAGS.adapter_steps:
+    train("adapter", adapter_step, FLAGS.adapter_steps)
+  train("whole", whole_step, FLAGS.steps)
   last = "whole" if FLAGS.steps > FLAGS.adapter_steps else "adapter"
   with optimizers.averaged_weights(optimizer[last]):
     # What is measured last is what is kept: float32, with the rounded weights.
@@ -173,7 +167,7 @@ def main(argv):
   reached = validate(run, agreement.measure(classifier.network, inputs, validation, FLAGS.batch_size))
   classifier.info = {
       "crop_size": FLAGS.image_size,
-      "trained": {"program": "experiments.train_graft", "steps": done, "settings": settings, "seconds": run.seconds(),
+      "trained": {"program": "experiments.train_graft", "steps": FLAGS.steps, "settings": settings, "seconds": run.seconds(),
                   "data_note": FLAGS.data_note},
       "reached_on_validation": reached}
   if run.is_chief:
@@ -197,10 +191,7 @@ def start_from(start, network):
 def tell_costs(network, inputs, teacher):
   """Logs the multiply-adds of the graft, and those of decoding and the whole backbone."""
   size = teacher.network.input_shape[1]
-  edge = -(-size // STRIDE)
-  own = dc.evaluation.multiply_adds(network, (edge, edge, inputs.channels))
-  decoder = dc.evaluation.multiply_adds(inputs.codec.model.decoder, (edge, edge, inputs.channels))
-  whole = dc.evaluation.multiply_adds(teacher.network, (size, size, 3))
+  own, decoder, whole = agreement.costs(network, inputs.codec.model, teacher.network)
   logging.info("%s: %.0f M multiply-adds for a photo of %dx%d pixels; decoding and the whole %s take %.0f M + %.0f M, %.1f times "
                "as many", network.architecture, own / 1e6, size, size, teacher.name, decoder / 1e6, whole / 1e6,
                (decoder + whole) / own)

@@ -82,7 +82,12 @@ class Squares:
       return error
     if isinstance(photo, DeepcompError):
       return photo
-    return np.asarray(ImageOps.fit(Image.fromarray(photo), (self.size, self.size), Image.Resampling.BICUBIC))
+    return square(photo, self.size)
+
+
+def square(photo, size):
+  """The middle of a photo, uint8 `[h, w, 3]` -> uint8 `[size, size, 3]`: its shorter side becomes `size`."""
+  return np.asarray(ImageOps.fit(Image.fromarray(photo), (size, size), Image.Resampling.BICUBIC))
 
 
 class Answers:

@@ -1,8 +1,10 @@
-"""How often a network answers as a teacher does on the original photo."""
+"""How often a network answers as a teacher does on the original photo, and what either costs."""
 
 import tensorflow as tf
 
 from deepcomp_tf.evaluation.accuracy import accuracies
+from deepcomp_tf.evaluation.complexity import multiply_adds
+from deepcomp_tf.representation import STRIDE
 
 
 def measure(network, inputs, answers, batch_size=32):
@@ -23,6 +25,22 @@ def measure(network, inputs, answers, batch_size=32):
     return {**_compare(network.behind(found, training=False), logits), "map_error": tf.reduce_mean(error, axis=[1, 2, 3])}
 
   return _means(figures_of, answers, batch_size)
+
+
+def costs(network, model, backbone):
+  """Multiply-adds for a photo of the size that the backbone is made for.
+
+  Args:
+    network: a `models.Graft`.
+    model: the `models.CompressionModel` of its operating point.
+    backbone: functional network for pixels.
+
+  Returns:
+    those of the graft, of the decoder, and of the whole backbone.
+  """
+  size = backbone.input_shape[1]
+  symbols = (-(-size // STRIDE), -(-size // STRIDE), model.channels)
+  return multiply_adds(network, symbols), multiply_adds(model.decoder, symbols), multiply_adds(backbone, (size, size, 3))
 
 
 def of_answers(answer, answers, batch_size=32):

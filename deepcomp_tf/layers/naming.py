@@ -11,6 +11,13 @@ def build(layer, channels):
     layer.build([None, None, None, channels])
 
 
+def copy_weights(source, target):
+  """Copies the variables of a built network into another one with the same `named_variables`."""
+  weights = source.named_variables()
+  for name, variable in target.named_variables().items():
+    variable.assign(weights[name])
+
+
 def named_variables(layers):
   """The variables of built convolutions, dense layers and batch normalizations, by names such as `unit1/conv2/kernel`.
 

@@ -8,6 +8,7 @@ from deepcomp_tf import layers
 from deepcomp_tf.errors import DeepcompError
 from deepcomp_tf.errors import one_line
 from deepcomp_tf.layers.naming import build
+from deepcomp_tf.layers.naming import copy_weights
 from deepcomp_tf.layers.naming import named_variables
 from deepcomp_tf.models import efficientnet
 from deepcomp_tf.representation import STRIDE
@@ -144,17 +145,13 @@ class Graft(tf.keras.Model):
 
   def take_weights(self, backbone):
     """Copies the weights behind the cut of a network of the same layers."""
-    for layer in self.remainder.layers:
-      if layer.weights:
-        layer.set_weights(backbone.get_layer(layer.name).get_weights())
+    take_layers(self.remainder, backbone)
 
   def for_segmentation(self):
     """The dilated form without classes, with the same weights, as `DeepLab` takes it."""
     dilated = Graft(self.source, self.cut, self.filters, self.units, None, dilated=True)
     build(dilated, self.first.kernel.shape[2])
-    weights = self.named_variables()
-    for name, variable in dilated.named_variables().items():
-      variable.assign(weights[name])
+    copy_weights(self, dilated)
     return dilated
 
   def named_variables(self):
@@ -243,6 +240,13 @@ def remainder_of(backbone, cut, dilated=False, classes=True, dtype="float32"):
   except ValueError as error:
     raise DeepcompError(f"expected a network that takes photos of any size behind {cut}. Received: {backbone.name} "
                         f"({one_line(error)})") from None
+
+
+def take_layers(network, backbone):
+  """Copies into a functional network the weights of the layers of the same names of another one."""
+  for layer in network.layers:
+    if layer.weights:
+      layer.set_weights(backbone.get_layer(layer.name).get_weights())
 
 
 def layer_at(backbone, cut):

@@ -6,6 +6,7 @@ from deepcomp_tf import layers
 from deepcomp_tf.errors import DeepcompError
 from deepcomp_tf.layers import bottleneck
 from deepcomp_tf.layers.naming import build
+from deepcomp_tf.layers.naming import copy_weights
 from deepcomp_tf.layers.naming import named_variables
 
 # Units of conv2_x to conv5_x (Table 3). The cResNets lack the root and conv2_x: their input is as large as what
@@ -127,9 +128,7 @@ class _ResidualNetwork(tf.keras.Model):
     """The dilated form without classes, with the same weights, as `DeepLab` takes it."""
     dilated = type(self)(self.depth, None, self.width, self.stride_in, dilated=True)
     build(dilated, (self.root or self.units[0].conv1).kernel.shape[2])
-    weights = self.named_variables()
-    for name, variable in dilated.named_variables().items():
-      variable.assign(weights[name])
+    copy_weights(self, dilated)
     return dilated
 
   def get_config(self):

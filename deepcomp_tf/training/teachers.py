@@ -44,12 +44,13 @@ class Teacher(NamedTuple):
     return graft.layer_at(self.network, cut).output.shape[-1]
 
   def answers(self, cut):
-    """A function of uint8 `[batch, h, w, 3]` pixels that returns the maps at the cut and the logits, float32."""
+    """A function of uint8 `[batch, h, w, 3]` pixels of any size that returns the maps at the cut and the logits, float32."""
     behind = graft.remainder_of(self.network, cut)
-    for layer in behind.layers:
-      if layer.weights:
-        layer.set_weights(self.network.get_layer(layer.name).get_weights())
-    before = tf.keras.Model(self.network.input, self.network.get_layer(cut).output)
+    # The network itself takes photos of one size.
+    before = tf.keras.models.clone_model(tf.keras.Model(self.network.input, self.network.get_layer(cut).output),
+                                         input_tensors=tf.keras.Input([None, None, 3]))
+    for part in (before, behind):
+      graft.take_layers(part, self.network)
 
     @tf.function(jit_compile=False)
     def answer(pixels):
@@ -188,4 +189,5 @@ def take_torch_weights(network, tensors):
         weights = [np.transpose(tensors[f"{torch_name}.weight"], axes)]
       layer.set_weights(weights)
     except (KeyError, ValueError) as error:
-      raise DeepcompError(f"expected the weights of {network.name}. Received: others, at {torch_name} ({one_line(error)})") from None
+      raise DeepcompError(f"expected the weights of {network.name}. Received: others, at {torch_name} ({one_line(error)})"
+                          ) from None

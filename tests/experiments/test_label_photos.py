@@ -55,6 +55,15 @@ def test_masks_of_photos_of_any_shape(model, tmp_path):
   assert code == 0 and "6 photos, 5 of them before; 0 masks written" in output, output[-2000:]
 
 
+def test_photos_that_cannot_be_told_apart(model, tmp_path):
+  for part in ("a", "b"):
+    (tmp_path / part / "x").mkdir(parents=True)
+    Image.new("RGB", (40, 40)).save(tmp_path / part / "x/1.png")
+  line, output = programs.error(programs.start("label_photos", f"--model={model}", f"--photos={tmp_path}/a,{tmp_path}/b",
+                                               f"--output_dir={tmp_path}/set"))
+  assert "differ in the names of their folders" in line and "Traceback" not in output and not (tmp_path / "set/masks/train").exists()
+
+
 def test_bad_models(model, tmp_path):
   (tmp_path / "none.tflite").write_bytes(b"no model")
   for path in (tmp_path / "none.tflite", tmp_path / "nowhere"):

@@ -67,8 +67,8 @@ def test_a_graft_learns_what_its_backbone_says_without_labels(folder, tmp_path):
   other = ["--adapter_steps=0", "--steps=1", f"--start={tmp_path}/run/classifier", "--operating_point=bpp0.330"]
   code, output = programs.finish(programs.start(*_flags(folder, tmp_path / "other", *other)))
   assert code == 0, output[-3000:]
-  weights = [dc.Classifier.load(str(one)).network.named_variables() for one in (tmp_path / "run/classifier", tmp_path / "other/classifier")]
-  moved = {name: float(np.abs(weights[0][name] - weights[1][name]).max()) for name in weights[0] if name != "adapter/first/kernel"}
+  before, after = (dc.Classifier.load(str(tmp_path / run / "classifier")).network.named_variables() for run in ("run", "other"))
+  moved = {name: float(np.abs(before[name] - after[name]).max()) for name in before if name != "adapter/first/kernel"}
   assert max(moved.values()) < 0.05  # one small step away; from random weights it would not be
 
 

@@ -96,13 +96,15 @@ def test_batch_norm_is_the_classifiers(finished, classifier):
     assert np.abs(twin.conv2.kernel - unit.conv2.kernel).max() > 1e-4
 
 
-def test_bfloat16_begins_as_float32_does(finished, folder, classifier, tmp_path):
-  code, output = programs.finish(_start(tmp_path / "run", *folder, *SMALL, classifier, "--precision=mixed_bfloat16"))
-  assert code == 0, output[-3000:]
-  exact, rounded = (programs.curve(run, "cross_entropy") for run in (finished, tmp_path / "run"))
+def test_bfloat16_begins_as_float32_does(folder, classifier, tmp_path):
+  # At rates low enough that rounding does not grow: at SMALL's, two CPUs part by 7 % within these steps in float32 already.
+  flags = [*SMALL, classifier, "--learning_rate=0.0003", "--head_learning_rate=0.001"]
+  for precision in ("float32", "mixed_bfloat16"):
+    code, output = programs.finish(_start(tmp_path / precision, *folder, *flags, f"--precision={precision}"))
+    assert code == 0, output[-3000:]
+  exact, rounded = (programs.curve(tmp_path / precision, "cross_entropy") for precision in ("float32", "mixed_bfloat16"))
   assert rounded[2] == pytest.approx(exact[2], rel=0.02) and rounded[2] != exact[2]
-  # Then they part, the sooner where the CPU itself computes in bfloat16; both learn.
-  assert rounded[STEPS] < rounded[2] and exact[STEPS] < exact[2]
+  assert rounded[STEPS] == pytest.approx(exact[STEPS], rel=0.2)
 
 
 def test_killed_run_continues_as_if_nothing_had_happened(finished, folder, classifier, tmp_path):

@@ -10,6 +10,7 @@ import deepcomp_tf as dc
 from deepcomp_tf import mask_classes
 from deepcomp_tf.inference.stored import share_weights
 from deepcomp_tf.models import graft
+from deepcomp_tf.training.teachers import Teacher
 
 
 def _random_backbone(name, classes=11):
@@ -74,6 +75,20 @@ def test_the_dilated_form_has_the_same_features_at_every_place_that_the_other_ha
   pooled = tf.reduce_mean(features[:, ::4, ::4], [1, 2])
   kernel, bias = network.remainder.layers[-1].get_weights()
   np.testing.assert_allclose(pooled @ kernel + bias, network(x), rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("size", [64, 96])
+def test_a_teacher_gives_the_maps_that_its_graft_takes_and_the_networks_own_answers(size):
+  network, pixels = _subsampled_by_1x1(), np.random.default_rng(0).integers(0, 256, [2, size, size, 3], np.uint8)
+  teacher = Teacher("subsampled", network, lambda pixels: pixels / 255.0, ["a", "b", "c"], "")
+  maps, logits = teacher.answers("quarter")(pixels)
+  assert maps.shape == (2, size // 8, size // 8, teacher.channels_at("quarter"))
+  kernels = {layer.name: layer.get_weights() for layer in network.layers if layer.weights}
+  same = _subsampled_by_1x1(size)  # the network itself takes photos of one size
+  for layer, weights in zip([layer for layer in same.layers if layer.weights], kernels.values()):
+    layer.set_weights(weights)
+  np.testing.assert_allclose(logits, same(pixels / 255.0), rtol=1e-3, atol=1e-5)
+  np.testing.assert_allclose(maps, _maps(same, "quarter", pixels / 255.0, 2), rtol=1e-3, atol=1e-5)
 
 
 def test_a_network_from_elsewhere_goes_into_the_folder_and_out_again(tmp_path):
@@ -152,11 +167,11 @@ def test_places_where_a_network_cannot_be_cut():
     dc.models.Graft("ResNet51")
 
 
-def _subsampled_by_1x1():
+def _subsampled_by_1x1(size=64):
   """A network that gets from 1/4 to 1/8, to 1/16 and to 1/32 by strides of 1x1 convolutions, as ResNet-50 does."""
   convolution = lambda x, filters, kernel, strides=1, name=None: tf.keras.layers.Conv2D(
       filters, kernel, strides, padding="same", activation="relu", name=name)(x)
-  pixels = tf.keras.Input([64, 64, 3])
+  pixels = tf.keras.Input([size, size, 3])
   x = convolution(convolution(pixels, 4, 3, 2), 6, 3, 2, "quarter")
   for filters in (8, 9, 7):
     x = tf.keras.layers.Add()([convolution(convolution(x, filters, 1, 2), filters, 3), convolution(x, filters, 1, 2)])
