@@ -103,6 +103,8 @@ def main(argv):
   if trained.inputs.kind != "representation":
     raise dc.DeepcompError(f"expected a classifier of the representation. Received: --classifier={FLAGS.classifier}, of "
                            f"{trained.inputs.kind} pixels")
+  if isinstance(trained.network, dc.models.Graft):
+    raise dc.DeepcompError(f"expected a cResNet. Received: --classifier={FLAGS.classifier}, a {trained.network.architecture}")
   if trained.class_names != training.source.class_names:
     raise dc.DeepcompError(f"expected the classes {', '.join(trained.class_names[:5])}... of --classifier. Received: "
                            f"{', '.join(training.source.class_names[:5])}...")

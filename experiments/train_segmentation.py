@@ -99,8 +99,9 @@ def main(argv):
                                                  FLAGS.cache_dir)
 
   settings = training_flags.settings("crop_size", leave_out=OPERATIONAL_FLAGS)
-  settings.update(source=builder.info.full_name, network=classifier.network.architecture, width=classifier.network.width,
-                  input=inputs.kind, fingerprint=inputs.codec and inputs.codec.fingerprint.hex())
+  blueprint = {name: value for name, value in classifier.network.blueprint().items() if name not in ("backbone", "stride_in")}
+  settings.update(source=builder.info.full_name, **blueprint, input=inputs.kind,
+                  fingerprint=inputs.codec and inputs.codec.fingerprint.hex())
   run = runs.Run(FLAGS.run_dir, settings, "segmenter", {**model.named_variables(), **optimizer.named_variables()})
   if run.is_done():
     return

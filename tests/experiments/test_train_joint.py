@@ -157,6 +157,7 @@ def test_bfloat16_begins_as_float32_does(finished, start, tmp_path):
 @pytest.mark.parametrize("flags, message", [
     (["--operating_point=bpp0.330"], "was trained on the operating point add948"),
     (["--classifier=nowhere"], "no classifier 'nowhere'"),
+    (["--classifier=graft_bpp0.330", "--operating_point=bpp0.330"], "expected a cResNet. Received: --classifier=graft_bpp0.330, a"),
     (["--decay_epochs=2,1"], "--decay_epochs must rise"),
     (["--crop_size=33"], "crop_size=33"),
     (["--batch_size=64"], "--batch_size must be at most the 28"),

@@ -96,6 +96,17 @@ def test_batch_norm_is_the_classifiers(finished, classifier):
     assert np.abs(twin.conv2.kernel - unit.conv2.kernel).max() > 1e-4
 
 
+def test_a_graft_becomes_a_segmenter(folder, tmp_path):
+  code, output = programs.finish(_start(tmp_path / "run", *folder, *SMALL, "--classifier=graft_bpp0.330"))
+  assert code == 0, output[-3000:]
+  loss = programs.curve(tmp_path / "run", "cross_entropy")
+  assert np.mean([loss[step] for step in (12, 14, 16)]) < 0.5 * loss[2]
+  segmenter = dc.Segmenter.load(str(tmp_path / "run/segmenter"))
+  assert isinstance(segmenter.network.backbone, dc.models.Graft) and segmenter.info["trained"]["settings"]["cut"] == "block5_add"
+  mask = segmenter.segment(segmenter.codec.compress(np.full([37, 51, 3], 40, np.uint8)))
+  assert mask.shape == (37, 51) and mask.max() < 2
+
+
 def test_bfloat16_begins_as_float32_does(folder, classifier, tmp_path):
   # At rates low enough that rounding does not grow: at SMALL's, two CPUs part by 7 % within these steps in float32 already.
   flags = [*SMALL, classifier, "--learning_rate=0.0003", "--head_learning_rate=0.001"]
