@@ -15,20 +15,23 @@ import tensorflow as tf
 
 import deepcomp_tf as dc
 from deepcomp_tf import samples
+from deepcomp_tf.codec.inputs import NetworkInput
 from deepcomp_tf.data.answers import Answers
 from deepcomp_tf.data.answers import Squares
 from deepcomp_tf.data.answers import square
 from deepcomp_tf.evaluation import agreement
 from deepcomp_tf.evaluation.agreement import costs
 from deepcomp_tf.files import write_json
+from deepcomp_tf.models import graft
 from deepcomp_tf.training import flags as training_flags
 from deepcomp_tf.training import teachers
 
 FLAGS = flags.FLAGS
-flags.DEFINE_list("classifiers", None, "Grafts of one backbone: shipped names, or folders that training wrote.", required=True)
+flags.DEFINE_list("classifiers", None, "Grafts of one backbone, and that backbone trained on decoded pixels: shipped names, or "
+                  "folders that training wrote.", required=True)
 flags.DEFINE_list("photos", None, "As of experiments.train_graft.", required=True)
 flags.DEFINE_string("backbone_weights", None, "As of experiments.train_graft.")
-flags.DEFINE_enum("preprocessing", None, teachers.PREPROCESSINGS, "As of experiments.train_graft.")
+flags.DEFINE_enum("preprocessing", None, graft.PREPROCESSINGS, "As of experiments.train_graft.")
 flags.DEFINE_string("backbone", None, "File of the backbone, where Keras saved it.")
 flags.DEFINE_string("data_dir", None, "Where TFDS keeps its sets.")
 flags.DEFINE_string("cache_dir", None, "As of experiments.train_graft.")
@@ -39,27 +42,31 @@ flags.DEFINE_string("record", "", "JSON file to write the figures to as well; ov
 
 def main(argv):
   del argv
+  classifiers = [dc.Classifier.load(name) for name in FLAGS.classifiers]
   rows = []
-  print(f"{'':<58}{'top-1':>7}{'top-5':>7}{'multiply-adds':>16}")
-  for name in FLAGS.classifiers:
-    classifier = dc.Classifier.load(name)
+
+  def add(way, classifier, figures, count):
+    rows.append({"way": way, "operating_point": classifier.operating_point, "multiply_adds": count, **figures})
+    print(f"{way:<66}{100 * figures['top_1']:>6.1f}%{100 * figures['top_5']:>6.1f}%{count / 1e6:>14.0f} M")
+
+  print(f"{'':<66}{'top-1':>7}{'top-5':>7}{'multiply-adds':>16}")
+  for name, classifier in zip(FLAGS.classifiers, classifiers):
     network, size = classifier.network, classifier.info.get("crop_size", 224)
-    if not isinstance(network, dc.models.Graft):
-      raise dc.DeepcompError(f"expected grafts. Received: --classifiers={name}, a {network.architecture}")
+    if not isinstance(network, (dc.models.Graft, dc.models.Backbone)):
+      raise dc.DeepcompError(f"expected grafts, or a whole backbone. Received: --classifiers={name}, a {network.architecture}")
     teacher = teachers.load_teacher(FLAGS.backbone or network.source, FLAGS.backbone_weights, FLAGS.preprocessing,
                                     classifier.class_names)
-    answers = Answers(Squares(FLAGS.photos, size, FLAGS.data_dir), classifier.codec, teacher, network.cut, FLAGS.cache_dir)
-    model = classifier.codec.model
-    own, decoder, whole = costs(network, model, teacher.network)
-    on_decoded = teacher.answers(network.cut)
-    for way, figures, count in (
-        (f"{network.architecture} at {classifier.operating_point}",
-         agreement.measure(network, classifier.inputs, answers, FLAGS.batch_size), own),
-        (f"{teacher.name} on photos decoded at {classifier.operating_point}",
-         agreement.of_answers(lambda symbols: on_decoded(model.picture_of(symbols))[1], answers, FLAGS.batch_size),
-         decoder + whole)):
-      rows.append({"way": way, "operating_point": classifier.operating_point, "multiply_adds": count, **figures})
-      print(f"{way:<58}{100 * figures['top_1']:>6.1f}%{100 * figures['top_5']:>6.1f}%{count / 1e6:>14.0f} M")
+    photos = Squares(FLAGS.photos, size, FLAGS.data_dir)
+    answers = Answers(photos, classifier.inputs, teacher, network.cut, FLAGS.cache_dir)
+    own, decoder, whole = costs(network, classifier.codec.model, teacher.network)
+    trained = "" if classifier.inputs.kind == "representation" else ", trained on decoded photos,"
+    add(f"{network.architecture}{trained} at {classifier.operating_point}", classifier,
+        agreement.measure(network, classifier.inputs, answers, FLAGS.batch_size), own)
+    if classifier.operating_point not in [other.operating_point for other in classifiers[:FLAGS.classifiers.index(name)]]:
+      decoded = NetworkInput("decoded", classifier.codec)
+      on_decoded, answers = teacher.answers(network.cut), Answers(photos, decoded, teacher, network.cut, FLAGS.cache_dir)
+      figures = agreement.of_answers(lambda pixels, answer=on_decoded: answer(pixels)[1], answers, FLAGS.batch_size)
+      add(f"{teacher.name} on photos decoded at {classifier.operating_point}", classifier, figures, decoder + whole)
   print(f"{answers.name}: {len(answers)} photos of {size}x{size} pixels")
   if FLAGS.record_samples:
     record_samples(teacher, network.cut, size)

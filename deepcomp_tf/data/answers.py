@@ -1,4 +1,4 @@
-"""Photos without labels for grafts: their symbols, and what a teacher answers on them, computed once and kept on local disk."""
+"""Photos without labels for grafts: what a file holds of them, and what a teacher answers, computed once and kept on local disk."""
 
 import os
 
@@ -91,20 +91,20 @@ def square(photo, size):
 
 
 class Answers:
-  """Photos as examples for a graft: symbols, and the teacher's maps and logits.
+  """Photos as examples for a graft: symbols or decoded pixels, and the teacher's maps and logits.
 
   Each kind is a file that is written once and mapped into memory by all processes of the machine; those of the teacher serve
   all operating points.
 
   Args:
     photos: `Squares`.
-    codec: the operating point's `Codec`.
+    inputs: the network's `codec.inputs.NetworkInput`.
     teacher: `training.teachers.Teacher`.
     cut: the layer of the teacher whose maps are kept.
     cache_dir: of `store.cached_folder`.
 
   Attributes:
-    symbols: uint8 `[n, size / 8, size / 8, C]`.
+    stored: what `inputs.compress` makes of the photos: uint8 symbols `[n, size / 8, size / 8, C]`, or pixels `[n, size, size, 3]`.
     maps: float16 `[n, size / 8, size / 8, c]`.
     logits: float16 `[n, classes]`.
 
@@ -112,17 +112,19 @@ class Answers:
     DeepcompError: none of the photos, or too few (`damage.ALLOWED_SHARE`), can be read.
   """
 
-  def __init__(self, photos, codec, teacher, cut, cache_dir=None):
+  def __init__(self, photos, inputs, teacher, cut, cache_dir=None):
     edge = photos.size // STRIDE
-    self.size, self.name = photos.size, photos.name
-    self.symbols, = _kept(cache_dir, photos, f"symbols at {codec.fingerprint.hex()}", lambda: (
-        lambda pixels: [codec.model.symbols_of(pixels)]), [(np.uint8, (edge, edge, codec.channels))])
+    self.size, self.name, self.stride = photos.size, photos.name, inputs.stride
+    kind = {"representation": "symbols", "decoded": "decoded"}[inputs.kind]
+    self.stored, = _kept(
+        cache_dir, photos, f"{kind} at {inputs.codec.fingerprint.hex()}", lambda: (lambda pixels: [inputs.compress(pixels)]),
+        [(np.uint8, (photos.size // inputs.stride, photos.size // inputs.stride, inputs.channels))])
     self.maps, self.logits = _kept(
         cache_dir, photos, f"answers of {teacher.identity} at {cut}", lambda: teacher.answers(cut),
         [(np.float16, (edge, edge, teacher.channels_at(cut))), (np.float16, (len(teacher.class_names),))])
 
   def __len__(self):
-    return len(self.symbols)
+    return len(self.stored)
 
   def map_statistics(self):
     """Mean and deviation of the teacher's maps, float32 `[channels]` each."""
@@ -142,8 +144,8 @@ class Answers:
       crop_size: edge of the crops in pixels, a multiple of 8.
 
     Returns:
-      data set of symbols uint8 `[batch, k, k, C]`, maps float16 `[batch, k, k, c]` and logits float16 `[batch, classes]` of the
-      whole photos.
+      data set of what is stored, uint8 `[batch, k, k, C]` or `[batch, crop_size, crop_size, 3]`, of maps float16 `[batch, k, k, c]`
+      and logits float16 `[batch, classes]` of the whole photos.
     """
     begin, end = part.of(batch_size)
     order = np.random.default_rng([seed, epoch]).permutation(len(self))
@@ -153,9 +155,10 @@ class Answers:
     def read(step):
       indices = order[step * batch_size:(step + 1) * batch_size][begin:end]
       places = np.random.default_rng([seed, epoch, step]).integers(room, size=[batch_size, 2])[begin:end]
-      cut = lambda stored: np.stack([stored[index, top:top + size, left:left + size]
-                                     for index, (top, left) in zip(indices, places)])
-      return cut(self.symbols), cut(self.maps), self.logits[indices]
+      cut = lambda array, scale=1: np.stack([
+          array[index, scale * top:scale * (top + size), scale * left:scale * (left + size)]
+          for index, (top, left) in zip(indices, places)])
+      return cut(self.stored, STRIDE // self.stride), cut(self.maps), self.logits[indices]
 
     return self._dataset(tf.data.Dataset.range(first_step, len(self) // batch_size), read, end - begin, size)
 
@@ -163,14 +166,15 @@ class Answers:
     """All photos, whole, in their order, as of `training_batches`; the last batch may be smaller."""
     def read(step):
       chosen = slice(step * batch_size, (step + 1) * batch_size)
-      return self.symbols[chosen], self.maps[chosen], self.logits[chosen]
+      return self.stored[chosen], self.maps[chosen], self.logits[chosen]
 
     return self._dataset(tf.data.Dataset.range(-(-len(self) // batch_size)), read, None, self.size // STRIDE)
 
   def _dataset(self, steps, read, count, size):
     def call(step):
       arrays = tf.numpy_function(read, [step], [tf.uint8, tf.float16, tf.float16])
-      shapes = ([count, size, size, self.symbols.shape[-1]], [count, size, size, self.maps.shape[-1]],
+      edge = size * STRIDE // self.stride
+      shapes = ([count, edge, edge, self.stored.shape[-1]], [count, size, size, self.maps.shape[-1]],
                 [count, self.logits.shape[-1]])
       return tuple(tf.ensure_shape(array, shape) for array, shape in zip(arrays, shapes))
 

@@ -4,14 +4,15 @@ import tensorflow as tf
 
 from deepcomp_tf.evaluation.accuracy import accuracies
 from deepcomp_tf.evaluation.complexity import multiply_adds
+from deepcomp_tf.models import Graft
 from deepcomp_tf.representation import STRIDE
 
 
 def measure(network, inputs, answers, batch_size=32):
-  """Agreement of a graft with its teacher on whole photos.
+  """Agreement of a graft, or of a whole backbone, with its teacher on whole photos.
 
   Args:
-    network: a `models.Graft`.
+    network: a `models.Graft` or `models.Backbone`.
     inputs: its `codec.inputs.NetworkInput`.
     answers: `data.answers.Answers`.
     batch_size: photos at a time.
@@ -19,8 +20,8 @@ def measure(network, inputs, answers, batch_size=32):
   Returns:
     dict as of `of_answers`, with map_error: squared, over the maps' variance.
   """
-  def figures_of(symbols, maps, logits):
-    found = network.maps(inputs(symbols))
+  def figures_of(stored, maps, logits):
+    found = network.maps(inputs(stored))
     error = tf.math.squared_difference(network.standardized(maps), found)
     return {**_compare(network.behind(found, training=False), logits), "map_error": tf.reduce_mean(error, axis=[1, 2, 3])}
 
@@ -31,23 +32,24 @@ def costs(network, model, backbone):
   """Multiply-adds for a photo of the size that the backbone is made for.
 
   Args:
-    network: a `models.Graft`.
+    network: a `models.Graft`, or a `models.Backbone` on decoded pixels.
     model: the `models.CompressionModel` of its operating point.
     backbone: functional network for pixels.
 
   Returns:
-    those of the graft, of the decoder, and of the whole backbone.
+    those from symbols to classes, of the decoder, and of the whole backbone.
   """
   size = backbone.input_shape[1]
   symbols = (-(-size // STRIDE), -(-size // STRIDE), model.channels)
-  return multiply_adds(network, symbols), multiply_adds(model.decoder, symbols), multiply_adds(backbone, (size, size, 3))
+  decoder, whole = multiply_adds(model.decoder, symbols), multiply_adds(backbone, (size, size, 3))
+  return multiply_adds(network, symbols) if isinstance(network, Graft) else decoder + whole, decoder, whole
 
 
 def of_answers(answer, answers, batch_size=32):
   """Agreement of another network's answers with a teacher's on whole photos.
 
   Args:
-    answer: function of symbols uint8 `[batch, h, w, C]` that returns logits.
+    answer: function of what `answers` has stored that returns logits.
     answers, batch_size: as of `measure`.
 
   Returns:

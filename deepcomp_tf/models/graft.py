@@ -1,5 +1,6 @@
-"""Grafts: a network for pixels whose first part is replaced by an adapter from the representation."""
+"""Grafts: a network for pixels whose first part is replaced by an adapter from the representation; and whole such networks."""
 
+import functools
 import inspect
 
 import tensorflow as tf
@@ -11,8 +12,10 @@ from deepcomp_tf.layers.naming import build
 from deepcomp_tf.layers.naming import copy_weights
 from deepcomp_tf.layers.naming import named_variables
 from deepcomp_tf.models import efficientnet
+from deepcomp_tf.models.compression import PIXEL_MEAN
 from deepcomp_tf.representation import STRIDE
 
+PREPROCESSINGS = ("lite", "caffe", "tf", "torch", "none")
 _CONVOLUTIONS = (tf.keras.layers.Conv2D, tf.keras.layers.DepthwiseConv2D, tf.keras.layers.SeparableConv2D)
 
 
@@ -37,6 +40,24 @@ def make_backbone(name, num_classes=1000, weights=None):
   make, arguments = getattr(tf.keras.applications, name), {"weights": weights, "classes": num_classes}
   network = make(**arguments)
   return network if network.input_shape[1] else make(input_shape=(224, 224, 3), **arguments)
+
+
+def preprocessing_of(name):
+  """The function of float32 pixels in 0..255 that returns what a network takes.
+
+  Args:
+    name: one of `PREPROCESSINGS`: as EfficientNet-Lite has it, as `tf.keras.applications.imagenet_utils.preprocess_input` names
+      them, or nothing; or one of `backbone_names()`.
+  """
+  if name == "lite" or name in efficientnet.VARIANTS:
+    return lambda pixels: (pixels - 127.0) / 128.0
+  if name == "none":
+    return lambda pixels: pixels
+  if name in PREPROCESSINGS:
+    return functools.partial(tf.keras.applications.imagenet_utils.preprocess_input, mode=name)
+  modules = [module for module in vars(tf.keras.applications).values() if hasattr(module, "preprocess_input")
+             and hasattr(module, name)]
+  return modules[0].preprocess_input
 
 
 def find_cut(backbone):
@@ -90,13 +111,8 @@ class Graft(tf.keras.Model):
     super().__init__(**kwargs)
     if filters < 1 or units < 0:
       raise DeepcompError(f"`filters` must be at least 1 and `units` at least 0. Received: filters={filters}, units={units}")
-    if not isinstance(backbone, str):
-      self.source, whole = backbone.to_json(), backbone
-    elif backbone.startswith("{"):
-      self.source, whole = backbone, tf.keras.models.model_from_json(backbone)
-    else:
-      self.source, whole = backbone, make_backbone(backbone, num_classes or 1000)
-    self.architecture = f"graft of {whole.name if self.source.startswith('{') else self.source}"
+    self.source, name, whole = _open(backbone, num_classes or 1000)
+    self.architecture = f"graft of {name}"
     self.cut, self.filters, self.units, self.dilated = cut or find_cut(whole), filters, units, dilated
     self.remainder = remainder_of(whole, self.cut, dilated, num_classes is not None, self.dtype_policy)
     self.num_classes = self.remainder.output_shape[-1] if num_classes is not None else None
@@ -107,9 +123,7 @@ class Graft(tf.keras.Model):
                                         name="first", **policy)
     self.residual_units = [layers.ResidualUnit(filters, name=f"unit{number + 1}", **policy) for number in range(units)]
     self.last = tf.keras.layers.Conv2D(map_channels, 1, name="last", **policy)
-    self.mean, self.deviation = (
-        self.add_weight(name=name, shape=[map_channels], initializer=start, trainable=False, dtype="float32")
-        for name, start in (("mean", "zeros"), ("deviation", "ones")))
+    self.mean, self.deviation = _statistics(self, map_channels)
 
   def build(self, input_shape):
     build(self.first, input_shape[-1])
@@ -117,8 +131,9 @@ class Graft(tf.keras.Model):
       build(layer, self.filters)
     tf.keras.layers.Layer.build(self, input_shape)
 
-  def maps(self, x):
+  def maps(self, x, training=None):
     """What the adapter makes of the representation: the backbone's maps at the cut, less their mean, over their deviation."""
+    del training
     x = self.first(tf.cast(x, self.compute_dtype))
     for unit in self.residual_units:
       x = unit(x)
@@ -158,14 +173,7 @@ class Graft(tf.keras.Model):
     """The variables of a built graft by names such as `adapter/unit1/conv1/kernel` and `remainder/head/kernel`."""
     units = {f"adapter/{unit.name}/{name}": getattr(unit, name) for unit in self.residual_units for name in ("conv1", "conv2")}
     named = named_variables({"adapter/first": self.first, **units, "adapter/last": self.last})
-    named.update({"adapter/mean": self.mean, "adapter/deviation": self.deviation})
-    for layer in self.remainder.layers:
-      for variable in layer.weights:
-        own = variable.name.split("/")[-1].split(":")[0]
-        if isinstance(layer, tf.keras.layers.DepthwiseConv2D) and own == "depthwise_kernel":
-          own = "kernel"  # as Keras 3 calls it
-        named[f"remainder/{layer.name}/{own}"] = variable
-    return named
+    return {**named, "adapter/mean": self.mean, "adapter/deviation": self.deviation, **_variables_of("remainder", self.remainder)}
 
   def blueprint(self):
     """What `from_blueprint` needs, besides the classes, as a dict."""
@@ -179,6 +187,114 @@ class Graft(tf.keras.Model):
   def get_config(self):
     return {"name": self.name, "dtype": self.dtype_policy.name, "backbone": self.source, "cut": self.cut,
             "filters": self.filters, "units": self.units, "num_classes": self.num_classes, "dilated": self.dilated}
+
+
+@tf.keras.utils.register_keras_serializable(package="deepcomp_tf")
+class Backbone(tf.keras.Model):
+  """A whole network for pixels, for photos of any size: centered pixels `[batch, h, w, 3]` -> logits `[batch, num_classes]`.
+
+  It is what a graft is compared with: on decoded pixels as it is, or trained on them. It has a graft's methods, with its own
+  first part in place of the adapter.
+
+  Args:
+    backbone, cut, num_classes: as of `Graft`.
+    preprocessing: what becomes of pixels in 0..255 before it, a name for `preprocessing_of`; by default the backbone's own.
+
+  Attributes:
+    source, remainder: as of `Graft`.
+    before: the functional network up to the cut.
+  """
+
+  def __init__(self, backbone, cut=None, num_classes=1000, preprocessing=None, **kwargs):
+    super().__init__(**kwargs)
+    self.source, self.architecture, whole = _open(backbone, num_classes)
+    self.cut, self.preprocessing = cut or find_cut(whole), preprocessing or self.source
+    if self.preprocessing not in (*PREPROCESSINGS, *backbone_names()):
+      raise DeepcompError(f"`preprocessing` must be one of {', '.join(PREPROCESSINGS)}. Received: {self.preprocessing[:50]}")
+    self._preprocess = preprocessing_of(self.preprocessing)
+    self.remainder = remainder_of(whole, self.cut, dtype=self.dtype_policy)
+    self.num_classes = self.remainder.output_shape[-1]
+    # Where the remainder's first layers subsampled the maps, it takes them subsampled.
+    self._step = STRIDE // -(-whole.input_shape[1] // layer_at(whole, self.cut).output.shape[1])
+    # The network itself takes photos of one size.
+    self.before = tf.keras.models.clone_model(
+        tf.keras.Model(whole.input, whole.get_layer(self.cut).output), input_tensors=tf.keras.Input([None, None, 3]),
+        clone_function=lambda layer: type(layer).from_config({**layer.get_config(), "dtype": self.dtype_policy}))
+    self.mean, self.deviation = _statistics(self, self.remainder.input_shape[-1])
+
+  def build(self, input_shape):
+    tf.keras.layers.Layer.build(self, input_shape)
+
+  def own_maps(self, x, training=None):
+    """Centered pixels -> the maps at the cut, float32."""
+    maps = self.before(tf.cast(self._preprocess(x + PIXEL_MEAN), self.compute_dtype), training=training)
+    return tf.cast(maps[:, ::self._step, ::self._step], tf.float32)
+
+  def maps(self, x, training=None):
+    """Centered pixels -> the maps at the cut, less their mean, over their deviation."""
+    return self.standardized(self.own_maps(x, training))
+
+  def call(self, x, training=None):
+    return self.remainder(tf.cast(self.own_maps(x, training), self.compute_dtype), training=training)
+
+  def take_weights(self, backbone):
+    """Copies the weights of a network of the same layers."""
+    for part in (self.before, self.remainder):
+      take_layers(part, backbone)
+
+  def named_variables(self):
+    """The variables by names such as `before/stem/kernel` and `remainder/head/kernel`."""
+    return {"before/mean": self.mean, "before/deviation": self.deviation, **_variables_of("before", self.before),
+            **_variables_of("remainder", self.remainder)}
+
+  def blueprint(self):
+    """As of `Graft`."""
+    return {"network": self.architecture, "backbone": self.source, "cut": self.cut, "preprocessing": self.preprocessing}
+
+  @classmethod
+  def from_blueprint(cls, blueprint, num_classes, dilated=False):
+    """As of `Graft`."""
+    if dilated:
+      raise DeepcompError(f"expected a graft or a ResNet to segment with. Received: the whole {blueprint['network']}")
+    return cls(blueprint["backbone"], blueprint["cut"], num_classes, blueprint["preprocessing"])
+
+  def for_segmentation(self):
+    """Raises a `DeepcompError`: it has no dilated form."""
+    return self.from_blueprint(self.blueprint(), None, dilated=True)
+
+  def get_config(self):
+    return {"name": self.name, "dtype": self.dtype_policy.name, "backbone": self.source, "cut": self.cut,
+            "num_classes": self.num_classes, "preprocessing": self.preprocessing}
+
+  standardized, behind, set_statistics = Graft.standardized, Graft.behind, Graft.set_statistics
+
+
+def _open(backbone, num_classes):
+  """What a backbone is rebuilt from, its name, and the functional network; see `Graft`."""
+  if not isinstance(backbone, str):
+    return backbone.to_json(), backbone.name, backbone
+  if backbone.startswith("{"):
+    network = tf.keras.models.model_from_json(backbone)
+    return backbone, network.name, network
+  return backbone, backbone, make_backbone(backbone, num_classes)
+
+
+def _statistics(model, channels):
+  """Variables for the mean and the deviation of the maps at the cut."""
+  return (model.add_weight(name=name, shape=[channels], initializer=start, trainable=False, dtype="float32")
+          for name, start in (("mean", "zeros"), ("deviation", "ones")))
+
+
+def _variables_of(part, network):
+  """The variables of a functional network by names that are the same under every version of Keras."""
+  named = {}
+  for layer in network.layers:
+    for variable in layer.weights:
+      own = variable.name.split("/")[-1].split(":")[0]
+      if isinstance(layer, tf.keras.layers.DepthwiseConv2D) and own == "depthwise_kernel":
+        own = "kernel"  # as Keras 3 calls it
+      named[f"{part}/{layer.name}/{own}"] = variable
+  return named
 
 
 def remainder_of(backbone, cut, dilated=False, classes=True, dtype="float32"):

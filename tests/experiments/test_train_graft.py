@@ -57,12 +57,18 @@ def test_a_graft_learns_what_its_backbone_says_without_labels(folder, tmp_path):
     photo = np.asarray(Image.open(folder / f"val/{number:02}.png"))
     assert classifier.classify(classifier.codec.compress(photo))[0][0] == ["red", "green", "blue"][number % 3]
 
+  rival = ["--input=decoded", "--adapter_steps=0", "--steps=6", "--train_last_layer"]
+  code, output = programs.finish(programs.start(*_flags(folder, tmp_path / "rival", *rival)))
+  assert code == 0 and "decoding and the whole colours:" in output, output[-3000:]
   code, output = programs.finish(programs.start(
-      "evaluate_graft", f"--classifiers={tmp_path}/run/classifier", f"--photos={folder}/val", "--preprocessing=none",
-      f"--backbone={folder}/colours.keras", f"--record={tmp_path}/record.json"))
+      "evaluate_graft", f"--classifiers={tmp_path}/run/classifier,{tmp_path}/rival/classifier", f"--photos={folder}/val",
+      f"--backbone={folder}/colours.keras", f"--record={tmp_path}/record.json", "--preprocessing=none"))
   assert code == 0, output[-3000:]
-  graft, decoded = json.loads((tmp_path / "record.json").read_text())["rows"]
-  assert graft["top_1"] == decoded["top_1"] == 1.0 and graft["multiply_adds"] < decoded["multiply_adds"]
+  graft, decoded, rival = json.loads((tmp_path / "record.json").read_text())["rows"]
+  assert graft["top_1"] == decoded["top_1"] == rival["top_1"] == 1.0
+  assert graft["multiply_adds"] < decoded["multiply_adds"] == rival["multiply_adds"]
+  assert [row["way"] for row in (decoded, rival)] == ["colours on photos decoded at bpp0.0983",
+                                                      "colours, trained on decoded photos, at bpp0.0983"]
 
   other = ["--adapter_steps=0", "--steps=1", f"--start={tmp_path}/run/classifier", "--operating_point=bpp0.330"]
   code, output = programs.finish(programs.start(*_flags(folder, tmp_path / "other", *other)))

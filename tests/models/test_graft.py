@@ -80,15 +80,15 @@ def test_the_dilated_form_has_the_same_features_at_every_place_that_the_other_ha
 @pytest.mark.parametrize("size", [64, 96])
 def test_a_teacher_gives_the_maps_that_its_graft_takes_and_the_networks_own_answers(size):
   network, pixels = _subsampled_by_1x1(), np.random.default_rng(0).integers(0, 256, [2, size, size, 3], np.uint8)
-  teacher = Teacher("subsampled", network, lambda pixels: pixels / 255.0, ["a", "b", "c"], "")
+  teacher = Teacher("subsampled", network, "tf", ["a", "b", "c"], "")
   maps, logits = teacher.answers("quarter")(pixels)
   assert maps.shape == (2, size // 8, size // 8, teacher.channels_at("quarter"))
   kernels = {layer.name: layer.get_weights() for layer in network.layers if layer.weights}
   same = _subsampled_by_1x1(size)  # the network itself takes photos of one size
   for layer, weights in zip([layer for layer in same.layers if layer.weights], kernels.values()):
     layer.set_weights(weights)
-  np.testing.assert_allclose(logits, same(pixels / 255.0), rtol=1e-3, atol=1e-5)
-  np.testing.assert_allclose(maps, _maps(same, "quarter", pixels / 255.0, 2), rtol=1e-3, atol=1e-5)
+  np.testing.assert_allclose(logits, same(pixels / 127.5 - 1), rtol=1e-3, atol=1e-5)
+  np.testing.assert_allclose(maps, _maps(same, "quarter", pixels / 127.5 - 1, 2), rtol=1e-3, atol=1e-5)
 
 
 def test_a_network_from_elsewhere_goes_into_the_folder_and_out_again(tmp_path):
@@ -108,6 +108,28 @@ def test_a_network_from_elsewhere_goes_into_the_folder_and_out_again(tmp_path):
   outputs = tf.saved_model.load(str(tmp_path / "model")).signatures["symbols"](symbols=tf.constant(codec.symbols(data)[np.newaxis]))
   np.testing.assert_allclose(np.sort(outputs["probabilities"][0]), sorted(found.values()), rtol=1e-3)
   assert loaded.describe() == "graft of tiny at bpp0.0983 knows 3 classes: a, b, c"
+
+
+def test_a_whole_network_on_decoded_pixels_goes_into_the_folder_and_out_again(tmp_path):
+  whole = _tiny()
+  network = dc.models.Backbone(whole, preprocessing="tf")
+  dc.layers.naming.build(network, 3)
+  network.take_weights(whole)
+  network.set_statistics(np.full(8, 0.3), np.full(8, 2.0))
+  codec = dc.Codec.load("bpp0.0983")
+  classifier = dc.Classifier(network, dc.codec.inputs.NetworkInput("decoded", codec), ["a", "b", "c"])
+  classifier.save(tmp_path / "classifier")
+  data = codec.compress(np.random.default_rng(0).integers(0, 256, [64, 64, 3], np.uint8))
+  expected = whole(codec.decompress(data)[np.newaxis] / 127.5 - 1)[0]
+  loaded = dc.Classifier.load(str(tmp_path / "classifier"))
+  assert dict(loaded.classify(data)) == pytest.approx(dict(zip("abc", expected.numpy())), abs=2e-3)
+  pixels = np.random.default_rng(1).integers(0, 256, [1, 64, 64, 3], np.uint8)
+  x = loaded.inputs(pixels)
+  np.testing.assert_allclose(loaded.network.behind(loaded.network.maps(x)), loaded.network(x), rtol=1e-3, atol=1e-4)
+  with pytest.raises(dc.DeepcompError, match="expected a graft or a ResNet to segment with. Received: the whole tiny"):
+    dc.models.DeepLab.from_classifier(network, 2)
+  with pytest.raises(dc.DeepcompError, match="`preprocessing` must be one of lite"):
+    dc.models.Backbone(whole)
 
 
 def test_a_segmenter_on_a_graft_is_stored_and_read(tmp_path):
