@@ -15,6 +15,7 @@ from deepcomp_tf.codec.entropy_coder import Job
 from deepcomp_tf.errors import BitstreamError
 from deepcomp_tf.errors import DeepcompError
 from deepcomp_tf.representation import STRIDE
+from deepcomp_tf.threads import in_slices
 
 # Files that claim more pixels than this are refused before anything is allocated; as in Pillow, it can be set.
 MAX_PIXELS = 178_956_970
@@ -207,8 +208,22 @@ class Codec:
       uint8 `[n, size, size, C]`, and a dict from places in the list to the errors of the files that have no crop:
       `BitstreamError` where one is damaged, `DeepcompError` where it is smaller. Their crops are 0.
     """
+    symbols, errors = np.zeros([len(files), size, size, self.channels], np.uint8), {}
+
+    def decode(part, threads=1):
+      found = self._decode_crops(files[part], size, None if places is None else places[part], symbols[part], threads)
+      errors.update({part.start + number: error for number, error in found.items()})
+
+    # Threads then read headers, too. The first files decide whether kernels are compiled.
+    if self._coder.is_compiled:
+      in_slices(decode, len(files), threads)
+    else:
+      decode(slice(0, len(files)), threads)
+    return symbols, errors
+
+  def _decode_crops(self, files, size, places, symbols, threads):
+    """Writes the crops of `crops_of` to `symbols`, which is 0; returns the errors by their places."""
     opened, errors = self._open(files)
-    symbols = np.zeros([len(files), size, size, self.channels], np.uint8)
     jobs = {}
     for number, (payload, rows, columns) in opened.items():
       if min(rows, columns) < size:
@@ -223,7 +238,7 @@ class Codec:
     for number, error in zip(jobs, self._coder.decode_batch(list(jobs.values()), symbols, threads)):
       if error:
         errors[number], symbols[number] = error, 0
-    return symbols, errors
+    return errors
 
   def _open(self, files):
     """(payload, rows, columns) of the files that may hold symbols, and the errors of the others, by their places."""

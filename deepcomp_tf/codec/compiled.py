@@ -5,11 +5,7 @@ import numpy as np
 from deepcomp_tf.codec import context
 from deepcomp_tf.codec import kernels
 from deepcomp_tf.codec import prediction
-from deepcomp_tf.threads import cores
-from deepcomp_tf.threads import pool
-
-# Files that a thread takes at a time.
-_CHUNK = 8
+from deepcomp_tf.threads import in_slices
 
 
 class CompiledCoder:
@@ -63,18 +59,7 @@ class CompiledCoder:
 
   def _spread(self, work, heights, widths, threads):
     """Calls `work` for slices of the files, each with memory of its own, on several threads."""
-    threads = threads or cores()
-    chunk = min(_CHUNK, -(-heights.size // threads)) if threads > 1 else heights.size
-
-    def one(begin):
-      part = slice(begin, begin + chunk)
-      work(part, self._make_scratch(heights[part], widths[part]))
-
-    begins = range(0, heights.size, chunk)
-    if len(begins) == 1:
-      one(0)
-    else:
-      list(pool(threads).map(one, begins))
+    in_slices(lambda part: work(part, self._make_scratch(heights[part], widths[part])), heights.size, threads)
 
   def _make_scratch(self, heights, widths):
     """The `prediction.Scratch` for maps of these sizes."""
