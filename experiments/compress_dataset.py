@@ -23,7 +23,7 @@ from deepcomp_tf.training import flags as training_flags
 FLAGS = flags.FLAGS
 flags.DEFINE_string("dataset", None, "TFDS set with image and label, or folder of split/class/*.jpg.", required=True)
 flags.DEFINE_string("data_dir", None, "Where TFDS keeps --dataset.")
-flags.DEFINE_list("splits", ["train", "validation"], "Splits to compress.")
+flags.DEFINE_list("splits", ["train", "validation"], "Splits to compress, or slices of them, such as train[:10%].")
 flags.DEFINE_string("operating_point", None, "A name or a folder.", required=True)
 flags.DEFINE_integer("shorter_side", 0, "Resize images so that this is their shorter side, in pixels; 0 keeps them as "
                      "they are. 256 is that of TF-Slim's evaluation on ImageNet.", lower_bound=0)
@@ -41,9 +41,10 @@ def main(argv):
   builder = compressed.CompressedClassification(config=config, data_dir=FLAGS.output_dir, beam=bool(FLAGS.beam_runner))
   if builder.is_prepared():
     written = tfds.builder_from_directory(builder.data_dir).info.metadata
-    if (written["fingerprint"], written["shorter_side"]) != (codec.fingerprint.hex(), FLAGS.shorter_side):
-      raise dc.DeepcompError(f"{builder.data_dir} holds a set of other networks or another size ({written}); remove it "
-                             "or give another --output_dir")
+    if ((written["fingerprint"], written["shorter_side"], written.get("splits", FLAGS.splits)) !=
+        (codec.fingerprint.hex(), FLAGS.shorter_side, FLAGS.splits)):
+      raise dc.DeepcompError(f"{builder.data_dir} holds a set of other networks, another size or other splits ({written}); remove "
+                             "it or give another --output_dir")
     print(f"{builder.data_dir} is there already.")
     return
   options = {"beam_runner": FLAGS.beam_runner, "beam_options": training_flags.beam_options()} if FLAGS.beam_runner else {}

@@ -3,9 +3,10 @@
 
   python -m experiments.make_figures
 
-Reads the records that `experiments.reproduce` and `experiments.benchmark_inference` left in --results_dir, the shipped
-operating points and sample photos, and nothing else; what is not recorded yet is left out. Writes PNG files to
---output_dir, and the tables into --page, between the lines <!-- NAME --> and <!-- end of NAME -->.
+Reads the records that `experiments.reproduce` and `experiments.benchmark_inference` left in --results_dir, the operating points
+that they rest on and the sample photos, and nothing else; what is not recorded yet is left out. Writes PNG files to
+--output_dir, and the tables into --page, between the lines <!-- NAME --> and <!-- end of NAME -->; a page that is not there
+begins with nothing but these lines and the pictures.
 """
 
 import os
@@ -33,6 +34,8 @@ FLAGS = flags.FLAGS
 flags.DEFINE_string("output_dir", "docs/results", "Folder for the pictures.")
 flags.DEFINE_string("page", "docs/results.md", "Markdown page for the tables.")
 
+_TABLES = ("tables 1 and 3", "table 2", "storage", "rate and distortion", "joint training")
+
 _STYLES = {"ResNet-50": ("o", "-", "#c0392b"), "cResNet-51": ("s", "--", "#2980b9"), "cResNet-39": ("^", ":", "#27ae60")}
 
 _STAGE_STYLES = {"fixed": ("o", "#7f8c8d"), "compression only": ("^", "#2980b9"), "joint": ("s", "#c0392b")}
@@ -44,8 +47,11 @@ def main(argv):
   if not rows:
     raise dc.DeepcompError(f"expected records of experiments.reproduce. Received: --results_dir={FLAGS.results_dir}, "
                            "where there are none")
-  codecs = [dc.Codec.load(point) for point in reversed(dc.operating_points.names())]
+  codecs = [dc.Codec.load(records.point_of(point)) for point in reversed(dc.operating_points.names())]
   networks = list(model_complexity.rows())
+  if not files.exists(FLAGS.page):
+    files.makedirs(os.path.dirname(FLAGS.page) or ".")
+    files.write_file(FLAGS.page, new_page().encode())
   fill(FLAGS.page, "tables 1 and 3", tables_1_and_3(networks))
   fill(FLAGS.page, "table 2", table_2(rows, masks))
   if records.paths("storage_*.json"):
@@ -144,7 +150,7 @@ def joint_table(finetuned):
 
 def spread(runs, name, error=False):
   """Mean of a figure in percent and, of several seeds, its values; with its standard error if that is asked for."""
-  if not runs:
+  if not runs or name not in runs[0]["history"][-1]:
     return ""
   return (mean_and_seeds(records.mean_and_values(runs, name)[1], 1)
           + (f" ± {records.standard_error(runs, name):.1f}" if error else ""))
@@ -187,7 +193,15 @@ def figure_3(rows):
 
 def figure_4(rows):
   """Mean IoU on the validation split over the steps, a column an operating point (Figure 4)."""
-  return curves(rows, "step", (("well_covered_mean_iou", "mIoU of 7 classes [%]"), ("mean_iou", "mIoU of 21 classes [%]")))
+  measures = dict.fromkeys([mask_measure(rows), ("mean_iou", "mIoU of 21 classes [%]")])
+  return curves(rows, "step", tuple(measures))
+
+
+def mask_measure(rows):
+  """Name and label of the measure of masks: of the classes that the set covers well, where it was recorded for these."""
+  last = next(iter(rows.values()))[0]["history"][-1]
+  return (("well_covered_mean_iou", "mIoU of 7 classes [%]") if "well_covered_mean_iou" in last else
+          ("mean_iou", "mIoU of 21 classes [%]"))
 
 
 def figure_5(codecs, name):
@@ -218,8 +232,9 @@ def figure_7(finetuned):
   (Figure 7)."""
   figure = matplotlib.figure.Figure(figsize=(10, 3.6 * len(finetuned)), layout="constrained")
   axes = figure.subplots(len(finetuned), 2, squeeze=False)
-  panels = (("classification", "top_1", "top-1 accuracy [%]"),
-            ("segmentation", "well_covered_mean_iou", "mIoU of 7 classes [%]"))
+  masks = {point: runs["segmentation"] for point, stages in finetuned.items() for _, _, runs in stages if runs["segmentation"]}
+  panels = [("classification", "top_1", "top-1 accuracy [%]"),
+            ("segmentation", *(mask_measure(masks) if masks else ("mean_iou", "mIoU [%]")))]
   for row, (point, stages) in zip(axes, finetuned.items()):
     for axis, (task, name, label) in zip(row, panels):
       moves(axis, [(stage, (mean_of(measured, "bits_per_pixel", seeds=len(runs[task])),
@@ -272,10 +287,10 @@ def curves(rows, unit, measures):
   """Validation curves: a column an operating point, a row a measure."""
   figure = matplotlib.figure.Figure(figsize=(12, 6.4), layout="constrained")
   points = [point for point in dc.operating_points.names() if any(key[0] == point for key in rows)]
-  axes = figure.subplots(2, len(points), sharex=True, sharey="row", squeeze=False)
+  axes = figure.subplots(len(measures), len(points), sharex=True, sharey="row", squeeze=False)
   for column, point in zip(axes.T, points):
     column[0].set_title(f"{point[3:]} bits per pixel")
-    column[1].set_xlabel(unit)
+    column[-1].set_xlabel(unit)
     for axis, (name, _) in zip(column, measures):
       for key, runs in rows.items():
         if key[0] not in (None, point) or key[1] not in ("ResNet-50", "cResNet-51", "cResNet-39"):
@@ -299,8 +314,7 @@ def figure_6(rows, masks, networks):
   counted = {row[0].split(",")[0]: row[3] / 1e9 for row in networks}
   panels = [(rows, "top_1", "top-1 accuracy [%]", {name: paper.MULTIPLY_ADDS[name] for name in ARCHITECTURES}, "", 1)]
   if any(point == "bpp0.0983" for point, _ in masks):
-    panels.append((masks, "well_covered_mean_iou", "mIoU of 7 classes [%]",
-                   {name: counted[f"{name}-d"] for name in ARCHITECTURES}, "-d", 2))
+    panels.append((masks, *mask_measure(masks), {name: counted[f"{name}-d"] for name in ARCHITECTURES}, "-d", 2))
   figure = matplotlib.figure.Figure(figsize=(10, 4.2 * len(panels)), layout="constrained")
   for axes, (runs, name, label, costs, ending, column) in zip(figure.subplots(len(panels), 2, squeeze=False), panels):
     ours, theirs = axes
@@ -311,7 +325,8 @@ def figure_6(rows, masks, networks):
                         records.standard_error(of, name), network + ending) for network, of in measured], line)
       over_cost(theirs, [(costs[network], paper.TABLE_2["bpp0.0983", network][column], None, network + ending)
                          for network in family], line)
-    ours.set(title="ours, reduced scale", ylabel=label)
+    scale = next(iter(rows.values()))[0].get("scale", "small")
+    ours.set(title="ours, reduced scale" if scale == "small" else "ours", ylabel=label)
     theirs.set(title="the paper", ylabel=label.replace("7", "21"))
     for axis in axes:
       axis.set_xlabel("multiply-adds [G], without the decoder")
@@ -358,6 +373,13 @@ def figure_12(runtimes):
   axes[0].legend(fontsize=8)
   figure.suptitle("; ".join(dict.fromkeys(record["machine"] for record in runtimes)), fontsize=9)
   return figure
+
+
+def new_page():
+  """A page of the tables and pictures alone."""
+  marks = [f"<!-- {name} -->\n<!-- end of {name} -->\n" for name in _TABLES]
+  pictures = os.path.relpath(FLAGS.output_dir, os.path.dirname(FLAGS.page) or ".")
+  return "\n".join([*marks, *(f"![Figure {number}]({pictures}/figure_{number}.png)\n" for number in (1, *range(3, 13)))])
 
 
 def fill(path, name, lines):

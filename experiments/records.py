@@ -26,6 +26,12 @@ def paths(pattern):
   return files.glob(os.path.join(glob.escape(FLAGS.results_dir), pattern))
 
 
+def point_of(name):
+  """The operating point that the records rest on: the folder of one that was trained for them, or a shipped one's name."""
+  own = os.path.join(FLAGS.results_dir, "operating_points", name)
+  return own if files.isdir(own) else name
+
+
 def seeds_of(name):
   """Paths of the records under a name, one a seed."""
   return paths(f"{name}.json") + paths(f"{name}_seed*.json")
@@ -50,7 +56,7 @@ def read_run(path):
     if reached[unit] != settings[total] or missing:
       raise ValueError(f"{unit} {reached[unit]} of {settings[total]}, without {', '.join(sorted(missing)) or 'the rest'}")
     point = record["operating_point"]
-    if record["fingerprint"] != (point and operating_point.fingerprint(point).hex()):
+    if record["fingerprint"] != (point and operating_point.fingerprint(point_of(point)).hex()):
       raise ValueError(f"on {point} as it was before; experiments.reproduce runs it again")
     return record
   except (ValueError, KeyError, IndexError, TypeError) as error:

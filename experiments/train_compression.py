@@ -172,7 +172,7 @@ def start_from(strategy, model, start, batches):
 def export(run, model, paths, validation):
   """Fits the coder's tables and writes the operating point into the run's folder."""
   if paths is None:
-    training = photos.tfds_images(FLAGS.dataset, f"{FLAGS.train_split}[:{FLAGS.tables_from}]", FLAGS.data_dir)
+    training = photos.tfds_images(FLAGS.dataset, FLAGS.train_split, FLAGS.data_dir, most=FLAGS.tables_from)
   else:
     training = (read_image(path) for path in paths[:FLAGS.tables_from])
   info = {"name": FLAGS.name, "trained": {

@@ -64,8 +64,8 @@ flags.DEFINE_bool("train_last_layer", False, "Whether the backbone's last layer 
 flags.DEFINE_float("average", 0.99, "Momentum of the running average of the weights, which is what is kept.", lower_bound=0.0,
                    upper_bound=0.99999)
 flags.DEFINE_integer("validate_every", 500, "Steps between validations.", lower_bound=1)
-flags.DEFINE_string("start", None, "Graft of the same backbone to start from, perhaps of another operating point; it makes "
-                    "--adapter_steps=0 worth a thought.")
+flags.DEFINE_string("start", None, "Graft of the same backbone whose adapter to start from, perhaps of another operating point; "
+                    "with --adapter_steps=0 all of it. Behind a trained adapter the backbone's own remainder is the better start.")
 flags.DEFINE_string("data_note", "", "What the photos and the backbone are and under which terms; written into the classifier.")
 
 # What may differ when a run is continued.
@@ -102,9 +102,12 @@ def main(argv):
         network = dc.models.Graft(backbone, cut, FLAGS.adapter_filters, FLAGS.adapter_units, len(teacher.class_names))
       network.build([None, None, None, inputs.channels])
     network.take_weights(teacher.network)
+    # Says what the teacher says of a crop, by its own maps there; the whole photo may show something else.
+    behind_cut = graft.remainder_of(teacher.network, cut)
+    graft.take_layers(behind_cut, teacher.network)
     network.set_statistics(*training.map_statistics())
     if FLAGS.start:
-      start_from(FLAGS.start, network)
+      start_from(FLAGS.start, network, whole=not FLAGS.adapter_steps)
     kept = () if FLAGS.train_last_layer else (f"remainder/{network.remainder.layers[-1].name}/",)
     trained = {name: variable for name, variable in network.named_variables().items()
                if variable.trainable and not name.startswith(kept)}
@@ -138,8 +141,8 @@ def main(argv):
     return {"map_error": error}
 
   def whole_step(stored, maps, logits, step):
-    del step
-    teacher_logits = tf.cast(logits, tf.float32)
+    del logits, step
+    teacher_logits = tf.cast(behind_cut(tf.cast(maps, tf.float32), training=False), tf.float32)
     with tf.GradientTape() as tape:
       found = network.maps(inputs(stored), training=True)
       error = tf.reduce_mean(tf.math.squared_difference(network.standardized(maps), found))
@@ -182,15 +185,16 @@ def main(argv):
   distribution.wait_for_all(strategy)
 
 
-def start_from(start, network):
-  """Copies the weights of a trained graft; where its operating point has other channels, not those that read them."""
+def start_from(start, network, whole):
+  """Copies the weights of a trained graft's adapter, or of the whole of it; where its operating point has other channels, not
+  those that read them."""
   before = dc.Classifier.load(start).network
   if before.blueprint() != network.blueprint():
     raise dc.DeepcompError(f"expected a graft to start from of {network.blueprint()}. Received: --start={start}, of "
                            f"{before.blueprint()}")
   weights = before.named_variables()
   for name, variable in network.named_variables().items():
-    if weights[name].shape == variable.shape:
+    if weights[name].shape == variable.shape and (whole or not name.startswith("remainder/")):
       variable.assign(weights[name])
 
 

@@ -33,7 +33,7 @@ class CompressedConfig(tfds.core.BuilderConfig):
 
   source: TFDS set or folder, as of `sources.open_source`.
   source_dir: where TFDS keeps the source.
-  splits: names of the splits.
+  splits: names of the splits, or slices such as train[:10%], which the set keeps under the split's own name.
   operating_point: a name or a folder.
   shorter_side: images are resized to this before; 0 leaves them as they are.
   """
@@ -48,14 +48,21 @@ def make_config(source, source_dir, splits, operating_point, shorter_side=0):
   """A `CompressedConfig` of these values, named after the source and the operating point.
 
   Raises:
-    DeepcompError: the source holds compressed files, or as of `sources.open_source`.
+    DeepcompError: the source holds compressed files, two slices are of one split, or as of `sources.open_source`.
   """
+  if len(set(map(_plain, splits))) < len(splits):
+    raise DeepcompError(f"expected one slice of a split. Received: {', '.join(splits)}")
   opened = sources.open_source(source, splits[0], source_dir)
   if opened.bitstreams:
     raise DeepcompError(f"expected a set of images. Received: {source}, which holds compressed files")
   return CompressedConfig(
       name=config_name(opened.name, chunks.open_codec(operating_point).operating_point), source=source,
       source_dir=source_dir or "", splits=tuple(splits), operating_point=operating_point, shorter_side=shorter_side)
+
+
+def _plain(split):
+  """The name of a split without its slice."""
+  return split.split("[")[0]
 
 
 def config_name(source_name, operating_point):
@@ -128,7 +135,7 @@ class CompressedSet(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         self._kept.save(chunk, result)
 
   def _split_generators(self, dl_manager):
-    return {split: self._generate_examples(split) for split in self._splits()}
+    return {_plain(split): self._generate_examples(split) for split in self._splits()}
 
   def _generate_examples(self, split):
     if self._beam:
@@ -169,7 +176,7 @@ class CompressedClassification(CompressedSet, skip_registration=True):
         supervised_keys=(sources.BITSTREAM, "label"),
         metadata=tfds.core.MetadataDict(
             operating_point=codec.operating_point, fingerprint=codec.fingerprint.hex(), source=source.name,
-            shorter_side=self.builder_config.shorter_side))
+            shorter_side=self.builder_config.shorter_side, splits=list(self.builder_config.splits)))
 
   def _open(self, split):
     return _open_source(self.builder_config.source, split, self.builder_config.source_dir or None)

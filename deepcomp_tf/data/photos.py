@@ -134,8 +134,8 @@ def tfds_crops(name, split, data_dir, crop_size, batch_size, seed, first_step=0,
           .batch(end - begin, drop_remainder=True).prefetch(tf.data.AUTOTUNE))
 
 
-def tfds_images(name, split, data_dir, builder=None):
-  """The images of a TFDS split as a list of uint8 `[h, w, 3]`, in the set's order; for a split of modest size."""
+def tfds_images(name, split, data_dir, builder=None, most=-1):
+  """The images of a TFDS split, or the first `most` of them, as a list of uint8 `[h, w, 3]`, in the set's order."""
   builder = builder or tfds.builder(name, data_dir=data_dir)
-  images = (example["image"] for example in tfds.as_numpy(builder.as_dataset(split=split)))
+  images = (example["image"] for example in tfds.as_numpy(builder.as_dataset(split=split).take(most)))
   return [np.repeat(image, 3, axis=-1) if image.shape[-1] == 1 else image for image in images]

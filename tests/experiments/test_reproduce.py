@@ -1,8 +1,10 @@
 """`reproduce` trains what is not recorded, and `make_figures` writes the records down."""
 
+import itertools
 import json
 import pathlib
 import re
+import shutil
 
 from absl import flags
 from absl.testing import flagsaver
@@ -11,12 +13,14 @@ from PIL import Image
 import programs
 import pytest
 from skimage.metrics import peak_signal_noise_ratio
+import tensorflow_datasets as tfds
 
 import deepcomp_tf as dc
 from deepcomp_tf import mask_classes
 from deepcomp_tf.codec import operating_point
 from deepcomp_tf import samples
 from deepcomp_tf.codec.images import encode_png
+from deepcomp_tf.data.voc import VocSegmentation
 from deepcomp_tf.files import write_file
 from deepcomp_tf.evaluation import rate_distortion
 from deepcomp_tf.evaluation import segmentation
@@ -93,7 +97,7 @@ def test_segmentation_starts_from_classifiers(folders, capsys):
     steps = reproduce.select(list(reproduce.plan()), "segmentation_cresnet51_bpp0.330")
     assert [step.name for step in steps] == ["segmentation_cresnet51_bpp0.330"]
     with pytest.raises(dc.DeepcompError, match="--masks=None"):
-      reproduce.check_folders(steps)
+      reproduce.check_data(steps)
 
 
 def test_the_plan_names_files_that_exist(tmp_path):
@@ -117,14 +121,15 @@ def test_the_plan_names_files_that_exist(tmp_path):
       for flag in ("--run_dir=", "--name="):
         given = [argument for step in steps for argument in step.command if argument.startswith(flag)]
         assert len(set(given)) == len(given)
-      # A step far down the line needs all before it.
+      # A step far down the line needs all before it, at the paper's scale the operating point, too.
       chosen = [step.name for step in reproduce.select(steps, "^control_bpp0.635_segmentation")]
-      assert chosen == ["classification_cresnet51_bpp0.635", "control_bpp0.635", "control_bpp0.635_classification",
-                        "control_bpp0.635_classification_longer", "control_bpp0.635_segmentation"]
+      assert chosen == ["compression_bpp0.635"] * (scale == "paper") + [
+          "classification_cresnet51_bpp0.635", "control_bpp0.635", "control_bpp0.635_classification",
+          "control_bpp0.635_classification_longer", "control_bpp0.635_segmentation"]
 
 
 def test_the_plan_of_the_paper(tmp_path):
-  code, output = programs.finish(programs.start("reproduce", "--scale=paper", f"--results_dir={tmp_path}"))
+  code, output = programs.finish(programs.start("reproduce", "--scale=paper", "--plan", f"--results_dir={tmp_path}"))
   assert code == 0, output[-3000:]
   commands = [line for line in output.splitlines() if line.startswith("python -m experiments.")]
   assert not any("_small" in line for line in commands)
@@ -135,11 +140,105 @@ def test_the_plan_of_the_paper(tmp_path):
   # The operating points come first, and everything rests on them.
   trained = [number for number, line in enumerate(commands) if "train_compression" in line]
   assert len(trained) == 3 and trained[0] == 0
-  assert all("WORK/runs/compression_bpp" in line for line in commands
-             if "train_classification" in line and "_original" not in line and "control_" not in line)
+  for line in commands:
+    if "train_classification" in line and "_original" not in line and "control_" not in line:
+      # Its own operating point, and the set that was compressed at it.
+      assert f"--operating_point={tmp_path}/operating_points/bpp" in line and "WORK/sets" in line
+      assert "--dataset=compressed_classification/imagenet2012-bpp" in line
   code, output = programs.finish(programs.start("reproduce", "--plan", f"--results_dir={tmp_path}", "--images=SET",
                                                 "--only=classification_cresnet51"))
   assert code == 0 and "left: 5 of 5 steps" in output, output[-3000:]
+
+
+class _Imagenet(tfds.core.GeneratorBasedBuilder, skip_registration=True):
+  """A few small photos with the name, the version and the features of TFDS's imagenet2012."""
+
+  name, VERSION = "imagenet2012", tfds.core.Version("5.1.0")
+
+  def _info(self):
+    return tfds.core.DatasetInfo(builder=self, features=tfds.features.FeaturesDict({
+        "image": tfds.features.Image(encoding_format="jpeg"), "file_name": tfds.features.Text(),
+        "label": tfds.features.ClassLabel(names=tfds.builder(self.name).info.features["label"].names)}))
+
+  def _split_generators(self, dl_manager):
+    return {"train": self._generate_examples(16), "validation": self._generate_examples(6)}
+
+  def _generate_examples(self, count):
+    photos = samples.photos(120)
+    for number, (name, photo) in zip(range(count), itertools.cycle(photos.items())):
+      yield number, {"image": photo[:, :80 + number], "file_name": f"{name}_{number}.JPEG", "label": 250 * number % 1000}
+
+
+class _Voc(VocSegmentation, skip_registration=True):
+  """A few small photos as VOC 2012 with SBD."""
+
+  name = "voc_segmentation"
+
+  def _split_generators(self, dl_manager):
+    return {split: self._examples(count) for split, count in (("train", 4), ("train_voc", 2), ("validation", 2))}
+
+  def _examples(self, count):
+    for number, photo in zip(range(count), samples.photos(96).values()):
+      mask = np.zeros([*photo.shape[:2], 1], np.uint8)
+      mask[8:40, 8:40] = (8, 15, 4, 5)[number]
+      yield number, {"image": photo, "mask": mask, "name": str(number)}
+
+
+# With learning rates at which what is hardly trained stays finite.
+_FEW_STEPS = {
+    "compression/bpp0.0983.flags": "--steps=8 --batch_size=2 --crop_size=32 --validation_split=validation[:2] --tables_from=4",
+    "classification/imagenet.flags": "--width=0.125 --epochs=2 --decay_epochs=1 --batch_size=4 --resize=72,80 --crop_size=64",
+    "segmentation/voc.flags": "--steps=8 --batch_size=2 --crop_size=48 --learning_rate=1e-9 --head_learning_rate=1e-9",
+    "joint/imagenet.flags": "--batch_size=4 --resize=72,80 --crop_size=64 --tables_from=4 --held_out=2",
+    "joint/schedule.flags": "--epochs=2 --decay_epochs=1 --learning_rate=1e-9"}
+
+
+@pytest.mark.slow
+def test_the_papers_scale_from_imagenet_to_the_figures(tmp_path):
+  """On stand-ins of ImageNet and VOC, with few steps and narrow networks: all kinds of steps at one operating point."""
+  for stand_in in (_Imagenet, _Voc):
+    stand_in(data_dir=str(tmp_path / "tfds")).download_and_prepare()
+  shutil.copytree(programs.ROOT / "flags", tmp_path / "flags")
+  for name, few in _FEW_STEPS.items():
+    with open(tmp_path / "flags" / name, "a", encoding="utf-8") as file:
+      file.write("\n".join(few.split()) + "\n")
+  (tmp_path / "photos").mkdir()
+  write_file(tmp_path / "photos/cat.png", encode_png(samples.photos(96)["chelsea"]))
+
+  def reproduce_at(*more):
+    return programs.finish(programs.Program("experiments.reproduce", [
+        "--scale=paper", f"--data_dir={tmp_path}/tfds", f"--test_photos={tmp_path}/photos", f"--work_dir={tmp_path}/work",
+        "--share=0.5", *more], cwd=tmp_path))
+
+  code, output = reproduce_at("--only=original|storage_bpp0.0983|^bpp0.0983|cresnet51_bpp0.0983|classification_resnet50_bpp0.0983|"
+                              "(joint|control)_bpp0.0983")
+  assert code == 0, output[-3000:]
+  results = tmp_path / "work/results"
+  records = {path.stem: json.loads(path.read_text()) for path in results.glob("*.json")}
+  assert len(records) == 16 and all(record["scale"] == "paper" and record["share"] == 0.5 for record in records.values())
+  # Everything rests on the operating point that was trained here, which the asked for steps need.
+  trained = dc.Codec.load(str(results / "operating_points/bpp0.0983"))
+  shipped = operating_point.fingerprint("bpp0.0983")
+  assert trained.operating_point == "bpp0.0983" and trained.fingerprint != shipped
+  assert {record["fingerprint"] for record in records.values()} == {None, trained.fingerprint.hex()}
+  # Half of the photos and of the steps, read from sets that were compressed once.
+  assert records["storage_bpp0.0983"]["examples"] == 8 + 6
+  assert records["classification_cresnet51_bpp0.0983"]["settings"]["epochs"] == 2
+  assert records["segmentation_cresnet51_bpp0.0983"]["settings"]["steps"] == 4
+  assert records["compression_bpp0.0983"]["operating_point_info"]["trained"]["steps"] == 4
+  assert sorted(path.name for path in (tmp_path / "work/sets/compressed_classification").iterdir()) == [
+      "imagenet2012-bpp0.0983", "imagenet2012-bpp0.0983_compression_only"]
+
+  code, output = reproduce_at("--only=0.0983|original", "--plan")
+  assert code == 0, output[-3000:]
+  code, output = reproduce_at("--only=^bpp0.0983|original|(joint|control)_bpp0.0983")
+  assert code == 0 and "left: 0 of" in output, output[-3000:]
+  code, output = programs.finish(programs.start(
+      "make_figures", f"--results_dir={results}", f"--output_dir={tmp_path}/pictures", f"--page={tmp_path}/pictures/results.md"))
+  assert code == 0, output[-3000:]
+  page = (tmp_path / "pictures/results.md").read_text()
+  assert "| 0.0983 | cResNet-51 |" in page and "| bpp0.0983 | joint |" in page
+  assert {f"figure_{number}.png" for number in (1, 3, 4, 6, 7, 8, 9, 11)} <= {path.name for path in (tmp_path / "pictures").iterdir()}
 
 
 def test_the_paper_has_a_row_for_every_step():
