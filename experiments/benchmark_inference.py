@@ -9,8 +9,9 @@ With networks of full width and random weights, at --operating_point:
   (b) the same bitstream -> symbols -> decoder -> ResNet-50, -71; for segmentation ResNet-50-d
   (c) JPEG bytes -> pixels -> ResNet-50; classification only
 For grafts: (a) with the graft of --backbone, (b) with the decoder and the whole of it.
-Prints milliseconds per image (the median over the rounds, measured in turns), what of them is reading the bytes, the
-ratio to (b) with ResNet-50, and the ratio of the multiply-adds of the networks; `--record` keeps them as JSON. `--memory`
+Prints milliseconds per image (the median over the rounds, measured in turns), what of them is reading the bytes and what the
+decoder, which is also run alone, the ratio to (b) with ResNet-50, and the ratio of the multiply-adds of the networks; `--record`
+keeps them as JSON. The paper's batches (appendix A.9) are --batch_sizes=256, and 20 for segmentation. `--memory`
 also prints the peak resident memory of (a) and (b) for a photo of 2000x1500 pixels, each in a process of its own.
 """
 
@@ -23,6 +24,7 @@ import sys
 import time
 from typing import Callable
 from typing import NamedTuple
+from typing import Optional
 
 from absl import flags
 import numpy as np
@@ -65,11 +67,13 @@ class Way(NamedTuple):
   read: function of a list of bytes that returns a list of uint8 symbols or pixels.
   network: function of a batch of those that returns logits or masks.
   multiply_adds: of the network for one image.
+  decoder: function of a batch of symbols that returns pixels, where that is a part of the network; else None.
   """
   files: list
   read: Callable
   network: Callable
   multiply_adds: int
+  decoder: Optional[Callable] = None
 
 
 def main(argv):
@@ -95,7 +99,8 @@ def main(argv):
              f"{len(tf.config.list_physical_devices('GPU'))} GPUs, TensorFlow {tf.__version__}")
   rows = []
   print(f"{machine}; {codec.operating_point}")
-  print(f"{'pixels':<9}{'batch':>5}  {'':<42}{'ms/image':>9}{'reading':>9}{'(b) takes':>11}{'its multiply-adds':>19}")
+  print(f"{'pixels':<9}{'batch':>5}  {'':<42}{'ms/image':>9}{'reading':>9}{'decoding':>9}{'(b) takes':>11}"
+        f"{'its multiply-adds':>19}")
   for size in sizes:
     photos = list(photo_crops(max(batches), size))
     ways = {}
@@ -112,11 +117,11 @@ def main(argv):
     for batch in batches:
       times = measure(ways, batch)
       for name, way in ways.items():
-        total, reading = times[name]
-        rows.append({"way": name, "pixels": size, "batch": batch, "milliseconds": 1000 * total / batch,
-                     "milliseconds_reading": 1000 * reading / batch, "multiply_adds": way.multiply_adds})
-        print(f"{f'{size}x{size}':<9}{batch:>5}  {name:<42}{1000 * total / batch:>9.2f}{1000 * reading / batch:>9.2f}"
-              f"{times[decoded][0] / total:>9.2f} x{reference.multiply_adds / way.multiply_adds:>17.2f} x")
+        total, reading, decoding = (1000 * seconds / batch for seconds in times[name])
+        rows.append({"way": name, "pixels": size, "batch": batch, "milliseconds": total, "milliseconds_reading": reading,
+                     "milliseconds_decoding": decoding, "multiply_adds": way.multiply_adds})
+        print(f"{f'{size}x{size}':<9}{batch:>5}  {name:<42}{total:>9.2f}{reading:>9.2f}{decoding:>9.2f}"
+              f"{1000 * times[decoded][0] / batch / total:>9.2f} x{reference.multiply_adds / way.multiply_adds:>17.2f} x")
     for name, way in ways.items():
       print(f"{f'{size}x{size}':<9}       {name:<42}{np.mean([len(data) for data in way.files]):>7.0f} bytes a file, "
             f"{way.multiply_adds / 1e9:.2f} G multiply-adds")
@@ -153,15 +158,15 @@ def from_bitstream(codec, files, network, size):
     return class_ids(logits, height, width) if FLAGS.task == "segmentation" else logits
 
   if isinstance(getattr(network, "backbone", network), (dc.models.CResNet, dc.models.Graft)):
-    inputs = NetworkInput("representation", codec)
+    inputs, decoder = NetworkInput("representation", codec), None
     run = lambda symbols: finish(network(inputs(symbols), training=False))
     count = dc.evaluation.multiply_adds(network, (*side, codec.channels))
   else:
-    inputs = NetworkInput("decoded", codec)
-    run = lambda symbols: finish(network(inputs(codec.model.picture_of(symbols)), training=False))
+    inputs, decoder = NetworkInput("decoded", codec), codec.model.picture_of
+    run = lambda symbols: finish(network(inputs(decoder(symbols)), training=False))
     count = (dc.evaluation.multiply_adds(network, (STRIDE * side[0], STRIDE * side[1], 3))
              + dc.evaluation.multiply_adds(codec.model.decoder, (*side, codec.channels)))
-  return Way(files, lambda files: codec.symbols_of(files)[0], run, count)
+  return Way(files, lambda files: codec.symbols_of(files)[0], run, count, decoder)
 
 
 def photo_crops(count, size):
@@ -177,8 +182,9 @@ def photo_crops(count, size):
 
 
 def measure(ways, batch):
-  """{name: (seconds from bytes to the end, seconds of those for reading)} for a batch, medians."""
+  """{name: seconds from bytes to the end, of those for reading, and for the decoder, run alone} for a batch, medians."""
   functions = {name: tf.function(way.network, jit_compile=False) for name, way in ways.items()}
+  decoders = {name: tf.function(way.decoder, jit_compile=False) for name, way in ways.items() if way.decoder}
   times = {name: [] for name in ways}
   for repeat in range(FLAGS.repeats + 2):
     for name, way in ways.items():
@@ -186,8 +192,11 @@ def measure(ways, batch):
       stored = np.stack(way.read(way.files[:batch]))
       middle = time.perf_counter()
       functions[name](stored).numpy()
+      end = time.perf_counter()
+      if way.decoder:
+        decoders[name](stored).numpy()
       if repeat >= 2:  # the first two trace and warm up
-        times[name].append((time.perf_counter() - begin, middle - begin))
+        times[name].append((end - begin, middle - begin, time.perf_counter() - end))
   return {name: tuple(statistics.median(part) for part in zip(*values)) for name, values in times.items()}
 
 

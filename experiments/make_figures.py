@@ -12,9 +12,11 @@ begins with nothing but these lines and the pictures.
 import os
 import re
 import statistics
+from typing import NamedTuple
 
 from absl import flags
 import matplotlib.figure
+import matplotlib.ticker
 import numpy as np
 from PIL import Image
 
@@ -25,6 +27,7 @@ from deepcomp_tf import samples
 from deepcomp_tf.evaluation import figures
 from deepcomp_tf.evaluation import rate_distortion
 from deepcomp_tf.models.resnet import ARCHITECTURES
+from deepcomp_tf.representation import STRIDE
 from deepcomp_tf.training import flags as training_flags
 from experiments import model_complexity
 from experiments import paper
@@ -34,7 +37,7 @@ FLAGS = flags.FLAGS
 flags.DEFINE_string("output_dir", "docs/results", "Folder for the pictures.")
 flags.DEFINE_string("page", "docs/results.md", "Markdown page for the tables.")
 
-_TABLES = ("tables 1 and 3", "table 2", "storage", "rate and distortion", "joint training")
+_TABLES = ("tables 1 and 3", "table 2", "cost at equal accuracy", "storage", "rate and distortion", "joint training")
 
 _STYLES = {"ResNet-50": ("o", "-", "#c0392b"), "cResNet-51": ("s", "--", "#2980b9"), "cResNet-39": ("^", ":", "#27ae60")}
 
@@ -56,9 +59,12 @@ def main(argv):
   fill(FLAGS.page, "table 2", table_2(rows, masks))
   if records.paths("storage_*.json"):
     fill(FLAGS.page, "storage", storage_table(codecs))
+  panels = list(panels_of_figure_6(rows, masks, networks, codecs[-1]))
+  fill(FLAGS.page, "cost at equal accuracy", equal_cost_table(panels))
+  reduced = next(iter(rows.values()))[0].get("scale", "small") == "small"
   photo = samples.photos()["chelsea"]
   drawn = {"figure_1": figure_1(codecs[1], photo), "figure_3": figure_3(rows),
-           "figure_6": figure_6(rows, masks, networks), "figure_9": figures.representation_figure(codecs, photo)}
+           "figure_6": figure_6(panels, reduced), "figure_9": figures.representation_figure(codecs, photo)}
   if masks:
     drawn["figure_4"] = figure_4(masks)
     drawn.update((f"figure_{number}", figure) for number, name in ((5, "chelsea"), (10, "astronaut"))
@@ -74,7 +80,7 @@ def main(argv):
     drawn.update(figure_7=figure_7(finetuned), figure_11=figure_11(finetuned))
   runtimes = [files.read_json(path) for path in records.paths("runtime_*.json")]
   if runtimes:
-    drawn["figure_12"] = figure_12(runtimes)
+    drawn["figure_12"] = figure_12(runtimes, rows, masks, reduced)
   files.makedirs(FLAGS.output_dir)
   for name, figure in drawn.items():
     content = figure if isinstance(figure, bytes) else figures.png(figure)
@@ -308,32 +314,110 @@ def curves(rows, unit, measures):
   return figure
 
 
-def figure_6(rows, masks, networks):
-  """Accuracy and mean IoU over multiply-adds at 0.0983 bits per pixel, decoder not counted, ours with standard errors, and
-  the paper's (Figure 6). The paper's networks for segmentation stand at the costs that `model_complexity` counts."""
+# Figure 6's families: what their networks read, and their names.
+_FAMILIES = (("decoded pixels", ("ResNet-50", "ResNet-71")), ("representation", ("cResNet-39", "cResNet-51", "cResNet-72")))
+
+
+class Panel(NamedTuple):
+  """Networks at 0.0983 bits per pixel by their costs (Figure 6).
+
+  title: what is measured, with its unit.
+  ours, theirs: dict from what networks read to [(G multiply-adds, figure in percent, its standard error or None, name)].
+  decoders: G multiply-adds of the decoder, ours at the size of our crops and theirs.
+  """
+  title: str
+  ours: dict
+  theirs: dict
+  decoders: tuple
+
+
+def panels_of_figure_6(rows, masks, networks, codec):
+  """The `Panel`s of classification and segmentation. The paper's networks for segmentation stand at the costs that
+  `model_complexity` counts."""
   counted = {row[0].split(",")[0]: row[3] / 1e9 for row in networks}
-  panels = [(rows, "top_1", "top-1 accuracy [%]", {name: paper.MULTIPLY_ADDS[name] for name in ARCHITECTURES}, "", 1)]
+  wanted = [(rows, "top_5", "top-5 accuracy [%]", paper.MULTIPLY_ADDS, "", 0), (rows, "top_1", "top-1 accuracy [%]",
+                                                                                paper.MULTIPLY_ADDS, "", 1)]
   if any(point == "bpp0.0983" for point, _ in masks):
-    panels.append((masks, *mask_measure(masks), {name: counted[f"{name}-d"] for name in ARCHITECTURES}, "-d", 2))
-  figure = matplotlib.figure.Figure(figsize=(10, 4.2 * len(panels)), layout="constrained")
-  for axes, (runs, name, label, costs, ending, column) in zip(figure.subplots(len(panels), 2, squeeze=False), panels):
-    ours, theirs = axes
-    for family, line in ((("ResNet-50", "ResNet-71"), "decoded pixels"),
-                         (("cResNet-39", "cResNet-51", "cResNet-72"), "representation")):
-      measured = [(network, runs["bpp0.0983", network]) for network in family if ("bpp0.0983", network) in runs]
-      over_cost(ours, [(of[0]["multiply_adds"] / 1e9, records.mean_and_values(of, name)[0],
-                        records.standard_error(of, name), network + ending) for network, of in measured], line)
-      over_cost(theirs, [(costs[network], paper.TABLE_2["bpp0.0983", network][column], None, network + ending)
-                         for network in family], line)
-    scale = next(iter(rows.values()))[0].get("scale", "small")
-    ours.set(title="ours, reduced scale" if scale == "small" else "ours", ylabel=label)
-    theirs.set(title="the paper", ylabel=label.replace("7", "21"))
-    for axis in axes:
-      axis.set_xlabel("multiply-adds [G], without the decoder")
-      axis.margins(x=0.35, y=0.2)
+    wanted.append((masks, *mask_measure(masks), {name: counted[f"{name}-d"] for name in ARCHITECTURES}, "-d", 2))
+  for runs, name, title, costs, ending, column in wanted:
+    measured = {input_: [(network, runs["bpp0.0983", network]) for network in family if ("bpp0.0983", network) in runs]
+                for input_, family in _FAMILIES}
+    ours = {input_: [(of[0]["multiply_adds"] / 1e9, records.mean_and_values(of, name)[0], records.standard_error(of, name),
+                      network + ending) for network, of in every] for input_, every in measured.items()}
+    theirs = {input_: [(costs[network], paper.TABLE_2["bpp0.0983", network][column], None, network + ending)
+                       for network in family] for input_, family in _FAMILIES}
+    crops = [of[0]["settings"].get("crop_size", 224) for every in measured.values() for _, of in every] or [224]
+    edge = crops[0] // STRIDE
+    decoder = dc.evaluation.multiply_adds(codec.model.decoder, (edge, edge, codec.channels)) / 1e9
+    yield Panel(title, ours, theirs, (decoder, paper.MULTIPLY_ADDS["decoder"]))
+
+
+def figure_6(panels, reduced):
+  """Accuracy and mean IoU over multiply-adds at 0.0983 bits per pixel, decoder counted and not, ours with standard errors, and
+  the paper's (Figure 6)."""
+  figure = matplotlib.figure.Figure(figsize=(11, 4.2 * len(panels)), layout="constrained")
+  for axes, panel in zip(figure.subplots(len(panels), 2, squeeze=False), panels):
+    for axis, curves_of, decoder in zip(axes, (panel.ours, panel.theirs), panel.decoders):
+      for input_, places in curves_of.items():
+        over_cost(axis, places, input_)
+        if input_ == "decoded pixels":
+          over_cost(axis, [(cost + decoder, *rest) for cost, *rest in places], f"{input_}, with the decoder")
+      axis.set_xlabel("multiply-adds [G]")
+      costs = [place[0] for places in curves_of.values() for place in places]
+      if costs and max(costs) + decoder > 5 * min(costs):  # narrow networks beside the decoder's full width
+        axis.set_xscale("log")
+        axis.xaxis.set_major_locator(matplotlib.ticker.LogLocator(subs=(1, 2, 5)))
+        axis.xaxis.set_major_formatter("{x:g}")
+        axis.xaxis.set_minor_locator(matplotlib.ticker.NullLocator())
+      axis.margins(x=0.25, y=0.2)
       axis.grid(alpha=0.3)
-    ours.legend(loc="best")
+    axes[0].set(title="ours, reduced scale" if reduced else "ours", ylabel=panel.title)
+    axes[1].set(title="the paper", ylabel=panel.title.replace("7", "21"))
+    axes[0].legend(loc="best", fontsize=8)
   return figure
+
+
+def equal_cost_table(panels):
+  """Markdown lines of sections 4.5 and 5.4: what the representation saves, from the rows, with straight lines between them.
+
+  The paper's own statements stand beside what its Table 2 gives by the same reckoning.
+  """
+  lines = ["| | at equal cost, decoded pixels above the representation, points | at equal accuracy, decoded pixels cost more, G "
+           "multiply-adds | with the decoder |", "|---" * 4 + "|"]
+
+  def cells(name, curves_of, decoder):
+    decoded, representation = ([place[:2] for place in curves_of[input_]] for input_ in ("decoded pixels", "representation"))
+    higher = mean_difference(decoded, representation)
+    flip = lambda places: [place[::-1] for place in places]
+    dearer = mean_difference(flip(decoded), flip(representation))
+    costs = ["no accuracy that both have" if dearer is None else f"{value:.2f}"
+             for value in (dearer or 0, (dearer or 0) + decoder)]
+    return f"| {name} | {'-' if higher is None else f'{higher:.2f}'} | {' | '.join(costs)} |"
+
+  for panel in panels:
+    name = panel.title.split(" [")[0]
+    lines.append(cells(f"{name}, ours", panel.ours, panel.decoders[0]))
+    lines.append(cells(f"{name.replace('7', '21')}, the paper's Table 2", panel.theirs, panel.decoders[1]))
+    said = paper.EQUAL_COST.get(name.replace("7", "21"))
+    if said:
+      lines.append(f"| {name.replace('7', '21')}, the paper's text | {' | '.join(map(str, said))} |")
+  return lines
+
+
+def mean_difference(first, second):
+  """Mean of y of one line of (x, y) less that of another over the x that both have; None where there are none.
+
+  A line goes straight from point to point. Where its x do not rise with its points' order, it has no x at all.
+  """
+  xs = [[x for x, _ in places] for places in (first, second)]
+  if any(len(x) < 2 or x != sorted(x) for x in xs):
+    return None
+  low, high = max(x[0] for x in xs), min(x[-1] for x in xs)
+  if low >= high:
+    return None
+  at = np.linspace(low, high, 1001)
+  one, other = (np.interp(at, x, [y for _, y in places]) for x, places in zip(xs, (first, second)))
+  return float(np.mean(one - other))
 
 
 def over_cost(axis, places, label):
@@ -343,6 +427,7 @@ def over_cost(axis, places, label):
   x, y, errors, names = zip(*places)
   decoded = label.startswith("decoded")
   marker, line, colour = _STYLES["ResNet-50" if decoded else "cResNet-51"]
+  line = ":" if label.endswith("decoder") else line
   axis.errorbar(x, y, None if errors[0] is None else errors, marker=marker, linestyle=line, color=colour, label=label,
                 capsize=4, elinewidth=1)
   left = decoded == (y[-1] >= y[0])  # names stand above the line of decoded pixels and below the other
@@ -351,35 +436,42 @@ def over_cost(axis, places, label):
                   horizontalalignment="right" if left else "left")
 
 
-def figure_12(runtimes):
-  """Milliseconds per image from bytes to the answer, a panel a task, batch and size of image (Figure 12)."""
+def figure_12(runtimes, rows, masks, reduced):
+  """Milliseconds per image from bytes to the answer, of reading, the decoder and the network, a panel a task, batch and size of
+  image; accuracies beside them (Figure 12)."""
   panels = {}
   for record in runtimes:
     for row in record["rows"]:
       panels.setdefault((record["task"], row["pixels"], row["batch"]), []).append((row, record))
-  figure = matplotlib.figure.Figure(figsize=(11, 2.6 * -(-len(panels) // 2)), layout="constrained")
+  figure = matplotlib.figure.Figure(figsize=(13, 2.8 * -(-len(panels) // 2)), layout="constrained")
   axes = figure.subplots(-(-len(panels) // 2), 2, squeeze=False).ravel()
   for axis in axes[len(panels):]:
     axis.set_axis_off()
-  for axis, ((task, pixels, batch), rows) in zip(axes, panels.items()):
-    names = [row["way"] for row, _ in rows]
-    reading = [row["milliseconds_reading"] for row, _ in rows]
-    network = [row["milliseconds"] - row["milliseconds_reading"] for row, _ in rows]
-    axis.barh(names, reading, color="#7f8c8d", hatch="//", edgecolor="white", label="reading the bytes")
-    axis.barh(names, network, left=reading, color="#2980b9", label="networks")
+  parts = (("reading the bytes", "#7f8c8d", "//"), ("the decoder", "#c0392b", ""), ("the network", "#2980b9", ""))
+  for axis, ((task, pixels, batch), measured) in zip(axes, panels.items()):
+    names = [row["way"] for row, _ in measured]
+    reading, decoding = ([row.get(f"milliseconds_{part}", 0.0) for row, _ in measured] for part in ("reading", "decoding"))
+    network = [row["milliseconds"] - read - decode for (row, _), read, decode in zip(measured, reading, decoding)]
+    begin = np.zeros(len(names))
+    for (label, colour, hatch), lengths in zip(parts, (reading, decoding, network)):
+      axis.barh(names, lengths, left=begin, color=colour, hatch=hatch, edgecolor="white", label=label)
+      begin += lengths
+    runs, name = (masks, mask_measure(masks)[0]) if task == "segmentation" and masks else (rows, "top_5")
+    for place, (row, record) in enumerate(measured):
+      network_name = row["way"].split(" -> ")[-1].removesuffix("-d")
+      key = (None if row["way"].startswith("(c)") else record["operating_point"], network_name)
+      if key in runs:
+        axis.text(begin[place], place, f" {records.mean_and_values(runs[key], name)[0]:.1f} %", va="center", fontsize=8)
     axis.invert_yaxis()
+    axis.margins(x=0.15)
     axis.set(xlabel="milliseconds per image", title=f"{task}, {pixels}x{pixels}, batch {batch}")
+    axis.title.set_fontsize(10)
     axis.tick_params(labelsize=8)
-  axes[0].legend(fontsize=8)
-  figure.suptitle("; ".join(dict.fromkeys(record["machine"] for record in runtimes)), fontsize=9)
+  figure.legend(*axes[0].get_legend_handles_labels(), fontsize=8, loc="outside lower center", ncols=3)
+  measures = "top-5 accuracy" + (f", {mask_measure(masks)[1].removesuffix(' [%]')}" if masks else "")
+  figure.suptitle("; ".join(dict.fromkeys(record["machine"] for record in runtimes))
+                  + f"; beside the bars: {measures}{' at reduced scale' if reduced else ''}", fontsize=9)
   return figure
-
-
-def new_page():
-  """A page of the tables and pictures alone."""
-  marks = [f"<!-- {name} -->\n<!-- end of {name} -->\n" for name in _TABLES]
-  pictures = os.path.relpath(FLAGS.output_dir, os.path.dirname(FLAGS.page) or ".")
-  return "\n".join([*marks, *(f"![Figure {number}]({pictures}/figure_{number}.png)\n" for number in (1, *range(3, 13)))])
 
 
 def fill(path, name, lines):

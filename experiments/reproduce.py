@@ -342,8 +342,8 @@ def run(step):
     with files.whole_folder(point_dir(step.point), last="operating_point.json") as new:
       for name in files.listdir(step.point_dir):
         files.write_file(os.path.join(new, name), files.read(os.path.join(step.point_dir, name)))
-  record = {"name": step.name, "scale": FLAGS.scale, "share": FLAGS.share, "operating_point": step.point, "fingerprint": step.fingerprint,
-            "date": time.strftime("%Y-%m-%d"), "software": [software()], "seconds": round(time.time() - begin)}
+  record = {"name": step.name, "scale": FLAGS.scale, "share": FLAGS.share, "operating_point": step.point,
+            "fingerprint": step.fingerprint, "date": time.strftime("%Y-%m-%d"), "software": [software()], "seconds": round(time.time() - begin)}
   record.update({"compress_dataset": storage, "evaluate": rate_distortion, "compression": operating_point_of}.get(
       step.task, trained)(step))
   files.write_json(step.record_path, record, sort_keys=True)

@@ -25,6 +25,8 @@ from deepcomp_tf.files import write_file
 from deepcomp_tf.evaluation import rate_distortion
 from deepcomp_tf.evaluation import segmentation
 from deepcomp_tf.codec.inputs import NetworkInput
+from experiments import make_figures
+from experiments import model_complexity
 from experiments import paper
 from experiments import reproduce
 
@@ -238,7 +240,8 @@ def test_the_papers_scale_from_imagenet_to_the_figures(tmp_path):
   assert code == 0, output[-3000:]
   page = (tmp_path / "pictures/results.md").read_text()
   assert "| 0.0983 | cResNet-51 |" in page and "| bpp0.0983 | joint |" in page
-  assert {f"figure_{number}.png" for number in (1, 3, 4, 6, 7, 8, 9, 11)} <= {path.name for path in (tmp_path / "pictures").iterdir()}
+  pictures = {path.name for path in (tmp_path / "pictures").iterdir()}
+  assert {f"figure_{number}.png" for number in (1, 3, 4, 6, 7, 8, 9, 11)} <= pictures
 
 
 def test_the_paper_has_a_row_for_every_step():
@@ -298,7 +301,8 @@ def fixture_recorded(tmp_path):
           {"mean_iou": 0.25, "well_covered_mean_iou": 0.5, "mean_iou_error": 0.01, "well_covered_mean_iou_error": 0.02})
   page = tmp_path / "page.md"
   page.write_text("before\n<!-- table 2 -->\nold\n<!-- end of table 2 -->\nafter\n<!-- tables 1 and 3 -->\n"
-                  "<!-- end of tables 1 and 3 -->\n<!-- storage -->\n<!-- end of storage -->\n"
+                  "<!-- end of tables 1 and 3 -->\n<!-- cost at equal accuracy -->\n<!-- end of cost at equal accuracy -->\n"
+                  "<!-- storage -->\n<!-- end of storage -->\n"
                   "<!-- rate and distortion -->\n<!-- end of rate and distortion -->\n"
                   "<!-- joint training -->\n<!-- end of joint training -->\n")
   # Section 6 at 0.0983 bits per pixel: what was fixed, joint training, and Figure 8's files.
@@ -318,7 +322,7 @@ def fixture_recorded(tmp_path):
   (runs / "storage_bpp0.635.json").write_text(json.dumps(
       {"operating_point": "bpp0.635", "bitstream_bytes": 4_000_000, "source_bytes": 50_000_000, "symbol_bytes": 80_000_000}))
   (runs / "runtime_classification.json").write_text(json.dumps(
-      {"task": "classification", "machine": "a machine", "rows": [
+      {"task": "classification", "machine": "a machine", "operating_point": "bpp0.0983", "rows": [
           {"way": "(a)", "pixels": 224, "batch": 1, "milliseconds": 30.0, "milliseconds_reading": 2.0}]}))
   return tmp_path
 
@@ -353,6 +357,19 @@ def test_table_and_figures_come_from_the_records(recorded):
   assert "| bpp0.0983 | fixed | 0.1000 | 25.50 | 0.6000 | 0.1000 | 71.0 (70.0, 72.0) ± 3.2 |" in page
   assert programs.finish(_make_figures(recorded))[0] == 0
   assert all((recorded / "pictures" / name).read_bytes() == data for name, data in pictures.items())
+
+
+def test_cost_at_equal_accuracy_is_the_papers():
+  """What sections 4.5 and 5.4 say of Table 2 follows from it; and a case by hand."""
+  assert make_figures.mean_difference([(0, 1), (2, 5)], [(1, 1), (3, 2), (4, 9)]) == pytest.approx(2.75)
+  flags.FLAGS.mark_as_parsed()
+  panels = {panel.title.split()[0]: panel for panel in make_figures.panels_of_figure_6(
+      {}, {}, model_complexity.rows(), dc.Codec.load("bpp0.0983"))}
+  lines = make_figures.equal_cost_table([panels["top-5"]])
+  ours, theirs, said = ([cell.strip() for cell in line.strip("|").split("|")] for line in lines[2:])
+  assert ours[1:] == ["-"] + 2 * ["no accuracy that both have"]
+  for found, expected, tolerance in zip(theirs[1:], said[1:], (0.05, 0.1, 0.15)):
+    assert float(found) == pytest.approx(float(expected), abs=tolerance)
 
 
 def test_a_half_written_record_is_named(recorded):
