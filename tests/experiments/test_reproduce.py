@@ -28,6 +28,7 @@ from deepcomp_tf.codec.inputs import NetworkInput
 from experiments import make_figures
 from experiments import model_complexity
 from experiments import paper
+from experiments import paper_costs
 from experiments import reproduce
 
 
@@ -242,6 +243,21 @@ def test_the_papers_scale_from_imagenet_to_the_figures(tmp_path):
   assert "| 0.0983 | cResNet-51 |" in page and "| bpp0.0983 | joint |" in page
   pictures = {path.name for path in (tmp_path / "pictures").iterdir()}
   assert {f"figure_{number}.png" for number in (1, 3, 4, 6, 7, 8, 9, 11)} <= pictures
+
+
+@pytest.mark.slow
+def test_what_the_paper_takes_is_reckoned_from_its_plan():
+  flags.FLAGS.mark_as_parsed()
+  with flagsaver.flagsaver(scale="paper"):
+    steps = {step.name: step for step in reproduce.plan()}
+    counted = paper_costs.Counted()
+    # 28 epochs of 1,281,167 images at 3.86 G, three times for a training step, and of 50,000 for validation.
+    original = counted.costs(steps["classification_resnet50_original"])
+    assert original[0] == original[1] == pytest.approx(28 * (3 * 1_281_167 + 50_000) * 3.86e9, rel=0.01)
+    from_sets, from_pixels = counted.costs(steps["classification_cresnet51_bpp0.635"])
+    assert from_sets == pytest.approx(28 * (3 * 1_281_167 + 50_000) * 3.83e9, rel=0.01)
+    assert from_pixels - from_sets == pytest.approx(28 * 1_331_167 * 3.56e9 * (256 / 224) ** 2, rel=0.01)
+    assert counted.costs(steps["compression_bpp0.635"])[0] == pytest.approx(600_000 * 30 * 3 * 2 * 3.557e9, rel=0.01)
 
 
 def test_the_paper_has_a_row_for_every_step():
