@@ -12,6 +12,7 @@ import tensorflow as tf
 import deepcomp_tf as dc
 from deepcomp_tf.data import classification
 from deepcomp_tf.data.crops import Crops
+from deepcomp_tf.data.crops import CROPS
 from deepcomp_tf.evaluation import accuracy
 from deepcomp_tf.training import flags as training_flags
 
@@ -24,6 +25,9 @@ flags.DEFINE_string("data_dir", None, "Where TFDS keeps its sets.")
 flags.DEFINE_string("split", "validation", "Split of --dataset.")
 flags.DEFINE_integer("batch_size", 64, "Images at a time.", lower_bound=1)
 flags.DEFINE_integer("crop_size", 0, "Edge of the center crops in pixels; 0 is that of the training.", lower_bound=0)
+flags.DEFINE_enum("crop", None, CROPS, "Of images that are compressed on the way: whether their pixels are cropped, or the "
+                  "representation of --image_size pixels; empty: as in the training.")
+flags.DEFINE_integer("image_size", 0, "Edge of the images whose representation is cropped; 0 is that of the training.", lower_bound=0)
 
 
 def main(argv):
@@ -39,8 +43,8 @@ def main(argv):
         f"{f' and {len(unknown) - 5} others' if len(unknown) > 5 else ''}")
   labels = tf.constant([classifier.class_names.index(name) for name in examples.source.class_names], tf.int64)
   info = classifier.info
-  crops = Crops(classifier.inputs, examples.source.bitstreams, FLAGS.crop_size or info["crop_size"], info.get("crop", "pixels"),
-                info.get("image_size", 256), info.get("resize"))
+  crops = Crops(classifier.inputs, examples.source.bitstreams, FLAGS.crop_size or info["crop_size"],
+                FLAGS.crop or info.get("crop", "pixels"), FLAGS.image_size or info.get("image_size", 256), info.get("resize"))
   figures = accuracy.evaluator(classifier.network, crops, examples, FLAGS.batch_size, labels)()
   print(f"{FLAGS.classifier} on {examples.source.name}, {FLAGS.split}: top-1 {100 * figures['top_1']:.2f} %, "
         f"top-5 {100 * figures['top_5']:.2f} %, {figures['examples']} examples")
