@@ -32,6 +32,7 @@ class Codec:
 
   Attributes:
     operating_point: name of the operating point.
+    decoder_version: of its decoder, which may be trained further without any change of files; 1 is the first.
     channels: C.
     fingerprint: 3 bytes that files of this operating point bear.
     mean, deviation: float32 `[C]`, statistics of the representation, see `operating_point.OperatingPoint`.
@@ -41,7 +42,7 @@ class Codec:
   """
 
   def __init__(self, point):
-    self.operating_point = point.name
+    self.operating_point, self.decoder_version = point.name, point.decoder_version
     self.fingerprint = point.fingerprint
     self.channels = point.channels
     self.info = point.info

@@ -66,6 +66,11 @@ class OperatingPoint:
     except (OSError, KeyError, ValueError) as error:
       raise DeepcompError(f"the operating point in {folder} is damaged or incomplete ({error})") from None
 
+  @property
+  def decoder_version(self):
+    """1 for the decoder that was trained with the encoder; higher for those that were trained further since."""
+    return self.info.get("decoder", {}).get("version", 1)
+
   @functools.cached_property
   def model(self):
     """The trained `models.CompressionModel`."""

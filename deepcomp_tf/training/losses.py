@@ -72,6 +72,20 @@ def soft_cross_entropy(teacher_logits, logits, temperature):
   return temperature ** 2 * tf.reduce_sum(aim * (log_aim - tf.nn.log_softmax(logits / temperature)), axis=-1)
 
 
+# Weights of MS-SSIM's three finest scales (Wang et al. 2003), over their sum; the window of 11 pixels has to fit into the last.
+_MS_SSIM_SCALES = tuple(weight / (0.0448 + 0.2856 + 0.3001) for weight in (0.0448, 0.2856, 0.3001))
+SMALLEST_MS_SSIM = 11 << 2
+
+
+def ms_ssim(image, other):
+  """Mean MS-SSIM of three scales, for crops too small for five.
+
+  Args:
+    image, other: float `[batch, h, w, 3]` pixels on the 0..255 scale, h and w at least `SMALLEST_MS_SSIM`.
+  """
+  return tf.reduce_mean(tf.image.ssim_multiscale(image, other, 255.0, _MS_SSIM_SCALES))
+
+
 def masked_cross_entropy(labels, logits, void):
   """Mean cross entropy over the positions whose label is not void; 0 where all are.
 

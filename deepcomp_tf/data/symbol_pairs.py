@@ -1,0 +1,99 @@
+"""Photos with their symbols at an operating point, to train decoders on: encoded once and kept on local disk."""
+
+import os
+
+import numpy as np
+from PIL import Image
+import tensorflow as tf
+import tqdm
+
+from deepcomp_tf import files
+from deepcomp_tf.codec.images import read_image
+from deepcomp_tf.data import store
+from deepcomp_tf.data.part import WHOLE
+from deepcomp_tf.errors import DeepcompError
+from deepcomp_tf.representation import STRIDE
+from deepcomp_tf.threads import cores
+from deepcomp_tf.threads import ordered_map
+
+_PIXELS = "pixels.bin"
+
+
+class SymbolPairs:
+  """Photos, and halves, quarters and so on of them, each with the symbols of the whole of it.
+
+  Args:
+    paths: of the photos.
+    codec: the operating point's `Codec`.
+    smallest: shorter side in pixels, below which there is no photo, and no half of one.
+    shrunk: paths of photos of which the halves and smaller are taken only, since they were JPEG files of low quality.
+    cache_dir: of `store.cached_folder`.
+
+  Raises:
+    DeepcompError: no photo is large enough, or one cannot be read.
+  """
+
+  def __init__(self, paths, codec, smallest, shrunk=(), cache_dir=None):
+    self._codec, self._smallest = codec, smallest
+    listed = [(path, 1) for path in paths] + [(path, 2) for path in shrunk]
+    made_of = {"photos": [f"{path} {files.size(path)} {factor}" for path, factor in listed], "smallest": smallest,
+               "symbols": codec.fingerprint.hex()}
+    folder = store.cached_folder(cache_dir, "symbol_pairs", made_of, lambda new: self._fill(new, listed))
+    sizes, = store.read_index(folder, "sizes")
+    if not len(sizes):
+      raise DeepcompError(f"expected photos with a shorter side of at least {smallest} pixels. Received: {len(listed)} photos "
+                          "with none")
+    self._symbols = store.Maps(os.path.join(folder, store.MAPS), sizes, codec.channels)
+    self._pixels = store.Maps(os.path.join(folder, _PIXELS), STRIDE * sizes, 3)
+
+  def __len__(self):
+    return len(self._symbols)
+
+  def _fill(self, folder, listed):
+    sizes = []
+    with open(os.path.join(folder, store.MAPS), "wb") as symbols, open(os.path.join(folder, _PIXELS), "wb") as pixels, tqdm.tqdm(
+        desc="encoding", total=len(listed), unit="photo", mininterval=10) as bar:
+      for pairs in ordered_map(lambda item: self._pairs(*item), listed, cores()):
+        for photo, encoded in pairs:
+          symbols.write(encoded)
+          pixels.write(photo)
+          sizes.append(encoded.shape[:2])
+        bar.update()
+    np.savez(os.path.join(folder, store.INDEX), sizes=np.array(sizes, np.int64).reshape(-1, 2))
+    return {"pairs": len(sizes)}
+
+  def _pairs(self, path, factor):
+    """(pixels in whole blocks, symbols) of a photo, of its half, and so on."""
+    photo, found = Image.fromarray(read_image(path)), []
+    while min(photo.size) // factor >= self._smallest:
+      width, height = (side // factor for side in photo.size)
+      shrunk = np.asarray(photo if factor == 1 else photo.resize((width, height), Image.Resampling.LANCZOS))
+      shrunk = np.ascontiguousarray(shrunk[:height // STRIDE * STRIDE, :width // STRIDE * STRIDE])
+      found.append((shrunk, np.ascontiguousarray(self._codec.encode(shrunk))))
+      factor *= 2
+    return found
+
+  def batches(self, crop_size, batch_size, seed, first_step=0, part=WHOLE):
+    """Endless data set of (symbols uint8 `[batch, k, k, C]`, pixels uint8 `[batch, 8 k, 8 k, 3]`), at random places.
+
+    Args:
+      crop_size: edge of the crops in pixels, 8 k, at most `smallest`.
+      The others are those of `data.photos.Photos.batches`.
+    """
+    begin, end = part.of(batch_size)
+    size = crop_size // STRIDE
+
+    def crops(step):
+      rng = np.random.default_rng([seed, int(step)])
+      indices = rng.integers(len(self), size=batch_size)
+      corners = (rng.random([batch_size, 2]) * (self._symbols.sizes[indices] - size + 1)).astype(np.int64)
+      indices, corners = indices[begin:end], corners[begin:end]
+      return self._symbols.crops(indices, corners, size), self._pixels.crops(indices, STRIDE * corners, crop_size)
+
+    def batch(step):
+      symbols, pixels = tf.numpy_function(crops, [step], [tf.uint8, tf.uint8])
+      return (tf.ensure_shape(symbols, [end - begin, size, size, self._symbols.channels]),
+              tf.ensure_shape(pixels, [end - begin, crop_size, crop_size, 3]))
+
+    return (tf.data.Dataset.range(first_step, np.iinfo(np.int64).max)
+            .map(batch, num_parallel_calls=2, deterministic=True).prefetch(2))
