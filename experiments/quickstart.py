@@ -3,7 +3,7 @@
   python -m experiments.quickstart
 
 Writes real files, decodes them, classifies and segments them straight from their bytes, prints the table against JPEG and
-JPEG 2000 at no more bytes and writes two pictures, all into the folder `quickstart_output`.
+JPEG 2000 at no more bytes and writes three pictures, all into the folder `quickstart_output`.
 """
 
 import os
@@ -17,6 +17,7 @@ import deepcomp_tf as dc
 from deepcomp_tf import samples
 from deepcomp_tf.codec.container import EXTENSION
 from deepcomp_tf.codec.images import encode_png
+from deepcomp_tf.data.answers import square
 from deepcomp_tf.files import makedirs
 from deepcomp_tf.files import read
 from deepcomp_tf.files import write_file
@@ -26,6 +27,9 @@ from deepcomp_tf.evaluation import rate_distortion
 FLAGS = flags.FLAGS
 flags.DEFINE_string("output_dir", "quickstart_output", "Folder for the files; made where it is missing, its files "
                     "are overwritten.")
+
+# Edge of the squares in the photos' middles that are classified, in pixels.
+SQUARE = 224
 
 
 def main(argv):
@@ -42,16 +46,24 @@ def main(argv):
       write_file(stem + ".png", encode_png(codec.decompress(read_compressed(name, codec.operating_point))), overwrite=True)
   print(f"{len(photos)} photos at {len(codecs)} operating points are in {FLAGS.output_dir} as *{EXTENSION} and *.png")
 
+  # Classifiers see photos as they were trained on them: squares of one size.
   first = next(iter(photos))
   classifiers = [dc.Classifier.load_for(read_compressed(first, codec.operating_point)) for codec in codecs]
   for classifier in classifiers:
     print(classifier.describe())
   backbone, on_originals = samples.backbone_answers()
-  for name in photos:
-    print(f"  {name}, the original, by the whole {backbone}: {say(on_originals[name])}")
+  answers = []
+  for name, image in photos.items():
+    small = square(image, SQUARE)
+    print(f"  {name}, {SQUARE}x{SQUARE} pixels, the original, by the whole {backbone}: {say(on_originals[name])}")
+    answers.append([(f"{name}, {backbone}", small, on_originals[name])])
     for classifier in classifiers:
-      data = read_compressed(name, classifier.operating_point)
-      print(f"  {name}, {len(data)} bytes at {classifier.operating_point}: {say(classifier.classify(data)[:3])}")
+      data = classifier.codec.compress(small)
+      found = classifier.classify(data)[:3]
+      print(f"  {name}, {len(data)} bytes at {classifier.operating_point}: {say(found)}")
+      answers[-1].append((f"{classifier.operating_point}, {len(data)} bytes", classifier.codec.decompress(data), found))
+  classification = os.path.join(FLAGS.output_dir, "classification.png")
+  write_file(classification, figures.answers_figure(answers), overwrite=True)
 
   segmenters = [dc.Segmenter.load(name) for name in dc.Segmenter.names()]
   print(segmenters[0].describe())
@@ -72,7 +84,7 @@ def main(argv):
   print(rate_distortion.table(rate_distortion.means(rows)))
   picture = os.path.join(FLAGS.output_dir, "quickstart.png")
   write_file(picture, figures.comparison_figure(codecs, photos), overwrite=True)
-  print(f"Look at {picture} and {segmentation} ({time.time() - begin:.0f} s in all)")
+  print(f"Look at {picture}, {classification} and {segmentation} ({time.time() - begin:.0f} s in all)")
 
 
 def say(classes):

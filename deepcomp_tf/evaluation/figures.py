@@ -91,6 +91,23 @@ def comparison_figure(codecs, photos):
   return png(figure)
 
 
+def answers_figure(rows):
+  """PNG bytes: pictures with the classes that were found in them.
+
+  Args:
+    rows: list of rows; a row is a list of (title, uint8 `[h, w, 3]` picture, [(class name, probability), ...]).
+  """
+  figure = matplotlib.figure.Figure(figsize=(2.6 * max(map(len, rows)), 3.5 * len(rows)), layout="constrained")
+  for axes, row in zip(figure.subplots(len(rows), max(map(len, rows)), squeeze=False), rows):
+    for axis, (title, picture, classes) in zip(axes, row):
+      axis.imshow(picture)
+      axis.set_title(title, fontsize=9)
+      axis.set(xticks=[], yticks=[])
+      axis.spines[:].set_visible(False)
+      axis.set_xlabel("\n".join(f"{name} {100 * share:.0f} %" for name, share in classes), fontsize=9)
+  return png(figure)
+
+
 def segmentation_figure(examples, classes):
   """PNG bytes: photos and their masks (Figures 5 and 10).
 
