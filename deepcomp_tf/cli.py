@@ -78,6 +78,10 @@ def _parse(argv):
                    "that training wrote; empty: the shipped one for the file's operating point.")
   sub.add_argument("--overwrite", action="store_true", help="Replace outputs that exist.")
 
+  sub = command("demo", _demo, "A page on this machine to try it all on, in a browser; needs the extra 'demo'.")
+  sub.add_argument("--port", type=int, default=8347, help="Port of 127.0.0.1.")
+  sub.add_argument("--max_megapixels", type=float, default=4.0, help="Larger photos are refused.")
+
   sub = command("evaluate", _evaluate, "Rate and distortion on images beside JPEG, JPEG 2000, WebP and AVIF at no "
                 "more bytes: a table as text, CSV and picture.")
   sub.add_argument("--images", required=True, help="Folder or glob pattern of images.")
@@ -291,6 +295,16 @@ def _segment(args):
   if args.overlay:
     picture = segmentation.overlay(segmenter.codec.decompress(data), mask, segmenter.classes)
     files.write_file(args.overlay, encode_png(picture), overwrite=args.overwrite)
+  return 0
+
+
+def _demo(args):
+  from deepcomp_tf import demo
+
+  if not 0 <= args.port < 65536 or args.max_megapixels <= 0:
+    raise DeepcompError(f"expected --port in 0 to 65535 and --max_megapixels above 0. Received: --port={args.port}, "
+                        f"--max_megapixels={args.max_megapixels:g}")
+  demo.serve(args.port, args.max_megapixels)
   return 0
 
 

@@ -49,8 +49,12 @@ def split_images(paths, held_out):
           [path for i, path in enumerate(paths) if i in chosen])
 
 
-def read_image(path):
+def read_image(path, data=None):
   """Reads an image file as uint8 `[h, w, 3]` RGB.
+
+  Args:
+    path: of the file, or what errors call it.
+    data: its bytes, where they are read already.
 
   JPEG, PNG, WebP and whatever else Pillow reads. An EXIF orientation is applied, palettes and grayscale become
   RGB, transparent pixels are laid over white, 16-bit samples are rounded to 8, of an animation the first frame is
@@ -61,7 +65,7 @@ def read_image(path):
       (`PIL.Image.MAX_IMAGE_PIXELS`).
   """
   try:
-    with files.open_file(path) as file:
+    with files.open_file(path) if data is None else io.BytesIO(data) as file:
       with _opening, warnings.catch_warnings():
         warnings.simplefilter("error", Image.DecompressionBombWarning)
         image = Image.open(file)  # reads the header only

@@ -1,0 +1,265 @@
+"""The page of `deepcomp demo`: photos are compressed, shown, classified and segmented on this machine, in a browser.
+
+It binds to this machine alone, keeps nothing on disk, and its page loads nothing from elsewhere (the header of every answer forbids
+it). Flask is needed, which the extra `demo` installs.
+"""
+
+import base64
+import importlib.util
+import io
+import os
+import threading
+import time
+
+import numpy as np
+from PIL import Image
+
+import deepcomp_tf as dc
+from deepcomp_tf import samples
+from deepcomp_tf.codec import container
+from deepcomp_tf.codec.images import encode_png
+from deepcomp_tf.codec.images import read_image
+from deepcomp_tf.errors import DeepcompError
+from deepcomp_tf.evaluation import baselines
+from deepcomp_tf.evaluation import metrics
+from deepcomp_tf.evaluation import segmentation
+
+HOST = "127.0.0.1"
+PEERS = ("jpeg", "webp")
+# Requests that wait for their turn, beyond which one is told to come back.
+MOST_WAITING = 4
+_PAGE = os.path.join(os.path.dirname(__file__), "page.html")
+
+
+class Busy(DeepcompError):
+  """Too many requests wait."""
+
+
+class Turns:
+  """Context for work that takes all of the machine: one at a time, a few wait, the others are refused."""
+
+  def __init__(self, most_waiting=MOST_WAITING):
+    self._room, self._turn = threading.BoundedSemaphore(1 + most_waiting), threading.Lock()
+
+  def __enter__(self):
+    if not self._room.acquire(blocking=False):
+      raise Busy(f"{MOST_WAITING} others are waiting; try again in a minute")
+    self._turn.acquire()
+
+  def __exit__(self, *error):
+    self._turn.release()
+    self._room.release()
+
+
+class Networks:
+  """Codecs, classifiers and segmenters of the shipped operating points, each loaded when it is first needed."""
+
+  def __init__(self):
+    self._loaded = {}
+
+  def _once(self, key, load):
+    if key not in self._loaded:
+      self._loaded[key] = load()
+    return self._loaded[key]
+
+  def codec(self, point):
+    return self._once(("codec", point), lambda: dc.Codec.load(point))
+
+  def for_data(self, data):
+    """(codec, classifier, segmenter) of a file."""
+    fingerprint = container.read_header(data).fingerprint
+    codec = self._once(("codec of", fingerprint), lambda: self.codec(dc.Codec.load_for(data).operating_point))
+    return (codec, self._once(("classifier", fingerprint), lambda: dc.Classifier.load_for(data)),
+            self._once(("segmenter", fingerprint), lambda: dc.Segmenter.load_for(data)))
+
+
+def compress(networks, point, stored, max_pixels):
+  """What the page shows of a photo at an operating point, as a dict for JSON.
+
+  Args:
+    networks: `Networks`.
+    point: name of a shipped operating point.
+    stored: bytes of the photo's file.
+    max_pixels: above which a photo is refused.
+
+  Raises:
+    DeepcompError: it is no photo, or too large.
+  """
+  if point not in dc.operating_points.names():
+    raise DeepcompError(f"expected an operating point, {', '.join(dc.operating_points.names())}. Received: {point}")
+  photo = decode_photo(stored, max_pixels)
+  codec = networks.codec(point)
+  begin = time.perf_counter()
+  data = codec.compress(photo)
+  seconds = time.perf_counter() - begin
+  peers = {}
+  for name in PEERS:
+    encoded = baselines.encode_at_most(name, photo, len(data))
+    decoded = baselines.decode(encoded)
+    peers[name] = {"picture": url(encode_png(decoded)), "bytes": len(encoded), **_rounded(metrics.distortion(photo, decoded))}
+  shown = show(networks, data, max_pixels, original=photo)
+  return {**shown, "seconds_compressing": round(seconds, 2), "peers": peers, "original": url(encode_png(photo)),
+          "file": base64.b64encode(data).decode()}
+
+
+def show(networks, data, max_pixels, original=None):
+  """What the page shows of a compressed file, as a dict for JSON.
+
+  Args:
+    networks: `Networks`.
+    data: bytes.
+    max_pixels: above which a file is refused, before anything is decoded.
+    original: the photo, uint8 `[h, w, 3]`, to measure against.
+
+  Raises:
+    BitstreamError: it is damaged, or of an operating point that is not shipped.
+    DeepcompError: it is too large.
+  """
+  header = container.read_header(data)
+  _check_size(header.width, header.height, max_pixels)
+  codec, classifier, segmenter = networks.for_data(data)
+  begin = time.perf_counter()
+  picture = codec.decompress(data)
+  seconds = time.perf_counter() - begin
+  begin = time.perf_counter()
+  classes = classifier.classify(data)[:3]
+  mask = segmenter.mask_ids[segmenter.segment(data)]
+  understanding = time.perf_counter() - begin
+  found = {one.name: round(float(np.mean(mask == one.id)), 4) for one in segmenter.classes if one.id and np.any(mask == one.id)}
+  return {
+      "point": codec.operating_point, "width": header.width, "height": header.height, "bytes": len(data),
+      "bits_per_pixel": round(8 * len(data) / header.width / header.height, 4), "seconds_decompressing": round(seconds, 2),
+      "seconds_understanding": round(understanding, 2), "picture": url(encode_png(picture)),
+      "channels": url(encode_png(mosaic(codec.symbols(data), codec.info["num_centers"]))),
+      "classes": [[name, round(share, 4)] for name, share in classes], "knows": classifier.describe(),
+      "mask": url(encode_png(segmentation.overlay(picture, mask, segmenter.classes))), "mask_shares": found,
+      **(_rounded(metrics.distortion(original, picture)) if original is not None else {})}
+
+
+def decode_photo(stored, max_pixels):
+  """Bytes of a photo's file -> uint8 `[h, w, 3]`; its size is checked before it is decoded."""
+  try:
+    with Image.open(io.BytesIO(stored)) as image:
+      size = image.size
+  except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+    raise DeepcompError("expected a photo (JPEG, PNG, WebP and what else Pillow reads). Received: a file that is none") from None
+  _check_size(*size, max_pixels)
+  return read_image("the photo", stored)
+
+
+def _check_size(width, height, max_pixels):
+  if width * height > max_pixels:
+    raise DeepcompError(f"expected at most {max_pixels / 1e6:g} megapixels here. Received: {width}x{height}, "
+                        f"{width * height / 1e6:.1f} megapixels")
+
+
+def _rounded(figures):
+  """Figures for JSON, which has no NaN."""
+  return {name: None if value != value else round(value, 4) for name, value in figures.items()}
+
+
+def mosaic(symbols, num_centers, columns=8):
+  """The channels of a representation beside each other, uint8 `[H, W, 3]`, each position two pixels wide."""
+  height, width, channels = symbols.shape
+  rows = -(-channels // columns)
+  canvas = np.full([rows * (height + 1) - 1, min(columns, channels) * (width + 1) - 1], 255, np.uint8)
+  for channel in range(channels):
+    top, left = channel // columns * (height + 1), channel % columns * (width + 1)
+    canvas[top:top + height, left:left + width] = np.round(symbols[..., channel] * (255.0 / (num_centers - 1)))
+  return np.repeat(canvas.repeat(2, 0).repeat(2, 1)[..., np.newaxis], 3, axis=-1)
+
+
+def url(png):
+  """A data URL of a PNG file."""
+  return "data:image/png;base64," + base64.b64encode(png).decode()
+
+
+def make_app(max_megapixels=4.0):
+  """The Flask application.
+
+  Args:
+    max_megapixels: above which photos and files are refused.
+
+  Raises:
+    DeepcompError: Flask is not installed.
+  """
+  if importlib.util.find_spec("flask") is None:
+    raise DeepcompError("the page needs Flask: pip install -c constraints.txt '.[demo]'")
+  import flask
+  import werkzeug.exceptions
+
+  app = flask.Flask(__name__, static_folder=None)
+  max_pixels = round(max_megapixels * 1e6)
+  app.config["MAX_CONTENT_LENGTH"] = 16 * max_pixels + 2 ** 20  # no photo of that size takes more
+  networks, turns = Networks(), Turns()
+
+  @app.after_request
+  def stay_here(response):
+    response.headers["Content-Security-Policy"] = (
+        "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src 'self' data: blob:; connect-src 'self'")
+    response.headers["Cache-Control"] = "no-store"
+    return response
+
+  @app.errorhandler(DeepcompError)
+  def refuse(error):
+    return {"error": str(error)}, 503 if isinstance(error, Busy) else 400
+
+  @app.errorhandler(werkzeug.exceptions.HTTPException)
+  def refuse_request(error):
+    line = (f"expected at most {app.config['MAX_CONTENT_LENGTH'] / 2 ** 20:.0f} MB. Received: more" if error.code == 413 else
+            error.description)
+    return {"error": line}, error.code
+
+  @app.before_request
+  def same_machine():
+    # Pages of other origins may not use this one: their requests name another host, or say where they come from.
+    host = flask.request.host.rsplit(":", 1)[0]
+    if host not in (HOST, "localhost") or flask.request.headers.get("Origin", f"http://{flask.request.host}") != (
+        f"http://{flask.request.host}"):
+      flask.abort(403, "expected a request of this machine's own page")
+
+  @app.get("/")
+  def page():
+    with open(_PAGE, encoding="utf-8") as file:
+      return flask.render_template_string(file.read(), photos=list(samples.photos()), points=dc.operating_points.names(),
+                                          most=f"{max_megapixels:g}")
+
+  @app.get("/sample/<name>")
+  def sample(name):
+    photos = samples.photos()
+    if name not in photos:
+      flask.abort(404, f"expected a sample photo, {', '.join(photos)}. Received: {name}")
+    return flask.Response(encode_png(photos[name]), mimetype="image/png")
+
+  @app.post("/compress/<point>")
+  def compress_photo(point):
+    with turns:
+      return compress(networks, point, flask.request.get_data(), max_pixels)
+
+  @app.post("/open")
+  def open_file():
+    with turns:
+      return show(networks, flask.request.get_data(), max_pixels)
+
+  return app
+
+
+def serve(port, max_megapixels):
+  """Serves the page on this machine until it is interrupted.
+
+  Raises:
+    DeepcompError: Flask is not installed, or the port is taken.
+  """
+  from werkzeug import serving
+  app = make_app(max_megapixels)
+  try:
+    server = serving.make_server(HOST, port, app, threaded=True)
+  except (OSError, SystemExit):
+    raise DeepcompError(f"expected a free port. Received: --port={port}, which is taken") from None
+  print(f"http://{HOST}:{server.port}/ (Ctrl-C ends it)", flush=True)
+  try:
+    server.serve_forever()
+  except KeyboardInterrupt:
+    pass
+  finally:
+    server.server_close()
