@@ -58,6 +58,8 @@ setuptools.setup(
         "s3": ['tensorflow-io>=0.36,<0.37; python_version < "3.12"'],
         "test": ["pytest>=8,<10", "pytest-xdist[psutil]>=3.6,<4", "scikit-image>=0.22,<0.27",
                  # Its optimizers are compared with ours; there are no wheels for other versions of Python.
-                 'tensorflow-addons>=0.23,<0.24; python_version < "3.12"', *BEAM, *FLASK],
+                 'tensorflow-addons>=0.23,<0.24; python_version < "3.12"', *BEAM, *FLASK,
+                 # The page's tests, where there is a Chromium.
+                 "selenium>=4.20,<5"],
     },
 )

@@ -21,6 +21,7 @@ from deepcomp_tf.codec.images import encode_png
 from deepcomp_tf.codec.images import read_image
 from deepcomp_tf.errors import DeepcompError
 from deepcomp_tf.evaluation import baselines
+from deepcomp_tf.evaluation import figures
 from deepcomp_tf.evaluation import metrics
 from deepcomp_tf.evaluation import segmentation
 
@@ -130,7 +131,7 @@ def show(networks, data, max_pixels, original=None):
       "point": codec.operating_point, "width": header.width, "height": header.height, "bytes": len(data),
       "bits_per_pixel": round(8 * len(data) / header.width / header.height, 4), "seconds_decompressing": round(seconds, 2),
       "seconds_understanding": round(understanding, 2), "picture": url(encode_png(picture)),
-      "channels": url(encode_png(mosaic(codec.symbols(data), codec.info["num_centers"]))),
+      "channels": url(encode_png(mosaic(codec.symbols(data)))),
       "classes": [[name, round(share, 4)] for name, share in classes], "knows": classifier.describe(),
       "mask": url(encode_png(segmentation.overlay(picture, mask, segmenter.classes))), "mask_shares": found,
       **(_rounded(metrics.distortion(original, picture)) if original is not None else {})}
@@ -158,15 +159,16 @@ def _rounded(figures):
   return {name: None if value != value else round(value, 4) for name, value in figures.items()}
 
 
-def mosaic(symbols, num_centers, columns=8):
-  """The channels of a representation beside each other, uint8 `[H, W, 3]`, each position two pixels wide."""
+def mosaic(symbols):
+  """The four channels of highest entropy of a representation, two by two, uint8 `[H, W, 3]`, each from black to white."""
   height, width, channels = symbols.shape
-  rows = -(-channels // columns)
-  canvas = np.full([rows * (height + 1) - 1, min(columns, channels) * (width + 1) - 1], 255, np.uint8)
-  for channel in range(channels):
-    top, left = channel // columns * (height + 1), channel % columns * (width + 1)
-    canvas[top:top + height, left:left + width] = np.round(symbols[..., channel] * (255.0 / (num_centers - 1)))
-  return np.repeat(canvas.repeat(2, 0).repeat(2, 1)[..., np.newaxis], 3, axis=-1)
+  entropies = np.array([figures.channel_entropy(symbols[..., number]) for number in range(channels)])
+  canvas = np.full([2 * height + 1, 2 * width + 1], 255, np.uint8)
+  for place, number in enumerate(np.argsort(-entropies, kind="stable")[:4]):
+    channel = symbols[..., number].astype(np.float32)
+    top, left = place // 2 * (height + 1), place % 2 * (width + 1)
+    canvas[top:top + height, left:left + width] = np.round(255 * (channel - channel.min()) / max(1.0, np.ptp(channel)))
+  return np.repeat(canvas[..., np.newaxis], 3, axis=-1)
 
 
 def url(png):
