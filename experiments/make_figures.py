@@ -474,6 +474,13 @@ def figure_12(runtimes, rows, masks, reduced):
   return figure
 
 
+def new_page():
+  """A page of the tables and pictures alone."""
+  marks = [f"<!-- {name} -->\n<!-- end of {name} -->\n" for name in _TABLES]
+  pictures = os.path.relpath(FLAGS.output_dir, os.path.dirname(FLAGS.page) or ".")
+  return "\n".join([*marks, *(f"![Figure {number}]({pictures}/figure_{number}.png)\n" for number in (1, *range(3, 13)))])
+
+
 def fill(path, name, lines):
   """Puts lines into a page, between the marks of a name."""
   text = files.read(path).decode()

@@ -197,7 +197,7 @@ _FEW_STEPS = {
 
 
 @pytest.mark.slow
-def test_the_papers_scale_from_imagenet_to_the_figures(tmp_path):
+def test_the_papers_scale_from_imagenet_to_the_figures(tmp_path, monkeypatch, capsys):
   """On stand-ins of ImageNet and VOC, with few steps and narrow networks: all kinds of steps at one operating point."""
   for stand_in in (_Imagenet, _Voc):
     stand_in(data_dir=str(tmp_path / "tfds")).download_and_prepare()
@@ -208,14 +208,21 @@ def test_the_papers_scale_from_imagenet_to_the_figures(tmp_path):
   (tmp_path / "photos").mkdir()
   write_file(tmp_path / "photos/cat.png", encode_png(samples.photos(96)["chelsea"]))
 
-  def reproduce_at(*more):
-    return programs.finish(programs.Program("experiments.reproduce", [
-        "--scale=paper", f"--data_dir={tmp_path}/tfds", f"--test_photos={tmp_path}/photos", f"--work_dir={tmp_path}/work",
-        "--share=0.5", *more], cwd=tmp_path))
+  def execute(command):
+    code, output = programs.finish(programs.Program(command[1], command[2:], cwd=tmp_path))
+    assert code == 0, output[-3000:]
 
-  code, output = reproduce_at("--only=original|storage_bpp0.0983|^bpp0.0983|cresnet51_bpp0.0983|classification_resnet50_bpp0.0983|"
-                              "(joint|control)_bpp0.0983")
-  assert code == 0, output[-3000:]
+  def reproduce_at(only, plan=False):
+    with flagsaver.flagsaver(scale="paper", share=0.5, only=only, plan=plan, data_dir=str(tmp_path / "tfds"),
+                             test_photos=str(tmp_path / "photos"), work_dir=str(tmp_path / "work")):
+      reproduce.main([])
+    return capsys.readouterr().out
+
+  flags.FLAGS.mark_as_parsed()
+  monkeypatch.setattr(reproduce, "execute", execute)
+  monkeypatch.chdir(tmp_path)
+  reproduce_at("original|storage_bpp0.0983|^bpp0.0983|cresnet51_bpp0.0983|classification_resnet50_bpp0.0983|"
+               "(joint|control)_bpp0.0983")
   results = tmp_path / "work/results"
   records = {path.stem: json.loads(path.read_text()) for path in results.glob("*.json")}
   assert len(records) == 16 and all(record["scale"] == "paper" and record["share"] == 0.5 for record in records.values())
@@ -232,10 +239,8 @@ def test_the_papers_scale_from_imagenet_to_the_figures(tmp_path):
   assert sorted(path.name for path in (tmp_path / "work/sets/compressed_classification").iterdir()) == [
       "imagenet2012-bpp0.0983", "imagenet2012-bpp0.0983_compression_only"]
 
-  code, output = reproduce_at("--only=0.0983|original", "--plan")
-  assert code == 0, output[-3000:]
-  code, output = reproduce_at("--only=^bpp0.0983|original|(joint|control)_bpp0.0983")
-  assert code == 0 and "left: 0 of" in output, output[-3000:]
+  assert "train_segmentation" in reproduce_at("0.0983|original", plan=True)
+  assert "left: 0 of" in reproduce_at("^bpp0.0983|original|(joint|control)_bpp0.0983")
   code, output = programs.finish(programs.start(
       "make_figures", f"--results_dir={results}", f"--output_dir={tmp_path}/pictures", f"--page={tmp_path}/pictures/results.md"))
   assert code == 0, output[-3000:]
