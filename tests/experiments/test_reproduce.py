@@ -380,6 +380,7 @@ def test_table_and_figures_come_from_the_records(recorded):
   assert all((recorded / "pictures" / name).read_bytes() == data for name, data in pictures.items())
 
 
+@pytest.mark.slow
 def test_cost_at_equal_accuracy_is_the_papers():
   """What sections 4.5 and 5.4 say of Table 2 follows from it; and a case by hand."""
   assert make_figures.mean_difference([(0, 1), (2, 5)], [(1, 1), (3, 2), (4, 9)]) == pytest.approx(2.75)

@@ -10,6 +10,7 @@ import deepcomp_tf as dc
 from deepcomp_tf import samples
 from deepcomp_tf import shipped
 from deepcomp_tf.codec.inputs import NetworkInput
+from deepcomp_tf.data.answers import square
 
 CLASSES = ["cup", "cat", "rocket"]
 
@@ -106,11 +107,13 @@ def test_shipped_classifiers(codec, files):
   assert {name for name, _ in classifier.classify(files[0])} == set(classifier.class_names)
 
 
-@pytest.mark.parametrize("name, classes", [("chelsea", {"Egyptian cat", "tabby", "tiger cat"}), ("coffee", {"espresso"})])
-def test_the_shipped_graft_knows_what_the_sample_photos_show(name, classes):
-  data = dc.Codec.load("bpp0.330").compress(samples.photos(300)[name])
-  classifier = dc.Classifier.load_for(data)
-  assert len(classifier.class_names) == 1000 and classifier.classify(data)[0][0] in classes
+@pytest.mark.parametrize("point", dc.operating_points.names())
+def test_the_shipped_grafts_know_what_the_sample_photos_show(point):
+  codec = dc.Codec.load(point)
+  for name, classes in (("chelsea", {"Egyptian cat", "tabby", "tiger cat"}), ("coffee", {"espresso"})):
+    data = codec.compress(square(samples.photos()[name], 224))
+    classifier = dc.Classifier.load_for(data)
+    assert len(classifier.class_names) == 1000 and classifier.classify(data)[0][0] in classes
 
 
 def test_the_shipped_one_of_a_file(codec, files, tmp_path, monkeypatch):
