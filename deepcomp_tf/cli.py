@@ -148,27 +148,6 @@ def _read(file):
     raise DeepcompError(f"cannot be read: {error.strerror}") from None
 
 
-class _ByFile:
-  """Codecs or trained networks for files: the named one, or those of the files' operating points, each loaded once.
-
-  Args:
-    kind: `dc.Codec` or a `StoredNetwork`.
-    name: for its `load`; empty: what its `load_for` finds.
-    loaded: called with each one that is loaded.
-  """
-
-  def __init__(self, kind, name, loaded=lambda one: None):
-    self._kind, self._name, self._announce = kind, name, loaded
-    self._loaded = {}
-
-  def for_data(self, data):
-    key = self._name or container.read_header(data).fingerprint
-    if key not in self._loaded:
-      self._loaded[key] = self._kind.load(self._name) if self._name else self._kind.load_for(data)
-      self._announce(self._loaded[key])
-    return self._loaded[key]
-
-
 def _compress(args):
   from deepcomp_tf.data import photo_files
 
@@ -232,7 +211,7 @@ def _is_folder(name):
 
 def _decompress(args):
   _check_outputs(args, ".png")
-  codecs = _ByFile(dc.Codec, args.operating_point)
+  codecs = shipped.ByFile(dc.Codec, args.operating_point)
 
   def work(file):
     path = _output(args, file, ".png")
@@ -245,7 +224,7 @@ def _decompress(args):
 
 
 def _info(args):
-  codecs = _ByFile(dc.Codec, args.operating_point)
+  codecs = shipped.ByFile(dc.Codec, args.operating_point)
 
   def work(file):
     data = _read(file)
@@ -263,7 +242,7 @@ def _info(args):
 def _classify(args):
   if args.top < 1:
     raise DeepcompError(f"--top must be at least 1. Received: {args.top}")
-  classifiers = _ByFile(dc.Classifier, args.classifier, lambda one: tqdm.tqdm.write(one.describe()))
+  classifiers = shipped.ByFile(dc.Classifier, args.classifier, lambda one: tqdm.tqdm.write(one.describe()))
   if args.classifier:
     dc.Classifier.load(args.classifier)  # whatever the files are, a wrong name is one error
 
@@ -283,7 +262,7 @@ def _segment(args):
       raise DeepcompError(f"{path} exists; give --overwrite to replace it")
   try:
     data = _read(args.file)
-    segmenter = _ByFile(dc.Segmenter, args.segmenter, lambda one: print(one.describe())).for_data(data)
+    segmenter = shipped.ByFile(dc.Segmenter, args.segmenter, lambda one: print(one.describe())).for_data(data)
     places = segmenter.segment(data)
   except DeepcompError as error:
     raise DeepcompError(f"{args.file}: {error}") from None

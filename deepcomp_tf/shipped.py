@@ -3,6 +3,7 @@
 import os
 
 from deepcomp_tf import files
+from deepcomp_tf.codec import container
 from deepcomp_tf.errors import DeepcompError
 
 _PACKAGE = os.path.dirname(__file__)
@@ -42,3 +43,24 @@ def find(kind, name):
 def info_path(kind, name):
   """The JSON file that describes a network; see `find`."""
   return os.path.join(find(kind, name), _KINDS[kind][1])
+
+
+class ByFile:
+  """Codecs or trained networks for files: the named one, or those of the files' operating points, each loaded once.
+
+  Args:
+    kind: `dc.Codec` or a `StoredNetwork`.
+    name: for its `load`; empty: what its `load_for` finds.
+    loaded: called with each one that is loaded.
+  """
+
+  def __init__(self, kind, name="", loaded=lambda one: None):
+    self._kind, self._name, self._announce = kind, name, loaded
+    self._loaded = {}
+
+  def for_data(self, data):
+    key = self._name or container.read_header(data).fingerprint
+    if key not in self._loaded:
+      self._loaded[key] = self._kind.load(self._name) if self._name else self._kind.load_for(data)
+      self._announce(self._loaded[key])
+    return self._loaded[key]

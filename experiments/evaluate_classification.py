@@ -27,7 +27,8 @@ flags.DEFINE_integer("batch_size", 64, "Images at a time.", lower_bound=1)
 flags.DEFINE_integer("crop_size", 0, "Edge of the center crops in pixels; 0 is that of the training.", lower_bound=0)
 flags.DEFINE_enum("crop", None, CROPS, "Of images that are compressed on the way: whether their pixels are cropped, or the "
                   "representation of --image_size pixels; empty: as in the training.")
-flags.DEFINE_integer("image_size", 0, "Edge of the images whose representation is cropped; 0 is that of the training.", lower_bound=0)
+flags.DEFINE_integer("image_size", 0, "Edge of the images whose representation is cropped; 0 is that of the training.",
+                     lower_bound=0)
 
 
 def main(argv):

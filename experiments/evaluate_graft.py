@@ -20,7 +20,6 @@ from deepcomp_tf.data.answers import Answers
 from deepcomp_tf.data.answers import Squares
 from deepcomp_tf.data.answers import square
 from deepcomp_tf.evaluation import agreement
-from deepcomp_tf.evaluation.agreement import costs
 from deepcomp_tf.files import write_json
 from deepcomp_tf.models import graft
 from deepcomp_tf.training import flags as training_flags
@@ -43,7 +42,7 @@ flags.DEFINE_string("record", "", "JSON file to write the figures to as well; ov
 def main(argv):
   del argv
   classifiers = [dc.Classifier.load(name) for name in FLAGS.classifiers]
-  rows = []
+  rows, done = [], set()
 
   def add(way, classifier, figures, count):
     rows.append({"way": way, "operating_point": classifier.operating_point, "multiply_adds": count, **figures})
@@ -58,11 +57,12 @@ def main(argv):
                                     classifier.class_names)
     photos = Squares(FLAGS.photos, size, FLAGS.data_dir)
     answers = Answers(photos, classifier.inputs, teacher, network.cut, FLAGS.cache_dir)
-    own, decoder, whole = costs(network, classifier.codec.model, teacher.network)
+    own, decoder, whole = agreement.costs(network, classifier.codec.model, teacher.network)
     trained = "" if classifier.inputs.kind == "representation" else ", trained on decoded photos,"
     add(f"{network.architecture}{trained} at {classifier.operating_point}", classifier,
         agreement.measure(network, classifier.inputs, answers, FLAGS.batch_size), own)
-    if classifier.operating_point not in [other.operating_point for other in classifiers[:FLAGS.classifiers.index(name)]]:
+    if classifier.operating_point not in done:
+      done.add(classifier.operating_point)
       decoded = NetworkInput("decoded", classifier.codec)
       on_decoded, answers = teacher.answers(network.cut), Answers(photos, decoded, teacher, network.cut, FLAGS.cache_dir)
       figures = agreement.of_answers(lambda pixels, answer=on_decoded: answer(pixels)[1], answers, FLAGS.batch_size)

@@ -15,7 +15,7 @@ import deepcomp_tf as dc
 from deepcomp_tf.codec import operating_point
 from deepcomp_tf.models.resnet import make_network
 from deepcomp_tf.representation import STRIDE
-from experiments import reproduce
+from experiments import paper_plan
 
 FLAGS = flags.FLAGS
 flags.DEFINE_float("speed", 10.0, "Multiply-adds that a GPU sustains, in T a second.", lower_bound=1e-3)
@@ -35,7 +35,7 @@ def main(argv):
   FLAGS.scale = "paper"
   totals = {kind: [0, 0, 0] for kind in KINDS.values()}
   counted = Counted()
-  for step in reproduce.plan():
+  for step in paper_plan.plan():
     if step.task in KINDS:
       total = totals[KINDS[step.task]]
       for i, value in enumerate((1, *counted.costs(step))):

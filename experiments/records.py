@@ -107,3 +107,10 @@ def standard_error(records, name):
     share = mean_and_values(records, name)[0] / 100
     error = 100 * (share * (1 - share) / last["examples"]) ** 0.5
   return error / len(records) ** 0.5
+
+
+def mask_measure(rows):
+  """Name and label of the measure of masks: of the classes that the set covers well, where it was recorded for these."""
+  last = next(iter(rows.values()))[0]["history"][-1]
+  return (("well_covered_mean_iou", "mIoU of 7 classes [%]") if "well_covered_mean_iou" in last else
+          ("mean_iou", "mIoU of 21 classes [%]"))

@@ -8,30 +8,26 @@ Their twins for a folder of photos and two cores (the shipped operating points):
 The same command continues a run that was stopped. Curves: `tensorboard --logdir=RUN_DIR`.
 """
 
-import time
-
 from absl import flags
 from absl import logging
-import numpy as np
 import tensorflow as tf
 
 import deepcomp_tf as dc
 from deepcomp_tf.codec import fitting
 from deepcomp_tf.codec import operating_point
-from deepcomp_tf.codec import tiling
 from deepcomp_tf.codec.images import list_images
 from deepcomp_tf.codec.images import read_image
 from deepcomp_tf.codec.images import split_images
 from deepcomp_tf.data import photos
 from deepcomp_tf.data.part import distribute
 from deepcomp_tf.data.part import WHOLE
-from deepcomp_tf.evaluation import metrics
 from deepcomp_tf.models.compression import ENTROPIES
 from deepcomp_tf.training import distribution
 from deepcomp_tf.training import flags as training_flags
 from deepcomp_tf.training import klt
 from deepcomp_tf.training import losses
 from deepcomp_tf.training import optimizers
+from deepcomp_tf.training import photo_validation
 from deepcomp_tf.training import runs
 from deepcomp_tf.training import schedules
 from deepcomp_tf.training import starts
@@ -186,31 +182,13 @@ def export(run, model, paths, validation):
 
 
 def validate(run, strategy, model, images):
-  """Rate and distortion on whole photos, into the curves and `history.jsonl`. Every worker measures some of them."""
-  begin = time.time()
+  """Rate and distortion on whole photos, and the centers."""
   # Without tables there are no files yet: the rate is the entropy layer's.
   networks = dc.Codec(operating_point.OperatingPoint(FLAGS.name, model.quantizer.centers.numpy(), fitting.flat_model(
       FLAGS.channels, FLAGS.num_centers, 0), model=model))
-  pictures = []
-
-  def measure(own):
-    for image in (images[index] for index in own):
-      symbols = networks.encode(image)
-      decoded = networks.reconstruct(symbols, *image.shape[:2])
-      bits = entropy_of(model, symbols)
-      pictures.append(np.concatenate([image, decoded], axis=1))
-      yield [bits * FLAGS.channels / 64, *metrics.distortion(image, decoded).values()]
-
-  figures = distribution.share_work(strategy, len(images), 1 + len(metrics.NAMES), measure)
-  means = metrics.means([dict(zip(("bits_per_pixel", *metrics.NAMES), row)) for row in figures])
-  run.curves("validation", means)
+  photo_validation.validate(run, strategy, networks, images, lambda symbols: entropy_of(model, symbols) * FLAGS.channels / 64)
   with run.summaries("validation"):
     tf.summary.histogram("centers", tf.convert_to_tensor(model.quantizer.centers))
-    for i, picture in enumerate(pictures[:3]):
-      tf.summary.image(f"input_beside_reconstruction/{i}", picture[np.newaxis])
-  run.record(means)
-  logging.info("step %d: validation %s (%.0f s)", run.step.numpy(),
-               "  ".join(f"{name} {value:.4f}" for name, value in means.items()), time.time() - begin)
 
 
 def entropy_of(model, symbols):

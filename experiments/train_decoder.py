@@ -8,11 +8,8 @@ RUN_DIR/operating_point is the same operating point with the new decoder, one ve
 that was stopped. Photos count at their size, at half of it, a quarter and so on, as long as a crop fits.
 """
 
-import time
-
 from absl import flags
 from absl import logging
-import numpy as np
 import tensorflow as tf
 
 import deepcomp_tf as dc
@@ -21,12 +18,13 @@ from deepcomp_tf.codec.images import read_image
 from deepcomp_tf.data.part import distribute
 from deepcomp_tf.data.photo_files import find_photos
 from deepcomp_tf.data.symbol_pairs import SymbolPairs
-from deepcomp_tf.evaluation import metrics
+from deepcomp_tf.layers.naming import copy_weights
 from deepcomp_tf.representation import STRIDE
 from deepcomp_tf.training import distribution
 from deepcomp_tf.training import flags as training_flags
 from deepcomp_tf.training import losses
 from deepcomp_tf.training import optimizers
+from deepcomp_tf.training.photo_validation import validate
 from deepcomp_tf.training import runs
 from deepcomp_tf.training import schedules
 
@@ -72,8 +70,7 @@ def main(argv):
     with distribution.precision(FLAGS.precision):
       decoder = dc.models.Decoder(start.channels)
       decoder.build([None, None, None, start.channels])
-    for name, variable in decoder.named_variables().items():
-      variable.assign(start.model.decoder.named_variables()[name])
+    copy_weights(start.model.decoder, decoder)
     adam = optimizers.adam(schedules.WarmupCosine(FLAGS.learning_rate, FLAGS.steps, warmup=min(100, FLAGS.steps // 10)),
                            use_ema=FLAGS.weight_average > 0, ema_momentum=FLAGS.weight_average or 0.99)
     optimizer = optimizers.Optimizers({"optimizer": (adam, decoder.named_variables())},
@@ -101,14 +98,13 @@ def main(argv):
     optimizer.step(tape, scaled)
     return {"loss": loss, "mse": mse, "ms_ssim": similarity}
 
-  def measured():
-    """A `Codec` with the averaged weights as they would be kept."""
+  def as_kept():
+    """The operating point with the decoder's averaged weights, rounded as they would be kept."""
     point = operating_point.OperatingPoint.load(FLAGS.operating_point)
     with optimizers.averaged_weights(optimizer):
-      for name, variable in point.model.decoder.named_variables().items():
-        variable.assign(decoder.named_variables()[name])
+      copy_weights(decoder, point.model.decoder)
     operating_point.round_weights(point.model)
-    return dc.Codec(point), point
+    return point
 
   done = run.restore()
   if not done:
@@ -120,9 +116,9 @@ def main(argv):
       summary_every=FLAGS.summary_every, curves=optimizer.learning_rates,
       describe=lambda point: {name: f"{value:.4g}" for name, value in point.items()}):
     if done % FLAGS.validate_every == 0 and done < FLAGS.steps:
-      validate(run, strategy, measured()[0], validation)
-  codec, point = measured()
-  reached = validate(run, strategy, codec, validation)
+      validate(run, strategy, dc.Codec(as_kept()), validation)
+  point = as_kept()
+  reached = validate(run, strategy, dc.Codec(point), validation)
   if run.is_chief:
     info = {**start.info, "decoder": {"version": version, "trained": {
         "program": "experiments.train_decoder", "steps": FLAGS.steps, "settings": settings, "seconds": run.seconds(),
@@ -130,29 +126,6 @@ def main(argv):
     operating_point.save(run.result, point.model, start.context_model, info, start.mean, start.deviation)
     logging.info("Written to %s: decoder version %d", run.result, version)
   distribution.wait_for_all(strategy)
-
-
-def validate(run, strategy, codec, photos):
-  """Distortion of whole photos, into the curves and `history.jsonl`, with a few pictures."""
-  begin, pictures = time.time(), []
-
-  def measure(own):
-    for photo in (photos[index] for index in own):
-      decoded = codec.reconstruct(codec.encode(photo), *photo.shape[:2])
-      if len(pictures) < 3:
-        pictures.append(np.concatenate([photo, decoded], axis=1))
-      yield list(metrics.distortion(photo, decoded).values())
-
-  figures = distribution.share_work(strategy, len(photos), len(metrics.NAMES), measure)
-  means = metrics.means([dict(zip(metrics.NAMES, row)) for row in figures])
-  run.curves("validation", means)
-  with run.summaries("validation"):
-    for number, picture in enumerate(pictures):
-      tf.summary.image(f"input_beside_reconstruction/{number}", picture[np.newaxis])
-  run.record(means)
-  logging.info("step %d: validation %s (%.0f s)", run.step.numpy(),
-               "  ".join(f"{name} {value:.4f}" for name, value in means.items()), time.time() - begin)
-  return means
 
 
 if __name__ == "__main__":

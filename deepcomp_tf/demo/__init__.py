@@ -5,6 +5,7 @@ it). Flask is needed, which the extra `demo` installs.
 """
 
 import base64
+import functools
 import importlib.util
 import io
 import os
@@ -16,6 +17,7 @@ from PIL import Image
 
 import deepcomp_tf as dc
 from deepcomp_tf import samples
+from deepcomp_tf import shipped
 from deepcomp_tf.codec import container
 from deepcomp_tf.codec.images import encode_png
 from deepcomp_tf.codec.images import read_image
@@ -40,11 +42,12 @@ class Turns:
   """Context for work that takes all of the machine: one at a time, a few wait, the others are refused."""
 
   def __init__(self, most_waiting=MOST_WAITING):
+    self._most = most_waiting
     self._room, self._turn = threading.BoundedSemaphore(1 + most_waiting), threading.Lock()
 
   def __enter__(self):
     if not self._room.acquire(blocking=False):
-      raise Busy(f"{MOST_WAITING} others are waiting; try again in a minute")
+      raise Busy(f"{self._most} others are waiting; try again in a minute")
     self._turn.acquire()
 
   def __exit__(self, *error):
@@ -56,22 +59,8 @@ class Networks:
   """Codecs, classifiers and segmenters of the shipped operating points, each loaded when it is first needed."""
 
   def __init__(self):
-    self._loaded = {}
-
-  def _once(self, key, load):
-    if key not in self._loaded:
-      self._loaded[key] = load()
-    return self._loaded[key]
-
-  def codec(self, point):
-    return self._once(("codec", point), lambda: dc.Codec.load(point))
-
-  def for_data(self, data):
-    """(codec, classifier, segmenter) of a file."""
-    fingerprint = container.read_header(data).fingerprint
-    codec = self._once(("codec of", fingerprint), lambda: self.codec(dc.Codec.load_for(data).operating_point))
-    return (codec, self._once(("classifier", fingerprint), lambda: dc.Classifier.load_for(data)),
-            self._once(("segmenter", fingerprint), lambda: dc.Segmenter.load_for(data)))
+    self.codec = functools.lru_cache(maxsize=None)(dc.Codec.load)  # by the operating point's name
+    self.classifier, self.segmenter = (shipped.ByFile(kind).for_data for kind in (dc.Classifier, dc.Segmenter))
 
 
 def compress(networks, point, stored, max_pixels):
@@ -118,7 +107,8 @@ def show(networks, data, max_pixels, original=None):
   """
   header = container.read_header(data)
   _check_size(header.width, header.height, max_pixels)
-  codec, classifier, segmenter = networks.for_data(data)
+  classifier, segmenter = networks.classifier(data), networks.segmenter(data)
+  codec = classifier.codec
   begin = time.perf_counter()
   picture = codec.decompress(data)
   seconds = time.perf_counter() - begin

@@ -1,4 +1,4 @@
-"""`reproduce` trains what is not recorded, and `make_figures` writes the records down."""
+"""`reproduce` trains what is not recorded, at either scale."""
 
 import itertools
 import json
@@ -23,12 +23,10 @@ from deepcomp_tf.codec.images import encode_png
 from deepcomp_tf.data.voc import VocSegmentation
 from deepcomp_tf.files import write_file
 from deepcomp_tf.evaluation import rate_distortion
-from deepcomp_tf.evaluation import segmentation
 from deepcomp_tf.codec.inputs import NetworkInput
-from experiments import make_figures
-from experiments import model_complexity
 from experiments import paper
 from experiments import paper_costs
+from experiments import paper_plan
 from experiments import reproduce
 
 
@@ -40,7 +38,7 @@ def fixture_folders(images, tmp_path):
 
 
 def _step(point):
-  return reproduce.Step(
+  return paper_plan.Step(
       "classification_row", "train_classification", "--flagfile=flags/classification/small.flags", "--network=cResNet-39",
       "--input=representation", f"--operating_point={point}", "--width=0.125", "--crop_size=32", "--batch_size=8",
       "--epochs=2", "--decay_epochs=1", f"--dataset={flags.FLAGS.images}", "--crop=representation", "--image_size=40",
@@ -73,7 +71,7 @@ def test_a_step_is_recorded_once(folders, capsys, monkeypatch):
 @pytest.mark.slow
 def test_what_a_set_takes_is_recorded(folders):
   with flagsaver.flagsaver(scale="small"):
-    step, = reproduce.select(list(reproduce.plan()), "storage_bpp0.330")
+    step, = paper_plan.select(list(paper_plan.plan()), "storage_bpp0.330")
     reproduce.run(step)
     record = step.record()
     assert (record["examples"], record["skipped"], record["symbol_bytes"]) == (36, 1, 36 * 5 * 5 * 16)
@@ -87,7 +85,7 @@ def test_what_a_set_takes_is_recorded(folders):
 
 def test_segmentation_starts_from_classifiers(folders, capsys):
   with flagsaver.flagsaver(scale="small"):
-    steps = reproduce.select(list(reproduce.plan()), "segmentation_cresnet51_bpp0.330")
+    steps = paper_plan.select(list(paper_plan.plan()), "segmentation_cresnet51_bpp0.330")
     # The classifier is not there, so it is trained first.
     assert [step.name for step in steps] == ["classification_cresnet51_bpp0.330", "segmentation_cresnet51_bpp0.330"]
     assert f"--classifier={steps[0].network_dir}" in steps[1].command
@@ -97,7 +95,7 @@ def test_segmentation_starts_from_classifiers(folders, capsys):
     reproduce.print_plan(steps)
     assert "its network is not in --work_dir" in capsys.readouterr().out
     pathlib.Path(steps[0].network_dir).mkdir(parents=True)
-    steps = reproduce.select(list(reproduce.plan()), "segmentation_cresnet51_bpp0.330")
+    steps = paper_plan.select(list(paper_plan.plan()), "segmentation_cresnet51_bpp0.330")
     assert [step.name for step in steps] == ["segmentation_cresnet51_bpp0.330"]
     with pytest.raises(dc.DeepcompError, match="--masks=None"):
       reproduce.check_data(steps)
@@ -108,7 +106,7 @@ def test_the_plan_names_files_that_exist(tmp_path):
   flags.FLAGS.mark_as_parsed()
   for scale in ("small", "paper"):
     with flagsaver.flagsaver(scale=scale, results_dir=str(tmp_path)):  # nothing is recorded
-      steps = list(reproduce.plan())
+      steps = list(paper_plan.plan())
       names = [step.name for step in steps]
       assert len(set(names)) == len(names)
       for number, step in enumerate(steps):
@@ -125,7 +123,7 @@ def test_the_plan_names_files_that_exist(tmp_path):
         given = [argument for step in steps for argument in step.command if argument.startswith(flag)]
         assert len(set(given)) == len(given)
       # A step far down the line needs all before it, at the paper's scale the operating point, too.
-      chosen = [step.name for step in reproduce.select(steps, "^control_bpp0.635_segmentation")]
+      chosen = [step.name for step in paper_plan.select(steps, "^control_bpp0.635_segmentation")]
       assert chosen == ["compression_bpp0.635"] * (scale == "paper") + [
           "classification_cresnet51_bpp0.635", "control_bpp0.635", "control_bpp0.635_classification",
           "control_bpp0.635_classification_longer", "control_bpp0.635_segmentation"]
@@ -254,7 +252,7 @@ def test_the_papers_scale_from_imagenet_to_the_figures(tmp_path, monkeypatch, ca
 def test_what_the_paper_takes_is_reckoned_from_its_plan():
   flags.FLAGS.mark_as_parsed()
   with flagsaver.flagsaver(scale="paper"):
-    steps = {step.name: step for step in reproduce.plan()}
+    steps = {step.name: step for step in paper_plan.plan()}
     counted = paper_costs.Counted()
     # 28 epochs of 1,281,167 images at 3.86 G, three times for a training step, and of 50,000 for validation.
     original = counted.costs(steps["classification_resnet50_original"])
@@ -266,7 +264,7 @@ def test_what_the_paper_takes_is_reckoned_from_its_plan():
 
 
 def test_the_paper_has_a_row_for_every_step():
-  rows = {(f"{row.split('_')[1]}" if "bpp" in row else None, row.split("_")[0]) for row in reproduce.ROWS}
+  rows = {(f"{row.split('_')[1]}" if "bpp" in row else None, row.split("_")[0]) for row in paper_plan.ROWS}
   paper_rows = {(point, network.lower().replace("-", "")) for point, network in paper.TABLE_2}
   assert rows == paper_rows
 
@@ -278,7 +276,7 @@ def test_masks_and_rates_are_kept_beside_the_records(folders):
   photo = samples.photos(96)["chelsea"]
   write_file(photos / "cat.png", encode_png(photo))
   with flagsaver.flagsaver(scale="small", test_photos=str(photos)):
-    step, = reproduce.select(list(reproduce.plan()), "^bpp0.330_rate_distortion")
+    step, = paper_plan.select(list(paper_plan.plan()), "^bpp0.330_rate_distortion")
     reproduce.run(step)
     assert step.done() and step.record()["photos"] == "photos"
   rows = rate_distortion.from_csv((folders / "results" / "bpp0.330_rate_distortion.csv").read_text())
@@ -297,117 +295,3 @@ def test_masks_and_rates_are_kept_beside_the_records(folders):
   assert max(mask.shape) == 256
   classes = segmenter.predict(codec.encode(photo), *photo.shape[:2])
   np.testing.assert_array_equal(mask, np.array([8, 15, 0])[classes])
-
-
-def _record(folder, task, row, network, point, figures, end=2):
-  unit = {"classification": "epoch", "segmentation": "step"}[task]
-  record = {"name": f"{task}_{row}", "operating_point": point,
-            "fingerprint": point and operating_point.fingerprint(point).hex(), "seconds": 120,
-            "multiply_adds": 71_000_000, "settings": {"network": network, f"{unit}s": 2},
-            "history": [{unit: i + 1, **{name: value * (i + 1) / 2 for name, value in figures.items()}} for i in range(end)]}
-  (folder / f"{task}_{row}.json").write_text(json.dumps(record))
-
-
-@pytest.fixture(name="recorded")
-def fixture_recorded(tmp_path):
-  runs = tmp_path / "runs"
-  runs.mkdir()
-  for point in (None, "bpp0.0983", "bpp0.635"):
-    _record(runs, "classification", f"resnet50_{point or 'original'}", "ResNet-50", point,
-            {"top_1": 0.71, "top_5": 0.9, "examples": 100})
-  for number, top_1 in enumerate((0.7, 0.72)):
-    _record(runs, "classification", f"cresnet51_bpp0.0983{'_seed1' * number}", "cResNet-51", "bpp0.0983",
-            {"top_1": top_1, "top_5": 0.9, "examples": 100})
-  _record(runs, "segmentation", "cresnet51_bpp0.0983", "cResNet-51", "bpp0.0983",
-          {"mean_iou": 0.25, "well_covered_mean_iou": 0.5, "mean_iou_error": 0.01, "well_covered_mean_iou_error": 0.02})
-  page = tmp_path / "page.md"
-  page.write_text("before\n<!-- table 2 -->\nold\n<!-- end of table 2 -->\nafter\n<!-- tables 1 and 3 -->\n"
-                  "<!-- end of tables 1 and 3 -->\n<!-- cost at equal accuracy -->\n<!-- end of cost at equal accuracy -->\n"
-                  "<!-- storage -->\n<!-- end of storage -->\n"
-                  "<!-- rate and distortion -->\n<!-- end of rate and distortion -->\n"
-                  "<!-- joint training -->\n<!-- end of joint training -->\n")
-  # Section 6 at 0.0983 bits per pixel: what was fixed, joint training, and Figure 8's files.
-  _record(runs, "classification", "joint", "cResNet-51", "bpp0.0983",
-          {"top_1": 0.75, "top_5": 0.9, "examples": 100})
-  (runs / "classification_joint.json").rename(runs / "joint_bpp0.0983.json")
-  for name, seed, ssim in (("bpp0.0983", "", 0.6), ("joint_bpp0.0983", "", 0.7), ("joint_bpp0.0983", "_seed1", 0.72)):
-    rows = [{**dict.fromkeys(rate_distortion.COLUMNS, 0.1), "image": f"{i}.png", "operating_point": "bpp0.0983",
-             "codec": codec, "bytes": 100, "psnr": 25.0 + i, "ssim": ssim}
-            for i in range(2) for codec in ("deepcomp", "jpeg2000")]
-    (runs / f"{name}_rate_distortion{seed}.csv").write_text(rate_distortion.to_csv(rows))
-    (runs / f"{name}_rate_distortion{seed}.json").write_text(json.dumps({"photos": "kodak"}))
-  points = [f"{network}_{point}" for network in ("resnet50", "cresnet51") for point in dc.operating_points.names()]
-  for row in ("resnet50_original", *points):
-    mask = np.zeros(samples.photos(64)["chelsea"].shape[:2], np.uint8)
-    write_file(runs / f"segmentation_{row}_chelsea.png", segmentation.encode_mask(mask, mask_classes.VOC))
-  (runs / "storage_bpp0.635.json").write_text(json.dumps(
-      {"operating_point": "bpp0.635", "bitstream_bytes": 4_000_000, "source_bytes": 50_000_000, "symbol_bytes": 80_000_000}))
-  (runs / "runtime_classification.json").write_text(json.dumps(
-      {"task": "classification", "machine": "a machine", "operating_point": "bpp0.0983", "rows": [
-          {"way": "(a)", "pixels": 224, "batch": 1, "milliseconds": 30.0, "milliseconds_reading": 2.0}]}))
-  return tmp_path
-
-
-def _make_figures(folder):
-  return programs.start("make_figures", f"--results_dir={folder}/runs", f"--output_dir={folder}/pictures",
-                        f"--page={folder}/page.md")
-
-
-@pytest.mark.slow
-def test_table_and_figures_come_from_the_records(recorded):
-  code, output = programs.finish(_make_figures(recorded))
-  assert code == 0, output[-3000:]
-  page = (recorded / "page.md").read_text()
-  before, *table, after = page[:page.index("<!-- tables 1")].splitlines()
-  assert (before, after) == ("before", "after") and "old" not in table
-  # 80 MB of 32 symbols for each 8x8 pixels are 160 M pixels.
-  assert "| bpp0.635 | 4.00 | 0.20 | 1/12.5 of 50.0 MB | 2.50 | 80.0 | 1/5.8 |" in page
-  assert "| ResNet-50 | yes | 3 | 4 | 6 | 3 | 3.858 | 3.86 |" in page  # Tables 1 and 3
-  assert len(table) == 2 + 2 + 4
-  row, = (line for line in table if "cResNet-51" in line)
-  cells = [cell.strip() for cell in row.strip("|").split("|")]
-  assert cells == ["0.0983", "cResNet-51", "71.0 (70.0, 72.0) ± 3.2", "55.2", "90.0 (90.0, 90.0)", "78.2", "50.0 ± 2.0",
-                   "25.0 ± 1.0", "54.6", "0.071", "2 + 2"]
-  assert all(line.count("|") == 12 for line in table[1:-1])
-  pictures = {path.name: path.read_bytes() for path in (recorded / "pictures").iterdir()}
-  assert sorted(pictures) == sorted(f"figure_{number}.png" for number in (1, 3, 4, 5, 6, 7, 8, 9, 11, 12))
-  # Figure 10 has no masks, so it is left out.
-  assert "| bpp0.0983 | **deepcomp_tf** | 0.1000 | 25.50 | 0.6000 | 0.1000 |" in page
-  assert ("| bpp0.0983 | joint | 0.1000 (0.1000, 0.1000) | 25.50 (25.50, 25.50) | 0.7100 (0.7000, 0.7200) | "
-          "0.1000 (0.1000, 0.1000) | 75.0 ± 4.3 | 90.0 |  |  |") in page
-  assert "| bpp0.0983 | fixed | 0.1000 | 25.50 | 0.6000 | 0.1000 | 71.0 (70.0, 72.0) ± 3.2 |" in page
-  assert programs.finish(_make_figures(recorded))[0] == 0
-  assert all((recorded / "pictures" / name).read_bytes() == data for name, data in pictures.items())
-
-
-@pytest.mark.slow
-def test_cost_at_equal_accuracy_is_the_papers():
-  """What sections 4.5 and 5.4 say of Table 2 follows from it; and a case by hand."""
-  assert make_figures.mean_difference([(0, 1), (2, 5)], [(1, 1), (3, 2), (4, 9)]) == pytest.approx(2.75)
-  flags.FLAGS.mark_as_parsed()
-  panels = {panel.title.split()[0]: panel for panel in make_figures.panels_of_figure_6(
-      {}, {}, model_complexity.rows(), dc.Codec.load("bpp0.0983"))}
-  lines = make_figures.equal_cost_table([panels["top-5"]])
-  ours, theirs, said = ([cell.strip() for cell in line.strip("|").split("|")] for line in lines[2:])
-  assert ours[1:] == ["-"] + 2 * ["no accuracy that both have"]
-  for found, expected, tolerance in zip(theirs[1:], said[1:], (0.05, 0.1, 0.15)):
-    assert float(found) == pytest.approx(float(expected), abs=tolerance)
-
-
-def test_a_half_written_record_is_named(recorded):
-  _record(recorded / "runs", "classification", "cresnet39_bpp0.0983", "cResNet-39", "bpp0.0983", {"top_1": 0.5}, end=1)
-  line, output = programs.error(_make_figures(recorded))
-  assert "classification_cresnet39_bpp0.0983.json (epoch 1 of 2" in line and "Traceback" not in output
-  assert "old" in (recorded / "page.md").read_text()
-
-
-def test_a_record_of_an_earlier_operating_point_is_named(recorded):
-  path = recorded / "runs/classification_resnet50_bpp0.635.json"
-  path.write_text(json.dumps({**json.loads(path.read_text()), "fingerprint": "000000"}))
-  line, output = programs.error(_make_figures(recorded))
-  assert "classification_resnet50_bpp0.635.json (on bpp0.635 as it was before" in line and "Traceback" not in output
-
-
-def test_no_records_no_figures(tmp_path):
-  line, _ = programs.error(_make_figures(tmp_path))
-  assert "where there are none" in line

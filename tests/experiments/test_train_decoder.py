@@ -29,8 +29,8 @@ def fixture_folder(tmp_path_factory):
 def _start(folder, run, *more):
   return programs.start(
       "train_decoder", "--operating_point=bpp0.0983", f"--photos={folder}/train", f"--validation_photos={folder}/val",
-      "--crop_size=64", "--margin=8", "--batch_size=2", "--steps=24", "--learning_rate=1e-3", "--weight_average=0.5", "--checkpoint_every=6",
-      "--summary_every=1", "--validate_every=100", f"--cache_dir={folder}/cache", f"--run_dir={run}", *more)
+      "--crop_size=64", "--margin=8", "--batch_size=2", "--steps=24", "--learning_rate=1e-3", "--weight_average=0.5",
+      "--checkpoint_every=6", "--summary_every=1", "--validate_every=100", f"--cache_dir={folder}/cache", f"--run_dir={run}", *more)
 
 
 @pytest.fixture(name="finished", scope="module")

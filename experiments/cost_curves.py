@@ -1,0 +1,137 @@
+"""Accuracy over multiply-adds: Figure 6, and what sections 4.5 and 5.4 say of it."""
+
+from typing import NamedTuple
+
+import matplotlib.figure
+import matplotlib.ticker
+import numpy as np
+
+import deepcomp_tf as dc
+from deepcomp_tf.models.resnet import ARCHITECTURES
+from deepcomp_tf.representation import STRIDE
+from experiments import paper
+from experiments import records
+
+# Marker, line and colour of a network.
+STYLES = {"ResNet-50": ("o", "-", "#c0392b"), "cResNet-51": ("s", "--", "#2980b9"), "cResNet-39": ("^", ":", "#27ae60")}
+
+# Figure 6's families: what their networks read, and their names.
+_FAMILIES = (("decoded pixels", ("ResNet-50", "ResNet-71")), ("representation", ("cResNet-39", "cResNet-51", "cResNet-72")))
+
+
+class Panel(NamedTuple):
+  """Networks at 0.0983 bits per pixel by their costs (Figure 6).
+
+  title: what is measured, with its unit.
+  ours, theirs: dict from what networks read to [(G multiply-adds, figure in percent, its standard error or None, name)].
+  decoders: G multiply-adds of the decoder, ours at the size of our crops and theirs.
+  """
+  title: str
+  ours: dict
+  theirs: dict
+  decoders: tuple
+
+
+def panels_of_figure_6(rows, masks, networks, codec):
+  """The `Panel`s of classification and segmentation. The paper's networks for segmentation stand at the costs that
+  `model_complexity` counts."""
+  counted = {row[0].split(",")[0]: row[3] / 1e9 for row in networks}
+  wanted = [(rows, "top_5", "top-5 accuracy [%]", paper.MULTIPLY_ADDS, "", 0), (rows, "top_1", "top-1 accuracy [%]",
+                                                                                paper.MULTIPLY_ADDS, "", 1)]
+  if any(point == "bpp0.0983" for point, _ in masks):
+    wanted.append((masks, *records.mask_measure(masks), {name: counted[f"{name}-d"] for name in ARCHITECTURES}, "-d", 2))
+  for runs, name, title, costs, ending, column in wanted:
+    measured = {input_: [(network, runs["bpp0.0983", network]) for network in family if ("bpp0.0983", network) in runs]
+                for input_, family in _FAMILIES}
+    ours = {input_: [(of[0]["multiply_adds"] / 1e9, records.mean_and_values(of, name)[0], records.standard_error(of, name),
+                      network + ending) for network, of in every] for input_, every in measured.items()}
+    theirs = {input_: [(costs[network], paper.TABLE_2["bpp0.0983", network][column], None, network + ending)
+                       for network in family] for input_, family in _FAMILIES}
+    crops = [of[0]["settings"].get("crop_size", 224) for every in measured.values() for _, of in every] or [224]
+    edge = crops[0] // STRIDE
+    decoder = dc.evaluation.multiply_adds(codec.model.decoder, (edge, edge, codec.channels)) / 1e9
+    yield Panel(title, ours, theirs, (decoder, paper.MULTIPLY_ADDS["decoder"]))
+
+
+def figure_6(panels, reduced):
+  """Accuracy and mean IoU over multiply-adds at 0.0983 bits per pixel, decoder counted and not, ours with standard errors, and
+  the paper's (Figure 6)."""
+  figure = matplotlib.figure.Figure(figsize=(11, 4.2 * len(panels)), layout="constrained")
+  for axes, panel in zip(figure.subplots(len(panels), 2, squeeze=False), panels):
+    for axis, curves_of, decoder in zip(axes, (panel.ours, panel.theirs), panel.decoders):
+      for input_, places in curves_of.items():
+        over_cost(axis, places, input_)
+        if input_ == "decoded pixels":
+          over_cost(axis, [(cost + decoder, *rest) for cost, *rest in places], f"{input_}, with the decoder")
+      axis.set_xlabel("multiply-adds [G]")
+      costs = [place[0] for places in curves_of.values() for place in places]
+      if costs and max(costs) + decoder > 5 * min(costs):  # narrow networks beside the decoder's full width
+        axis.set_xscale("log")
+        axis.xaxis.set_major_locator(matplotlib.ticker.LogLocator(subs=(1, 2, 5)))
+        axis.xaxis.set_major_formatter("{x:g}")
+        axis.xaxis.set_minor_locator(matplotlib.ticker.NullLocator())
+      axis.margins(x=0.25, y=0.2)
+      axis.grid(alpha=0.3)
+    axes[0].set(title="ours, reduced scale" if reduced else "ours", ylabel=panel.title)
+    axes[1].set(title="the paper", ylabel=panel.title.replace("7", "21"))
+    axes[0].legend(loc="best", fontsize=8)
+  return figure
+
+
+def equal_cost_table(panels):
+  """Markdown lines of sections 4.5 and 5.4: what the representation saves, from the rows, with straight lines between them.
+
+  The paper's own statements stand beside what its Table 2 gives by the same reckoning.
+  """
+  lines = ["| | at equal cost, decoded pixels above the representation, points | at equal accuracy, decoded pixels cost more, G "
+           "multiply-adds | with the decoder |", "|---" * 4 + "|"]
+
+  def cells(name, curves_of, decoder):
+    decoded, representation = ([place[:2] for place in curves_of[input_]] for input_ in ("decoded pixels", "representation"))
+    higher = mean_difference(decoded, representation)
+    flip = lambda places: [place[::-1] for place in places]
+    dearer = mean_difference(flip(decoded), flip(representation))
+    costs = ["no accuracy that both have" if dearer is None else f"{value:.2f}"
+             for value in (dearer or 0, (dearer or 0) + decoder)]
+    return f"| {name} | {'-' if higher is None else f'{higher:.2f}'} | {' | '.join(costs)} |"
+
+  for panel in panels:
+    name = panel.title.split(" [")[0]
+    lines.append(cells(f"{name}, ours", panel.ours, panel.decoders[0]))
+    lines.append(cells(f"{name.replace('7', '21')}, the paper's Table 2", panel.theirs, panel.decoders[1]))
+    said = paper.EQUAL_COST.get(name.replace("7", "21"))
+    if said:
+      lines.append(f"| {name.replace('7', '21')}, the paper's text | {' | '.join(map(str, said))} |")
+  return lines
+
+
+def mean_difference(first, second):
+  """Mean of y of one line of (x, y) less that of another over the x that both have; None where there are none.
+
+  A line goes straight from point to point. Where its x do not rise with its points' order, it has no x at all.
+  """
+  xs = [[x for x, _ in places] for places in (first, second)]
+  if any(len(x) < 2 or x != sorted(x) for x in xs):
+    return None
+  low, high = max(x[0] for x in xs), min(x[-1] for x in xs)
+  if low >= high:
+    return None
+  at = np.linspace(low, high, 1001)
+  one, other = (np.interp(at, x, [y for _, y in places]) for x, places in zip(xs, (first, second)))
+  return float(np.mean(one - other))
+
+
+def over_cost(axis, places, label):
+  """A line through (multiply-adds, figure, its standard error or None, name of the network) of one kind of input."""
+  if not places:
+    return
+  x, y, errors, names = zip(*places)
+  decoded = label.startswith("decoded")
+  marker, line, colour = STYLES["ResNet-50" if decoded else "cResNet-51"]
+  line = ":" if label.endswith("decoder") else line
+  axis.errorbar(x, y, None if errors[0] is None else errors, marker=marker, linestyle=line, color=colour, label=label,
+                capsize=4, elinewidth=1)
+  left = decoded == (y[-1] >= y[0])  # names stand above the line of decoded pixels and below the other
+  for place, name in zip(zip(x, y), names):
+    axis.annotate(name, place, textcoords="offset points", fontsize=8, xytext=(-6 if left else 6, 6 if decoded else -12),
+                  horizontalalignment="right" if left else "left")

@@ -1,0 +1,88 @@
+"""The paper's tables as lines of Markdown, ours beside the paper's (Tables 1 to 3, sections 4.5 and 6, Figure 8)."""
+
+import statistics
+
+from deepcomp_tf import files
+from deepcomp_tf.evaluation import rate_distortion
+from experiments import paper
+from experiments import records
+
+
+def tables_1_and_3(networks):
+  """Markdown lines of Tables 1 and 3: the networks, rows of `model_complexity`, and their multiply-adds."""
+  lines = ["| network | root | conv2_x | conv3_x | conv4_x | conv5_x | G multiply-adds ours | paper |", "|---" * 8 + "|"]
+  for name, root, units, ours, theirs in networks:
+    lines.append(f"| {' | '.join([name, root, *units, f'{ours / 1e9:.3f}', theirs])} |")
+  return lines
+
+
+def storage_table(codecs):
+  """Markdown lines on what the classification set takes (section 4.5)."""
+  channels = {codec.operating_point: codec.channels for codec in codecs}
+  lines = ["| operating point | files, MB | bits/pixel | share of the JPEG files | their bits/pixel | symbols in memory, MB | "
+           "ImageNet in the paper |", "|---" * 7 + "|"]
+  for path in records.paths("storage_*.json"):
+    record = files.read_json(path)
+    point, written, source = (record[key] for key in ("operating_point", "bitstream_bytes", "source_bytes"))
+    blocks = record["symbol_bytes"] / channels[point]  # of 8x8 pixels
+    theirs = f"1/{paper.STORAGE_GB[None] / paper.STORAGE_GB[point]:.1f}" if point in paper.STORAGE_GB else "-"
+    lines.append(f"| {point} | {written / 1e6:.2f} | {written / blocks / 8:.2f} | 1/{source / written:.1f} of "
+                 f"{source / 1e6:.1f} MB | {source / blocks / 8:.2f} | {record['symbol_bytes'] / 1e6:.1f} | {theirs} |")
+  return lines
+
+
+def table_2(rows, masks):
+  """Markdown lines of Table 2: what the paper reports, and what we measured."""
+  lines = ["| bits/pixel | network | top-1 ours | top-1 paper | top-5 ours | top-5 paper | mIoU of 7 ours | of 21 ours | of 21 "
+           "paper | G multiply-adds ours | minutes |", "|---" * 11 + "|"]
+  for key in paper.TABLE_2:
+    if key not in rows:
+      continue
+    point, network = key
+    cells = [point[3:] if point else "original", network]
+    top_5, top_1, mean_iou = paper.TABLE_2[key]
+    cells += [spread(rows[key], "top_1", error=True), f"{top_1:.1f}", spread(rows[key], "top_5"), f"{top_5:.1f}"]
+    cells += [spread(masks.get(key), name, error=True) for name in ("well_covered_mean_iou", "mean_iou")]
+    times = [statistics.mean(record["seconds"] for record in of[key]) for of in (rows, masks) if key in of]
+    cells += [f"{mean_iou:.1f}", f"{rows[key][0]['multiply_adds'] / 1e9:.3f}",
+              " + ".join(f"{seconds / 60:.0f}" for seconds in times)]
+    lines.append(f"| {' | '.join(cells)} |")
+  return lines
+
+
+def rate_distortion_table(measured):
+  """Markdown lines of the means over the test photos, a line an operating point and codec."""
+  lines = ["| operating point | codec | bits/pixel | PSNR | SSIM | MS-SSIM |", "|---" * 6 + "|"]
+  for row in measured:
+    name = rate_distortion.label(row["codec"])
+    lines.append(f"| {row['operating_point']} | {f'**{name}**' if row['codec'] == rate_distortion.OURS else name} | "
+                 f"{row['bits_per_pixel']:.4f} | {row['psnr']:.2f} | {row['ssim']:.4f} | {row['ms_ssim']:.4f} |")
+  return lines
+
+
+def joint_table(finetuned):
+  """Markdown lines of section 6: what training on reaches, a line an operating point and stage."""
+  lines = ["| operating point | trained on | bits/pixel | PSNR | SSIM | MS-SSIM | top-1 | top-5 | mIoU of 7 | of 21 |",
+           "|---" * 10 + "|"]
+  for point, stages in finetuned.items():
+    for stage, measured, runs in stages:
+      cells = [point, stage, *(mean_and_seeds([row[key] for row in measured[rate_distortion.OURS]], digits)
+                               for key, digits in (("bits_per_pixel", 4), ("psnr", 2), ("ssim", 4), ("ms_ssim", 4)))]
+      cells += [spread(runs["classification"], "top_1", error=True), spread(runs["classification"], "top_5")]
+      cells += [spread(runs["segmentation"], name, error=True) for name in ("well_covered_mean_iou", "mean_iou")]
+      lines.append(f"| {' | '.join(cells)} |")
+  return lines
+
+
+def spread(runs, name, error=False):
+  """Mean of a figure in percent and, of several seeds, its values; with its standard error if that is asked for."""
+  if not runs or name not in runs[0]["history"][-1]:
+    return ""
+  return (mean_and_seeds(records.mean_and_values(runs, name)[1], 1)
+          + (f" ± {records.standard_error(runs, name):.1f}" if error else ""))
+
+
+def mean_and_seeds(values, digits):
+  """Mean and, of several seeds, the values."""
+  every = f" ({', '.join(f'{value:.{digits}f}' for value in values)})" if len(values) > 1 else ""
+  return f"{statistics.mean(values):.{digits}f}{every}"
