@@ -17,7 +17,7 @@ def pool(count):
   return concurrent.futures.ThreadPoolExecutor(count, thread_name_prefix="deepcomp")
 
 
-def in_slices(function, count, threads=None, most=8):
+def in_slices(function, count, threads=None, most=16):
   """Calls a function for parts of `count` things, on this thread and others.
 
   Args:

@@ -15,7 +15,6 @@ from deepcomp_tf.codec.entropy_coder import Job
 from deepcomp_tf.errors import BitstreamError
 from deepcomp_tf.errors import DeepcompError
 from deepcomp_tf.representation import STRIDE
-from deepcomp_tf.threads import in_slices
 
 # Files that claim more pixels than this are refused before anything is allocated; as in Pillow, it can be set.
 MAX_PIXELS = 178_956_970
@@ -209,21 +208,8 @@ class Codec:
       uint8 `[n, size, size, C]`, and a dict from places in the list to the errors of the files that have no crop:
       `BitstreamError` where one is damaged, `DeepcompError` where it is smaller. Their crops are 0.
     """
-    symbols, errors = np.zeros([len(files), size, size, self.channels], np.uint8), {}
-
-    def decode(part, threads=1):
-      found = self._decode_crops(files[part], size, None if places is None else places[part], symbols[part], threads)
-      errors.update({part.start + number: error for number, error in found.items()})
-
-    # Threads then read headers, too. The first files decide whether kernels are compiled.
-    if self._coder.is_compiled:
-      in_slices(decode, len(files), threads)
-    else:
-      decode(slice(0, len(files)), threads)
-    return symbols, errors
-
-  def _decode_crops(self, files, size, places, symbols, threads):
-    """Writes the crops of `crops_of` to `symbols`, which is 0; returns the errors by their places."""
+    symbols = np.zeros([len(files), size, size, self.channels], np.uint8)
+    places = None if places is None else np.asarray(places).tolist()
     opened, errors = self._open(files)
     jobs = {}
     for number, (payload, rows, columns) in opened.items():
@@ -239,7 +225,7 @@ class Codec:
     for number, error in zip(jobs, self._coder.decode_batch(list(jobs.values()), symbols, threads)):
       if error:
         errors[number], symbols[number] = error, 0
-    return errors
+    return symbols, errors
 
   def _open(self, files):
     """(payload, rows, columns) of the files that may hold symbols, and the errors of the others, by their places."""
@@ -248,7 +234,7 @@ class Codec:
       try:
         header = self._read(data)
         payload = bytes(data)[header.size:]
-        rows, columns = (math.ceil(side / STRIDE) for side in (header.height, header.width))
+        rows, columns = -(-header.height // STRIDE), -(-header.width // STRIDE)
         self._coder.check(payload, rows, columns)
         opened[number] = payload, rows, columns
       except BitstreamError as error:

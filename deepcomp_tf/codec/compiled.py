@@ -74,9 +74,9 @@ class CompiledCoder:
         rows=np.empty(int(heights.max()) + 2 * model.reach, np.int64),
         columns=np.empty(int(widths.max()) + 2 * model.reach, np.int64),
         offsets=np.empty(self._features + 1, np.uint64),
-        means=ints(lanes), scales=ints(lanes), bins=ints(lanes), bases=ints(lanes),
+        means=ints(lanes), scales=ints(lanes), lane_tables=ints(lanes), lane_bases=ints(lanes),
         stage_tables=ints(positions), stage_bases=ints(positions), stage_places=np.empty(positions, np.int64),
-        order=ints(positions), counts=np.empty(model.cumulative.shape[0], np.int64))
+        bases=ints(positions), places=np.empty(positions, np.int64), ends=np.empty(model.cumulative.shape[0], np.int64))
 
 
 def cumulative_counts(counts):

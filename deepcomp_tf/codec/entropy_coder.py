@@ -89,11 +89,6 @@ class EntropyCoder:
       self._kernels = compiled.CompiledCoder(self.model)
     return self._kernels
 
-  @property
-  def is_compiled(self):
-    """Whether the kernels are in use already."""
-    return self._kernels is not None
-
   def encode(self, symbols):
     """Args: uint8 `[h, w, C]` symbols. Returns: bytes, a multiple of 4 of them."""
     return self.encode_batch([symbols], threads=1)[0]

@@ -46,41 +46,41 @@ def _decode_file(model, scratch, words, height, width):
       distance |= np.uint64(words[at])
     at += 1
   for stage in range(model.channels + PASSES - 1):
-    count = predict(model, scratch, height, width, stage)
-    sort(scratch, count)
-    for k in range(count):
-      i = scratch.order[k]
-      table = scratch.stage_tables[i]
-      scale = extent >> _U24
-      if distance >= scale << _U24:
-        return INVALID
-      # The nearest symbols are the likeliest. The search ends: cumulative goes from 0 to 2^24.
-      symbol = middle
-      left = scale * np.uint64(cumulative[table, symbol])
-      if distance >= left:
-        right = scale * np.uint64(cumulative[table, symbol + 1])
+    sort(scratch, predict(model, scratch, height, width, stage))
+    begin = 0
+    for table in range(scratch.ends.size):
+      end = scratch.ends[table]
+      if begin == end:
+        continue
+      # The nearest symbols are the likeliest.
+      least, most = np.uint64(cumulative[table, middle]), np.uint64(cumulative[table, middle + 1])
+      for k in range(begin, end):
+        scale = extent >> _U24
+        if distance >= scale << _U24:
+          return INVALID
+        # The search ends: cumulative goes from 0 to 2^24.
+        symbol, left, right = middle, scale * least, scale * most
         while distance >= right:
           symbol += 1
           left = right
           right = scale * np.uint64(cumulative[table, symbol + 1])
-      else:
-        right = left
         while distance < left:
           symbol -= 1
           right = left
           left = scale * np.uint64(cumulative[table, symbol])
-      value = symbol - middle + scratch.stage_bases[i]
-      if value < model.low or value > model.high:
-        return OUT_OF_RANGE
-      map_[scratch.stage_places[i]] = value
-      distance -= left
-      extent = right - left
-      if extent < _WORD:
-        extent <<= _U32
-        distance <<= _U32
-        if at < words.size:
-          distance |= np.uint64(words[at])
-        at += 1
+        value = symbol - middle + scratch.bases[k]
+        if value < model.low or value > model.high:
+          return OUT_OF_RANGE
+        map_[scratch.places[k]] = value
+        distance -= left
+        extent = right - left
+        if extent < _WORD:
+          extent <<= _U32
+          distance <<= _U32
+          if at < words.size:
+            distance |= np.uint64(words[at])
+          at += 1
+      begin = end
     mirror(model, scratch, height, width, stage)
   # As constriction's `maybe_exhausted`: all words are read, and the point is where an encoder may have left it.
   if at >= words.size and (extent == _FULL or distance < np.uint64((1 << 33) - 1)):
@@ -133,33 +133,35 @@ def _encode_file(model, scratch, words, height, width):
   lower, extent, size = np.uint64(0), _FULL, 0
   inverted, first = 0, np.uint64(0)
   for stage in range(model.channels + PASSES - 1):
-    count = predict(model, scratch, height, width, stage)
-    sort(scratch, count)
-    for k in range(count):
-      i = scratch.order[k]
-      table, place = scratch.stage_tables[i], scratch.stage_places[i]
-      value = scratch.truth[place]
-      map_[place] = value
-      symbol = value - scratch.stage_bases[i] + middle
-      scale = extent >> _U24
-      left, right = np.uint64(cumulative[table, symbol]), np.uint64(cumulative[table, symbol + 1])
-      extent = scale * (right - left)
-      new_lower = lower + scale * left
-      if inverted and new_lower + extent > new_lower:
-        size = _flush(words, size, inverted, first, new_lower < lower)
-        inverted = 0
-      lower = new_lower
-      if extent < _WORD:
-        extent <<= _U32
-        word = lower >> _U32
-        lower <<= _U32
-        if inverted:
-          inverted += 1
-        elif lower + extent > lower:
-          words[size] = np.uint32(word)
-          size += 1
-        else:
-          inverted, first = 1, word
+    sort(scratch, predict(model, scratch, height, width, stage))
+    begin = 0
+    for table in range(scratch.ends.size):
+      end = scratch.ends[table]
+      for k in range(begin, end):
+        place = scratch.places[k]
+        value = scratch.truth[place]
+        map_[place] = value
+        symbol = value - scratch.bases[k] + middle
+        scale = extent >> _U24
+        left, right = np.uint64(cumulative[table, symbol]), np.uint64(cumulative[table, symbol + 1])
+        extent = scale * (right - left)
+        new_lower = lower + scale * left
+        if inverted and new_lower + extent > new_lower:
+          size = _flush(words, size, inverted, first, new_lower < lower)
+          inverted = 0
+        lower = new_lower
+        if extent < _WORD:
+          extent <<= _U32
+          word = lower >> _U32
+          lower <<= _U32
+          if inverted:
+            inverted += 1
+          elif lower + extent > lower:
+            words[size] = np.uint32(word)
+            size += 1
+          else:
+            inverted, first = 1, word
+      begin = end
     mirror(model, scratch, height, width, stage)
   point = lower + (_WORD - np.uint64(1))
   if inverted:

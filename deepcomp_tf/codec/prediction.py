@@ -73,9 +73,9 @@ class Scratch(NamedTuple):
   rows, columns: int64, where the rows and columns of a plane lie, from `reach` before the first to `reach` behind the
     last, mirrored at the edges; -1 where context.neighbours stays at the position itself.
   offsets: uint64, where the values of a part's features begin; the last is of zeros.
-  means, scales, bins, bases: int32, of `lanes` positions that are predicted together.
-  stage_tables, stage_bases: int32; stage_places: int64, of the symbols of a stage.
-  order: int32, sorts them; counts: int64, of symbols by table.
+  means, scales, lane_tables, lane_bases: int32, of `lanes` positions that are predicted together.
+  stage_tables, stage_bases: int32; stage_places: int64, of the symbols of a stage, in the order of their positions.
+  bases, places: likewise, sorted by table; ends: int64, where the symbols of each table end.
   """
   map: np.ndarray
   truth: np.ndarray
@@ -84,13 +84,14 @@ class Scratch(NamedTuple):
   offsets: np.ndarray
   means: np.ndarray
   scales: np.ndarray
-  bins: np.ndarray
-  bases: np.ndarray
+  lane_tables: np.ndarray
+  lane_bases: np.ndarray
   stage_tables: np.ndarray
   stage_bases: np.ndarray
   stage_places: np.ndarray
-  order: np.ndarray
-  counts: np.ndarray
+  bases: np.ndarray
+  places: np.ndarray
+  ends: np.ndarray
 
 
 def plane_side(side):
@@ -167,58 +168,67 @@ def _weigh(model, scratch, part, lanes):
 
 @jit
 def _choose(model, scratch, lanes):
-  """Tables (in `bins`) and bases of `lanes` positions."""
-  means, scales, bins, bases, thresholds = scratch.means, scratch.scales, scratch.bins, scratch.bases, model.thresholds
+  """Tables and bases of `lanes` positions."""
+  means, scales, thresholds = scratch.means, scratch.scales, model.thresholds
+  tables, bases = scratch.lane_tables, scratch.lane_bases
   for j in range(lanes):
-    bins[j] = 0
+    tables[j] = 0
   for k in range(0, thresholds.size, TERMS):
     a, b, c, d = thresholds[k], thresholds[k + 1], thresholds[k + 2], thresholds[k + 3]
     for j in range(lanes):
       scale = scales[j]
-      bins[j] += np.int32(scale >= a) + np.int32(scale >= b) + np.int32(scale >= c) + np.int32(scale >= d)
+      tables[j] += np.int32(scale >= a) + np.int32(scale >= b) + np.int32(scale >= c) + np.int32(scale >= d)
   low, high, steps = np.int32(model.low), np.int32(model.high), np.int32(model.table_steps)
   shift, half, mask = np.int32(model.fraction_shift), np.int32(_ONE // 2), np.int32(_ONE - 1)
   for j in range(lanes):
     mean = np.int32(means[j] + half)
     bases[j] = min(max(np.int32(mean >> np.int32(_ONE_BITS)), low), high)
-    bins[j] = np.int32(bins[j] * steps) + np.int32(np.int32(mean & mask) >> shift)
+    tables[j] = np.int32(tables[j] * steps) + np.int32(np.int32(mean & mask) >> shift)
 
 
 @jit
-def _gather(model, scratch, part, rows, columns, channel_size, tail):
-  """Copies the features' values at the positions of a grid to the tail; `rows` and `columns` are ranges."""
+def _gather(model, scratch, part, rows, columns, whole, channel_size, tail):
+  """Copies the features' values at the positions of a grid to the tail; `rows` and `columns` are ranges. `whole`: every place in
+  `scratch.rows` and `scratch.columns` is one, none -1."""
   known, reach, lanes = scratch.map, model.reach, scratch.means.size
-  first = model.parts[part, 0]
+  first, across, step = model.parts[part, 0], len(columns), np.uint64(columns.step)
   for f in range(first, model.parts[part, 1]):
     source, dy, dx = model.features[f, 0], model.features[f, 1], model.features[f, 2]
-    at = tail + (f - first + 1) * lanes
-    scratch.offsets[f - first] = np.uint64(at)
+    at = np.uint64(tail + (f - first + 1) * lanes)
+    scratch.offsets[f - first] = at
+    begin = columns.start + dx + reach
     for row in rows:
       above = scratch.rows[row + dy + reach]
       if above < 0:
         above = scratch.rows[row + reach]
       above += source * channel_size
-      for column in columns:
-        beside = scratch.columns[column + dx + reach]
-        if beside < 0:
-          beside = scratch.columns[column + reach]
-        known[np.uint64(at)] = known[np.uint64(above + beside)]
-        at += 1
+      if whole:
+        beside = np.uint64(begin)
+        for _ in range(across):
+          known[at] = known[np.uint64(above + scratch.columns[beside])]
+          at += np.uint64(1)
+          beside += step
+      else:
+        for column in columns:
+          beside = scratch.columns[column + dx + reach]
+          if beside < 0:
+            beside = scratch.columns[column + reach]
+          known[at] = known[np.uint64(above + beside)]
+          at += np.uint64(1)
 
 
 @jit
 def predict(model, scratch, height, width, stage):
-  """Tables, bases and places of the symbols of a stage, channel by channel, and how many a table has.
+  """Tables, bases and places of the symbols of a stage, channel by channel.
 
   Returns:
     the number of symbols.
   """
   pitch, plane, channel_size = geometry(height, width)
   tail = model.channels * channel_size + VECTOR
-  counts = scratch.counts
-  for table in range(counts.size):
-    counts[table] = 0
-  count = 0
+  lane_tables, lane_bases = scratch.lane_tables, scratch.lane_bases
+  tables, bases, places = scratch.stage_tables, scratch.stage_bases, scratch.stage_places
+  whole, count = min(height, width) > model.reach, 0
   for channel in range(max(0, stage - PASSES + 1), min(model.channels, stage + 1)):
     index = stage - channel
     part, spacing = channel * PASSES + index, _SPACINGS[index]
@@ -243,36 +253,39 @@ def predict(model, scratch, height, width, stage):
                 + place_of(top + model.features[feature, 1], pitch, 2 * plane)
                 + place_of(x + model.features[feature, 2], 1, plane))
         else:
-          _gather(model, scratch, part, range(top, bottom, spacing), range(x, width, spacing), channel_size, tail)
+          _gather(model, scratch, part, range(top, bottom, spacing), range(x, width, spacing), whole, channel_size, tail)
         lanes = ((down - 1) * row_lanes + across + VECTOR - 1) // VECTOR * VECTOR
         _weigh(model, scratch, part, lanes)
         _choose(model, scratch, lanes)
         for i in range(down):
-          own = channel * channel_size + place_of(top + i * spacing, pitch, 2 * plane)
+          lane, at = np.uint64(i * row_lanes), np.uint64(count)
+          place = channel * channel_size + place_of(top + i * spacing, pitch, 2 * plane) + place_of(x, 1, plane)
           for j in range(across):
-            lane = np.uint64(i * row_lanes + j)
-            table = scratch.bins[lane]
-            counts[table] += 1
-            scratch.stage_tables[count] = table
-            scratch.stage_bases[count] = scratch.bases[lane]
-            scratch.stage_places[count] = own + place_of(x + j * spacing, 1, plane)
-            count += 1
+            u = np.uint64(j)
+            tables[at + u] = lane_tables[lane + u]
+            bases[at + u] = lane_bases[lane + u]
+            places[at + u] = place + j * (spacing >> 1)
+          count += across
   return count
 
 
 @jit
 def sort(scratch, count):
   """Sorts the symbols of a stage by table; those of a table stay in order."""
-  counts, tables, order = scratch.counts, scratch.stage_tables, scratch.order
-  total = 0
-  for table in range(counts.size):
-    number = counts[table]
-    counts[table] = total
+  ends, tables, total = scratch.ends, scratch.stage_tables, 0
+  for table in range(ends.size):
+    ends[table] = 0
+  for i in range(count):
+    ends[tables[i]] += 1
+  for table in range(ends.size):
+    number = ends[table]
+    ends[table] = total
     total += number
   for i in range(count):
-    at = counts[tables[i]]
-    order[at] = i
-    counts[tables[i]] = at + 1
+    at = ends[tables[i]]
+    scratch.bases[at] = scratch.stage_bases[i]
+    scratch.places[at] = scratch.stage_places[i]
+    ends[tables[i]] = at + 1
 
 
 @jit
@@ -288,14 +301,16 @@ def mirror(model, scratch, height, width, stage):
   pitch, plane, channel_size = geometry(height, width)
   for channel in range(max(0, stage - PASSES + 1), min(model.channels, stage - PASSES + 4)):
     begin = channel * channel_size
-    for row in range(height):
-      at = begin + scratch.rows[row + model.reach]
-      for i in range(2 * margin):
-        x = i - margin if i < margin else width - margin + i
-        known[at + place_of(x, 1, plane)] = known[at + scratch.columns[x + model.reach]]
+    for i in range(2 * margin):
+      x = i - margin if i < margin else width - margin + i
+      there, here = begin + place_of(x, 1, plane), begin + scratch.columns[x + model.reach]
+      for row in range(height):
+        at = scratch.rows[row + model.reach]
+        known[np.uint64(there + at)] = known[np.uint64(here + at)]
     for i in range(2 * margin):
       y = i - margin if i < margin else height - margin + i
       there, here = begin + place_of(y, pitch, 2 * plane), begin + scratch.rows[y + model.reach]
-      for j in range(pitch):
-        known[there + j] = known[here + j]
-        known[there + plane + j] = known[here + plane + j]
+      for first in (0, plane):
+        to, of = np.uint64(there + first), np.uint64(here + first)
+        for j in range(pitch):
+          known[to + np.uint64(j)] = known[of + np.uint64(j)]
