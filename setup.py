@@ -25,6 +25,7 @@ setuptools.setup(
     python_requires=">=3.10,<3.14",
     packages=setuptools.find_packages(include=["deepcomp_tf", "deepcomp_tf.*"]),
     package_data={
+        "deepcomp_tf.data": ["checksums.tsv"],
         "deepcomp_tf.demo": ["*.html"],
         "deepcomp_tf.inference": ["*.txt", "classifiers/*.npz", "classifiers/NOTICE", "classifiers/*/*", "segmenters/*/*"],
         "deepcomp_tf.operating_points": ["*/*.npz", "*/*.json"],

