@@ -49,6 +49,8 @@ flags.DEFINE_enum("network", None, list(ARCHITECTURES), "The network that the cl
 flags.DEFINE_enum("input", None, INPUTS, "The input that it must have been trained on; empty: any.")
 flags.DEFINE_string("operating_point", None, "Its operating point: a name, or the folder where that is now.")
 flags.DEFINE_integer("steps", 20000, "Training steps.", lower_bound=1)
+flags.DEFINE_integer("head_steps", 0, "The first of them, in which the pooling alone learns: they take a quarter of the time, and do not "
+                     "lead a good backbone astray.", lower_bound=0)
 flags.DEFINE_integer("crop_size", 320, "Edge of the crops in pixels, a multiple of 8.", lower_bound=8)
 flags.DEFINE_list("random_scale", [], "LOW,HIGH: training images are resized by a random factor; 0.5,1.5 in DrSleep's "
                   "DeepLab. Empty: none (the paper).")
@@ -73,6 +75,8 @@ def main(argv):
   if FLAGS.precision == "mixed_float16":
     raise dc.DeepcompError("expected --precision=float32 or mixed_bfloat16, since segmentation's two optimizers do not share a "
                            "scale of losses. Received: --precision=mixed_float16")
+  if FLAGS.head_steps > FLAGS.steps:
+    raise dc.DeepcompError(f"--head_steps must be at most --steps={FLAGS.steps}. Received: {FLAGS.head_steps}")
   scale = training_flags.numbers("random_scale", float, counts=(0, 2)) or None
   builder = distribution.chief_first(strategy, lambda: segmentation.open_builder(FLAGS.dataset, FLAGS.data_dir))
   known = segmentation.classes_of(builder, FLAGS.classes)
@@ -91,7 +95,7 @@ def main(argv):
     with distribution.precision(FLAGS.precision):
       model = dc.models.DeepLab.from_classifier(classifier.network, len(classes))
       model.build([None, None, None, inputs.channels])
-    optimizer = make_optimizers(model)
+    optimizer = make_optimizers(model)  # of each part of the training
 
   training = segmentation.SegmentationExamples(builder, FLAGS.train_split, inputs, class_ids, FLAGS.cache, FLAGS.cache_dir,
                                                scale)
@@ -102,37 +106,43 @@ def main(argv):
   blueprint = {name: value for name, value in classifier.network.blueprint().items() if name not in ("backbone", "stride_in")}
   settings.update(source=builder.info.full_name, **blueprint, input=inputs.kind,
                   fingerprint=inputs.codec and inputs.codec.fingerprint.hex())
-  run = runs.Run(FLAGS.run_dir, settings, "segmenter", {**model.named_variables(), **optimizer.named_variables()})
+  run = runs.Run(FLAGS.run_dir, settings, "segmenter", {
+      **model.named_variables(), **{name: state for one in optimizer.values() for name, state in one.named_variables().items()}})
   if run.is_done():
     return
-  done = run.restore()
-
-  def replica_step(x, labels, step):
-    del step
-    with tf.GradientTape() as tape:
-      logits = model(x, training=True)
-      # Means over the labelled pixels of the global batch.
-      cross_entropy = losses.masked_cross_entropy(labels, logits, VOID)
-      loss = cross_entropy + losses.weight_decay(model, FLAGS.weight_decay)
-      scaled = optimizer.scaled(loss)
-    optimizer.step(tape, scaled)
-    return {"loss": loss, "cross_entropy": cross_entropy}
-
   segmenter = dc.Segmenter(model, inputs, classes)
-  batches = distribute(strategy, lambda part: training.training_batches(
-      FLAGS.crop_size, FLAGS.batch_size, FLAGS.seed, done, part), FLAGS.batch_size)
-  steps = run.steps(
-      batches, distribution.on_replicas(strategy, replica_step), FLAGS.steps, checkpoint_every=FLAGS.checkpoint_every,
-      summary_every=FLAGS.summary_every, curves=optimizer.learning_rates,
-      describe=lambda point: {"loss": f"{point['loss']:.3f}"})
-  for done in steps:
-    if done % FLAGS.validate_every == 0 and done < FLAGS.steps:
-      validate(run, strategy, segmenter, validation, well_covered)
+
+  def train(part, begin, end):
+    def replica_step(x, labels, step):
+      del step
+      with tf.GradientTape() as tape:
+        logits = model(x, training=True)
+        # Means over the labelled pixels of the global batch.
+        cross_entropy = losses.masked_cross_entropy(labels, logits, VOID)
+        loss = cross_entropy + losses.weight_decay(model, FLAGS.weight_decay)
+        scaled = optimizer[part].scaled(loss)
+      optimizer[part].step(tape, scaled)
+      return {"loss": loss, "cross_entropy": cross_entropy}
+
+    batches = distribute(strategy, lambda share: training.training_batches(
+        FLAGS.crop_size, FLAGS.batch_size, FLAGS.seed, begin, share), FLAGS.batch_size)
+    for done in run.steps(
+        batches, distribution.on_replicas(strategy, replica_step), end, checkpoint_every=FLAGS.checkpoint_every,
+        summary_every=FLAGS.summary_every, curves=optimizer[part].learning_rates,
+        describe=lambda point: {"loss": f"{point['loss']:.3f}"}):
+      if done % FLAGS.validate_every == 0 and done < FLAGS.steps:
+        validate(run, strategy, segmenter, validation, well_covered)
+
+  done = run.restore()
+  for part, end in (("pooling", FLAGS.head_steps), ("whole", FLAGS.steps)):
+    if done < end:
+      train(part, done, end)
+      done = end
   # What is measured last is what is kept: float32, with the rounded weights.
   segmenter = segmenter.copy(rounded=True)
   reached = validate(run, strategy, segmenter, validation, well_covered)
   segmenter.info = {
-      "trained": {"program": "experiments.train_segmentation", "steps": done, "settings": settings,
+      "trained": {"program": "experiments.train_segmentation", "steps": FLAGS.steps, "settings": settings,
                   "seconds": run.seconds(), "data_note": FLAGS.data_note},
       "reached_on_validation": reached}
   if run.is_chief:
@@ -142,16 +152,24 @@ def main(argv):
 
 
 def make_optimizers(model):
-  """An optimizer for the backbone and one for the pooling, each with its learning rate (appendix A.5)."""
+  """The optimizers of the steps in which the pooling alone learns, "pooling", and of those after them, "whole", where there are any.
+  Then backbone and pooling have learning rates of their own (appendix A.5)."""
   named = {name: variable for name, variable in model.named_variables().items()
            if variable.trainable and not name.endswith(("/gamma", "/beta"))}
-  parts = {}
-  for part, learning_rate in (("backbone", FLAGS.learning_rate), ("head", FLAGS.head_learning_rate)):
-    rate = optimizers.falling(learning_rate, FLAGS.steps, FLAGS.power)
-    optimizer = optimizers.adam(rate) if FLAGS.optimizer == "adam" else optimizers.sgd(rate, FLAGS.momentum)
-    parts[f"{part}_optimizer"] = optimizer, {
-        name: variable for name, variable in named.items() if name.startswith(f"{part}/")}
-  return optimizers.Optimizers(parts)
+
+  def optimizer_of(part, learning_rate, steps):
+    rate = optimizers.falling(learning_rate, steps, FLAGS.power)
+    return (optimizers.adam(rate) if FLAGS.optimizer == "adam" else optimizers.sgd(rate, FLAGS.momentum),
+            {name: variable for name, variable in named.items() if name.startswith(f"{part}/")})
+
+  made, steps = {}, FLAGS.steps - FLAGS.head_steps
+  if FLAGS.head_steps:
+    made["pooling"] = optimizers.Optimizers({"pooling_optimizer": optimizer_of("head", FLAGS.head_learning_rate, FLAGS.head_steps)})
+  if steps:
+    made["whole"] = optimizers.Optimizers({
+        "backbone_optimizer": optimizer_of("backbone", FLAGS.learning_rate, steps),
+        "head_optimizer": optimizer_of("head", FLAGS.head_learning_rate, steps)})
+  return made
 
 
 def validate(run, strategy, segmenter, validation, well_covered):

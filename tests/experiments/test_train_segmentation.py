@@ -107,6 +107,25 @@ def test_a_graft_becomes_a_segmenter(folder, tmp_path):
   assert mask.shape == (37, 51) and mask.max() < 2
 
 
+def test_the_pooling_learns_first(folder, classifier, tmp_path):
+  """Alone for half of the steps, across a kill, then with the backbone; or to the end, and the backbone stays the classifier's."""
+  half, all_of_them = tmp_path / "half", tmp_path / "all"
+  flags = [*folder, *SMALL, classifier, "--learning_rate=0.0003", "--head_learning_rate=0.0003"]
+  programs.kill_after_checkpoint(_start(half, *flags, "--head_steps=8"), half, 4)
+  for run, steps in ((half, 8), (all_of_them, STEPS)):
+    code, output = programs.finish(_start(run, *flags, f"--head_steps={steps}"))
+    assert code == 0, output[-3000:]
+    assert sorted(programs.curve(run, "cross_entropy")) == list(range(2, STEPS + 1, 2))
+  assert max(programs.curve(half, "pooling_learning_rate")) == 8
+  assert programs.curve(half, "backbone_learning_rate")[12] == pytest.approx(0.0003 * 0.5 ** 0.9, rel=1e-3)
+  before = dc.Classifier.load(classifier.split("=")[1]).network.units[0].conv2.kernel
+  trained, kept = (dc.Segmenter.load(str(run / "segmenter")).network.backbone.units[0].conv2.kernel for run in (half, all_of_them))
+  np.testing.assert_array_equal(kept, before)
+  assert np.abs(trained - before).max() > 1e-4
+  line, _ = programs.error(_start(half, *flags, f"--head_steps={STEPS + 1}"))
+  assert f"--head_steps must be at most --steps={STEPS}. Received: {STEPS + 1}" in line
+
+
 def test_bfloat16_begins_as_float32_does(folder, classifier, tmp_path):
   # At rates low enough that rounding does not grow: at SMALL's, two CPUs part by 7 % within these steps in float32 already.
   flags = [*SMALL, classifier, "--learning_rate=0.0003", "--head_learning_rate=0.001"]
