@@ -49,8 +49,8 @@ flags.DEFINE_enum("network", None, list(ARCHITECTURES), "The network that the cl
 flags.DEFINE_enum("input", None, INPUTS, "The input that it must have been trained on; empty: any.")
 flags.DEFINE_string("operating_point", None, "Its operating point: a name, or the folder where that is now.")
 flags.DEFINE_integer("steps", 20000, "Training steps.", lower_bound=1)
-flags.DEFINE_integer("head_steps", 0, "The first of them, in which the pooling alone learns: they take a quarter of the time, and do not "
-                     "lead a good backbone astray.", lower_bound=0)
+flags.DEFINE_integer("head_steps", 0, "The first of them, in which the pooling alone learns and the backbone stays as it is; they take "
+                     "a quarter of the time.", lower_bound=0)
 flags.DEFINE_integer("crop_size", 320, "Edge of the crops in pixels, a multiple of 8.", lower_bound=8)
 flags.DEFINE_list("random_scale", [], "LOW,HIGH: training images are resized by a random factor; 0.5,1.5 in DrSleep's "
                   "DeepLab. Empty: none (the paper).")
@@ -112,7 +112,9 @@ def main(argv):
     return
   segmenter = dc.Segmenter(model, inputs, classes)
 
-  def train(part, begin, end):
+  def train(part, end):
+    begin = int(run.step.numpy())
+
     def replica_step(x, labels, step):
       del step
       with tf.GradientTape() as tape:
@@ -133,11 +135,10 @@ def main(argv):
       if done % FLAGS.validate_every == 0 and done < FLAGS.steps:
         validate(run, strategy, segmenter, validation, well_covered)
 
-  done = run.restore()
+  run.restore()
   for part, end in (("pooling", FLAGS.head_steps), ("whole", FLAGS.steps)):
-    if done < end:
-      train(part, done, end)
-      done = end
+    if run.step.numpy() < end:
+      train(part, end)
   # What is measured last is what is kept: float32, with the rounded weights.
   segmenter = segmenter.copy(rounded=True)
   reached = validate(run, strategy, segmenter, validation, well_covered)

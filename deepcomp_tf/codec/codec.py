@@ -2,7 +2,6 @@
 
 import contextlib
 import functools
-import math
 
 import numpy as np
 
@@ -166,8 +165,7 @@ class Codec:
       BitstreamError: the file is damaged, of another operating point, or larger than `MAX_PIXELS`.
     """
     header = self._read(data)
-    rows, columns = (math.ceil(side / STRIDE) for side in (header.height, header.width))
-    return self._coder.decode(bytes(data)[header.size:], rows, columns)
+    return self._coder.decode(bytes(data)[header.size:], *_map_size(header))
 
   def symbols_of(self, files, threads=None):
     """The symbols in several files, decoded on several threads.
@@ -234,7 +232,7 @@ class Codec:
       try:
         header = self._read(data)
         payload = bytes(data)[header.size:]
-        rows, columns = -(-header.height // STRIDE), -(-header.width // STRIDE)
+        rows, columns = _map_size(header)
         self._coder.check(payload, rows, columns)
         opened[number] = payload, rows, columns
       except BitstreamError as error:
@@ -278,6 +276,11 @@ class Codec:
       raise BitstreamError(
           f"{header.height}x{header.width} is more than the limit of {MAX_PIXELS} pixels (codec.MAX_PIXELS)")
     return header
+
+
+def _map_size(header):
+  """Rows and columns of the symbols in a file."""
+  return -(-header.height // STRIDE), -(-header.width // STRIDE)
 
 
 def _known_fingerprints():

@@ -104,7 +104,7 @@ def test_a_graft_becomes_a_segmenter(folder, tmp_path):
   loss = programs.curve(tmp_path / "run", "cross_entropy")
   share = 28 * 28 / (54 * 64)  # of cats among the pixels that are not void
   best_constant = -share * np.log(share) - (1 - share) * np.log(1 - share)
-  assert np.mean([loss[step] for step in (72, 74, 76, 78, 80)]) < 0.65 * best_constant
+  assert np.mean([loss[step] for step in (72, 74, 76, 78, 80)]) < min(0.65 * best_constant, 0.5 * loss[2])
   segmenter = dc.Segmenter.load(str(tmp_path / "run/segmenter"))
   assert isinstance(segmenter.network.backbone, dc.models.Graft) and segmenter.info["trained"]["settings"]["cut"] == "block5_add"
   mask = segmenter.segment(segmenter.codec.compress(np.full([37, 51, 3], 40, np.uint8)))

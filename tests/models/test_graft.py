@@ -8,6 +8,7 @@ import tensorflow as tf
 
 import deepcomp_tf as dc
 from deepcomp_tf import mask_classes
+from deepcomp_tf.inference.stored import leave_to_file
 from deepcomp_tf.inference.stored import share_weights
 from deepcomp_tf.models import graft
 from deepcomp_tf.training.teachers import Teacher
@@ -174,6 +175,23 @@ def test_networks_share_what_they_have_alike(tmp_path):
     dc.Classifier.load(folders[0])
   with pytest.raises(dc.DeepcompError, match=r"networks with arrays remainder/\* that are the same"):
     share_weights("classifier", folders, str(tmp_path / "shared.npz"), "remainder/")
+
+
+def test_a_segmenter_takes_what_was_not_trained_from_the_classifier(tmp_path):
+  inputs, network = dc.codec.inputs.NetworkInput("representation", dc.Codec.load("bpp0.0983")), dc.models.Graft(_tiny(), filters=8, units=1)
+  dc.layers.naming.build(network, 8)
+  dc.Classifier(network, inputs, ["a", "b", "c"]).save(tmp_path / "classifier")
+  model = dc.models.DeepLab.from_classifier(dc.Classifier.load(str(tmp_path / "classifier")).network, 2)
+  dc.layers.naming.build(model, 8)
+  model.backbone.first.kernel.assign(model.backbone.first.kernel + 1.0)  # what was trained is its own
+  dc.Segmenter(model, inputs, mask_classes.VOC[:2]).save(tmp_path / "segmenter")
+  x = np.random.default_rng(0).normal(0, 1, [1, 6, 8, 8]).astype(np.float32)
+  before = dc.Segmenter.load(str(tmp_path / "segmenter")).network(x)
+  leave_to_file("segmenter", str(tmp_path / "segmenter"), str(tmp_path / "classifier/weights.npz"), "backbone/")
+  with np.load(tmp_path / "segmenter/weights.npz") as kept:
+    assert {name for name in kept if name.startswith("backbone/")} == {"backbone/adapter/first/kernel"}
+    assert any(name.startswith("head/") for name in kept)
+  np.testing.assert_array_equal(dc.Segmenter.load(str(tmp_path / "segmenter")).network(x), before)
 
 
 def test_places_where_a_network_cannot_be_cut():
