@@ -29,7 +29,8 @@ FLAGS = flags.FLAGS
 flags.DEFINE_string("output_dir", "docs/results", "Folder for the pictures.")
 flags.DEFINE_string("page", "docs/results.md", "Markdown page for the tables.")
 
-_TABLES = ("tables 1 and 3", "table 2", "cost at equal accuracy", "storage", "rate and distortion", "joint training")
+_TABLES = ("tables 1 and 3", "table 2", "cost at equal accuracy", "storage", "rate and distortion", "the paper's setting",
+           "joint training")
 
 
 def main(argv):
@@ -61,6 +62,10 @@ def main(argv):
   if measured:
     fill(FLAGS.page, "rate and distortion", paper_tables.rate_distortion_table(measured))
     drawn["figure_8"] = figures.rate_distortion_figure(measured, "{photos}, {images} photos".format_map(measured[0]))
+  compared = {codec.operating_point: rows for codec in codecs
+              if len(rows := list(records.paper_setting(codec.operating_point))) == 2}
+  if compared:
+    fill(FLAGS.page, "the paper's setting", paper_tables.paper_setting_table(compared))
   finetuned = {point: stages for point in ("bpp0.635", "bpp0.0983")
                if len(stages := list(records.read_stages(point))) > 1 and stages[0][0] == "fixed"}
   if finetuned:

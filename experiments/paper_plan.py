@@ -22,7 +22,7 @@ flags.DEFINE_string("images", None, "Folder of 128x128 images, for the small sca
 flags.DEFINE_string("masks", None, "Folder of a segmentation set, for the small scale; TFDS set, for the paper's: "
                     "voc_segmentation by default.")
 flags.DEFINE_string("data_dir", None, "Where TFDS keeps these, for the paper's scale.")
-flags.DEFINE_string("photos", None, "Folder of photos for the coder's tables, for the small scale.")
+flags.DEFINE_string("photos", None, "Folder of photos for compression and the coder's tables, for the small scale.")
 flags.DEFINE_string("test_photos", None, "Folder of photos to report rate and distortion on, Kodak's for example.")
 flags.DEFINE_string("work_dir", None, "Folder for compressed sets and runs, which is not needed after all is recorded.")
 flags.DEFINE_string("only", "", "Regular expression of the names of the steps to run; empty: all.")
@@ -86,6 +86,13 @@ class Step:
     return os.path.join(self.run_dir, "operating_point")
 
   @property
+  def result_dir(self):
+    """Where what it trained lies when it is done."""
+    if self.task == "compression":
+      return point_dir(self.point) if self.point else self.point_dir
+    return self.network_dir
+
+  @property
   def record_path(self):
     return os.path.join(FLAGS.results_dir, f"{self.name}.json")
 
@@ -100,8 +107,7 @@ class Step:
 
   def done(self):
     """Whether it is recorded, and what it ends in there if a step that is left starts from that."""
-    ends_in = point_dir(self.point) if self.task == "compression" else self.network_dir
-    return self.record() is not None and (not self.wanted or files.isdir(ends_in))
+    return self.record() is not None and (not self.wanted or files.isdir(self.result_dir))
 
 
 def select(steps, pattern):
@@ -112,7 +118,7 @@ def select(steps, pattern):
   for step in reversed(steps):  # what a step needs comes before it
     if step.needs and not step.done() and (step in chosen or step.wanted):
       step.needs.wanted = True
-  trained = {step.point: step for step in steps if step.task == "compression"}
+  trained = {step.point: step for step in steps if step.task == "compression" and step.point}
   for step in steps:
     if step.task != "compression" and step.point in trained and not step.done() and (step in chosen or step.wanted):
       trained[step.point].wanted = True
@@ -144,6 +150,10 @@ def plan():
                  point=point)
     yield measured(point, point_dir(point), point=point)
     yield Step(f"storage_{point}", "compress_dataset", *compress_flags(point_dir(point)), point=point)
+  for point in dc.operating_points.names() if small else []:  # as the paper has them
+    step = Step(f"paper_setting_{point}", "train_compression", *flags_of("compression", f"{point}_paper"), *photos, *note)
+    yield step
+    yield measured(step.name, step.point_dir, needs=step)
   for seed in (0, 1) if small else (0,):
     for row in ROWS if seed == 0 else SECOND_SEED:
       point = row.split("_")[1] if "bpp" in row else None

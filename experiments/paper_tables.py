@@ -60,6 +60,19 @@ def rate_distortion_table(measured):
   return lines
 
 
+def paper_setting_table(compared):
+  """Markdown lines of the paper's own setting beside the shipped operating points, means over the test photos.
+
+  Args:
+    compared: {operating point: [(name of the training, its means)]}.
+  """
+  lines = ["| operating point | trained | pooled entropy (the paper's rate) | files | PSNR | SSIM | MS-SSIM |", "|---" * 7 + "|"]
+  for point, rows in compared.items():
+    lines += [f"| {point} | {name} | {row['bits_per_pixel_pooled']:.4f} | {row['bits_per_pixel']:.4f} | {row['psnr']:.2f} | "
+              f"{row['ssim']:.4f} | {row['ms_ssim']:.4f} |" for name, row in rows]
+  return lines
+
+
 def joint_table(finetuned):
   """Markdown lines of section 6: what training on reaches, a line an operating point and stage."""
   lines = ["| operating point | trained on | bits/pixel | PSNR | SSIM | MS-SSIM | top-1 | top-5 | mIoU of 7 | of 21 |",

@@ -79,6 +79,15 @@ def rates_and_distortions(name):
   return found
 
 
+def paper_setting(point):
+  """(name of the training, means over the test photos) of a shipped operating point and of the paper's own setting, of those that
+  are recorded."""
+  for name, record in (("the paper's setting", f"paper_setting_{point}"), ("shipped", point)):
+    for row in rates_and_distortions(record):
+      if row["codec"] == rate_distortion.OURS:
+        yield name, row
+
+
 def read_stages(point):
   """(stage of section 6.1, {codec: means of the test photos, one a seed}, {task: records, one a seed}) of those that are
   recorded."""

@@ -10,9 +10,9 @@ with the trained operating points, go to WORK/results. --share=0.01 shortens all
 many epochs; so many of the steps of compression and segmentation.
 
 At small scale, --images is a classification set of 128x128 images (split/class/*.jpg with the splits train and val),
---masks a segmentation set (images/SPLIT/*.jpg and masks/SPLIT/*.png), --photos a folder of larger photos for the coder's
-tables of the operating points that joint training ends in. Every experiment runs with its small flagfile, on the shipped
-operating points.
+--masks a segmentation set (images/SPLIT/*.jpg and masks/SPLIT/*.png), --photos a folder of larger photos, for the
+operating points in the paper's own setting and for the coder's tables of those that joint training ends in. Every experiment runs
+with its small flagfile, on the shipped operating points.
 
 --test_photos are those that rate and distortion are reported on. What is recorded in --results_dir is skipped, what was stopped
 goes on; before anything starts, the plan says what is left, and how long it took where that is known. Flagfiles are those in the
@@ -73,7 +73,7 @@ def check_data(steps):
   small = FLAGS.scale == "small"
   for flag, needed, folders in (
       ("images", small and tasks & {"compress_dataset", "classification", "joint"}, ("train", "val")),
-      ("masks", small and "segmentation" in tasks, ("images", "masks")), ("photos", small and "joint" in tasks, ("",)),
+      ("masks", small and "segmentation" in tasks, ("images", "masks")), ("photos", small and tasks & {"joint", "compression"}, ("",)),
       ("test_photos", "evaluate" in tasks, ("",))):
     path = FLAGS[flag].value
     if needed and not (path and all(files.isdir(os.path.join(path, name)) for name in folders)):
@@ -124,8 +124,8 @@ def run(step):
   if step.task == "evaluate":
     files.makedirs(step.run_dir)
   execute(step.command)
-  if step.task == "compression":  # all others rest on it, and the records are read with it
-    with files.whole_folder(paper_plan.point_dir(step.point), last="operating_point.json") as new:
+  if step.task == "compression" and step.point:  # all others rest on it, and the records are read with it
+    with files.whole_folder(step.result_dir, last="operating_point.json") as new:
       for name in files.listdir(step.point_dir):
         files.write_file(os.path.join(new, name), files.read(os.path.join(step.point_dir, name)))
   record = {"name": step.name, "scale": FLAGS.scale, "share": FLAGS.share, "operating_point": step.point,
@@ -139,7 +139,7 @@ def run(step):
 
 def operating_point_of(step):
   """What a trained operating point says of itself."""
-  return {"operating_point_info": operating_point.read_info(paper_plan.point_dir(step.point)),
+  return {"operating_point_info": operating_point.read_info(step.result_dir),
           "software": files.read_json(os.path.join(step.run_dir, "software.json"))}
 
 

@@ -93,7 +93,8 @@ class Graft(tf.keras.Model):
 
   The paper's cResNets are a ResNet without its root and conv2_x (section 4.2), trained from scratch; here a trained network
   keeps its weights behind the cut, and what replaces the rest is one 3x3 convolution, `units` residual units and one 1x1
-  convolution at an eighth of the photo's size.
+  convolution at an eighth of the photo's size. Depthwise convolutions compute in float32, and are not trained where
+  `dilated`.
 
   Args:
     backbone: a name for `make_backbone`, or a Keras functional network that ends with logits or a softmax, or its `to_json()`.
@@ -335,6 +336,9 @@ def remainder_of(backbone, cut, dilated=False, classes=True, dtype="float32"):
       elif dilated:
         change.update(strides=(1, 1), padding="same", dilation_rate=(rate * layer.dilation_rate[0],) * 2)
         rate *= strides
+      if isinstance(layer, tf.keras.layers.DepthwiseConv2D):
+        # CPUs take its gradients in bfloat16 two to three times as slowly, and in segmentation they take half of a step.
+        change.update(dtype="float32", trainable=not dilated)
     elif dilated and isinstance(layer, tf.keras.layers.ZeroPadding2D):
       change["padding"] = ((0, 0), (0, 0))  # of the strided convolution behind it, which pads itself now
     rates[id(layer.output)] = rate

@@ -129,6 +129,22 @@ def test_the_plan_names_files_that_exist(tmp_path):
           "control_bpp0.635_classification_longer", "control_bpp0.635_segmentation"]
 
 
+def test_the_papers_own_setting_is_trained_and_measured(folders, capsys):
+  """At small scale; a shipped operating point's record is neither needed nor touched."""
+  with flagsaver.flagsaver(scale="small"):
+    training, measuring = paper_plan.select(list(paper_plan.plan()), "^paper_setting_bpp0.330_rate")
+    assert (training.name, training.fingerprint, measuring.needs) == ("paper_setting_bpp0.330", None, training)
+    assert f"--operating_point={training.run_dir}/operating_point" in measuring.command
+    with pytest.raises(dc.DeepcompError, match="--photos=None"):
+      reproduce.check_data([training, measuring])
+    (folders / "results").mkdir()
+    (folders / "results/paper_setting_bpp0.330.json").write_text(json.dumps({"fingerprint": None, "seconds": 60, "date": "-"}))
+    pathlib.Path(training.result_dir).mkdir(parents=True)
+    chosen = paper_plan.select(list(paper_plan.plan()), "^(paper_setting|storage)_bpp0.330")
+    reproduce.print_plan(chosen)
+    assert "left: 2 of 3 steps" in capsys.readouterr().out
+
+
 def test_the_plan_of_the_paper(tmp_path):
   code, output = programs.finish(programs.start("reproduce", "--scale=paper", "--plan", f"--results_dir={tmp_path}"))
   assert code == 0, output[-3000:]
