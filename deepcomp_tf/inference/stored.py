@@ -35,27 +35,10 @@ def share_weights(kind, folders, path, prefix=""):
   if not alike:
     raise DeepcompError(f"expected networks with arrays {prefix}* that are the same. Received: {', '.join(folders)}")
   np.savez_compressed(path, **alike)
-  for folder in folders:
-    leave_to_file(kind, folder, path)
-
-
-def leave_to_file(kind, folder, path, prefix=""):
-  """Takes the arrays out of a stored network that a file has, too, and names the file in it: a segmenter whose backbone stayed as it was
-  has a classifier's, whose file then may not change.
-
-  Args:
-    kind: "classifier" or "segmenter".
-    folder: of the network, on this machine.
-    path: npz file.
-    prefix: that the names of the network's arrays have in front of those in the file.
-  """
-  own, shared = files.read_arrays(os.path.join(folder, _WEIGHTS)), files.read_arrays(path)
-  for name, array in shared.items():
-    if np.array_equal(own.get(prefix + name), array):
-      del own[prefix + name]
-  info = os.path.join(folder, f"{kind}.json")
-  files.write_json(info, {**files.read_json(info), "shared_weights": os.path.relpath(path, folder), "shared_prefix": prefix})
-  np.savez_compressed(os.path.join(folder, _WEIGHTS), **own)
+  for folder, own in zip(folders, arrays):
+    info = os.path.join(folder, f"{kind}.json")
+    files.write_json(info, {**files.read_json(info), "shared_weights": os.path.relpath(path, folder)})
+    np.savez_compressed(os.path.join(folder, _WEIGHTS), **{name: array for name, array in own.items() if name not in alike})
 
 
 class StoredNetwork(abc.ABC):
@@ -64,8 +47,7 @@ class StoredNetwork(abc.ABC):
     KIND.json    its network, its classes, its input, how it was trained, and what it reached; written last where the folder
                  is remote, so that one without it is half written
     weights.npz  float16 kernels; biases and what belongs to batch normalization in float32. Some may be in another such file
-                 instead, which several networks share: "shared_weights" in KIND.json is its path from this folder,
-                 "shared_prefix" what the names have here in front of those there. What is in both counts as it is here
+                 instead, which several networks share: "shared_weights" in KIND.json is its path from this folder
 
   Subclasses say their `KIND`, how to make their network, and how to describe it.
 
@@ -164,8 +146,7 @@ class StoredNetwork(abc.ABC):
       stored = cls._of(cls._make(info), NetworkInput(info["input"], codec), info)
       weights = files.read_arrays(os.path.join(folder, _WEIGHTS))
       if "shared_weights" in info:
-        shared = files.read_arrays(os.path.join(folder, info["shared_weights"]))
-        weights = {**{info.get("shared_prefix", "") + name: array for name, array in shared.items()}, **weights}
+        weights.update(files.read_arrays(os.path.join(folder, info["shared_weights"])))
       for key, variable in stored.network.named_variables().items():
         variable.assign(weights[key].astype(np.float32))
     except DeepcompError:

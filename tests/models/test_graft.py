@@ -8,9 +8,9 @@ import tensorflow as tf
 
 import deepcomp_tf as dc
 from deepcomp_tf import mask_classes
-from deepcomp_tf.inference.stored import leave_to_file
 from deepcomp_tf.inference.stored import share_weights
 from deepcomp_tf.models import graft
+from deepcomp_tf.training import distribution
 from deepcomp_tf.training.teachers import Teacher
 
 
@@ -76,6 +76,19 @@ def test_the_dilated_form_has_the_same_features_at_every_place_that_the_other_ha
   pooled = tf.reduce_mean(features[:, ::4, ::4], [1, 2])
   kernel, bias = network.remainder.layers[-1].get_weights()
   np.testing.assert_allclose(pooled @ kernel + bias, network(x), rtol=1e-3, atol=1e-3)
+
+
+def test_depthwise_kernels_compute_in_float32_and_stay_in_segmentation():
+  with distribution.precision("mixed_bfloat16"):
+    network = dc.models.Graft("EfficientNet-Lite0", filters=8, units=1)
+    dc.layers.naming.build(network, 8)
+    dilated = network.for_segmentation()
+  for part, trained in ((network.remainder, True), (dilated.remainder, False)):
+    found = [layer for layer in part.layers if isinstance(layer, tf.keras.layers.DepthwiseConv2D)]
+    assert len(found) == 11 and {layer.compute_dtype for layer in found} == {"float32"}
+    assert {layer.trainable for layer in found} == {trained}
+    others = [layer for layer in part.layers if type(layer) is tf.keras.layers.Conv2D]
+    assert {(layer.compute_dtype, layer.trainable) for layer in others} == {("bfloat16", True)}
 
 
 @pytest.mark.parametrize("size", [64, 96])
@@ -175,23 +188,6 @@ def test_networks_share_what_they_have_alike(tmp_path):
     dc.Classifier.load(folders[0])
   with pytest.raises(dc.DeepcompError, match=r"networks with arrays remainder/\* that are the same"):
     share_weights("classifier", folders, str(tmp_path / "shared.npz"), "remainder/")
-
-
-def test_a_segmenter_takes_what_was_not_trained_from_the_classifier(tmp_path):
-  inputs, network = dc.codec.inputs.NetworkInput("representation", dc.Codec.load("bpp0.0983")), dc.models.Graft(_tiny(), filters=8, units=1)
-  dc.layers.naming.build(network, 8)
-  dc.Classifier(network, inputs, ["a", "b", "c"]).save(tmp_path / "classifier")
-  model = dc.models.DeepLab.from_classifier(dc.Classifier.load(str(tmp_path / "classifier")).network, 2)
-  dc.layers.naming.build(model, 8)
-  model.backbone.first.kernel.assign(model.backbone.first.kernel + 1.0)  # what was trained is its own
-  dc.Segmenter(model, inputs, mask_classes.VOC[:2]).save(tmp_path / "segmenter")
-  x = np.random.default_rng(0).normal(0, 1, [1, 6, 8, 8]).astype(np.float32)
-  before = dc.Segmenter.load(str(tmp_path / "segmenter")).network(x)
-  leave_to_file("segmenter", str(tmp_path / "segmenter"), str(tmp_path / "classifier/weights.npz"), "backbone/")
-  with np.load(tmp_path / "segmenter/weights.npz") as kept:
-    assert {name for name in kept if name.startswith("backbone/")} == {"backbone/adapter/first/kernel"}
-    assert any(name.startswith("head/") for name in kept)
-  np.testing.assert_array_equal(dc.Segmenter.load(str(tmp_path / "segmenter")).network(x), before)
 
 
 def test_places_where_a_network_cannot_be_cut():
