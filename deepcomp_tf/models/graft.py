@@ -93,15 +93,15 @@ class Graft(tf.keras.Model):
 
   The paper's cResNets are a ResNet without its root and conv2_x (section 4.2), trained from scratch; here a trained network
   keeps its weights behind the cut, and what replaces the rest is one 3x3 convolution, `units` residual units and one 1x1
-  convolution at an eighth of the photo's size. Depthwise convolutions compute in float32, and are not trained where
-  `dilated`.
+  convolution at an eighth of the photo's size.
 
   Args:
     backbone: a name for `make_backbone`, or a Keras functional network that ends with logits or a softmax, or its `to_json()`.
     cut: name of the layer of the backbone that the adapter replaces, with all before it; by default that of `find_cut`.
     filters, units: of the adapter.
     num_classes: of a backbone that is given by its name; None for a graft that ends with its features.
-    dilated: whether the strides behind the cut become dilation rates, for segmentation: output stride 1.
+    dilated: whether the strides behind the cut become dilation rates, for segmentation: output stride 1. Depthwise kernels
+      behind the cut are not trained then.
 
   Attributes:
     source: the backbone's name or JSON.
@@ -336,9 +336,8 @@ def remainder_of(backbone, cut, dilated=False, classes=True, dtype="float32"):
       elif dilated:
         change.update(strides=(1, 1), padding="same", dilation_rate=(rate * layer.dilation_rate[0],) * 2)
         rate *= strides
-      if isinstance(layer, tf.keras.layers.DepthwiseConv2D):
-        # CPUs take its gradients in bfloat16 two to three times as slowly, and in segmentation they take half of a step.
-        change.update(dtype="float32", trainable=not dilated)
+      if dilated and isinstance(layer, tf.keras.layers.DepthwiseConv2D):
+        change["trainable"] = False  # docs/decisions.md
     elif dilated and isinstance(layer, tf.keras.layers.ZeroPadding2D):
       change["padding"] = ((0, 0), (0, 0))  # of the strided convolution behind it, which pads itself now
     rates[id(layer.output)] = rate
