@@ -155,8 +155,9 @@ def main(argv):
 def make_optimizers(model):
   """The optimizers of the steps in which the pooling alone learns, "pooling", and of those after them, "whole", where there are any.
   Then backbone and pooling have learning rates of their own (appendix A.5)."""
+  trainable = {id(variable) for variable in model.trainable_variables}  # Keras 2's variables do not know if their layers are
   named = {name: variable for name, variable in model.named_variables().items()
-           if variable.trainable and not name.endswith(("/gamma", "/beta"))}
+           if id(variable) in trainable and not name.endswith(("/gamma", "/beta"))}
 
   def optimizer_of(part, learning_rate, steps):
     rate = optimizers.falling(learning_rate, steps, FLAGS.power)

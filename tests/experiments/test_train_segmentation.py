@@ -107,6 +107,10 @@ def test_a_graft_becomes_a_segmenter(folder, tmp_path):
   assert np.mean([loss[step] for step in (72, 74, 76, 78, 80)]) < min(0.65 * best_constant, 0.5 * loss[2])
   segmenter = dc.Segmenter.load(str(tmp_path / "run/segmenter"))
   assert isinstance(segmenter.network.backbone, dc.models.Graft) and segmenter.info["trained"]["settings"]["cut"] == "block5_add"
+  before, after = dc.Classifier.load("graft_bpp0.330").network.named_variables(), segmenter.network.backbone.named_variables()
+  for name, stays in (("depthwise", True), ("project", False)):
+    kernels = (variables[f"remainder/block9_{name}/kernel"] for variables in (before, after))
+    assert np.array_equal(*kernels) == stays
   mask = segmenter.segment(segmenter.codec.compress(np.full([37, 51, 3], 40, np.uint8)))
   assert mask.shape == (37, 51) and mask.max() < 2
 
