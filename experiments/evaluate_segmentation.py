@@ -79,7 +79,7 @@ def pictures(segmenter, examples, ids):
   """
   to_set = np.full(256, VOID, np.uint8)
   to_set[:len(segmenter.class_names)] = [ids.get(name, VOID) for name in segmenter.class_names]
-  title = f"{segmenter.network.backbone.architecture}-d, {segmenter.inputs.kind}"
+  title = f"{segmenter.network.backbone.architecture}-d\n{segmenter.inputs.kind}"
   for stored, label in pictured(examples):
     mask = segmenter.predict(stored, *label.shape)
     yield [(title + (f", {segmenter.operating_point}" if segmenter.operating_point else ""),

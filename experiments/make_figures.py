@@ -62,8 +62,8 @@ def main(argv):
   if measured:
     fill(FLAGS.page, "rate and distortion", paper_tables.rate_distortion_table(measured))
     drawn["figure_8"] = figures.rate_distortion_figure(measured, "{photos}, {images} photos".format_map(measured[0]))
-  compared = {codec.operating_point: rows for codec in codecs
-              if len(rows := list(records.paper_setting(codec.operating_point))) == 2}
+  compared = {codec.operating_point: trainings for codec in codecs
+              if len(trainings := list(records.paper_setting(codec.operating_point))) == 2}
   if compared:
     fill(FLAGS.page, "the paper's setting", paper_tables.paper_setting_table(compared))
   finetuned = {point: stages for point in ("bpp0.635", "bpp0.0983")

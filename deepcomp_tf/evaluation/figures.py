@@ -117,10 +117,10 @@ def segmentation_figure(examples, classes):
     classes: list of `MaskClass`, whose ids the masks hold.
   """
   columns, rows = (max(map(len, lists)) for lists in (examples, [column for example in examples for column in example]))
-  ratio = max(picture.shape[0] / picture.shape[1] for example in examples for column in example for _, picture in column)
-  figure = matplotlib.figure.Figure(figsize=(2.6 * columns, (2.6 * ratio + 0.2) * rows * len(examples)),
-                                    layout="constrained")
-  axes = figure.subplots(rows * len(examples), columns, squeeze=False)
+  heights = [max((picture.shape[0] / picture.shape[1] for column in example for _, picture in column[row:row + 1]), default=1)
+             for example in examples for row in range(rows)]
+  figure = matplotlib.figure.Figure(figsize=(2.6 * columns, sum(2.6 * height + 0.35 for height in heights)), layout="constrained")
+  axes = figure.subplots(rows * len(examples), columns, squeeze=False, height_ratios=heights)
   for axis in axes.flat:
     axis.set_axis_off()
   for number, example in enumerate(examples):
