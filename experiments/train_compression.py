@@ -55,7 +55,8 @@ flags.DEFINE_float("rate_step", 0.0, "Step by which the weight of the rate term 
                    "weighs with beta where a batch's H is above H_t, else with 0 (the paper).", lower_bound=0.0)
 flags.DEFINE_integer("crop_size", 224, "Edge of the training crops in pixels, a multiple of 8.", lower_bound=8)
 flags.DEFINE_float("learning_rate", None, "Adam's learning rate.", required=True, lower_bound=0.0)
-flags.DEFINE_enum("schedule", "constant", ["constant", "cosine"], "Course of the learning rate.")
+flags.DEFINE_enum("schedule", "constant", ["constant", "cosine"], "Course of the learning rate after a warm-up of a tenth of the "
+                  "steps, at most 500.")
 flags.DEFINE_float("gradient_clip", 0.0, "Largest norm of the gradient, all weights together; 0 is no limit.",
                    lower_bound=0.0)
 flags.DEFINE_float("weight_average", 0.0, "Decay of the average of the weights that is validated and exported; 0 "
@@ -98,8 +99,8 @@ def main(argv):
           FLAGS.channels, FLAGS.num_centers, FLAGS.temperature, entropy=FLAGS.entropy, centers_l2=FLAGS.centers_l2,
           centers=None if FLAGS.start == "random" else klt.centers(FLAGS.num_centers))
       model.build([None, None, None, 3])
-    rate = (schedules.WarmupCosine(FLAGS.learning_rate, FLAGS.steps, warmup=min(500, FLAGS.steps // 10))
-            if FLAGS.schedule == "cosine" else FLAGS.learning_rate)
+    rate = schedules.WarmupCosine(FLAGS.learning_rate, FLAGS.steps, warmup=min(500, FLAGS.steps // 10),
+                                  final=1.0 if FLAGS.schedule == "constant" else 0.01)
     adam = optimizers.adam(rate, use_ema=FLAGS.weight_average > 0, ema_momentum=FLAGS.weight_average or 0.99)
     trained = {name: variable for name, variable in model.named_variables().items() if variable.trainable}
     optimizer = optimizers.Optimizers({"optimizer": (adam, trained)}, FLAGS.gradient_clip,
