@@ -77,13 +77,25 @@ _MS_SSIM_SCALES = tuple(weight / (0.0448 + 0.2856 + 0.3001) for weight in (0.044
 SMALLEST_MS_SSIM = 11 << 2
 
 
-def ms_ssim(image, other):
-  """Mean MS-SSIM of three scales, for crops too small for five.
+def ms_ssim(image, target):
+  """Mean MS-SSIM of three scales, for crops too small for five, with a gradient to the image.
+
+  TensorFlow takes the correlation of a scale at least at 0 and then to a power below 1, of which the gradient at 0 is infinite.
+  A crop with such a scale, as the flat ones and those of pure noise, has no gradient here.
 
   Args:
-    image, other: float `[batch, h, w, 3]` pixels on the 0..255 scale, h and w at least `SMALLEST_MS_SSIM`.
+    image, target: float `[batch, h, w, 3]` pixels on the 0..255 scale, h and w at least `SMALLEST_MS_SSIM`.
   """
-  return tf.reduce_mean(tf.image.ssim_multiscale(image, other, 255.0, _MS_SSIM_SCALES))
+  @tf.custom_gradient
+  def of_crops(image):
+    with tf.GradientTape() as tape:
+      tape.watch(image)
+      value = tf.image.ssim_multiscale(image, target, 255.0, _MS_SSIM_SCALES)
+    slope = tape.gradient(value, image)
+    usable = tf.reduce_all(tf.math.is_finite(slope), axis=[1, 2, 3], keepdims=True)
+    return value, lambda upstream: upstream[:, None, None, None] * tf.where(usable, slope, 0.0)
+
+  return tf.reduce_mean(of_crops(image))
 
 
 def masked_cross_entropy(labels, logits, void):
