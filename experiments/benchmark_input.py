@@ -4,11 +4,12 @@
 
 The same images are read, cropped, mirrored and batched (sections 4.3, 4.5): from their JPEG files, decoded and cropped
 anew in every epoch; from bitstreams in RAM, decoded to symbols in every epoch; and from symbols in RAM, decoded once.
-Beside them, what the codec alone makes of the bitstreams on one thread and on all. With --shorter_side, the JPEG files are
-resized copies, of --jpeg_quality, and these are what is compressed. Everything lies in a folder that is removed
-afterwards, unless --compressed_dir names one to keep. The rows are measured in turns, each from its first batch on, since
-the start of a pass costs the same for sets of any size, and the median of the rounds counts. On a machine that does other
-things, too, only the CPU times can be compared: a row with more threads gets more of its cores.
+Beside them, what the codec alone makes of the bitstreams on one thread and on all, a batch on each as in training. With
+--shorter_side, the JPEG files are resized copies, of --jpeg_quality, and these are what is compressed. Everything lies
+in a folder that is removed afterwards, unless --compressed_dir names one to keep. The rows are measured in turns, each
+from its first batch on, since the start of a pass costs the same for sets of any size, and the median of the rounds
+counts. On a machine that does other things, too, only the CPU times can be compared: a row with more threads gets more
+of its cores.
 """
 
 import contextlib
@@ -30,6 +31,8 @@ from deepcomp_tf.data import compressed
 from deepcomp_tf.data.crops import Crops
 from deepcomp_tf.data.crops import resize_shorter_side
 from deepcomp_tf.representation import STRIDE
+from deepcomp_tf.threads import cores
+from deepcomp_tf.threads import ordered_map
 from deepcomp_tf.training import flags as training_flags
 
 FLAGS = flags.FLAGS
@@ -90,14 +93,15 @@ def compare(dataset, operating_point, folder):
     return lambda epoch: (stored for stored, _ in crops.training_batches(examples, FLAGS.batch_size, seed=0, epoch=epoch))
 
   def codec_alone(threads):
-    return lambda epoch: (codec.crops_of(batch, FLAGS.crop_size // STRIDE, threads=threads)[0] for batch in encoded_batches)
+    crops_of = lambda batch: codec.crops_of(batch, FLAGS.crop_size // STRIDE, threads=1)[0]
+    return lambda epoch: ordered_map(crops_of, encoded_batches, threads, ahead=threads)
 
   rows = {  # what is measured, and its bytes in all
       "JPEG files: decode and crop": (
           batches(pixels, classification.open_examples(dataset, FLAGS.split, original, FLAGS.data_dir)), sum(jpegs)),
       "bitstreams in RAM: decode and crop": (batches(symbols, encoded), stored_bytes),
       "  the codec alone, one thread": (codec_alone(1), stored_bytes),
-      f"  the codec alone, {os.cpu_count()} threads": (codec_alone(os.cpu_count()), stored_bytes),
+      f"  the codec alone, {cores()} threads": (codec_alone(cores()), stored_bytes),
       "symbols in a file that is mapped into memory: crop": (batches(symbols, decoded), decoded.memory_bytes),
   }
   speeds, cpu_times = {label: [] for label in rows}, {label: [] for label in rows}

@@ -64,7 +64,7 @@ class Examples:
     return list(pool(cores()).map(sources.decode_or_error, files))
 
   def read_crops(self, files, labels, size, places=None, mirrored=None):
-    """Crops of a batch of compressed files.
+    """Crops of a batch of compressed files, on this thread: several batches are read at the same time.
 
     Args:
       files, labels: of the batch.
@@ -75,14 +75,14 @@ class Examples:
     Returns:
       uint8 `[n, size, size, C]`, labels, and a dict from places in the batch to the errors of those that have no crop.
     """
-    symbols, errors = self.symbols_codec.crops_of(files.tolist(), size, places)
+    symbols, errors = self.symbols_codec.crops_of(files.tolist(), size, places, threads=1)
     if mirrored is not None:
       symbols[mirrored] = symbols[mirrored, :, ::-1]
     return symbols, labels, errors
 
   def read_maps(self, files, labels):
-    """The symbols of a batch of compressed files: list of uint8 `[h, w, C]`, labels, and errors as of `read_crops`."""
-    symbols, errors = self.symbols_codec.symbols_of(files.tolist())
+    """The symbols of a batch of compressed files: list of uint8 `[h, w, C]`, labels, and errors; see `read_crops`."""
+    symbols, errors = self.symbols_codec.symbols_of(files.tolist(), threads=1)
     return symbols, labels, errors
 
   def epoch(self, seed=None):

@@ -107,9 +107,10 @@ class Crops:
     return batches.prefetch(tf.data.AUTOTUNE)
 
   def _crop_together(self, examples, batches, training):
-    """Crops of symbols, and of what is in a store: whole batches in numpy, on threads where that pays.
+    """Crops of symbols, and of what is in a store: whole batches in numpy, several at the same time.
 
-    `tf.numpy_function` holds Python's lock around what it calls, so it is called once for a batch.
+    `tf.numpy_function` holds Python's lock around what it calls, so it is called once for a batch, and decoding gives the
+    lock up.
     """
     damage, size, channels = examples.new_damage(), self._size, examples.channels
 
