@@ -72,6 +72,11 @@ class Step:
     return operating_point.fingerprint(point_dir(self.point)).hex()
 
   @property
+  def decoder_version(self):
+    """Of its operating point's decoder as it is now; None where there is no fingerprint."""
+    return self.fingerprint and operating_point.read_info(point_dir(self.point)).get("decoder", {}).get("version", 1)
+
+  @property
   def run_dir(self):
     return os.path.join(FLAGS.work_dir or "WORK", "runs", self.name)
 
@@ -97,12 +102,17 @@ class Step:
     return os.path.join(FLAGS.results_dir, f"{self.name}.json")
 
   def record(self):
-    """What was recorded of this step at this scale, on the same operating point, or None."""
+    """What was recorded of this step at this scale, on the same operating point, or None.
+
+    Pictures are measured anew with a newer decoder; what was trained on the pixels of an older one is left as it is.
+    """
     if not files.exists(self.record_path):
       return None
     record = files.read_json(self.record_path)
     same = (record.get("fingerprint") == self.fingerprint and record.get("scale", "small") == FLAGS.scale
             and record.get("share", 1.0) == FLAGS.share)
+    if self.task == "evaluate" and self.fingerprint:
+      same = same and record.get("decoder_version", 1) == self.decoder_version
     return record if same else None
 
   def done(self):

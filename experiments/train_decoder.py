@@ -37,8 +37,8 @@ flags.DEFINE_list("validation_photos", None, "Folders of photos to validate on; 
 flags.DEFINE_string("cache_dir", None, "Folder on a local disk for symbols and pixels; empty: deepcomp_tf in the user's cache "
                     "folder.")
 flags.DEFINE_integer("crop_size", 144, "Edge of the training crops in pixels, a multiple of 8.", lower_bound=8)
-flags.DEFINE_integer("margin", 16, "Outer pixels of a crop that do not count, since the decoder sees beyond them in a whole photo.",
-                     lower_bound=0)
+flags.DEFINE_integer("margin", 16, "Pixels of a crop around the window that counts, a multiple of 8, since the decoder sees beyond "
+                     "that in a whole photo. Where the photo ends, the window goes up to its edge.", lower_bound=0)
 flags.DEFINE_integer("steps", None, "Training steps.", required=True, lower_bound=1)
 flags.DEFINE_float("learning_rate", 2e-4, "Adam's, after a warm-up; falls as a cosine.", lower_bound=0.0)
 flags.DEFINE_float("ms_ssim", 0.0, "Weight of 1 - MS-SSIM, of three scales, beside the squared error.", lower_bound=0.0)
@@ -56,6 +56,8 @@ def main(argv):
   if FLAGS.crop_size % STRIDE or FLAGS.crop_size - 2 * FLAGS.margin < losses.SMALLEST_MS_SSIM:
     raise dc.DeepcompError(f"--crop_size must be a multiple of {STRIDE}, and at least {losses.SMALLEST_MS_SSIM} pixels within "
                            f"--margin={FLAGS.margin}. Received: {FLAGS.crop_size}")
+  if FLAGS.margin % STRIDE:
+    raise dc.DeepcompError(f"--margin must be a multiple of {STRIDE}. Received: {FLAGS.margin}")
   strategy = distribution.make_strategy(FLAGS.strategy)
   tf.keras.utils.set_random_seed(FLAGS.seed)
   start = operating_point.OperatingPoint.load(FLAGS.operating_point)
@@ -83,14 +85,18 @@ def main(argv):
       **{f"decoder/{name}": variable for name, variable in decoder.named_variables().items()}, **optimizer.named_variables()})
   if run.is_done():
     return
-  inner = slice(FLAGS.margin, FLAGS.crop_size - FLAGS.margin)
+  window_size = FLAGS.crop_size - 2 * FLAGS.margin
   centers = tf.constant(start.centers)
 
-  def replica_step(symbols, pixels, step):
+  def in_windows(images, windows):
+    rows, columns = (windows[:, axis, None] + tf.range(window_size) for axis in range(2))
+    return tf.gather(tf.gather(tf.cast(images, tf.float32), rows, axis=1, batch_dims=1), columns, axis=2, batch_dims=1)
+
+  def replica_step(symbols, pixels, windows, step):
     del step
     with tf.GradientTape() as tape:
-      decoded = tf.cast(decoder(tf.gather(centers, tf.cast(symbols, tf.int32)), training=True), tf.float32)[:, inner, inner]
-      aim = tf.cast(pixels, tf.float32)[:, inner, inner]
+      decoded = in_windows(decoder(tf.gather(centers, tf.cast(symbols, tf.int32)), training=True), windows)
+      aim = in_windows(pixels, windows)
       mse = tf.reduce_mean(tf.math.squared_difference(decoded, aim))
       similarity = losses.ms_ssim(decoded, aim) if FLAGS.ms_ssim else 0.0
       loss = mse + FLAGS.ms_ssim * (1.0 - similarity)
@@ -110,7 +116,7 @@ def main(argv):
   if not done:
     validate(run, strategy, dc.Codec(start), validation)
   for done in run.steps(
-      distribute(strategy, lambda part: training.batches(FLAGS.crop_size, FLAGS.batch_size, FLAGS.seed, done, part),
+      distribute(strategy, lambda part: training.batches(FLAGS.crop_size, FLAGS.margin, FLAGS.batch_size, FLAGS.seed, done, part),
                  FLAGS.batch_size),
       distribution.on_replicas(strategy, replica_step), FLAGS.steps, checkpoint_every=FLAGS.checkpoint_every,
       summary_every=FLAGS.summary_every, curves=optimizer.learning_rates,

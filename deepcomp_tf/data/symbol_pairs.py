@@ -73,27 +73,38 @@ class SymbolPairs:
       factor *= 2
     return found
 
-  def batches(self, crop_size, batch_size, seed, first_step=0, part=WHOLE):
-    """Endless data set of (symbols uint8 `[batch, k, k, C]`, pixels uint8 `[batch, 8 k, 8 k, 3]`), at random places.
+  def batches(self, crop_size, margin, batch_size, seed, first_step=0, part=WHOLE):
+    """Endless data set of crops at random places, and of the windows in them whose pixels count.
+
+    Every place of the window in the photo is equally likely. The crop lies around it, as far as the photo goes: what a decoder
+    sees beyond the window is the photo, or nothing where the photo ends.
 
     Args:
       crop_size: edge of the crops in pixels, 8 k, at most `smallest`.
+      margin: pixels of a crop on each side of its window, a multiple of 8.
       The others are those of `data.photos.Photos.batches`.
+
+    Yields:
+      symbols uint8 `[batch, k, k, C]`, pixels uint8 `[batch, 8 k, 8 k, 3]`, and where the windows, of 8 k - 2 `margin` pixels,
+      begin in the crops: int32 `[batch, 2]` in 0..2 `margin`.
     """
     begin, end = part.of(batch_size)
-    size = crop_size // STRIDE
+    size, beside = crop_size // STRIDE, margin // STRIDE
 
     def crops(step):
       rng = np.random.default_rng([seed, int(step)])
       indices = rng.integers(len(self), size=batch_size)
-      corners = (rng.random([batch_size, 2]) * (self._symbols.sizes[indices] - size + 1)).astype(np.int64)
-      indices, corners = indices[begin:end], corners[begin:end]
-      return self._symbols.crops(indices, corners, size), self._pixels.crops(indices, STRIDE * corners, crop_size)
+      sizes = self._symbols.sizes[indices]
+      windows = (rng.random([batch_size, 2]) * (sizes - (size - 2 * beside) + 1)).astype(np.int64)
+      corners = np.clip(windows - beside, 0, sizes - size)
+      indices, windows, corners = indices[begin:end], windows[begin:end], corners[begin:end]
+      return (self._symbols.crops(indices, corners, size), self._pixels.crops(indices, STRIDE * corners, crop_size),
+              (STRIDE * (windows - corners)).astype(np.int32))
 
     def batch(step):
-      symbols, pixels = tf.numpy_function(crops, [step], [tf.uint8, tf.uint8])
+      symbols, pixels, windows = tf.numpy_function(crops, [step], [tf.uint8, tf.uint8, tf.int32])
       return (tf.ensure_shape(symbols, [end - begin, size, size, self._symbols.channels]),
-              tf.ensure_shape(pixels, [end - begin, crop_size, crop_size, 3]))
+              tf.ensure_shape(pixels, [end - begin, crop_size, crop_size, 3]), tf.ensure_shape(windows, [end - begin, 2]))
 
     return (tf.data.Dataset.range(first_step, np.iinfo(np.int64).max)
             .map(batch, num_parallel_calls=2, deterministic=True).prefetch(2))

@@ -145,6 +145,20 @@ def test_the_papers_own_setting_is_trained_and_measured(folders, capsys):
     assert "left: 2 of 3 steps" in capsys.readouterr().out
 
 
+def test_pictures_are_measured_anew_with_a_newer_decoder_and_networks_are_not_trained_anew(folders, monkeypatch):
+  read_info = paper_plan.operating_point.read_info
+  monkeypatch.setattr(paper_plan.operating_point, "read_info", lambda name: {**read_info(name), "decoder": {"version": 2}})
+  (folders / "results").mkdir()
+  with flagsaver.flagsaver(scale="small"):
+    steps = [step for step in paper_plan.plan() if step.name in ("bpp0.330_rate_distortion", "classification_resnet50_bpp0.330")]
+    for step in steps:
+      pathlib.Path(step.record_path).write_text(json.dumps({"fingerprint": step.fingerprint}))
+    assert {step.task: step.record() is None for step in steps} == {"evaluate": True, "classification": False}
+    for step in steps:
+      pathlib.Path(step.record_path).write_text(json.dumps({"fingerprint": step.fingerprint, "decoder_version": 2}))
+    assert all(step.record() for step in steps)
+
+
 def test_the_plan_of_the_paper(tmp_path):
   code, output = programs.finish(programs.start("reproduce", "--scale=paper", "--plan", f"--results_dir={tmp_path}"))
   assert code == 0, output[-3000:]

@@ -76,18 +76,22 @@ def test_pairs_are_whole_blocks_of_photos_and_of_their_halves(folder, tmp_path):
   assert len(pairs) == 3  # 64x64 and 32x32 of the cat, of the coffee the half only
   photo = samples.photos(160)["chelsea"][:64, :64]
   seen = set()
-  for symbols, pixels in pairs.batches(32, 8, seed=0).take(3):
-    for one, picture in zip(symbols.numpy(), pixels.numpy()):
+  for symbols, pixels, windows in pairs.batches(32, 8, 8, seed=0).take(100):
+    for one, picture, window in zip(symbols.numpy(), pixels.numpy(), windows.numpy()):
       places = [(top, left) for top in range(0, 40, 8) for left in range(0, 40, 8)
                 if np.array_equal(photo[top:top + 32, left:left + 32], picture)]
       for top, left in places:
         np.testing.assert_array_equal(codec.encode(photo)[top // 8:top // 8 + 4, left // 8:left // 8 + 4], one)
-      seen.update(places or ["half"])
-  assert len(seen) > 3 and "half" in seen
+        seen.add((top + window[0], left + window[1]))
+      if not places:
+        seen.add("half")
+  # Windows of 16 pixels come at the edges of the photo, too; inside it the crop goes 8 pixels beyond them.
+  assert seen == {(top, left) for top in range(0, 56, 8) for left in range(0, 56, 8)} | {"half"}
 
 
 @pytest.mark.parametrize("flags, message", [
     (["--crop_size=60"], "--crop_size must be a multiple of 8, and at least 44 pixels within --margin=8. Received: 60"),
+    (["--margin=4"], "--margin must be a multiple of 8. Received: 4"),
     (["--crop_size=128"], "expected photos with a shorter side of at least 128 pixels. Received: 2 photos"),
     (["--photos=nowhere"], "Received: nowhere")])
 def test_bad_values_are_named(folder, tmp_path, flags, message):
