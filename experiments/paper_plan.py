@@ -74,7 +74,7 @@ class Step:
   @property
   def decoder_version(self):
     """Of its operating point's decoder as it is now; None where there is no fingerprint."""
-    return self.fingerprint and operating_point.read_info(point_dir(self.point)).get("decoder", {}).get("version", 1)
+    return self.fingerprint and operating_point.decoder_version(operating_point.read_info(point_dir(self.point)))
 
   @property
   def run_dir(self):

@@ -69,7 +69,7 @@ class OperatingPoint:
   @property
   def decoder_version(self):
     """1 for the decoder that was trained with the encoder; higher for those that were trained further since."""
-    return self.info.get("decoder", {}).get("version", 1)
+    return decoder_version(self.info)
 
   @functools.cached_property
   def model(self):
@@ -95,6 +95,11 @@ def names():
 def read_info(name):
   """What an operating point's JSON file says: how it was trained, on what, and what it reached."""
   return files.read_json(shipped.info_path(KIND, name))
+
+
+def decoder_version(info):
+  """Which version of its decoder an operating point has, from what `read_info` returns; 1 is the first."""
+  return info.get("decoder", {}).get("version", 1)
 
 
 def fingerprint(name):

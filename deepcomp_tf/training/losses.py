@@ -81,7 +81,7 @@ def ms_ssim(image, target):
   """Mean MS-SSIM of three scales, for crops too small for five, with a gradient to the image.
 
   TensorFlow takes the correlation of a scale at least at 0 and then to a power below 1, of which the gradient at 0 is infinite.
-  A crop with such a scale, as the flat ones and those of pure noise, has no gradient here.
+  A crop that runs against its target at some scale has no gradient here.
 
   Args:
     image, target: float `[batch, h, w, 3]` pixels on the 0..255 scale, h and w at least `SMALLEST_MS_SSIM`.
