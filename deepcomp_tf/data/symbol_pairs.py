@@ -76,8 +76,9 @@ class SymbolPairs:
   def batches(self, crop_size, margin, batch_size, seed, first_step=0, part=WHOLE):
     """Endless data set of crops at random places, and of the windows in them whose pixels count.
 
-    Every place of the window in the photo is equally likely. The crop lies around it, as far as the photo goes: what a decoder
-    sees beyond the window is the photo, or nothing where the photo ends.
+    Every pixel is within a window at least as often as those in the middle of the photo are: places are drawn beyond its edges,
+    too, and moved to them, since the outermost pixels are in no other window. The crop lies around the window, as far as the
+    photo goes: what a decoder sees beyond the window is the photo, or nothing where the photo ends.
 
     Args:
       crop_size: edge of the crops in pixels, 8 k, at most `smallest`.
@@ -90,12 +91,13 @@ class SymbolPairs:
     """
     begin, end = part.of(batch_size)
     size, beside = crop_size // STRIDE, margin // STRIDE
+    window = size - 2 * beside
 
     def crops(step):
       rng = np.random.default_rng([seed, int(step)])
       indices = rng.integers(len(self), size=batch_size)
       sizes = self._symbols.sizes[indices]
-      windows = (rng.random([batch_size, 2]) * (sizes - (size - 2 * beside) + 1)).astype(np.int64)
+      windows = np.clip(rng.integers(1 - window, sizes), 0, sizes - window)
       corners = np.clip(windows - beside, 0, sizes - size)
       indices, windows, corners = indices[begin:end], windows[begin:end], corners[begin:end]
       return (self._symbols.crops(indices, corners, size), self._pixels.crops(indices, STRIDE * corners, crop_size),

@@ -75,18 +75,23 @@ def test_pairs_are_whole_blocks_of_photos_and_of_their_halves(folder, tmp_path):
   pairs = SymbolPairs([str(folder / "train/chelsea.png")], codec, 32, [str(folder / "train/coffee.png")], str(tmp_path))
   assert len(pairs) == 3  # 64x64 and 32x32 of the cat, of the coffee the half only
   photo = samples.photos(160)["chelsea"][:64, :64]
-  seen = set()
-  for symbols, pixels, windows in pairs.batches(32, 8, 8, seed=0).take(100):
+  seen, coverage = set(), np.zeros([8, 8])
+  for symbols, pixels, windows in pairs.batches(32, 8, 8, seed=0).take(400):
     for one, picture, window in zip(symbols.numpy(), pixels.numpy(), windows.numpy()):
       places = [(top, left) for top in range(0, 40, 8) for left in range(0, 40, 8)
                 if np.array_equal(photo[top:top + 32, left:left + 32], picture)]
       for top, left in places:
         np.testing.assert_array_equal(codec.encode(photo)[top // 8:top // 8 + 4, left // 8:left // 8 + 4], one)
-        seen.add((top + window[0], left + window[1]))
+        row, column = top + window[0], left + window[1]
+        seen.add((row, column))
+        coverage[row // 8:row // 8 + 2, column // 8:column // 8 + 2] += 1
       if not places:
         seen.add("half")
   # Windows of 16 pixels come at the edges of the photo, too; inside it the crop goes 8 pixels beyond them.
   assert seen == {(top, left) for top in range(0, 56, 8) for left in range(0, 56, 8)} | {"half"}
+  # The outermost blocks count no less than those in the middle, which lie in more windows.
+  outermost, middle = (coverage[lines].sum() + coverage[:, lines].sum() for lines in ([0, 7], [3, 4]))
+  assert outermost > 0.9 * middle, coverage
 
 
 @pytest.mark.parametrize("flags, message", [
