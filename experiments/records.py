@@ -79,22 +79,29 @@ def rates_and_distortions(name):
   return found
 
 
+def with_first_decoder(point):
+  """As `rates_and_distortions`, with the decoder that was trained together with the encoder, whose figures first_POINT keeps where a
+  newer decoder is shipped."""
+  return rates_and_distortions(f"first_{point}") or rates_and_distortions(point)
+
+
 def paper_setting(point):
-  """(name of the training, means over the test photos) of a shipped operating point and of the paper's own setting, of those that
-  are recorded."""
-  for name, record in (("the paper's setting", f"paper_setting_{point}"), ("shipped", point)):
-    for row in rates_and_distortions(record):
+  """(name of the training, means over the test photos) of a shipped operating point, with its first decoder, and of the paper's own
+  setting, of those that are recorded."""
+  for name, rows in (("the paper's setting", rates_and_distortions(f"paper_setting_{point}")),
+                     ("shipped", with_first_decoder(point))):
+    for row in rows:
       if row["codec"] == rate_distortion.OURS:
         yield name, row
 
 
 def read_stages(point):
   """(stage of section 6.1, {codec: means of the test photos, one a seed}, {task: records, one a seed}) of those that are
-  recorded."""
+  recorded. Joint training began with the first decoders."""
   for stage, *names in _STAGES:
     coder, classifier, segmenter = (name.format(point) for name in names)
     measured = {}
-    for row in rates_and_distortions(coder):
+    for row in with_first_decoder(coder):
       measured.setdefault(row["codec"], []).append(row)
     runs = read_runs(classifier)
     if measured and runs:
