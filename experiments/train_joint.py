@@ -203,13 +203,14 @@ def make_optimizers(model, falling):
 
 def measure_of(strategy, model, crops, validation):
   """A function that measures accuracy, distortion and estimated rate on the center crops of the validation split."""
-  def figures_of(stored, labels):
+  def figures_of(stored, labels, counted):
     output = model(stored, training=False)
     decoded = tf.clip_by_value(tf.round(output.compression.reconstruction), 0.0, 255.0)
     error = tf.reduce_mean(tf.square(tf.cast(stored, tf.float32) - decoded), axis=[1, 2, 3])
-    # H is of the whole batch.
+    # H is of the whole batch, but for what fills it up.
+    bits = model.compression.bits_of(output.compression, counted)
     return {"top_1": tf.math.in_top_k(labels, output.logits, 1), "mse": error,
-            "bits_per_symbol": tf.repeat(output.compression.bits_per_symbol, tf.shape(error)[0])}
+            "bits_per_symbol": tf.repeat(bits, tf.shape(error)[0])}
 
   return accuracy.means_over(figures_of, crops, validation, FLAGS.batch_size, strategy)
 

@@ -23,7 +23,8 @@ def evaluator(network, crops, examples, batch_size, labels=None, strategy=None):
     function without arguments that returns a dict of top_1, top_5 and cross_entropy (nats) over all examples that can be
     decoded, and their number `examples`. It raises a DeepcompError where none can be decoded.
   """
-  def figures_of(stored, truth):
+  def figures_of(stored, truth, counted):
+    del counted
     logits = network(crops.on_device(stored), training=False)
     return accuracies(logits, truth if labels is None else tf.gather(labels, truth))
 
@@ -40,7 +41,8 @@ def means_over(figures_of, crops, examples, batch_size, strategy=None):
   """A function that measures the means of figures over the center crops of a set.
 
   Args:
-    figures_of: function of a batch as it is stored and its labels that returns a dict of figures, `[batch]` each.
+    figures_of: function of a batch as it is stored, its labels, and which of its examples count (bool `[batch]`; the others
+      fill it up), that returns a dict of figures, `[batch]` each.
     crops, examples, batch_size, strategy: as of `evaluator`.
 
   Returns:
@@ -48,13 +50,13 @@ def means_over(figures_of, crops, examples, batch_size, strategy=None):
   """
   strategy = strategy or tf.distribute.get_strategy()
 
-  def replica_sums(stored, truth, counts):
-    figures = {**figures_of(stored, truth), "examples": counts}
-    return {name: tf.reduce_sum(tf.where(counts, tf.cast(values, tf.float64), 0.0)) for name, values in figures.items()}
+  def replica_sums(stored, truth, counted):
+    figures = {**figures_of(stored, truth, counted), "examples": counted}
+    return {name: tf.reduce_sum(tf.where(counted, tf.cast(values, tf.float64), 0.0)) for name, values in figures.items()}
 
   @tf.function(jit_compile=False)
-  def sums_of(stored, truth, counts):
-    sums = strategy.run(replica_sums, args=(stored, truth, counts))
+  def sums_of(stored, truth, counted):
+    sums = strategy.run(replica_sums, args=(stored, truth, counted))
     return {name: strategy.reduce(tf.distribute.ReduceOp.SUM, value, axis=None) for name, value in sums.items()}
 
   batches = distribute(strategy, lambda part: _part_of_batches(crops, examples, batch_size, part), batch_size)
@@ -85,5 +87,5 @@ def _part_of_batches(crops, examples, batch_size, part):
   batches = full(crops.evaluation_batches(examples, batch_size, part))
   # Where a worker has none left and others do, it takes the first ones, which do not count.
   others = full(crops.evaluation_batches(examples, size)).take(1).repeat()
-  nothing = lambda stored, truth, counts: (stored, truth, tf.zeros_like(counts))
+  nothing = lambda stored, truth, counted: (stored, truth, tf.zeros_like(counted))
   return batches.concatenate(others.map(nothing)).take(-(-len(examples) // batch_size))

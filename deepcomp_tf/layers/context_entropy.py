@@ -6,7 +6,7 @@ import numpy as np
 import tensorflow as tf
 
 from deepcomp_tf.errors import DeepcompError
-from deepcomp_tf.layers.replicas import replica_mean
+from deepcomp_tf.layers.replicas import mean_over_batch
 
 
 @tf.keras.utils.register_keras_serializable(package="deepcomp_tf")
@@ -53,8 +53,16 @@ class ContextEntropy(tf.keras.layers.Layer):
     self.tail = self.add_weight(name="tail", shape=[2, channels], initializer="zeros")
     super().build(input_shape)
 
-  def call(self, values):
-    """Args: values `[batch, h, w, C]`, quantized. Returns: a scalar, bits per symbol."""
+  def call(self, values, counted=None):
+    """The entropy of a batch.
+
+    Args:
+      values: `[batch, h, w, C]`, quantized.
+      counted: bool `[batch]`, the examples whose symbols count; by default all.
+
+    Returns:
+      a scalar, bits per symbol.
+    """
     values = tf.cast(values, tf.float32)
     relative = values / self.spread
     mask = tf.constant(self.GAIN * self._mask)
@@ -67,7 +75,7 @@ class ContextEntropy(tf.keras.layers.Layer):
     likelihood = ((1.0 - share) * _unit_interval(distance, scale)
                   + share * _unit_interval(distance, scale * (2.0 + tf.nn.softplus(width))))
     bits = -tf.math.log(tf.maximum(likelihood, 1e-9)) / math.log(2.0)
-    return replica_mean(tf.reduce_mean(bits))
+    return mean_over_batch(tf.reduce_mean(bits, axis=[1, 2, 3]), counted)
 
   def named_variables(self):
     """The variables of a built layer by their names."""

@@ -4,7 +4,7 @@ import math
 
 import tensorflow as tf
 
-from deepcomp_tf.layers.replicas import replica_mean
+from deepcomp_tf.layers.replicas import mean_over_batch
 
 
 @tf.keras.utils.register_keras_serializable(package="deepcomp_tf")
@@ -28,11 +28,19 @@ class HistogramEntropy(tf.keras.layers.Layer):
     super().__init__(**kwargs)
     self.per_channel = per_channel
 
-  def call(self, assignments):
-    """Args: assignments `[batch, h, w, C, L]`. Returns: a scalar, 0..log2(L) bits per symbol."""
+  def call(self, assignments, counted=None):
+    """The entropy of a batch.
+
+    Args:
+      assignments: `[batch, h, w, C, L]`.
+      counted: bool `[batch]`, the examples whose symbols count; by default all.
+
+    Returns:
+      a scalar, 0..log2(L) bits per symbol.
+    """
     kept = 2 if self.per_channel else 1
-    p = tf.reduce_mean(tf.cast(assignments, tf.float32), axis=list(range(assignments.shape.rank - kept)))
-    p = replica_mean(p)
+    p = tf.reduce_mean(tf.cast(assignments, tf.float32), axis=list(range(1, assignments.shape.rank - kept)))
+    p = mean_over_batch(p, counted)
     # 0 log 0 = 0, with a finite gradient for centers that no symbol uses.
     entropy = -tf.reduce_sum(p * tf.math.log(tf.maximum(p, 1e-10)), axis=-1) / math.log(2.0)
     return tf.reduce_mean(entropy)

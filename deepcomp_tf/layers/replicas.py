@@ -11,6 +11,14 @@ def replica_mean(x):
   return context.all_reduce(tf.distribute.ReduceOp.MEAN, x)
 
 
+def mean_over_batch(x, counted=None):
+  """Mean of `x` `[batch, ...]` over the examples of the global batch; only over those `counted`, bool `[batch]`, if given."""
+  if counted is None:
+    return replica_mean(tf.reduce_mean(x, axis=0))
+  counted = tf.cast(counted, x.dtype)
+  return replica_mean(tf.tensordot(counted, x, 1)) / replica_mean(tf.reduce_sum(counted))
+
+
 def for_global_batch(make, count):
   """Random numbers of this replica's `count` examples, as one device draws them for the whole batch.
 

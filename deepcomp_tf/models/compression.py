@@ -174,8 +174,16 @@ class CompressionModel(tf.keras.Model):
 
   def call(self, image):
     quantized = self.quantizer(self.encoder(image))
-    bits = self.entropy(quantized.values if self.entropy_kind == "context" else quantized.assignments)
-    return CompressionOutput(self.decoder(quantized.values), *quantized, bits)
+    return CompressionOutput(self.decoder(quantized.values), *quantized, self.bits_of(quantized))
+
+  def bits_of(self, quantized, counted=None):
+    """H of a batch, a scalar in bits per symbol.
+
+    Args:
+      quantized: what the quantizer returns, or a `CompressionOutput`.
+      counted: bool `[batch]`, the images whose symbols count; by default all.
+    """
+    return self.entropy(quantized.values if self.entropy_kind == "context" else quantized.assignments, counted)
 
   def symbols_of(self, image):
     """Pixels `[batch, h, w, 3]` -> the symbols that a file holds of them, uint8 `[batch, ceil(h/8), ceil(w/8), C]`."""

@@ -33,6 +33,18 @@ def test_channels_pooled_or_apart():
   assert float(dc.layers.HistogramEntropy(per_channel=True)(_assignments(mixed))) == pytest.approx(1.0)
 
 
+@pytest.mark.parametrize("entropy", dc.models.compression.ENTROPIES)
+def test_examples_that_do_not_count(entropy):
+  model = dc.models.CompressionModel(2, entropy=entropy)
+  model.build([None, None, None, 3])
+  quantized = model.quantizer(tf.random.stateless_uniform([5, 4, 3, 2], [0, 1], -3.0, 3.0))
+  chosen = [0, 2, 3]
+  alone = dc.layers.Quantized(*(tf.gather(part, chosen) for part in quantized))
+  counted = np.isin(np.arange(5), chosen)
+  assert float(model.bits_of(quantized, counted)) == pytest.approx(float(model.bits_of(alone)), rel=1e-6)
+  assert float(model.bits_of(quantized)) != pytest.approx(float(model.bits_of(alone)), rel=1e-3)
+
+
 def test_value_is_of_the_hard_histogram():
   # The soft histogram of a constant at -2 reads 1.18 bits at temperature 1 (DESIGN.md); the hard one 0.
   quantized = dc.layers.Quantizer()(tf.fill([1, 4, 4, 2], -2.0))

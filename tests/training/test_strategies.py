@@ -134,7 +134,7 @@ def _assert_same(one, other, result, precision=1e-3, compare_weights=True, later
     expected, found = _scalars(one, part), _scalars(other, part)
     assert expected.keys() == found.keys() and (expected or part == "validation")
     for key, value in expected.items():
-      bound = later if later and key[1] > 1 else 10 * precision if part == "validation" else precision
+      bound = later if later and key[1] > 1 else precision
       assert found[key] == pytest.approx(value, rel=bound, abs=1e-5), key
   if not compare_weights:
     return
