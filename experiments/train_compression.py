@@ -69,7 +69,8 @@ flags.DEFINE_float("start_scale", 1.0, "Factor on the representation of the oper
 flags.DEFINE_string("name", None, "Name of the operating point that the run ends in.", required=True)
 flags.DEFINE_integer("tables_from", 360, "Training photos that the coder's tables are fitted to.", lower_bound=1)
 flags.DEFINE_string("data_note", "", "What the photos are and under which terms; written into the operating point.")
-flags.DEFINE_bool("export_now", False, "Write the operating point of the last checkpoint and stop.")
+flags.DEFINE_bool("export_now", False, "Write the operating point of the last checkpoint and stop. Without the flag the "
+                  "same command goes on from there.")
 
 # What may differ when a run is continued.
 OPERATIONAL_FLAGS = ("validate_every", "images", "data_dir", "name", "tables_from", "data_note", "export_now")
@@ -116,9 +117,11 @@ def main(argv):
     settings["start"] = operating_point.read_info(FLAGS.start)["name"]
   run = runs.Run(FLAGS.run_dir, settings, "operating_point",
                  {**model.named_variables(), **optimizer.named_variables(), "rate_weight": rate_weight})
-  if run.is_done() and not FLAGS.export_now:
+  if not FLAGS.export_now and not exported_early(run) and run.is_done():
     return
   done = run.restore()
+  if FLAGS.export_now and not done:
+    raise dc.DeepcompError(f"--export_now takes a run with a checkpoint. Received: --run_dir={FLAGS.run_dir}, without one")
   if not done and FLAGS.start != "random":
     start_from(strategy, model, FLAGS.start, batches)
 
@@ -164,6 +167,14 @@ def start_from(strategy, model, start, batches):
     bits = starts.fit_entropy(strategy, model, batches(0), FLAGS.batch_size)
     logging.info("The fitted entropy of the start is %.3f bits per symbol, %.4f bits per pixel.",
                  bits, bits * FLAGS.channels / 64)
+
+
+def exported_early(run):
+  """Whether the operating point that is there was written by --export_now before the last step."""
+  try:
+    return operating_point.read_info(run.result)["trained"]["steps"] < FLAGS.steps
+  except dc.DeepcompError:
+    return False
 
 
 def export(run, model, paths, validation):

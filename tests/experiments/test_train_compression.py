@@ -100,6 +100,21 @@ def test_killed_run_continues_as_if_nothing_had_happened(finished, photos, tmp_p
       assert resumed[step][name] == pytest.approx(figures[name], rel=1e-3), (name, step)
 
 
+def test_run_goes_on_after_an_early_export(finished, photos, tmp_path):
+  run, flags = tmp_path / "run", [f"--images={photos}", *LONG]
+  line, _ = programs.error(_start(run, *flags, "--export_now"))
+  assert f"takes a run with a checkpoint. Received: --run_dir={run}" in line and not (run / "operating_point").exists()
+  programs.kill_after_checkpoint(_start(run, *flags), run, 2 * CHECKPOINT)
+  for early in (True, False):
+    code, output = programs.finish(_start(run, *flags, *["--export_now"] * early))
+    assert code == 0, output[-3000:]
+    steps = dc.Codec.load(str(run / "operating_point")).info["trained"]["steps"]
+    assert 2 * CHECKPOINT <= steps < STEPS if early else steps == STEPS
+  assert _history(run)[STEPS]["psnr"] == pytest.approx(_history(finished)[STEPS]["psnr"], rel=1e-3)
+  code, output = programs.finish(_start(run, *flags))
+  assert code == 0 and "The run is done" in output
+
+
 def test_other_settings_of_a_finished_run_are_refused(finished, photos):
   line, _ = programs.error(_start(finished, f"--images={photos}", *LONG, "--channels=6"))
   assert "channels was 4 and is now 6" in line and "expected a new folder" in line
