@@ -15,7 +15,7 @@ from deepcomp_tf.codec.inputs import NetworkInput
 pytestmark = pytest.mark.slow
 
 STEPS = 4 * 3
-LEARNING = ["--compression_learning_rate=1e-4", "--gradient_clip=10"]  # so that twelve steps of the classifier go somewhere
+LEARNING = ["--compression_learning_rate=1e-4", "--gradient_clip=10"]
 
 
 @pytest.fixture(name="images", scope="module")
@@ -40,6 +40,9 @@ def fixture_start(images, tmp_path_factory):
   folder = tmp_path_factory.mktemp("classifier")
   inputs = NetworkInput("representation", dc.Codec.load("bpp0.0983"))
   network = dc.models.CResNet(39, 2, width=0.125)
+  network.build([None, None, None, 8])
+  for unit in network.units:  # so that random features do not explode, and twelve steps go somewhere on every CPU
+    unit.bn3.gamma.assign(0.1 * tf.ones_like(unit.bn3.gamma))
   paths = sorted(images.glob("train/*/*.png"))
   symbols = inputs.compress(tf.stack([np.array(Image.open(path))[:32, :32] for path in paths]))
   network.compile("sgd", tf.keras.losses.SparseCategoricalCrossentropy(from_logits=True), jit_compile=False)
@@ -80,7 +83,7 @@ def test_the_classifier_unlearns_its_mistake(finished, images, start):
   before, = (flag.split("=")[1] for flag in start if flag.startswith("--classifier="))
   codec = dc.Codec.load(str(finished / "operating_point"))
   after = _cross_entropy(dc.Classifier.load(str(finished / "classifier"), codec), images)
-  assert after < 0.8 * _cross_entropy(dc.Classifier.load(before), images)
+  assert after < 0.5 * _cross_entropy(dc.Classifier.load(before), images)
   assert [line["epoch"] for line in _history(finished)] == [0, 1, 2, 3, 4, 4]
 
 
