@@ -23,7 +23,8 @@ def define_flags():
   flags.DEFINE_enum("strategy", "default", distribution.STRATEGIES, "tf.distribute strategy: one device, all GPUs of this "
                     "machine, or the machines that TF_CONFIG names.")
   flags.DEFINE_enum("precision", "float32", distribution.PRECISIONS, "Keras policy of the networks in training; weights stay "
-                    "in float32. mixed_float16 pays on recent GPUs, mixed_bfloat16 also on CPUs with AVX512_BF16.")
+                    "in float32. mixed_float16 pays on recent GPUs, mixed_bfloat16 also on CPUs with AVX512_BF16; "
+                    "others emulate it, some 30 times as slowly.")
 
 
 def define_batch_norm_flag():

@@ -1,4 +1,4 @@
-"""Who writes, and who evaluates what, among workers."""
+"""Who writes, and who evaluates what, among workers; which precision is slow."""
 
 import json
 
@@ -36,3 +36,14 @@ def test_one_process_evaluates_all():
   np.testing.assert_array_equal(distribution.share_work(strategy, 4, 2, evaluate), [[0, 0], [1, 1], [2, 4], [3, 9]])
   assert seen == [0, 1, 2, 3]
   assert distribution.share_work(strategy, 0, 2, evaluate).shape == (0, 2)
+
+
+@pytest.mark.parametrize("policy, instructions, warned", [
+    ("mixed_bfloat16", "avx2 fma", True), ("mixed_bfloat16", "avx512_bf16", False), ("float32", "avx2 fma", False)])
+def test_slow_bfloat16_is_warned_of(monkeypatch, tmp_path, caplog, policy, instructions, warned):
+  (tmp_path / "cpuinfo").write_text(f"flags\t: fpu {instructions}\n")
+  monkeypatch.setattr(distribution, "_CPU_INFO", tmp_path / "cpuinfo")
+  monkeypatch.setattr(tf.config, "list_logical_devices", lambda: [tf.config.LogicalDevice("/device:CPU:0", "CPU")])
+  with distribution.precision(policy):
+    pass
+  assert ("30 times as long" in caplog.text) == warned
