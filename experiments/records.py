@@ -88,14 +88,14 @@ def with_first_decoder(point):
 def paper_setting(point):
   """(name of the training, means over the test photos) of a shipped operating point, with its first decoder, and of the paper's own
   setting, of those that are recorded."""
-  for name, rows in ((f"the paper's setting{_steps_short(point)}", rates_and_distortions(f"paper_setting_{point}")),
+  for name, rows in ((f"the paper's setting{_steps_if_stopped_early(point)}", rates_and_distortions(f"paper_setting_{point}")),
                      ("shipped", with_first_decoder(point))):
     for row in rows:
       if row["codec"] == rate_distortion.OURS:
         yield name, row
 
 
-def _steps_short(point):
+def _steps_if_stopped_early(point):
   """", 5,000 of 6,000 steps" where training in the paper's setting was exported before its end (`--export_now`), or nothing."""
   for path in paths(f"paper_setting_{point}.json"):
     trained = files.read_json(path)["operating_point_info"]["trained"]
