@@ -15,8 +15,9 @@ operating points in the paper's own setting and for the coder's tables of those 
 with its small flagfile, on the shipped operating points.
 
 --test_photos are those that rate and distortion are reported on. What is recorded in --results_dir is skipped, what was stopped
-goes on; before anything starts, the plan says what is left, and how long it took where that is known. Flagfiles are those in the
-folder flags/ where this is called.
+goes on; before anything starts, the plan says what is left, and how long it took where that is known. An operating point that
+--training_flags=--export_now wrote before the last step counts as recorded: delete its records to train it to the end. Flagfiles
+are those in the folder flags/ where this is called.
 """
 
 import json
