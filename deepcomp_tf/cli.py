@@ -49,7 +49,7 @@ def _parse(argv):
   point_help = f"One of {', '.join(shipped.names('operating point'))}, or a folder that training wrote"
   sub = command("compress", _compress, "Photos (JPEG, PNG, WebP and what else Pillow reads) to .deepcomp files.")
   sub.add_argument("files", nargs="+", help="Photos, and folders, whose photos are compressed with those of all folders in "
-                   "them; their tree is kept under --output_dir.")
+                   "them, linked ones, too; their tree is kept under --output_dir.")
   sub.add_argument("--operating_point", default=DEFAULT_OPERATING_POINT, help=point_help)
   sub.add_argument("--jobs", type=int, default=cores(), help="Threads that read photos. The network takes all cores.")
   sub.add_argument("--resume", action="store_true", help="Leave outputs that exist alone, and count them as done.")
@@ -97,8 +97,13 @@ def _run(args):
   try:
     return args.function(args)
   except DeepcompError as error:
-    print(f"deepcomp: {error}", file=sys.stderr)
+    _say(f"deepcomp: {error}", sys.stderr)
     return 1
+
+
+def _say(line, file=None):
+  """Prints a line, above a progress bar where there is one. Names in it may hold what cannot be printed."""
+  tqdm.tqdm.write(files.printable(line), file=file)
 
 
 def _check_outputs(args, extension):
@@ -116,20 +121,19 @@ def _path(args, file, extension):
   return os.path.join(args.output_dir or os.path.dirname(file), stem + extension)
 
 
-def _each(files, work):
-  """Calls work(file) for each file, with progress, going on after a bad one. Returns the exit code."""
+def _each(names, work):
+  """Calls work(name) for each file, with progress, going on after a bad one. Returns the exit code."""
   failed = 0
-  quiet = len(files) == 1 or not sys.stderr.isatty()
-  for file in tqdm.tqdm(files, unit="file", disable=quiet):
+  for name in tqdm.tqdm(names, unit="file", disable=len(names) == 1 or not sys.stderr.isatty()):
     try:
-      line = work(file)
+      line = work(name)
     except (DeepcompError, OSError) as error:
       failed += 1
-      tqdm.tqdm.write(f"deepcomp: {file}: {error}", file=sys.stderr)
+      _say(f"deepcomp: {name}: {error}", sys.stderr)
     else:
-      tqdm.tqdm.write(line)
-  if len(files) > 1:
-    tqdm.tqdm.write(f"{len(files) - failed} of {len(files)} files done" + (f", {failed} failed" if failed else ""))
+      _say(line)
+  if len(names) > 1:
+    _say(f"{len(names) - failed} of {len(names)} files done" + (f", {failed} failed" if failed else ""))
   return 1 if failed else 0
 
 
@@ -157,7 +161,7 @@ def _compress(args):
     raise DeepcompError("expected --resume or --overwrite. Received: both")
   if args.output_dir:
     files.check_place(args.output_dir)
-  tasks, failed, folders = _compress_tasks(args)
+  tasks, failed, folders, others = _compress_tasks(args)
   codec = dc.Codec.load(args.operating_point)
   skipped, count = 0, len(tasks) + len(failed)
   # Of folders, too many photos to have a line each.
@@ -170,25 +174,33 @@ def _compress(args):
         failed.append(done)
       elif not folders and not done.skipped:
         pixels = done.height * done.width
-        tqdm.tqdm.write(f"{done.task.photo} -> {done.task.output}: {done.width}x{done.height}, {done.size} bytes, "
-                        f"{8 * done.size / pixels:.4f} bits per pixel")
+        _say(f"{done.task.photo} -> {done.task.output}: {done.width}x{done.height}, {done.size} bytes, "
+             f"{8 * done.size / pixels:.4f} bits per pixel")
   for done in failed:
-    print(f"deepcomp: {done.task.photo}: {done.error}", file=sys.stderr)
-  if count > 1:
-    print(f"{count - len(failed)} of {count} files done" + (f", {skipped} of them before" if skipped else "")
-          + (f", {len(failed)} failed" if failed else ""))
+    _say(f"deepcomp: {done.task.photo}: {done.error}", sys.stderr)
+  if others:
+    _say(f"Left out: {photo_files.describe_others(others)}", sys.stderr)
+  if folders or count > 1:
+    _say(f"{count - len(failed)} of {count} files done" + (f", {skipped} of them before" if skipped else "")
+         + (f", {len(failed)} failed" if failed else ""))
   return 1 if failed else 0
 
 
 def _compress_tasks(args):
-  """(tasks, failed, whether there are folders) of the files and folders that are to be compressed."""
+  """(tasks, failed, whether there are folders, files in them that are no photos) of what is to be compressed."""
   from deepcomp_tf.data import photo_files
 
   names = [name for name in args.files if not _is_folder(name)]
   tasks, refused = photo_files.tasks_of(names, output_dir=args.output_dir)
-  failed, taken = [], {task.output: task.photo for task in tasks}
+  failed, others, taken = [], [], {task.output: task.photo for task in tasks}
   for folder in (name for name in args.files if _is_folder(name)):
-    more, of_folder = photo_files.tasks_of(photo_files.list_photos(folder), folder, args.output_dir)
+    found = photo_files.find_in(folder)
+    if not found.photos and not found.unreadable:
+      photo_files.list_photos(folder)  # says what there is instead
+    failed += [photo_files.Done(photo_files.Task(place, ""), DeepcompError(f"the folder cannot be read: {reason}"))
+               for place, reason in found.unreadable.items()]
+    others += found.others
+    more, of_folder = photo_files.tasks_of(found.photos, folder, args.output_dir)
     failed += of_folder
     for task in more:
       if taken.setdefault(task.output, task.photo) == task.photo:
@@ -199,7 +211,7 @@ def _compress_tasks(args):
     task = refused[0].task
     raise DeepcompError(f"expected inputs with outputs of their own. Received: {taken[task.output]} and {task.photo}, both for "
                         f"{task.output}")
-  return tasks, failed, len(names) < len(args.files)
+  return tasks, failed, len(names) < len(args.files), others
 
 
 def _is_folder(name):
@@ -269,8 +281,8 @@ def _segment(args):
   mask = segmenter.mask_ids[places]
   files.write_file(args.output, segmentation.encode_mask(mask, segmenter.classes), overwrite=args.overwrite)
   shares = np.bincount(places.ravel(), minlength=len(segmenter.classes)) / mask.size
-  print(f"{args.file} -> {args.output}: {mask.shape[1]}x{mask.shape[0]}; "
-        + ", ".join(f"{segmenter.class_names[i]} {100 * shares[i]:.1f} %" for i in np.argsort(-shares) if shares[i]))
+  _say(f"{args.file} -> {args.output}: {mask.shape[1]}x{mask.shape[0]}; "
+       + ", ".join(f"{segmenter.class_names[i]} {100 * shares[i]:.1f} %" for i in np.argsort(-shares) if shares[i]))
   if args.overlay:
     picture = segmentation.overlay(segmenter.codec.decompress(data), mask, segmenter.classes)
     files.write_file(args.overlay, encode_png(picture), overwrite=args.overwrite)
@@ -305,15 +317,15 @@ def _evaluate(args):
       image = read_image(path)
     except DeepcompError as error:
       failed += 1
-      tqdm.tqdm.write(f"deepcomp: {error}", file=sys.stderr)
+      _say(f"deepcomp: {error}", sys.stderr)
       continue
     sample = image if sample is None else sample
-    for group in rate_distortion.measure(codecs, [(os.path.basename(path), image)]):
+    for group in rate_distortion.measure(codecs, [(files.printable(os.path.basename(path)), image)]):
       rows.extend(group)
   if not rows:
     raise DeepcompError(f"expected images that can be read. Received: {args.images}")
   summary = rate_distortion.means(rows)
-  name = os.path.basename(os.path.normpath(args.images))
+  name = files.printable(os.path.basename(os.path.normpath(args.images)))
   title = f"{name}: {len(paths) - failed} images, {time.strftime('%Y-%m-%d')}"
   text = f"{title}\n{rate_distortion.table(summary)}\n"
   contents = (text.encode(), rate_distortion.to_csv(rows).encode(),

@@ -9,6 +9,7 @@ remote file system refuses a `DeepcompError` of one line.
 import contextlib
 import errno
 import glob as local_glob
+import hashlib
 import io
 import json
 import os
@@ -67,18 +68,34 @@ def normal(path):
   return f"{scheme}://{posixpath.normpath(place) if place else ''}"
 
 
+def printable(name):
+  """A name, or a text with names in it, on one line: what is no text, or would end the line, as Python writes it in a string."""
+  if name.isprintable():
+    return name
+  text = os.fsencode(name).decode(errors="backslashreplace")
+  return "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in text)
+
+
+def digest_of(*parts):
+  """A digest of bytes: 16 hexadecimal digits."""
+  digest = hashlib.sha256()
+  for part in parts:
+    digest.update(part)
+  return digest.hexdigest()[:16]
+
+
 def open_file(path):
   """A binary file object to read from; a remote file is read whole."""
   return io.BytesIO(read(path)) if is_remote(path) else open(path, "rb")
 
 
-def read(path):
-  """The bytes of a file."""
+def read(path, most=-1):
+  """The bytes of a file, or the first `most` of them."""
   if is_remote(path):
     with _remote(path) as gfile, gfile.GFile(path, "rb") as file:
-      return file.read()
+      return file.read(most)
   with open(path, "rb") as file:
-    return file.read()
+    return file.read(most)
 
 
 def read_json(path):
@@ -128,14 +145,27 @@ def listdir(folder):
   return sorted(os.listdir(folder))
 
 
-def walk(folder):
-  """Sorted paths of all files in a folder and the folders in it."""
+def walk(folder, on_error=None):
+  """Sorted paths of all files in a folder and the folders in it, also in those that are linked there.
+
+  Args:
+    folder: of the files.
+    on_error: called with the `OSError` of a folder that cannot be read, whose `filename` says which; None to leave it out.
+  """
   if is_remote(folder):
     with _remote(folder) as gfile:
-      found = list(gfile.walk(folder))
-  else:
-    found = os.walk(folder)
-  return sorted(os.path.join(place, name) for place, _, names in found for name in names)
+      return sorted(os.path.join(place, name) for place, _, names in gfile.walk(folder) for name in names)
+  found, seen = [], set()
+  for place, folders, names in os.walk(folder, onerror=on_error, followlinks=True):
+    here = os.stat(place)
+    if (here.st_dev, here.st_ino) in seen:  # links may lead back, or twice to one folder
+      folders.clear()
+      continue
+    seen.add((here.st_dev, here.st_ino))
+    paths = (os.path.join(place, name) for name in names)
+    # A link to nowhere is found, so that reading it says so; a pipe or a device would keep who reads it waiting.
+    found += [path for path in paths if os.path.isfile(path) or not os.path.exists(path)]
+  return sorted(found)
 
 
 def glob(pattern):
@@ -181,35 +211,59 @@ def check_place(folder):
     raise DeepcompError(f"expected an existing folder to write to. Received: {folder}")
 
 
+class ExistsError(DeepcompError):
+  """There is a file already where a new one should be written."""
+
+
 def write_file(path, data, overwrite=False):
-  """Writes bytes to a file.
+  """Writes bytes to a file: it is there whole or not at all.
+
+  Where it may not be overwritten, two processes cannot both write it on a local disk. Object stores copy in place of renaming,
+  so that there the later of two that begin within the time of a request wins.
 
   Raises:
-    DeepcompError: the file exists and `overwrite` is false, or its folder does not exist.
+    ExistsError: the file exists and `overwrite` is false.
+    DeepcompError: its folder does not exist.
   """
+  exists_error = ExistsError(f"expected to write a new file. Received: {path}, which exists")
   if not overwrite and exists(path):
-    raise DeepcompError(f"expected to write a new file. Received: {path}, which exists")
+    raise exists_error
   folder = os.path.dirname(path) or "."
   check_place(folder)
+  temporary = os.path.join(folder, f".{uuid.uuid4().hex}.tmp")
   if is_remote(path):
-    # Renaming is whole on object stores too, where it is a copy.
-    temporary = f"{path}.{uuid.uuid4().hex}.tmp"
     try:
       with _remote(path) as gfile:
         with gfile.GFile(temporary, "wb") as file:
           file.write(data)
+        if not overwrite and gfile.exists(path):
+          gfile.remove(temporary)
+          raise exists_error
         gfile.rename(temporary, path, overwrite=True)
     except FileNotFoundError:
       raise DeepcompError(f"expected an existing bucket or folder to write to. Received: {folder}") from None
     return
-  temporary = f"{path}.{os.getpid()}.tmp"
   try:
     with open(temporary, "wb") as file:
       file.write(data)
+    if not overwrite:
+      _claim(temporary, path)
     os.replace(temporary, path)
+  except FileExistsError:
+    raise exists_error from None
   finally:
-    if os.path.exists(temporary):
+    with contextlib.suppress(FileNotFoundError):
       os.remove(temporary)
+
+
+def _claim(temporary, path):
+  """Makes a file that does not exist; of two processes that try, one gets a FileExistsError."""
+  try:
+    os.link(temporary, path)
+  except FileExistsError:
+    raise
+  except OSError:  # a file system without links: an empty file keeps the place
+    os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY))
 
 
 def write_json(path, value, **options):

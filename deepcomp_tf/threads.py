@@ -4,11 +4,29 @@ import collections
 import concurrent.futures
 import functools
 import os
+import threading
+
+# Where Linux says how much of its time a container may have on the cores: microseconds, and those of a period.
+_QUOTAS = (("/sys/fs/cgroup/cpu.max",), ("/sys/fs/cgroup/cpu/cpu.cfs_quota_us", "/sys/fs/cgroup/cpu/cpu.cfs_period_us"))
 
 
 def cores():
-  """CPU cores that this process may use."""
-  return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+  """CPU cores that this process may use: those that it may run on, or fewer where its container's share is less."""
+  count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+  return max(1, min(count, *(_quota(*paths) or count for paths in _QUOTAS)))
+
+
+def _quota(*paths):
+  """Whole cores that a container's share makes, at least one; None where it has no limit."""
+  try:
+    numbers = []
+    for path in paths:
+      with open(path, encoding="ascii") as file:
+        numbers += file.read().split()
+    quota, period = map(int, numbers)
+  except (OSError, ValueError):  # there is none, or it says "max"
+    return None
+  return max(1, -(-quota // period)) if quota > 0 < period else None
 
 
 @functools.lru_cache(maxsize=4)
@@ -48,28 +66,77 @@ if hasattr(os, "register_at_fork"):
   os.register_at_fork(after_in_child=pool.cache_clear)  # a forked process has none of the threads
 
 
-def ordered_map(function, values, threads, ahead=None):
+class _Room:
+  """What results weigh together is kept below a limit, but for one that weighs more alone.
+
+  They enter in their order: then the oldest, which is the next to leave, never waits for the room of younger ones.
+  """
+
+  def __init__(self, most):
+    self._most, self._weights, self._next, self._open = most, {}, 0, True
+    self._changed = threading.Condition()
+
+  def enter(self, number, weight=0):
+    """Waits until there is room for result `number`; does nothing for one that has entered."""
+    with self._changed:
+      if number < self._next:
+        return
+      self._changed.wait_for(lambda: not self._open or number == self._next and (
+          not self._weights or sum(self._weights.values()) + weight <= self._most))
+      self._next = number + 1
+      if weight:
+        self._weights[number] = weight
+      self._changed.notify_all()
+
+  def leave(self, number):
+    with self._changed:
+      self._weights.pop(number, None)
+      self._changed.notify_all()
+
+  def close(self):
+    """Nobody waits any more."""
+    with self._changed:
+      self._open = False
+      self._changed.notify_all()
+
+
+def ordered_map(function, values, threads, ahead=None, most=None):
   """Like `map`, on threads, with a bounded number of calls ahead of the one that is asked for.
 
   Args:
-    function: of one value.
+    function: of one value; with `most` also of a function of a number, which it calls with what its result will weigh before it
+      takes memory for it, and which waits until there is room.
     values: iterable.
     threads: how many.
     ahead: calls that are begun or done before their result is asked for; by default four a thread.
+    most: what the results that have not been asked for weigh together, but for one that weighs more alone.
 
   Yields:
     the results in the order of the values.
   """
   ahead = ahead or 4 * threads
-  calls = collections.deque()
+  calls, room = collections.deque(), _Room(most)
+
+  def call(number, value):
+    try:
+      return function(value, functools.partial(room.enter, number))
+    finally:
+      room.enter(number)
+
+  def finish():
+    number, result = calls.popleft()
+    yield result.result()
+    room.leave(number)
+
   with concurrent.futures.ThreadPoolExecutor(threads, "deepcomp_map") as executor:
     try:
-      for value in values:
-        calls.append(executor.submit(function, value))
+      for number, value in enumerate(values):
+        calls.append((number, executor.submit(function, value) if most is None else executor.submit(call, number, value)))
         if len(calls) > ahead:
-          yield calls.popleft().result()
+          yield from finish()
       while calls:
-        yield calls.popleft().result()
+        yield from finish()
     finally:
-      for call in calls:
-        call.cancel()
+      room.close()
+      for _, result in calls:
+        result.cancel()

@@ -24,6 +24,7 @@ import tensorflow as tf
 import deepcomp_tf as dc
 from deepcomp_tf import files
 from deepcomp_tf.codec import entropy_coder
+from deepcomp_tf.codec.images import is_plain_jpeg
 from deepcomp_tf.codec.inputs import NetworkInput
 from deepcomp_tf.data import classification
 from deepcomp_tf.data import sources
@@ -82,7 +83,8 @@ def compare(dataset, operating_point, folder):
     builder.compress()
   name = f"{builder.name}/{config.name}"
   original, representation = NetworkInput("original"), NetworkInput("representation", codec)
-  jpegs = [len(data) for data, _ in source.read(0, source.num_examples).as_numpy_iterator()]
+  photos = [data for data, _ in source.read(0, source.num_examples).as_numpy_iterator()]
+  plain = sum(map(is_plain_jpeg, photos))
   encoded, decoded = (classification.open_examples(name, FLAGS.split, representation, folder, cache, folder)
                       for cache in ("encoded", "decoded"))
   pixels, symbols = Crops(original, False, FLAGS.crop_size), Crops(representation, True, FLAGS.crop_size)
@@ -98,7 +100,7 @@ def compare(dataset, operating_point, folder):
 
   rows = {  # what is measured, and its bytes in all
       "JPEG files: decode and crop": (
-          batches(pixels, classification.open_examples(dataset, FLAGS.split, original, FLAGS.data_dir)), sum(jpegs)),
+          batches(pixels, classification.open_examples(dataset, FLAGS.split, original, FLAGS.data_dir)), sum(map(len, photos))),
       "bitstreams in RAM: decode and crop": (batches(symbols, encoded), stored_bytes),
       "  the codec alone, one thread": (codec_alone(1), stored_bytes),
       f"  the codec alone, {cores()} threads": (codec_alone(cores()), stored_bytes),
@@ -116,7 +118,8 @@ def compare(dataset, operating_point, folder):
         speeds[label].append(count / (time.perf_counter() - begin))
         cpu_times[label].append((time.process_time() - begin_cpu) / count)
   print(f"{source.name}, {FLAGS.split}: {source.num_examples} images at {codec.operating_point}, crops of "
-        f"{FLAGS.crop_size}; {len(tf.config.list_physical_devices('GPU'))} GPUs, median of {FLAGS.rounds} passes")
+        f"{FLAGS.crop_size}; {len(tf.config.list_physical_devices('GPU'))} GPUs, median of {FLAGS.rounds} passes; "
+        f"{plain} of {len(photos)} files are plain JPEG files, which TensorFlow decodes, the others Pillow")
   first = statistics.median(next(iter(speeds.values())))
   for label, values in speeds.items():
     speed = statistics.median(values)

@@ -18,6 +18,7 @@ import tensorflow_datasets as tfds
 import deepcomp_tf as dc
 from deepcomp_tf import files
 from deepcomp_tf.data import compressed
+from deepcomp_tf.files import printable
 from deepcomp_tf.training import flags as training_flags
 
 FLAGS = flags.FLAGS
@@ -33,6 +34,9 @@ training_flags.define_beam_flags()
 # File in the folder of the set: its examples, and the bytes that they take in each form.
 STORAGE = "storage.json"
 
+# File beside it: the images that could not be decoded, one on each line, with the reason. There is none where all could.
+LEFT_OUT = "left_out.txt"
+
 
 def main(argv):
   del argv
@@ -41,10 +45,12 @@ def main(argv):
   builder = compressed.CompressedClassification(config=config, data_dir=FLAGS.output_dir, beam=bool(FLAGS.beam_runner))
   if builder.is_prepared():
     written = tfds.builder_from_directory(builder.data_dir).info.metadata
-    if ((written["fingerprint"], written["shorter_side"], written.get("splits", FLAGS.splits)) !=
-        (codec.fingerprint.hex(), FLAGS.shorter_side, FLAGS.splits)):
-      raise dc.DeepcompError(f"{builder.data_dir} holds a set of other networks, another size or other splits ({written}); remove "
-                             "it or give another --output_dir")
+    asked = {"fingerprint": codec.fingerprint.hex(), "shorter_side": FLAGS.shorter_side, "splits": FLAGS.splits,
+             "source_identity": builder.source_identity()}
+    # The first sets did not say their splits, later ones not which of several sources of one name theirs was.
+    if any(written.get(name, value) != value for name, value in asked.items()):
+      raise dc.DeepcompError(f"{builder.data_dir} holds a set of another source, other networks, another size or other splits "
+                             f"({written}); remove it or give another --output_dir")
     print(f"{builder.data_dir} is there already.")
     return
   options = {"beam_runner": FLAGS.beam_runner, "beam_options": training_flags.beam_options()} if FLAGS.beam_runner else {}
@@ -61,10 +67,12 @@ def main(argv):
   for name, size in rows:
     print(f"  {name}: {size / 1e6:.2f} MB, {size / totals['examples']:.0f} bytes an example, "
           f"1/{totals['source_bytes'] / size:.1f} of the source")
-  for line in totals["skipped"][:5]:
-    print(f"  skipped: {line}")
   if totals["skipped"]:
-    print(f"  {len(totals['skipped'])} images cannot be decoded and are left out")
+    path = os.path.join(builder.data_dir, LEFT_OUT)
+    files.write_file(path, "".join(f"{printable(line)}\n" for line in totals["skipped"]).encode(), overwrite=True)
+    for line in totals["skipped"][:5]:
+      print(f"  left out: {printable(line)}")
+    print(f"  {len(totals['skipped'])} images cannot be decoded and are left out; all are named in {path}")
 
 
 if __name__ == "__main__":

@@ -16,7 +16,6 @@ import deepcomp_tf as dc
 from deepcomp_tf.codec import fitting
 from deepcomp_tf.codec import operating_point
 from deepcomp_tf.codec.images import list_images
-from deepcomp_tf.codec.images import read_image
 from deepcomp_tf.codec.images import split_images
 from deepcomp_tf.data import photos
 from deepcomp_tf.data.part import distribute
@@ -88,7 +87,7 @@ def main(argv):
     logging.info("%d photos to train on, %d to validate on.", len(paths), len(held_out))
     from_photos = photos.Photos(paths)
     batches = lambda first, part=WHOLE: from_photos.batches(FLAGS.crop_size, FLAGS.batch_size, FLAGS.seed, first, part)
-    validation = [read_image(path) for path in held_out]
+    validation = list(photos.read_photos(held_out))
   else:
     batches = lambda first, part=WHOLE: photos.tfds_crops(
         FLAGS.dataset, FLAGS.train_split, FLAGS.data_dir, FLAGS.crop_size, FLAGS.batch_size, FLAGS.seed, first, part)
@@ -182,7 +181,7 @@ def export(run, model, paths, validation):
   if paths is None:
     training = photos.tfds_images(FLAGS.dataset, FLAGS.train_split, FLAGS.data_dir, most=FLAGS.tables_from)
   else:
-    training = (read_image(path) for path in paths[:FLAGS.tables_from])
+    training = photos.read_photos(paths[:FLAGS.tables_from])
   info = {"name": FLAGS.name, "trained": {
       "program": "experiments.train_compression", "steps": int(run.step.numpy()), "settings": run.settings,
       "data": f"{len(paths)} photos of a folder" if paths else f"{FLAGS.dataset}, {FLAGS.train_split}",

@@ -14,9 +14,9 @@ import tensorflow as tf
 
 import deepcomp_tf as dc
 from deepcomp_tf.codec import operating_point
-from deepcomp_tf.codec.images import read_image
 from deepcomp_tf.data.part import distribute
 from deepcomp_tf.data.photo_files import find_photos
+from deepcomp_tf.data.photos import read_photos
 from deepcomp_tf.data.symbol_pairs import SymbolPairs
 from deepcomp_tf.layers.naming import copy_weights
 from deepcomp_tf.representation import STRIDE
@@ -65,7 +65,7 @@ def main(argv):
   paths, shrunk = ([path for name in names for path in find_photos(name) if path not in set(held_out)]
                    for names in (FLAGS.photos, FLAGS.shrunk_photos))
   training = SymbolPairs(paths, dc.Codec(start), FLAGS.crop_size, shrunk, FLAGS.cache_dir)
-  validation = [read_image(path) for path in held_out]
+  validation = list(read_photos(held_out))
   logging.info("%d photos and parts of photos to train on, %d photos to validate on", len(training), len(validation))
 
   with strategy.scope():

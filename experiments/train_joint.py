@@ -20,10 +20,10 @@ import tensorflow as tf
 
 import deepcomp_tf as dc
 from deepcomp_tf.codec.images import list_images
-from deepcomp_tf.codec.images import read_image
 from deepcomp_tf.codec.images import split_images
 from deepcomp_tf.data import classification
 from deepcomp_tf.data.crops import Crops
+from deepcomp_tf.data.photos import read_photos
 from deepcomp_tf.evaluation import accuracy
 from deepcomp_tf.codec.inputs import NetworkInput
 from deepcomp_tf.codec.operating_point import OperatingPoint
@@ -233,7 +233,7 @@ def export(run, model, classifier, training, validation, crops):
   """Writes the operating point with its own tables, and the classifier, measured on what the files hold."""
   if FLAGS.images:
     paths, held_out = split_images(list_images(FLAGS.images), FLAGS.held_out)
-    tables, measured = (map(read_image, paths[:FLAGS.tables_from]), list(map(read_image, held_out)))
+    tables, measured = read_photos(paths[:FLAGS.tables_from]), list(read_photos(held_out))
   else:
     tables, measured = (images_of(examples, count) for examples, count in
                         ((training, FLAGS.tables_from), (validation, FLAGS.held_out)))

@@ -48,9 +48,9 @@ def compress(images, check, encode, encode_batch, code, fingerprint):
   def finish():
     """Takes the files of the oldest batch from the entropy coder."""
     batch, payloads = coding.popleft()
-    for (number, image), payload in zip(batch, payloads.result()):
+    for (number, size), payload in zip(batch, payloads.result()):
       try:
-        results[number] = container.pack(fingerprint, *image.shape[:2], payload)
+        results[number] = container.pack(fingerprint, *size, payload)
       except DeepcompError as error:
         results[number] = error
 
@@ -63,7 +63,7 @@ def compress(images, check, encode, encode_batch, code, fingerprint):
       symbols = encode_batch([tiling.pad(image) for _, image in batch])
     else:
       symbols = list(encoders.map(encode, [image for _, image in batch]))
-    coding.append((batch, coder.submit(code, symbols)))
+    coding.append(([(number, image.shape[:2]) for number, image in batch], coder.submit(code, symbols)))
     while len(coding) > _BATCHES_TO_CODE or coding and coding[0][1].done():
       finish()
 

@@ -1,23 +1,62 @@
-"""Image files: finding them, and reading them as 8-bit RGB."""
+"""Image files: finding them, and reading them as 8-bit RGB.
 
+There is one way to read a photo, `read_image`; whatever a photo comes from, a folder, a TFDS set or an upload, its pixels are
+those. TensorFlow's faster decoder is asked only for files of which `is_plain_jpeg` proves that it makes the same of them.
+"""
+
+import functools
+import importlib
 import io
 import os
+import struct
 import threading
 import warnings
 
 import numpy as np
 from PIL import ExifTags
 from PIL import Image
-from PIL import ImageOps
+from PIL import ImageCms
+from PIL import PngImagePlugin
 from PIL import UnidentifiedImageError
 
 from deepcomp_tf import files
 from deepcomp_tf.errors import DeepcompError
+from deepcomp_tf.errors import one_line
 
-EXTENSIONS = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".jp2", ".avif")
+# Endings of photos. A file with another one is a photo if its content is.
+EXTENSIONS = (
+    ".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".apng", ".webp", ".avif", ".heic", ".heif", ".hif", ".jxl", ".bmp", ".dib",
+    ".gif", ".tif", ".tiff", ".jp2", ".j2k", ".jpx", ".ppm", ".pgm", ".pbm", ".pnm", ".tga", ".ico", ".psd", ".qoi")
+
+# Pillow finds a small preview in some of these, which is not the photo.
+_RAW_EXTENSIONS = (".arw", ".cr2", ".cr3", ".dng", ".nef", ".orf", ".pef", ".raf", ".rw2", ".srw")
+
+# Pillow's formats that begin with bytes of their own, so that a file of another kind is not taken for one of them.
+_TOLD_BY_CONTENT = ("JPEG", "PNG", "WEBP", "AVIF", "GIF", "BMP", "TIFF", "JPEG2000", "PPM", "PSD", "QOI")
+
+# Formats that plugins of Pillow read, by their first bytes: a format's name, the plugin's module, and whether a file begins so.
+_PLUGINS = (
+    ("HEIC", "pillow_heif", lambda head: head[4:8] == b"ftyp" and head[8:12] in (
+        b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")),
+    ("JPEG XL", "pillow_jxl", lambda head: head[:2] == b"\xff\x0a" or head[:12] == b"\0\0\0\x0cJXL \r\n\x87\n"),
+)
+_HEAD = 32  # bytes that tell a format
 
 # Modes whose samples have more than 8 bits; Pillow's own conversion to RGB would clip them to white.
 _DEEP_MODES = ("I", "I;16", "I;16L", "I;16B", "I;16N", "F")
+
+# What undoes each of EXIF's orientations.
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT, 3: Image.Transpose.ROTATE_180, 4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE, 6: Image.Transpose.ROTATE_270, 7: Image.Transpose.TRANSVERSE, 8: Image.Transpose.ROTATE_90}
+
+_SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB"))
+
+# Pillow refuses PNG files with more than this in a profile, and has 1 MiB, which profiles of printers exceed.
+PngImagePlugin.MAX_TEXT_CHUNK = max(PngImagePlugin.MAX_TEXT_CHUNK, 16 << 20)
+
+# Decoded pixels that wait for a network, at most, however many threads decode.
+PIXELS_AHEAD = 1 << 26
 
 # The warnings' filters are those of all threads.
 _opening = threading.Lock()
@@ -30,8 +69,8 @@ def list_images(pattern):
     DeepcompError: there is no such folder, or no image file in it.
   """
   if files.isdir(pattern):
-    paths = [os.path.join(pattern, name) for name in files.listdir(pattern)
-             if name.lower().endswith(EXTENSIONS)]
+    paths = [path for path in (os.path.join(pattern, name) for name in files.listdir(pattern))
+             if not files.isdir(path) and is_photo(path)]
   else:
     paths = [path for path in files.glob(pattern) if not files.isdir(path)]
   if not paths:
@@ -49,65 +88,281 @@ def split_images(paths, held_out):
           [path for i, path in enumerate(paths) if i in chosen])
 
 
-def read_image(path, data=None):
+def is_photo(path):
+  """Whether a file is a photo, by its ending, or by its first bytes where that says nothing.
+
+  A photo that cannot be read, for want of a plugin or since it is damaged, is one nevertheless.
+  """
+  ending = os.path.splitext(path)[1].lower()
+  if ending in EXTENSIONS or ending in _RAW_EXTENSIONS:
+    # A computer with macOS keeps what it knows of a file beside it, under the same ending.
+    return not os.path.basename(path).startswith("._")
+  if ending == ".deepcomp":
+    return False
+  try:
+    head = files.read(path, _HEAD)
+    if _plugin_for(head):
+      return True
+    with files.open_file(path) as file:
+      Image.open(file, formats=_TOLD_BY_CONTENT).close()
+    return True
+  except Exception:  # whatever Pillow raises for what is no image  # pylint: disable=broad-except
+    return False
+
+
+def read_image(path, data=None, admit=None):
   """Reads an image file as uint8 `[h, w, 3]` RGB.
 
   Args:
-    path: of the file, or what errors call it.
-    data: its bytes, where they are read already.
+    path: of the file.
+    data: its bytes, where they are read already. Then `path` is what errors call it; empty where they need not.
+    admit: called with the number of pixels before they are decoded; it may wait until there is memory for them.
 
-  JPEG, PNG, WebP and whatever else Pillow reads. An EXIF orientation is applied, palettes and grayscale become
-  RGB, transparent pixels are laid over white, 16-bit samples are rounded to 8, of an animation the first frame is
-  taken. CMYK is converted by Pillow without a colour profile.
+  JPEG, PNG, WebP and whatever else Pillow reads; HEIC and JPEG XL with the extra `formats`. The photo is turned as EXIF or XMP
+  says. Colours are brought from the file's colour profile to sRGB, relative colorimetric; without a profile, or with a broken one,
+  they are taken as sRGB, CMYK by Pillow's formula. Palettes and grayscale become RGB, transparent pixels are laid over white,
+  16-bit grayscale is rounded to 8, of an animation or of several pictures the first is taken.
 
   Raises:
     DeepcompError: the file is missing, is no image, is damaged or has more pixels than Pillow's limit
       (`PIL.Image.MAX_IMAGE_PIXELS`).
   """
+  if os.path.splitext(path)[1].lower() in _RAW_EXTENSIONS:
+    raise DeepcompError(f"expected a photo that was developed from a camera's raw file. Received: {path}")
+  if data is None:
+    data = _stored(path)
   try:
-    with files.open_file(path) if data is None else io.BytesIO(data) as file:
-      with _opening, warnings.catch_warnings():
-        warnings.simplefilter("error", Image.DecompressionBombWarning)
-        image = Image.open(file)  # reads the header only
-      with image:
-        return _to_rgb(ImageOps.exif_transpose(image))
+    try:
+      return _decoded(data, admit)
+    except ValueError:
+      if not data.startswith(b"\x89PNG"):
+        raise
+      return _decoded(_without_texts(data), admit)  # Pillow refuses the whole picture for a text that is too long
+  except Exception as error:  # decoders raise everything for damaged files  # pylint: disable=broad-except
+    raise _refusal(error, path) from None
+
+
+def _refusal(error, path):
+  """The `DeepcompError` of a file that cannot be decoded."""
+  reason = ""
+  if isinstance(error, (Image.DecompressionBombWarning, Image.DecompressionBombError)):
+    expected = f"an image of at most {Image.MAX_IMAGE_PIXELS} pixels (PIL.Image.MAX_IMAGE_PIXELS)"
+  elif isinstance(error, _NoPlugin):
+    expected = str(error)
+  else:
+    expected = "an image file that Pillow can read"
+    reason = "" if isinstance(error, UnidentifiedImageError) else f" ({one_line(error)})"
+  return DeepcompError(f"expected {expected}{f'. Received: {path}' if path else ''}{reason}")
+
+
+def stored_size(path):
+  """(width, height) of the photo in a file as it is stored, before it is turned, from the file's header.
+
+  Raises:
+    DeepcompError: as `read_image`, as far as the header tells.
+  """
+  try:
+    with _open(_stored(path)) as image:
+      return image.size
+  except Exception as error:  # as in `read_image`  # pylint: disable=broad-except
+    raise error if isinstance(error, DeepcompError) else _refusal(error, path) from None
+
+
+def is_plain_jpeg(data):
+  """Whether TensorFlow's JPEG decoder, asked for three channels, gives the pixels that `read_image` does.
+
+  That is so for whole baseline and progressive files of 8 bits, of one component or three, that need not be turned and have no
+  colour profile but sRGB's. Where in doubt, the answer is no.
+
+  Args:
+    data: bytes of a file.
+  """
+  if data[:2] != b"\xff\xd8" or data[-2:] != b"\xff\xd9":
+    return False
+  at, plain = 2, False
+  while data[at:at + 1] == b"\xff" and at + 4 <= len(data):
+    marker, length = struct.unpack_from(">xBH", data, at)
+    segment = data[at + 4:at + 2 + length]
+    if marker == 0xda:  # the pixels follow
+      return plain
+    if marker in (0xc0, 0xc1, 0xc2):
+      if len(segment) < 6:
+        return False
+      precision, height, width, components = struct.unpack_from(">BHHB", segment)
+      plain = precision == 8 and components in (1, 3) and 0 < height * width <= (Image.MAX_IMAGE_PIXELS or 1 << 32)
+    elif marker in range(0xc3, 0xd0) and marker not in (0xc4, 0xc8):  # other ways of coding
+      return False
+    elif marker == 0xe1 and not _is_upright(segment) or marker == 0xe2 and not _is_srgb_segment(segment):
+      return False
+    at += 2 + length
+  return False
+
+
+def _is_upright(segment):
+  """Whether an APP1 segment of a JPEG file does not turn the photo."""
+  if not segment.startswith(b"Exif"):
+    return b"tiff:Orientation" not in segment
+  try:
+    exif = Image.Exif()
+    exif.load(segment)
+    return exif.get(ExifTags.Base.Orientation, 1) == 1
+  except Exception:  # as in `_orientation`  # pylint: disable=broad-except
+    return False
+
+
+def _is_srgb_segment(segment):
+  """Whether an APP2 segment of a JPEG file is all of an sRGB profile, or no part of one, nor of another picture's place."""
+  if segment.startswith(b"ICC_PROFILE\0"):
+    return segment[12:14] == b"\1\1" and _converter(segment[14:], "RGB") is None and _converter(segment[14:], "L") is None
+  return not segment.startswith(b"MPF\0")
+
+
+def _stored(path):
+  try:
+    return files.read(path)
   except FileNotFoundError:
     raise DeepcompError(f"expected an image file. There is none at: {path}") from None
-  except (Image.DecompressionBombWarning, Image.DecompressionBombError):
-    raise DeepcompError(
-        f"expected an image of at most {Image.MAX_IMAGE_PIXELS} pixels (PIL.Image.MAX_IMAGE_PIXELS): {path}"
-    ) from None
-  except UnidentifiedImageError:
-    raise DeepcompError(f"expected an image file that Pillow can read. Received: {path}") from None
-  except (OSError, SyntaxError, ValueError, EOFError) as error:
-    raise DeepcompError(f"expected an image file that Pillow can read. Received: {path} ({error})") from None
+  except OSError as error:
+    raise DeepcompError(f"expected an image file that can be read. Received: {path} ({error.strerror or error})") from None
 
 
-def upright(data, pixels):
-  """Pixels `[h, w, 3]` that were decoded from the bytes of an image file, turned as its EXIF orientation says."""
-  with Image.open(io.BytesIO(data)) as image:
+class _NoPlugin(Exception):
+  """A format takes a plugin that is not installed."""
+
+
+def _plugin_for(head):
+  """(format, module) of the plugin that reads files that begin so, or None."""
+  return next(((name, module) for name, module, begins in _PLUGINS if begins(head)), None)
+
+
+@functools.lru_cache(maxsize=None)
+def _load_plugin(name, module):
+  try:
+    plugin = importlib.import_module(module)
+  except ImportError:
+    raise _NoPlugin(f"an image file that Pillow can read, or the extra formats, which {name} takes: "
+                    "pip install -c constraints.txt -e '.[formats]'") from None
+  if hasattr(plugin, "register_heif_opener"):
+    plugin.register_heif_opener()
+
+
+def _open(data):
+  """The image in a file's bytes, of which only the header is read."""
+  plugin = _plugin_for(data[:_HEAD])
+  if plugin:
+    _load_plugin(*plugin)
+  with _opening, warnings.catch_warnings():
+    warnings.simplefilter("error", Image.DecompressionBombWarning)
+    return Image.open(io.BytesIO(data))
+
+
+def _decoded(data, admit):
+  with _open(data) as image:
+    if admit:
+      admit(image.width * image.height)
+    image.load()
+    turn = _TURNS.get(_orientation(image))
+    pixels = _to_rgb(image)
+    return np.array(pixels if turn is None else pixels.transpose(turn))
+
+
+def _without_texts(data):
+  """A PNG file's bytes without its texts, except those in which EXIF and XMP may be."""
+  kept, at = [data[:8]], 8
+  while at + 12 <= len(data):
+    length, name = struct.unpack_from(">I4s", data, at)
+    body = data[at + 8:at + 8 + length]
+    if name not in (b"tEXt", b"zTXt", b"iTXt") or body.startswith((b"Raw profile type exif\0", b"XML:com.adobe.xmp\0")):
+      kept.append(data[at:at + 12 + length])
+    at += 12 + length
+  return b"".join(kept)
+
+
+def _orientation(image):
+  """EXIF's orientation, or XMP's: 1 to 8, and 1 where it cannot be read, as in all viewers."""
+  if image.format == "JXL" and not getattr(image, "jpeg", False):
+    return 1  # its own orientation, which alone counts, has been undone by the decoder, except in a repacked JPEG file
+  try:
     orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
-  # EXIF's eight orientations: whether rows and columns change places, and which of them then run backwards.
-  swapped, down, right = {2: (0, 0, 1), 3: (0, 1, 1), 4: (0, 1, 0), 5: (1, 0, 0), 6: (1, 0, 1), 7: (1, 1, 1),
-                          8: (1, 1, 0)}.get(orientation, (0, 0, 0))
-  pixels = pixels.transpose(1, 0, 2) if swapped else pixels
-  return np.ascontiguousarray(pixels[::-1 if down else 1, ::-1 if right else 1])
+    return orientation if orientation in _TURNS else 1
+  except Exception:  # cameras write what nobody can read  # pylint: disable=broad-except
+    return 1
 
 
 def _to_rgb(image):
+  """An image of any mode as one of mode RGB."""
+  profile, transparent = image.info.get("icc_profile"), None
   if image.mode in _DEEP_MODES:
-    samples = np.asarray(image).astype(np.float64)
-    if image.mode == "F":
-      raise DeepcompError("expected integer samples. Received: an image of floating-point samples")
-    if samples.min(initial=0) < 0 or samples.max(initial=0) > 65535:
-      raise DeepcompError("expected samples of at most 16 bits. Received: an image of 32-bit samples")
-    gray = np.floor(samples / 257.0 + 0.5).astype(np.uint8)
-    return np.repeat(gray[:, :, np.newaxis], 3, axis=2)
-  if image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info:
-    image = image.convert("RGBA")
-    white = Image.new("RGBA", image.size, (255, 255, 255, 255))
-    image = Image.alpha_composite(white, image)
-  return np.array(image.convert("RGB"))
+    image, transparent = _eight_bits(image)
+  elif image.mode in ("P", "PA"):
+    image = image.convert("RGBA" if image.mode == "PA" or "transparency" in image.info else "RGB")
+  elif "transparency" in image.info and image.mode in ("1", "L", "RGB"):
+    color = image.info["transparency"]
+    if isinstance(color, tuple) and max(color) > 255:  # of 16 bits, of whose samples Pillow keeps the upper 8
+      image.info["transparency"] = tuple(sample >> 8 for sample in color)
+    image = image.convert("RGBA" if image.mode == "RGB" else "LA")
+  elif image.mode in ("La", "RGBa"):
+    image = image.convert(image.mode.upper())
+  if image.mode in ("LA", "RGBA"):
+    transparent = image.getchannel("A")
+    image = image.convert("L" if image.mode == "LA" else "RGB")
+  image = _to_srgb(image, profile)
+  if transparent is not None:
+    image.putalpha(transparent)
+    image = Image.alpha_composite(Image.new("RGBA", image.size, (255, 255, 255, 255)), image).convert("RGB")
+  return image
+
+
+def _eight_bits(image):
+  """(an image of mode L, its opacity or None) of one with deeper samples."""
+  samples = np.asarray(image).astype(np.float64)
+  if image.mode == "F":
+    raise DeepcompError("expected integer samples. Received: an image of floating-point samples")
+  if samples.min(initial=0) < 0 or samples.max(initial=0) > 65535:
+    raise DeepcompError("expected samples of at most 16 bits. Received: an image of 32-bit samples")
+  gray = Image.fromarray(np.floor(samples / 257.0 + 0.5).astype(np.uint8))
+  transparent = image.info.get("transparency")
+  if not isinstance(transparent, int):
+    return gray, None
+  return gray, Image.fromarray(np.where(samples == transparent, 0, 255).astype(np.uint8))
+
+
+def _to_srgb(image, profile):
+  """An image of a mode without transparency as one of mode RGB, with the colours of sRGB."""
+  if image.mode == "1":
+    image = image.convert("L")
+  elif image.mode not in ("L", "RGB", "CMYK", "LAB"):
+    image = image.convert("RGB")
+  if image.mode == "L" and profile and _converter(profile, "L") is None and _converter(profile, "RGB") is not None:
+    image = image.convert("RGB")  # gray in a colour photo's profile
+  converter = _converter(profile, image.mode) if profile or image.mode == "LAB" else None
+  return image.convert("RGB") if converter is None else ImageCms.applyTransform(image, converter)
+
+
+@functools.lru_cache(maxsize=64)
+def _converter(profile, mode):
+  """A transform from a colour profile to sRGB; None where there is nothing to convert.
+
+  Args:
+    profile: bytes of an ICC profile.
+    mode: of the images, L, RGB, CMYK or LAB, which is a profile of its own.
+  """
+  try:
+    source = ImageCms.ImageCmsProfile(ImageCms.createProfile("LAB") if mode == "LAB" else io.BytesIO(profile))
+    if source.profile.xcolor_space.strip() != {"L": "GRAY", "LAB": "Lab"}.get(mode, mode):
+      return None
+    converter = ImageCms.buildTransform(source, _SRGB, mode, "RGB", ImageCms.Intent.RELATIVE_COLORIMETRIC)
+    if mode in ("L", "RGB"):
+      # Every fifth of each channel: another sRGB profile differs in rounding only, and pixels are left as they are.
+      levels = np.arange(0, 256, 51, np.uint8)
+      colors = levels[np.newaxis] if mode == "L" else np.stack(np.meshgrid(levels, levels, levels), -1).reshape(6, 36, 3)
+      color_image = Image.fromarray(colors)
+      converted = np.asarray(ImageCms.applyTransform(color_image, converter), np.int32)
+      if np.abs(converted - np.asarray(color_image.convert("RGB"))).max() <= 1:
+        return None
+    return converter
+  except Exception:  # a broken profile is none  # pylint: disable=broad-except
+    return None
 
 
 def encode_png(image):

@@ -17,7 +17,7 @@ from deepcomp_tf.data.part import WHOLE
 from deepcomp_tf.data.store import INFO
 from deepcomp_tf.data.store import cached_folder
 from deepcomp_tf.data.store import damaged
-from deepcomp_tf.data.store import digest_of
+from deepcomp_tf.files import digest_of
 from deepcomp_tf.errors import DeepcompError
 from deepcomp_tf.representation import STRIDE
 from deepcomp_tf.threads import cores
@@ -51,7 +51,7 @@ class Squares:
       if files.exists(name):
         paths = photo_files.find_photos(name)
         self._parts.append((len(paths), paths))
-        identities.append(f"{name} {digest_of(*(f'{path} {files.size(path)}'.encode() for path in paths))}")
+        identities.append(f"{name} {digest_of(*(os.fsencode(f'{path} {files.size(path)}') for path in paths))}")
       else:
         set_name, _, split = name.rpartition(":")
         if not set_name:
@@ -77,12 +77,9 @@ class Squares:
 
   def _read(self, stored):
     try:
-      photo = read_image(stored) if isinstance(stored, str) else sources.decode_or_error(stored[0])
+      return square(read_image(stored) if isinstance(stored, str) else read_image("", stored[0]), self.size)
     except DeepcompError as error:
       return error
-    if isinstance(photo, DeepcompError):
-      return photo
-    return square(photo, self.size)
 
 
 def square(photo, size):

@@ -124,9 +124,10 @@ def add(parts):
 
 
 def examples(result):
-  """(key, features) of a result's examples, the file as `bitstream`."""
+  """(key, features) of a result's examples, the file as `bitstream`. Names are bytes, since those of files need not be text."""
+  as_stored = lambda value: os.fsencode(value) if isinstance(value, str) else value
   for key, data, fields in zip(result["keys"], result["files"], result["fields"]):
-    yield key, {"bitstream": data, **fields}
+    yield as_stored(key), {"bitstream": data, **{name: as_stored(value) for name, value in fields.items()}}
 
 
 class Kept:

@@ -46,10 +46,14 @@ class Examples:
     """The data set of (bytes, label) of one epoch, in an order that the seed decides; None for the stored order."""
     return self.source.read(0, len(self)) if seed is None else self.source.shuffle(seed)
 
-  def load(self, data, label):
+  def look_into(self, data, label):
+    """What `load` takes, of a batch of examples: it is cheaper to look into all of them at once."""
+    return (data, label) if self.symbols_codec else (data, label, sources.are_plain(data))
+
+  def load(self, data, label, plain=None):
     """(bytes, label) -> (uint8 `[h, w, c]`, label), in a data set. Raises where it cannot be decoded."""
     decoded = (tf.numpy_function(self.symbols_codec.symbols, [data], tf.uint8) if self.symbols_codec else
-               sources.decode_image(data))
+               sources.decode_image(data, plain))
     return tf.ensure_shape(decoded, [None, None, self.channels]), label
 
   def decode_each(self, files):

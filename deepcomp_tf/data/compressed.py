@@ -14,10 +14,13 @@ import tensorflow_datasets as tfds
 import tqdm
 
 from deepcomp_tf import files
+from deepcomp_tf.codec.images import PIXELS_AHEAD
+from deepcomp_tf.codec.images import read_image
 from deepcomp_tf.data import chunks
 from deepcomp_tf.data import crops
 from deepcomp_tf.data import sources
 from deepcomp_tf.errors import DeepcompError
+from deepcomp_tf.files import digest_of
 from deepcomp_tf.threads import cores
 from deepcomp_tf.threads import ordered_map
 
@@ -176,7 +179,12 @@ class CompressedClassification(CompressedSet, skip_registration=True):
         supervised_keys=(sources.BITSTREAM, "label"),
         metadata=tfds.core.MetadataDict(
             operating_point=codec.operating_point, fingerprint=codec.fingerprint.hex(), source=source.name,
-            shorter_side=self.builder_config.shorter_side, splits=list(self.builder_config.splits)))
+            shorter_side=self.builder_config.shorter_side, splits=list(self.builder_config.splits),
+            source_identity=self.source_identity()))
+
+  def source_identity(self):
+    """A digest of which images the set is made of. Folders of one name are different sources."""
+    return digest_of(*(self._open(split).digest().encode() for split in self.builder_config.splits))
 
   def _open(self, split):
     return _open_source(self.builder_config.source, split, self.builder_config.source_dir or None)
@@ -185,7 +193,7 @@ class CompressedClassification(CompressedSet, skip_registration=True):
     return {split: self._open(split).num_examples for split in self.builder_config.splits}
 
   def _settings(self):
-    return str(self.builder_config.shorter_side)
+    return f"{self.builder_config.shorter_side}-{self.source_identity()}"
 
   def _reader(self):
     config = self.builder_config
@@ -196,17 +204,18 @@ def read_photos(source_name, source_dir, shorter_side, chunk):
   """The `chunks.Photo`s of a chunk of a classification set, decoded by all cores."""
   source = _open_source(source_name, chunk.split, source_dir)
 
-  def photo(numbered):
+  def photo(numbered, admit):
     number, (data, label) = numbered
-    image = sources.decode_or_error(data)
-    if isinstance(image, DeepcompError):
-      image = DeepcompError(f"{chunk.split} example {number} ({source.class_names[label]}): {image}")
-    elif shorter_side:
-      image = crops.resize_shorter_side(image, shorter_side).numpy()
+    try:
+      image = read_image("", data, admit)
+    except DeepcompError as error:
+      image = DeepcompError(f"{source.name_of(number)}: {error}")
+    else:
+      image = crops.resize_shorter_side(image, shorter_side).numpy() if shorter_side else image
     return chunks.Photo(number, {"label": int(label)}, len(data), image)
 
   examples = source.read(chunk.begin, chunk.end).prefetch(tf.data.AUTOTUNE).as_numpy_iterator()
-  return ordered_map(photo, enumerate(examples, chunk.begin), cores())
+  return ordered_map(photo, enumerate(examples, chunk.begin), cores(), most=PIXELS_AHEAD)
 
 
 def _open_source(name, split, data_dir):

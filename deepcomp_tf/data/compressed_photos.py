@@ -6,13 +6,13 @@ without this package too.
 
 import dataclasses
 import functools
-import hashlib
 import os
 
 import tensorflow as tf
 import tensorflow_datasets as tfds
 
 from deepcomp_tf import files
+from deepcomp_tf.codec.images import PIXELS_AHEAD
 from deepcomp_tf.codec.images import read_image
 from deepcomp_tf.data import chunks
 from deepcomp_tf.data import compressed
@@ -67,38 +67,38 @@ class CompressedPhotos(compressed.CompressedSet, skip_registration=True):
     for begin in range(0, len(photos), _PART):
       path = _part_path(self._kept.folder, begin)
       if not files.exists(path):
-        files.write_file(path, "\n".join(photos[begin:begin + _PART]).encode())
+        files.write_file(path, os.fsencode("\0".join(photos[begin:begin + _PART])))
     return super().compress(**download_options)
 
   def _splits(self):
     return {SPLIT: len(self.builder_config.photos)}
 
   def _settings(self):
-    return hashlib.sha256("\n".join(self.builder_config.photos).encode()).hexdigest()[:12]
+    return files.digest_of(os.fsencode("\0".join(self.builder_config.photos)))
 
   def _reader(self):
     return functools.partial(_read, self._kept.folder, self.builder_config.root)
 
 
 def _part_path(folder, begin):
-  return os.path.join(folder, f"photos-{begin:09d}.txt")
+  return os.path.join(folder, f"photos-{begin:09d}.list")
 
 
 def _read(folder, root, chunk):
   """The `chunks.Photo`s of a chunk, read by all cores."""
-  return ordered_map(functools.partial(_photo, root), _paths(folder, chunk.begin, chunk.end), cores())
+  return ordered_map(functools.partial(_photo, root), _paths(folder, chunk.begin, chunk.end), cores(), most=PIXELS_AHEAD)
 
 
 def _paths(folder, begin, end):
   for part in range(begin // _PART * _PART, end, _PART):
-    yield from files.read(_part_path(folder, part)).decode().split("\n")[max(0, begin - part):end - part]
+    yield from os.fsdecode(files.read(_part_path(folder, part))).split("\0")[max(0, begin - part):end - part]
 
 
-def _photo(root, path):
+def _photo(root, path, admit):
   name, size = photo_files.below(root, path), 0
   try:
     size = files.size(path)
-    image = read_image(path)
+    image = read_image(path, admit=admit)
   except (DeepcompError, OSError) as error:
     image = DeepcompError(f"{name}: {one_line(error)}")
   return chunks.Photo(name, {"name": name}, size, image)

@@ -159,6 +159,7 @@ class Crops:
     def one_batch(step, items, choices):
       items = tf.nest.flatten(items)
       count = tf.shape(items[0])[0]
+      items = items if isinstance(examples, Store) else examples.look_into(*items)
       parts = (tf.range(count), tuple(items)) if choices is None else (tf.range(count), tuple(items), choices)
       # One more at the end, so that a batch comes even if nothing of it can be decoded.
       end = tf.data.Dataset.from_tensors((count, tf.zeros([size, size, channels], tf.uint8), tf.constant(0, tf.int64)))

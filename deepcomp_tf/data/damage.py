@@ -5,6 +5,7 @@ import threading
 from absl import logging
 
 from deepcomp_tf.errors import DeepcompError
+from deepcomp_tf.files import printable
 
 # The share of a split that may be left out.
 ALLOWED_SHARE = 0.05
@@ -41,7 +42,7 @@ class Damage:
         return
       self._messages[number] = message
       count = len(self._messages)
-    logging.warning("Left out: %s", message)
+    logging.warning("Left out: %s", printable(message))
     if count > max(1, ALLOWED_SHARE * self._examples):
       raise DeepcompError(f"expected at most {100 * ALLOWED_SHARE:g} % of the {self._examples} examples of {self._name} to be "
                           f"damaged. Received: more, the first: {self.messages[0]}")

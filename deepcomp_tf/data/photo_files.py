@@ -4,16 +4,22 @@ The `deepcomp compress` command and `experiments.compress_photos` share it. Phot
 TensorFlow reaches.
 """
 
+import codecs
 import collections
 import os
 from typing import NamedTuple
 
+from absl import logging
+
 from deepcomp_tf import files
 from deepcomp_tf.codec import container
-from deepcomp_tf.codec.images import EXTENSIONS
+from deepcomp_tf.codec.images import is_photo
 from deepcomp_tf.codec.images import list_images
+from deepcomp_tf.codec.images import PIXELS_AHEAD
 from deepcomp_tf.codec.images import read_image
+from deepcomp_tf.codec.images import stored_size
 from deepcomp_tf.data.chunks import open_codec
+from deepcomp_tf.errors import BitstreamError
 from deepcomp_tf.errors import DeepcompError
 from deepcomp_tf.errors import one_line
 from deepcomp_tf.threads import cores
@@ -43,20 +49,59 @@ class Done(NamedTuple):
   size: int = 0
 
 
+class Found(NamedTuple):
+  """What there is in a folder and the folders in it, sorted.
+
+  photos: paths of photos.
+  unreadable: dict from folders that cannot be read to what the system says.
+  others: paths of files that are no photos, nor compressed ones.
+  """
+  photos: list
+  unreadable: dict
+  others: list
+
+
+def find_in(folder):
+  """The `Found` of a folder."""
+  unreadable, photos, others = {}, [], []
+
+  def on_error(error):
+    unreadable[error.filename] = error.strerror
+
+  paths = [path for path in files.walk(folder, on_error) if not path.endswith(container.EXTENSION)]
+  for path, photo in zip(paths, ordered_map(is_photo, paths, cores())):
+    (photos if photo else others).append(path)
+  return Found(photos, unreadable, others)
+
+
 def list_photos(folder):
-  """Sorted paths of all image files in a folder and the folders in it.
+  """Sorted paths of all photos in a folder and the folders in it, also in those that are linked there.
 
   Raises:
-    DeepcompError: there are none.
+    DeepcompError: there are none, or a folder cannot be read.
   """
-  paths = [path for path in files.walk(folder) if path.lower().endswith(EXTENSIONS)]
-  if not paths:
-    raise DeepcompError(f"expected a folder with images in it, or in the folders in it. Received: {folder}")
-  return paths
+  found = find_in(folder)
+  for place, reason in found.unreadable.items():
+    raise DeepcompError(f"expected a folder that can be read. Received: {place} ({reason})")
+  if not found.photos:
+    raise DeepcompError(f"expected a folder with images in it, or in the folders in it. Received: {folder}"
+                        + (f", with {describe_others(found.others)}" if found.others else ""))
+  if found.others:
+    logging.info("%s: %s", folder, describe_others(found.others))
+  return found.photos
+
+
+def describe_others(paths, most=20):
+  """Says which files are no photos, the first of them by name."""
+  names = ", ".join(map(files.printable, paths[:most]))
+  return (f"{len(paths)} files that are no photos: " if len(paths) > 1 else "1 file that is no photo: ") + names + (
+      f" and {len(paths) - most} more" if len(paths) > most else "")
 
 
 def find_photos(where):
-  """Sorted paths of the photos that a text file (.txt) lists, one a line, that a pattern matches, or that are in a folder.
+  """Sorted paths of the photos that a text file (.txt) lists, that a pattern matches, or that are in a folder.
+
+  The list has a path in each line, or, since names may have line ends in them, behind each a NUL as `find -print0` writes.
 
   Raises:
     DeepcompError: there are none.
@@ -65,9 +110,13 @@ def find_photos(where):
     return list_photos(where)
   if where.endswith(".txt"):
     try:
-      paths = [line for line in files.read(where).decode().splitlines() if line.strip()]
-    except (OSError, UnicodeDecodeError) as error:
+      listed = files.read(where).removeprefix(codecs.BOM_UTF8)
+    except OSError as error:
       raise DeepcompError(f"expected a text file of paths. Received: {where} ({one_line(error)})") from None
+    if listed.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+      raise DeepcompError(f"expected a text file of paths in UTF-8. Received: {where}, which is in UTF-16")
+    lines = listed.split(b"\0") if b"\0" in listed else listed.splitlines()
+    paths = [os.fsdecode(line) for line in lines if line.strip()]
     if paths:
       return sorted(set(paths))
     raise DeepcompError(f"expected a text file with a path in each line. Received: {where}, which has none")
@@ -81,7 +130,8 @@ def common_root(photos):
 
 def below(root, path):
   """A path without the root it lies below."""
-  return path[len(root):].lstrip("/") if path.startswith(root) else path.lstrip("/")
+  root = root.rstrip("/")
+  return (path[len(root):] if path.startswith(f"{root}/") else path).lstrip("/")
 
 
 def tasks_of(photos, root=None, output_dir=None):
@@ -113,7 +163,8 @@ def compress(codec, tasks, jobs=1, resume=False, overwrite=False):
     codec: a `Codec`.
     tasks: iterable of `Task`s.
     jobs: threads that read and decode photos. The network takes all cores.
-    resume: outputs that are there are left alone and count as done, if they are of this operating point.
+    resume: outputs that are there are left alone and count as done, if they are whole, of this operating point, and of a photo
+      of that size.
     overwrite: outputs that are there are replaced. With neither, they are errors.
 
   Yields:
@@ -121,18 +172,18 @@ def compress(codec, tasks, jobs=1, resume=False, overwrite=False):
   """
   prepared = collections.deque()  # the `Done`s of the tasks that are being compressed, oldest first
 
-  def read(task):
+  def read(task, admit):
     """(Done, image), the image None where there is nothing to do or an error."""
     try:
-      if files.exists(task.output) and not overwrite:
+      if not overwrite and files.exists(task.output):
         return _of_existing(codec, task, resume), None
-      image = read_image(task.photo)
+      image = read_image(task.photo, admit=admit)
     except (DeepcompError, OSError) as error:
       return Done(task, error if isinstance(error, DeepcompError) else DeepcompError(one_line(error))), None
     return Done(task, height=image.shape[0], width=image.shape[1]), image
 
   def images():
-    for done, image in ordered_map(read, tasks, jobs):
+    for done, image in ordered_map(read, tasks, jobs, most=PIXELS_AHEAD):
       prepared.append(done)
       yield DeepcompError("nothing to compress") if image is None else image
 
@@ -143,13 +194,16 @@ def compress(codec, tasks, jobs=1, resume=False, overwrite=False):
     elif isinstance(data, DeepcompError):
       yield done._replace(error=data)
     else:
-      yield _write(done, data)
+      yield _write(codec, done, data, resume, overwrite)
 
 
-def _write(done, data):
+def _write(codec, done, data, resume, overwrite):
   try:
     files.makedirs(os.path.dirname(done.task.output) or ".")
-    files.write_file(done.task.output, data, overwrite=True)
+    try:
+      files.write_file(done.task.output, data, overwrite)
+    except files.ExistsError:  # another process was faster
+      return _of_existing(codec, done.task, resume)
   except (DeepcompError, OSError) as error:
     return done._replace(error=DeepcompError(f"expected an output that can be written: {one_line(error)}"))
   return done._replace(size=len(data))
@@ -158,10 +212,16 @@ def _write(done, data):
 def _of_existing(codec, task, resume):
   if not resume:
     raise DeepcompError(f"{task.output} exists; give --overwrite to replace it or --resume to leave it")
-  with files.open_file(task.output) as file:
-    head = file.read(3 + container.FINGERPRINT_BYTES)
-  if head[3:] != codec.fingerprint:
+  try:
+    header = container.read_header(files.read(task.output))
+  except BitstreamError as error:
+    raise DeepcompError(f"{task.output} exists and is no whole file ({error}); give --overwrite to replace it") from None
+  if header.fingerprint != codec.fingerprint:
     raise DeepcompError(f"{task.output} exists and is not of {codec.operating_point}; give --overwrite to replace it")
+  size = stored_size(task.photo)
+  if sorted(size) != sorted((header.width, header.height)):
+    raise DeepcompError(f"{task.output} exists and is of another photo, of {header.width}x{header.height} pixels; "
+                        f"{task.photo} has {size[0]}x{size[1]}; give --overwrite to replace it")
   return Done(task, skipped=True)
 
 

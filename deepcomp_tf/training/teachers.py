@@ -10,7 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from deepcomp_tf import files
-from deepcomp_tf.data.store import digest_of
+from deepcomp_tf.files import digest_of
 from deepcomp_tf.errors import DeepcompError
 from deepcomp_tf.errors import one_line
 from deepcomp_tf.inference.imagenet import imagenet_classes

@@ -40,7 +40,7 @@ def fixture_source(codec, maps):
 def _source(files):
   stored = tf.data.Dataset.from_tensor_slices((files, np.arange(len(files), dtype=np.int64)))
   return sources.Source("test", [str(n) for n in range(len(files))], len(files), True, None, "files",
-                        lambda begin, end: stored.skip(begin).take(end - begin),
+                        lambda: "files", str, lambda begin, end: stored.skip(begin).take(end - begin),
                         lambda seed: stored.shuffle(len(files), seed=seed))
 
 
