@@ -74,6 +74,22 @@ def test_compress_folders(folder, tmp_path):
   assert deepcomp(*compress, "--resume", cwd=tmp_path).returncode == 0
 
 
+def test_what_a_folder_leaves_out_is_said(folder, tmp_path):
+  photos = tmp_path / "photos"
+  photos.mkdir()
+  photo = (folder / "coffee.png").read_bytes()
+  for name, data in (("a.png", photo), ("b.jfif", photo), (os.fsdecode(b"caf\xe9"), photo), ("notes.txt", b"")):
+    (photos / name).write_bytes(data)
+  result = deepcomp("compress", "photos", cwd=tmp_path)
+  assert (result.returncode, result.stdout) == (0, "3 of 3 files done\n")
+  assert result.stderr.splitlines()[-1] == "Left out: 1 file that is no photo: photos/notes.txt"
+  (photos / "c.png").symlink_to("gone.png")
+  result = deepcomp("compress", "photos", "--resume", cwd=tmp_path)
+  assert (result.returncode, result.stdout) == (1, "3 of 4 files done, 3 of them before, 1 failed\n")
+  result = deepcomp("compress", f"photos/{os.fsdecode(b'caf' + bytes([0xe9]))}", "--overwrite", cwd=tmp_path)
+  assert result.returncode == 0 and result.stdout.startswith(r"photos/caf\xe9 -> photos/caf\xe9.deepcomp: 120x96, ")
+
+
 @pytest.fixture(name="networks", scope="module")
 def fixture_networks(tmp_path_factory):
   """An untrained classifier and segmenter of bpp0.330."""

@@ -1,7 +1,10 @@
 """Files and folders are there whole or not at all, on this machine and on a remote file system."""
 
+from concurrent import futures
+import errno
 import json
 import os
+import threading
 
 import pytest
 
@@ -25,6 +28,35 @@ def test_a_file_is_not_overwritten_unasked(tmp_path):
     files.write_file(path, b"2")
   files.write_file(path, b"3", overwrite=True)
   assert (tmp_path / "a").read_bytes() == b"3"
+
+
+@pytest.mark.parametrize("links", [True, False])
+def test_one_of_many_writers_makes_a_file(tmp_path, monkeypatch, links):
+  path, barrier = str(tmp_path / "a"), threading.Barrier(8)
+  if not links:
+    def refuse(*_):
+      raise OSError(errno.EPERM, "no links here")
+    monkeypatch.setattr(os, "link", refuse)
+  monkeypatch.setattr(files, "exists", lambda _: False)  # all have looked before any of them writes
+
+  def write(number):
+    barrier.wait()
+    try:
+      files.write_file(path, bytes([number]))
+      return number
+    except files.ExistsError:
+      return None
+
+  with futures.ThreadPoolExecutor(8) as pool:
+    winner, = (number for number in pool.map(write, range(8)) if number is not None)
+  assert (tmp_path / "a").read_bytes() == bytes([winner]) and os.listdir(tmp_path) == ["a"]
+
+
+def test_names_of_any_length_and_bytes(tmp_path):
+  name = os.fsdecode(b"\xe9\n") + 250 * "x"
+  files.write_file(str(tmp_path / name), b"1")
+  assert (tmp_path / name).read_bytes() == b"1"
+  assert files.printable(name) == r"\xe9\n" + 250 * "x" and files.printable("\u00e9t\u00e9 1.jpg") == "\u00e9t\u00e9 1.jpg"
 
 
 def test_a_file_whose_writing_fails_leaves_the_one_before(tmp_path, monkeypatch):

@@ -155,14 +155,17 @@ def _refusal(error, path):
   return DeepcompError(f"expected {expected}{f'. Received: {path}' if path else ''}{reason}")
 
 
-def stored_size(path):
+def stored_size(path, data=None):
   """(width, height) of the photo in a file as it is stored, before it is turned, from the file's header.
+
+  Args:
+    path, data: as of `read_image`.
 
   Raises:
     DeepcompError: as `read_image`, as far as the header tells.
   """
   try:
-    with _open(_stored(path)) as image:
+    with _open(_stored(path) if data is None else data) as image:
       return image.size
   except Exception as error:  # as in `read_image`  # pylint: disable=broad-except
     raise error if isinstance(error, DeepcompError) else _refusal(error, path) from None

@@ -7,13 +7,11 @@ it). Flask is needed, which the extra `demo` installs.
 import base64
 import functools
 import importlib.util
-import io
 import os
 import threading
 import time
 
 import numpy as np
-from PIL import Image
 
 import deepcomp_tf as dc
 from deepcomp_tf import samples
@@ -21,6 +19,7 @@ from deepcomp_tf import shipped
 from deepcomp_tf.codec import container
 from deepcomp_tf.codec.images import encode_png
 from deepcomp_tf.codec.images import read_image
+from deepcomp_tf.codec.images import stored_size
 from deepcomp_tf.errors import DeepcompError
 from deepcomp_tf.evaluation import baselines
 from deepcomp_tf.evaluation import figures
@@ -130,10 +129,10 @@ def show(networks, data, max_pixels, original=None):
 def decode_photo(stored, max_pixels):
   """Bytes of a photo's file -> uint8 `[h, w, 3]`; its size is checked before it is decoded."""
   try:
-    with Image.open(io.BytesIO(stored)) as image:
-      size = image.size
-  except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
-    raise DeepcompError("expected a photo (JPEG, PNG, WebP and what else Pillow reads). Received: a file that is none") from None
+    size = stored_size("", stored)
+  except DeepcompError as error:
+    raise DeepcompError(f"expected a photo (JPEG, PNG, WebP and what else Pillow reads). Received: a file that is none ({error})"
+                        ) from None
   _check_size(*size, max_pixels)
   return read_image("the photo", stored)
 

@@ -123,3 +123,46 @@ def test_ordered_map():
   results = threads.ordered_map(lambda number: time.sleep(0.002 * (number % 3)) or number ** 2, values(), threads=4, ahead=6)
   assert next(results) == 0 and len(begun) <= 8
   assert list(results) == [number ** 2 for number in range(1, 50)]
+
+
+def test_results_that_wait_have_a_bound():
+  """Whatever the threads, in their order, and however the calls are spread in time; an error gives its room back."""
+  held, most, peak, lock = [0], 100, [0], threading.Lock()
+  weights = np.random.default_rng(0).integers(1, 60, 80).tolist()
+  weights[5] = 500  # alone it is let in
+
+  def make(number, enter):
+    time.sleep(0.001 * (number % 3))
+    if number == 7:
+      raise OSError("damaged")
+    enter(weights[number])
+    with lock:
+      held[0] += weights[number]
+      peak[0] = max(peak[0], held[0] if number != 5 else 0)
+    return number
+
+  def guarded(number, enter):
+    try:
+      return make(number, enter)
+    except OSError:
+      return None
+
+  order = []
+  for number, result in enumerate(threads.ordered_map(guarded, range(80), threads=16, most=most)):
+    order.append(result)
+    with lock:
+      held[0] -= weights[number] if number != 7 else 0
+  assert order == [None if number == 7 else number for number in range(80)]
+  assert peak[0] <= most + max(weights[:5] + weights[6:])  # one may be on its way to who asked for it
+  stopped = threads.ordered_map(make, range(80), threads=16, most=most)
+  next(stopped)
+  stopped.close()  # does not wait for those that wait for room
+
+
+def test_cores_are_those_of_the_container(tmp_path, monkeypatch):
+  quota = tmp_path / "cpu.max"
+  monkeypatch.setattr(threads, "_QUOTAS", ((str(quota),), (str(tmp_path / "none"), str(tmp_path / "none"))))
+  monkeypatch.setattr(threads.os, "sched_getaffinity", lambda _: set(range(32)))
+  for text, expected in (("max 100000", 32), ("200000 100000", 2), ("150000 100000", 2), ("20000 100000", 1), ("-1 100000", 32), ("", 32)):
+    quota.write_text(text)
+    assert threads.cores() == expected

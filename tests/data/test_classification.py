@@ -1,6 +1,7 @@
 """Classification sets and their crops: every example with its own label, from images and from compressed files."""
 
 import io
+import os
 import pathlib
 
 import numpy as np
@@ -343,3 +344,20 @@ def test_a_split_without_labels_is_an_error(tmp_path, monkeypatch):
   monkeypatch.setattr(tfds, "builder", lambda *_, **__: builder)
   with pytest.raises(dc.DeepcompError, match="a split with labels. Received: test of unlabelled, whose first label is -1"):
     sources.open_source("unlabelled", "test", str(tmp_path))
+
+
+def test_hidden_folders_are_no_classes(folder):
+  (pathlib.Path(folder) / "train/.ipynb_checkpoints").mkdir()
+  (pathlib.Path(folder) / ".cache").mkdir()
+  assert tuple(sources.open_source(folder, "train").class_names) == CLASSES
+
+
+def test_names_that_are_no_text(tmp_path):
+  place = os.fsencode(tmp_path) + b"/images/train/caf\xe9"
+  os.makedirs(place)
+  with open(place + b"/\xe9t\xe9.png", "wb") as file:
+    Image.new("RGB", (8, 8), (1, 2, 3)).save(file, "png")
+  source = sources.open_source(str(tmp_path / "images"), "train")
+  assert source.class_names == [r"caf\xe9"] and os.fsencode(source.name_of(0)) == b"train/caf\xe9/\xe9t\xe9.png"
+  (data, label), = source.read(0, 1).as_numpy_iterator()
+  assert sources.decode_image(data).numpy()[0, 0].tolist() == [1, 2, 3] and label == 0

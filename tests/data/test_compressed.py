@@ -1,6 +1,7 @@
 """Sets of compressed files: TFDS opens them, a stopped run goes on, Beam writes the same."""
 
 import os
+import shutil
 
 import numpy as np
 from PIL import Image
@@ -111,6 +112,35 @@ def test_chunks_of_other_settings_are_not_used(images, tmp_path, monkeypatch):
   monkeypatch.setattr(chunks.Kept, "save", save)
   _builder(images, tmp_path / "sets").compress()
   assert sorted(_examples(tmp_path / "sets", "train")) == _expected(images, "train")
+
+
+def test_folders_of_one_name_are_two_sources(images, tmp_path, monkeypatch):
+  """Neither the chunks of a stopped run nor a finished set are taken for those of another folder called images."""
+  other = tmp_path / "other/images"
+  shutil.copytree(images, other)
+  for path in other.rglob("*.png"):
+    Image.fromarray(255 - np.asarray(Image.open(path))).save(path)
+  save = chunks.Kept.save
+
+  def stopping(kept, chunk, result):
+    save(kept, chunk, result)
+    raise KeyboardInterrupt
+
+  monkeypatch.setattr(chunks.Kept, "save", stopping)
+  with pytest.raises(KeyboardInterrupt):
+    _builder(images, tmp_path / "sets").compress()
+  monkeypatch.setattr(chunks.Kept, "save", save)
+  builder = _builder(str(other), tmp_path / "sets")
+  builder.compress()
+  assert sorted(_examples(tmp_path / "sets", "train")) == _expected(str(other), "train")
+  assert builder.source_identity() != _builder(images, tmp_path / "sets").source_identity()
+  moved = shutil.copytree(images, tmp_path / "moved/images")  # a copy elsewhere is the same source
+  assert _builder(images, tmp_path / "x").source_identity() == _builder(str(moved), tmp_path / "x").source_identity()
+
+
+def test_what_is_left_out_is_named(images, tmp_path):
+  totals = _builder(images, tmp_path / "sets").compress()
+  assert totals["skipped"] == ["train/ant/broken.jpg: expected an image file that Pillow can read"]
 
 
 @pytest.mark.slow

@@ -1,7 +1,9 @@
 """Plain photos to files and to a set with names, in folders of folders, on Beam and without it."""
 
+import codecs
 import json
 import os
+from unittest import mock
 
 import numpy as np
 from PIL import Image
@@ -102,3 +104,97 @@ def test_a_set_with_names(photos, tmp_path, beam):
     np.testing.assert_array_equal(codec.symbols(data), codec.encode(read_image(photos / name)))
   assert totals["examples"] == 4 and totals["bytes"] == sum(map(len, examples.values()))
   assert len(totals["skipped"]) == 1 and totals["skipped"][0].startswith("broken.jpg: ")
+
+
+def test_an_output_is_done_when_it_is_whole_and_of_that_photo(photos, tmp_path):
+  codec, output = dc.Codec.load(POINT), tmp_path / "out.deepcomp"
+  task = photo_files.Task(str(photos / "a.jpg"), str(output))
+  again = lambda: next(photo_files.compress(codec, [task], resume=True))
+  assert not again().skipped and again().skipped
+  whole = output.read_bytes()
+  output.write_bytes(whole[:-1])
+  assert "is no whole file" in str(again().error)
+  output.write_bytes(codec.compress(samples.photos()["coffee"][:40, :40]))
+  assert "of another photo, of 40x40 pixels; " in str(again().error)
+  turned = Image.open(photos / "a.jpg").transpose(Image.Transpose.ROTATE_90)
+  exif = Image.Exif()
+  exif[0x0112] = 6
+  turned.save(photos / "a.jpg", exif=exif)  # upright it is 48x40 again
+  output.write_bytes(whole)
+  assert again().skipped
+
+
+def test_two_at_once_write_no_file_twice(photos, tmp_path):
+  """The loser of a race is told, or leaves the output alone when it resumes."""
+  codec = dc.Codec.load(POINT)
+  for resume in (False, True):
+    task = photo_files.Task(str(photos / "a.jpg"), str(tmp_path / f"{resume}.deepcomp"))
+    first, second = (photo_files.compress(codec, iter([task]), resume=resume) for _ in range(2))
+    written, write = [], photo_files._write
+
+    def writing(*arguments, write=write, written=written, second=second):
+      if not written:
+        written.append(None)
+        written[0] = next(second)  # another process, between this one's look and its writing
+      return write(*arguments)
+
+    with mock.patch.object(photo_files, "_write", writing):
+      loser = next(first)
+    assert written[0].size and not loser.size
+    assert loser.skipped if resume else "give --overwrite" in str(loser.error)
+
+
+def test_what_is_in_a_folder(photos, tmp_path, monkeypatch):
+  Image.new("RGB", (8, 8)).save(photos / "in/unknown", "png")
+  (tmp_path / "linked").mkdir()
+  Image.new("RGB", (8, 8)).save(tmp_path / "linked/l.jpg")
+  (photos / "album").symlink_to(tmp_path / "linked")
+  (photos / "in/back").symlink_to(photos)
+  (photos / "in/gone.jpg").symlink_to(tmp_path / "nowhere.jpg")
+  os.mkfifo(photos / "pipe.jpg")
+  scandir = os.scandir
+
+  def refusing(path):
+    if str(path).endswith("deep"):
+      raise PermissionError(13, "Permission denied", str(path))
+    return scandir(path)
+
+  monkeypatch.setattr(os, "scandir", refusing)
+  found = photo_files.find_in(str(photos))
+  assert [os.path.relpath(path, photos) for path in found.photos] == [
+      "a.jpg", "album/l.jpg", "broken.jpg", "in/b.jpg", "in/b.png", "in/gone.jpg", "in/unknown"]
+  assert found.unreadable == {str(photos / "in/deep"): "Permission denied"}
+  assert [os.path.basename(path) for path in found.others] == ["notes.txt"]
+  with pytest.raises(dc.DeepcompError, match="a folder that can be read. Received: .*deep .Permission denied"):
+    photo_files.list_photos(str(photos))
+
+
+def test_lists_of_paths(tmp_path):
+  paths = [str(tmp_path / name) for name in ("a.jpg", "line\nend.jpg", os.fsdecode(b"caf\xe9.jpg"))]
+  written = tmp_path / "list.txt"
+  written.write_bytes(b"\0".join(map(os.fsencode, paths)) + b"\0")
+  assert photo_files.find_photos(str(written)) == sorted(paths)
+  written.write_bytes(codecs.BOM_UTF8 + b"/a.jpg\r\n/b.jpg\r\n")
+  assert photo_files.find_photos(str(written)) == ["/a.jpg", "/b.jpg"]
+  written.write_bytes("/a.jpg\n".encode("utf-16"))
+  with pytest.raises(dc.DeepcompError, match="in UTF-8. Received: .*list.txt, which is in UTF-16"):
+    photo_files.find_photos(str(written))
+
+
+def test_names_that_are_no_text(tmp_path):
+  photos = tmp_path / "photos"
+  photos.mkdir()
+  names = [b"caf\xe9.png", b"line\nend.png", "\u00e9t\u00e9.png".encode()]
+  for name in names:
+    with open(os.fsencode(photos) + b"/" + name, "wb") as file:
+      Image.new("RGB", (16, 16)).save(file, "png")
+  config = compressed_photos.PhotosConfig(
+      name="odd", photos=photo_files.find_photos(str(photos)), root=str(photos), operating_point=POINT)
+  compressed_photos.CompressedPhotos(config=config, data_dir=str(tmp_path / "sets")).compress()
+  stored = tfds.as_numpy(tfds.load("compressed_photos/odd", split="train", data_dir=str(tmp_path / "sets")))
+  assert sorted(example["name"] for example in stored) == sorted(names)
+
+
+def test_below():
+  assert photo_files.below("/d/set", "/d/set/a/b.jpg") == "a/b.jpg" and photo_files.below("/d/set/", "/d/set/a.jpg") == "a.jpg"
+  assert photo_files.below("/d/set", "/d/set2/x.jpg") == "d/set2/x.jpg"

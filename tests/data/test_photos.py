@@ -234,3 +234,18 @@ def test_tfds_set_without_images(tmp_path, monkeypatch):
   builder = _builder([{"number": 1}], {"number": np.int64})
   with pytest.raises(dc.DeepcompError, match="an `image`. Received: numbers"):
     photos.tfds_crops("numbers", "train", None, CROP, 2, 0, builder=builder)
+
+
+def test_damaged_photos_are_left_out(folder):
+  paths = [str(path) for path in _marked_photos(folder, 39 * [(CROP, CROP)])] + [str(folder / "broken.jpg")]
+  (folder / "broken.jpg").write_bytes(b"no image")
+  crops = _crops(paths, 30)
+  assert set(np.unique(crops[..., 2])) <= set(range(39)) and len(np.unique(crops[..., 2])) > 30
+  np.testing.assert_array_equal(_crops(paths, 10, first_step=20), crops[20:])  # a stopped run goes on with the same
+  assert len(list(photos.read_photos(paths))) == 39
+  for number in range(3):
+    pathlib.Path(paths[number]).write_bytes(b"")
+  with pytest.raises(dc.DeepcompError, match="at most 5 % of the 40 examples"):
+    list(photos.read_photos(paths))
+  with pytest.raises(tf.errors.OpError, match="at most 5 % of the 40 examples"):
+    _crops(paths, 60)

@@ -1,8 +1,11 @@
 """The classification programs as people run them: they learn, survive SIGKILL, evaluate, and name what is wrong."""
 
 import json
+import pathlib
+import shutil
 
 import numpy as np
+from PIL import Image
 import programs
 import pytest
 
@@ -26,6 +29,18 @@ def fixture_sets(images, tmp_path_factory):
   assert code == 0 and "is there already" in output
   name, = (folder / "compressed_classification").iterdir()
   return [f"--dataset=compressed_classification/{name.name}", f"--data_dir={folder}"]
+
+
+def test_a_set_of_another_folder_of_that_name_is_an_error(images, sets, tmp_path):
+  folder = pathlib.Path(sets[1].removeprefix("--data_dir="))
+  place, = (folder / "compressed_classification").glob("*/1.0.0")
+  assert "expected an image file" in (place / "left_out.txt").read_text()
+  other = shutil.copytree(images, tmp_path / pathlib.Path(images).name)
+  for photo in other.rglob("*.png"):
+    Image.new("RGB", (32, 32)).save(photo)
+  line, _ = programs.error(programs.start("compress_dataset", f"--dataset={other}", "--splits=train,val", "--operating_point=bpp0.0983",
+                                          f"--output_dir={folder}"))
+  assert "holds a set of another source" in line
 
 
 def _start(run, *flags, devices=None):
