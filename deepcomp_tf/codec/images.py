@@ -15,11 +15,11 @@ import warnings
 import numpy as np
 from PIL import ExifTags
 from PIL import Image
-from PIL import ImageCms
 from PIL import PngImagePlugin
 from PIL import UnidentifiedImageError
 
 from deepcomp_tf import files
+from deepcomp_tf.codec import colors
 from deepcomp_tf.errors import DeepcompError
 from deepcomp_tf.errors import one_line
 
@@ -42,15 +42,10 @@ _PLUGINS = (
 )
 _HEAD = 32  # bytes that tell a format
 
-# Modes whose samples have more than 8 bits; Pillow's own conversion to RGB would clip them to white.
-_DEEP_MODES = ("I", "I;16", "I;16L", "I;16B", "I;16N", "F")
-
 # What undoes each of EXIF's orientations.
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT, 3: Image.Transpose.ROTATE_180, 4: Image.Transpose.FLIP_TOP_BOTTOM,
     5: Image.Transpose.TRANSPOSE, 6: Image.Transpose.ROTATE_270, 7: Image.Transpose.TRANSVERSE, 8: Image.Transpose.ROTATE_90}
-
-_SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB"))
 
 # Pillow refuses PNG files with more than this in a profile, and has 1 MiB, which profiles of printers exceed.
 PngImagePlugin.MAX_TEXT_CHUNK = max(PngImagePlugin.MAX_TEXT_CHUNK, 16 << 20)
@@ -216,7 +211,7 @@ def _is_upright(segment):
 def _is_srgb_segment(segment):
   """Whether an APP2 segment of a JPEG file is all of an sRGB profile, or no part of one, nor of another picture's place."""
   if segment.startswith(b"ICC_PROFILE\0"):
-    return segment[12:14] == b"\1\1" and _converter(segment[14:], "RGB") is None and _converter(segment[14:], "L") is None
+    return segment[12:14] == b"\1\1" and colors.is_srgb(segment[14:])
   return not segment.startswith(b"MPF\0")
 
 
@@ -265,7 +260,7 @@ def _decoded(data, admit):
       admit(image.width * image.height)
     image.load()
     turn = _TURNS.get(_orientation(image))
-    pixels = _to_rgb(image)
+    pixels = colors.to_rgb(image)
     return np.array(pixels if turn is None else pixels.transpose(turn))
 
 
@@ -290,82 +285,6 @@ def _orientation(image):
     return orientation if orientation in _TURNS else 1
   except Exception:  # cameras write what nobody can read  # pylint: disable=broad-except
     return 1
-
-
-def _to_rgb(image):
-  """An image of any mode as one of mode RGB."""
-  profile, transparent = image.info.get("icc_profile"), None
-  if image.mode in _DEEP_MODES:
-    image, transparent = _eight_bits(image)
-  elif image.mode in ("P", "PA"):
-    image = image.convert("RGBA" if image.mode == "PA" or "transparency" in image.info else "RGB")
-  elif "transparency" in image.info and image.mode in ("1", "L", "RGB"):
-    color = image.info["transparency"]
-    if isinstance(color, tuple) and max(color) > 255:  # of 16 bits, of whose samples Pillow keeps the upper 8
-      image.info["transparency"] = tuple(sample >> 8 for sample in color)
-    image = image.convert("RGBA" if image.mode == "RGB" else "LA")
-  elif image.mode in ("La", "RGBa"):
-    image = image.convert(image.mode.upper())
-  if image.mode in ("LA", "RGBA"):
-    transparent = image.getchannel("A")
-    image = image.convert("L" if image.mode == "LA" else "RGB")
-  image = _to_srgb(image, profile)
-  if transparent is not None:
-    image.putalpha(transparent)
-    image = Image.alpha_composite(Image.new("RGBA", image.size, (255, 255, 255, 255)), image).convert("RGB")
-  return image
-
-
-def _eight_bits(image):
-  """(an image of mode L, its opacity or None) of one with deeper samples."""
-  samples = np.asarray(image).astype(np.float64)
-  if image.mode == "F":
-    raise DeepcompError("expected integer samples. Received: an image of floating-point samples")
-  if samples.min(initial=0) < 0 or samples.max(initial=0) > 65535:
-    raise DeepcompError("expected samples of at most 16 bits. Received: an image of 32-bit samples")
-  gray = Image.fromarray(np.floor(samples / 257.0 + 0.5).astype(np.uint8))
-  transparent = image.info.get("transparency")
-  if not isinstance(transparent, int):
-    return gray, None
-  return gray, Image.fromarray(np.where(samples == transparent, 0, 255).astype(np.uint8))
-
-
-def _to_srgb(image, profile):
-  """An image of a mode without transparency as one of mode RGB, with the colours of sRGB."""
-  if image.mode == "1":
-    image = image.convert("L")
-  elif image.mode not in ("L", "RGB", "CMYK", "LAB"):
-    image = image.convert("RGB")
-  if image.mode == "L" and profile and _converter(profile, "L") is None and _converter(profile, "RGB") is not None:
-    image = image.convert("RGB")  # gray in a colour photo's profile
-  converter = _converter(profile, image.mode) if profile or image.mode == "LAB" else None
-  return image.convert("RGB") if converter is None else ImageCms.applyTransform(image, converter)
-
-
-@functools.lru_cache(maxsize=64)
-def _converter(profile, mode):
-  """A transform from a colour profile to sRGB; None where there is nothing to convert.
-
-  Args:
-    profile: bytes of an ICC profile.
-    mode: of the images, L, RGB, CMYK or LAB, which is a profile of its own.
-  """
-  try:
-    source = ImageCms.ImageCmsProfile(ImageCms.createProfile("LAB") if mode == "LAB" else io.BytesIO(profile))
-    if source.profile.xcolor_space.strip() != {"L": "GRAY", "LAB": "Lab"}.get(mode, mode):
-      return None
-    converter = ImageCms.buildTransform(source, _SRGB, mode, "RGB", ImageCms.Intent.RELATIVE_COLORIMETRIC)
-    if mode in ("L", "RGB"):
-      # Every fifth of each channel: another sRGB profile differs in rounding only, and pixels are left as they are.
-      levels = np.arange(0, 256, 51, np.uint8)
-      colors = levels[np.newaxis] if mode == "L" else np.stack(np.meshgrid(levels, levels, levels), -1).reshape(6, 36, 3)
-      color_image = Image.fromarray(colors)
-      converted = np.asarray(ImageCms.applyTransform(color_image, converter), np.int32)
-      if np.abs(converted - np.asarray(color_image.convert("RGB"))).max() <= 1:
-        return None
-    return converter
-  except Exception:  # a broken profile is none  # pylint: disable=broad-except
-    return None
 
 
 def encode_png(image):

@@ -10,6 +10,7 @@ from PIL import PngImagePlugin
 import pytest
 
 import deepcomp_tf as dc
+from deepcomp_tf.codec import colors as color_modes
 from deepcomp_tf.codec import images
 import icc
 
@@ -146,7 +147,7 @@ def test_profiles_of_gray_and_of_inks():
 
 def test_profiles_that_change_nothing():
   png = lambda profile: images.read_image("x", stored(Image.fromarray(COLORS), "png", icc_profile=profile))
-  srgb = images._SRGB.tobytes()
+  srgb = color_modes.SRGB.tobytes()
   for profile in (srgb, b"no profile", icc.rgb(icc.DISPLAY_P3, 2.2)[:200], icc.cmyk({}), icc.gray(1.0)):
     np.testing.assert_array_equal(png(profile), COLORS)
 
