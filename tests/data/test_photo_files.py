@@ -1,8 +1,10 @@
 """Plain photos to files and to a set with names, in folders of folders, on Beam and without it."""
 
 import codecs
+import io
 import json
 import os
+import struct
 from unittest import mock
 
 import numpy as np
@@ -198,3 +200,26 @@ def test_names_that_are_no_text(tmp_path):
 def test_below():
   assert photo_files.below("/d/set", "/d/set/a/b.jpg") == "a/b.jpg" and photo_files.below("/d/set/", "/d/set/a.jpg") == "a.jpg"
   assert photo_files.below("/d/set", "/d/set2/x.jpg") == "d/set2/x.jpg"
+
+
+def test_no_damaged_photo_hurts_another(tmp_path):
+  """Formats cut off, empty, of text or of noise, and samples that are refused, between good photos."""
+  good, folder = samples.photos()["coffee"][:16, :16], tmp_path / "photos"
+  folder.mkdir()
+  contents = [b"", b"no image", b"\xff\xd8\xff\xd9", bytes(3000), np.random.default_rng(0).bytes(3000), b"II*\0\xff\xff\xff\xff", b"GIF89a"]
+  noise = Image.fromarray(np.random.default_rng(0).integers(0, 256, [48, 48, 3], np.uint8))
+  for form in ("jpeg", "png", "webp", "tiff", "bmp", "jpeg2000", "avif", "ppm"):
+    buffer = io.BytesIO()
+    noise.save(buffer, form)
+    contents += [buffer.getvalue()[:20], buffer.getvalue()[:buffer.tell() // 2]]
+    if form == "png":  # 10^10 pixels
+      contents.append(buffer.getvalue()[:16] + struct.pack(">II", 100_000, 100_000) + buffer.getvalue()[24:])
+  for number, data in enumerate(contents):
+    (folder / f"{number:02}.jpg").write_bytes(data)
+    Image.fromarray(good).save(folder / f"{number:02}_good.png")
+  tasks, _ = photo_files.tasks_of(photo_files.list_photos(str(folder)), str(folder), str(tmp_path / "out"))
+  codec = dc.Codec.load(POINT)
+  failed = [done for done in photo_files.compress(codec, tasks, jobs=4) if done.error]
+  assert [done.task.photo for done in failed] == [str(folder / f"{number:02}.jpg") for number in range(len(contents))]
+  assert all(done.task.photo in str(done.error) for done in failed)
+  assert _outputs(tmp_path / "out") == [f"{number:02}_good.deepcomp" for number in range(len(contents))]
