@@ -34,6 +34,8 @@ def find(kind, name):
     DeepcompError: there is no such network.
   """
   place, file = _KINDS[kind]
+  if not isinstance(name, (str, os.PathLike)):
+    raise DeepcompError(f"expected the name or folder of a trained network ({kind}), a str or path. Received: {name!r:.40}")
   for folder in (os.path.join(_PACKAGE, place, name), name):
     if files.exists(os.path.join(folder, file)):
       return folder

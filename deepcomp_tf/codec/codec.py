@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+import os
 
 import numpy as np
 
@@ -163,9 +164,10 @@ class Codec:
 
     Raises:
       BitstreamError: the file is damaged, of another operating point, or larger than `MAX_PIXELS`.
+      DeepcompError: what is given is not the bytes of a file, but a path for example.
     """
     header = self._read(data)
-    return self._coder.decode(bytes(data)[header.size:], *_map_size(header))
+    return self._coder.decode(container.bytes_of(data)[header.size:], *_map_size(header))
 
   def symbols_of(self, files, threads=None):
     """The symbols in several files, decoded on several threads.
@@ -177,7 +179,11 @@ class Codec:
     Returns:
       list of uint8 `[ceil(H/8), ceil(W/8), C]`, and a dict from places in the list to the `BitstreamError`s of the files
       that are damaged, where the list holds None.
+
+    Raises:
+      DeepcompError: what is given is no list, or not of bytes.
     """
+    files = container.list_of(files)
     opened, errors = self._open(files)
     jobs, end = [], 0
     for payload, rows, columns in opened.values():
@@ -206,6 +212,7 @@ class Codec:
       uint8 `[n, size, size, C]`, and a dict from places in the list to the errors of the files that have no crop:
       `BitstreamError` where one is damaged, `DeepcompError` where it is smaller. Their crops are 0.
     """
+    files = container.list_of(files)
     symbols = np.zeros([len(files), size, size, self.channels], np.uint8)
     places = None if places is None else np.asarray(places).tolist()
     opened, errors = self._open(files)
@@ -231,7 +238,7 @@ class Codec:
     for number, data in enumerate(files):
       try:
         header = self._read(data)
-        payload = bytes(data)[header.size:]
+        payload = container.bytes_of(data)[header.size:]
         rows, columns = _map_size(header)
         self._coder.check(payload, rows, columns)
         opened[number] = payload, rows, columns
@@ -299,6 +306,10 @@ def _graph(function, channels, batch=1):
 
 
 def _check_image(image):
+  if isinstance(image, (str, bytes, bytearray, memoryview, os.PathLike)):
+    given = f"the path {image}" if isinstance(image, (str, os.PathLike)) else "bytes"
+    raise DeepcompError("`image` must be a uint8 array of shape [H, W, 3], as deepcomp_tf.codec.images.read_image gives it of a "
+                        f"photo's file. Received: {given}")
   image = np.asarray(image)
   if image.dtype != np.uint8 or image.ndim != 3 or image.shape[-1] != 3 or 0 in image.shape:
     raise DeepcompError("`image` must be a uint8 array of shape [H, W, 3], H and W at least 1. "

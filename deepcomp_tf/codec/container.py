@@ -11,6 +11,7 @@
 Then the payload: the range coder's 32-bit words, little endian. At most 16 bytes of header.
 """
 
+import os
 from typing import NamedTuple
 import zlib
 
@@ -42,19 +43,65 @@ def pack(fingerprint, height, width, payload):
   return front + checksum.to_bytes(4, "little") + payload
 
 
+def bytes_of(data):
+  """What is given as the bytes of a file, as bytes.
+
+  Args:
+    data: bytes, or what has them in its memory: a bytearray, a memoryview, an array of one dimension.
+
+  Raises:
+    DeepcompError: it is something else, such as a path.
+  """
+  if isinstance(data, bytes):
+    return data
+  if isinstance(data, (str, os.PathLike)):
+    raise DeepcompError(f"expected the bytes of a file, such as pathlib.Path(path).read_bytes(). Received: the path {data}")
+  try:
+    view = memoryview(data)
+  except TypeError:
+    raise DeepcompError(f"expected the bytes of a file. Received: {_told(data)}") from None
+  if view.ndim > 1:
+    raise DeepcompError(f"expected the bytes of a file. Received: an array of shape {view.shape}")
+  return view.tobytes()
+
+
+def is_one(data):
+  """Whether bytes of files, where one or several may be given, are of one; a path counts as one, which `bytes_of` refuses."""
+  return isinstance(data, (bytes, bytearray, memoryview, str, os.PathLike))
+
+
+def list_of(files):
+  """Bytes of several files as a list.
+
+  Raises:
+    DeepcompError: it is one file, a path, or nothing that holds several things.
+  """
+  if is_one(files) or not hasattr(files, "__iter__"):
+    raise DeepcompError(f"expected a list of the bytes of files. Received: {_told(files)}")
+  return list(files)
+
+
+def _told(data):
+  """What an object is, for errors."""
+  if isinstance(data, (str, os.PathLike)):
+    return f"the path {data}"
+  return "None" if data is None else f"a value of the type {type(data).__name__}"
+
+
 def read_header(data):
   """Checks everything about a file that can be checked without the operating point.
 
   Args:
-    data: bytes of a whole file.
+    data: bytes of a whole file, see `bytes_of`.
 
   Returns:
     a `Header`.
 
   Raises:
     BitstreamError: it is not an undamaged file of this format.
+    DeepcompError: it is not bytes.
   """
-  data = bytes(data)
+  data = bytes_of(data)
   if data[:2] != MAGIC:
     raise BitstreamError(f"not a compressed image: expected it to begin with {MAGIC!r}, it begins with {data[:2]!r}")
   if len(data) < 3:

@@ -4,6 +4,7 @@ import numpy as np
 import tensorflow as tf
 
 from deepcomp_tf import models
+from deepcomp_tf.codec import container
 from deepcomp_tf.errors import DeepcompError
 from deepcomp_tf.inference.stored import StoredNetwork
 
@@ -49,12 +50,13 @@ class Classifier(StoredNetwork):
 
     Raises:
       BitstreamError: a file is damaged, or of another operating point.
+      DeepcompError: what is given is not bytes, but a path for example.
     """
-    if isinstance(data, (bytes, bytearray, memoryview)):
+    if container.is_one(data):
       return self.classify([data])[0]
     if self.codec is None:
       raise DeepcompError("this classifier takes original pixels, which a compressed file does not have")
-    stored = self.read(data)
+    stored = self.read(container.list_of(data))
     results = [None] * len(stored)
     for shape in {array.shape for array in stored}:
       places = [i for i, array in enumerate(stored) if array.shape == shape]

@@ -95,11 +95,13 @@ class Segmenter(StoredNetwork):
 
     Raises:
       BitstreamError: a file is damaged, or of another operating point.
+      DeepcompError: what is given is not bytes, but a path for example.
     """
-    if isinstance(data, (bytes, bytearray, memoryview)):
+    if container.is_one(data):
       return self.segment([data])[0]
     if self.codec is None:
       raise DeepcompError("this segmenter takes original pixels, which a compressed file does not have")
+    data = container.list_of(data)
     stored, masks, alike = self.read(data), [None] * len(data), collections.defaultdict(list)
     for number, one in enumerate(data):
       header = container.read_header(one)

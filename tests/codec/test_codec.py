@@ -117,6 +117,33 @@ def test_bad_arrays(codecs, image):
 def test_unknown_operating_point():
   with pytest.raises(dc.DeepcompError, match="bpp0.0983, bpp0.330, bpp0.635"):
     dc.Codec.load("bpp0.5")
+  for given in (0.33, None, b"dc"):
+    with pytest.raises(dc.DeepcompError, match=f"expected the name or folder of .* Received: {given}"):
+      dc.Codec.load(given)
+
+
+def test_a_path_is_not_taken_for_bytes_or_an_image(codecs, tmp_path):
+  """A file that is there, so that nobody reads it either."""
+  codec, path = codecs["bpp0.0983"], tmp_path / "x.deepcomp"
+  path.write_bytes(codec.compress(np.zeros([16, 16, 3], np.uint8)))
+  for given in (path, str(path)):
+    for function in (codec.decompress, codec.symbols, codec.representation, dc.Codec.load_for, lambda path: codec.symbols_of([path]),
+                     lambda path: codec.crops_of([path], 1)):
+      with pytest.raises(dc.DeepcompError, match="expected the bytes of a file, such as .* Received: the path /.*x.deepcomp"):
+        function(given)
+    for function in (codec.symbols_of, lambda path: codec.crops_of(path, 1)):
+      with pytest.raises(dc.DeepcompError, match="expected a list of the bytes of files. Received: the path"):
+        function(given)
+    for function in (codec.compress, codec.encode, lambda path: list(codec.compress_many([path]))):
+      with pytest.raises(dc.DeepcompError, match="uint8 array of shape .*read_image gives it .* Received: the path"):
+        function(given)
+  data = path.read_bytes()
+  with pytest.raises(dc.DeepcompError, match="list of the bytes of files. Received: a value of the type bytes"):
+    codec.symbols_of(data)
+  with pytest.raises(dc.DeepcompError, match="read_image gives it .* Received: bytes"):
+    codec.compress(data)
+  symbols, = codec.symbols_of((np.frombuffer(data, np.uint8),))[0]
+  np.testing.assert_array_equal(symbols, codec.symbols(memoryview(data)))
 
 
 def test_wrong_operating_point_is_named(codecs, photo):

@@ -1,5 +1,8 @@
 """The header: every field, every way to be wrong."""
 
+import pathlib
+
+import numpy as np
 import pytest
 
 import deepcomp_tf as dc
@@ -43,3 +46,18 @@ def test_every_truncation_and_bit_flip_is_noticed():
 def test_errors_say_what_is_wrong(data, message):
   with pytest.raises(dc.BitstreamError, match=message):
     container.read_header(data)
+
+
+@pytest.mark.parametrize("given, said", [
+    ("x.deepcomp", "the path x.deepcomp"), (pathlib.Path("/in/x.deepcomp"), "the path /in/x.deepcomp"), (None, "None"),
+    (3, "type int"), ([1, 2], "type list"), (np.zeros([8, 8, 3], np.uint8), "an array of shape .8, 8, 3.")])
+def test_what_is_not_bytes_is_named(given, said):
+  with pytest.raises(dc.DeepcompError, match=f"^expected the bytes of a file.*Received: .*{said}") as error:
+    container.read_header(given)
+  assert not isinstance(error.value, dc.BitstreamError) and "\n" not in str(error.value)
+
+
+def test_all_that_has_bytes_is_read():
+  data = container.pack(b"abc", 300, 200, b"payload.")
+  for form in (bytearray, memoryview, np.bytes_, lambda data: np.frombuffer(data, np.uint8), lambda data: memoryview(data + b"-")[:-1]):
+    assert container.read_header(form(data)) == container.read_header(data)

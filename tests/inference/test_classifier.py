@@ -146,6 +146,10 @@ def test_bad_input(codec, tmp_path):
     dc.Classifier(dc.models.CResNet(39, 3, width=0.125), NetworkInput("representation", codec), ["a", "b"])
   with pytest.raises(dc.DeepcompError, match="original pixels"):
     _classifier(codec, "original").classify(b"")
+  for given, said in (("x.deepcomp", "the path x.deepcomp"), (tmp_path, f"the path {tmp_path}"), ([tmp_path], f"the path {tmp_path}"),
+                      (None, "list of the bytes of files. Received: None")):
+    with pytest.raises(dc.DeepcompError, match=said):
+      _classifier(codec).classify(given)
   with pytest.raises(dc.DeepcompError, match="representation"):
     _classifier(codec, "original").export_saved_model(str(tmp_path / "model"))
   classifier = _classifier(codec)

@@ -44,3 +44,5 @@ def test_several_files(monkeypatch):
   assert any((mask != masks[0]).any() for mask in masks[2:])
   with pytest.raises(dc.BitstreamError, match="file 1 of 2: .*checksum"):
     segmenter.segment([files[0], files[1][:-1]])
+  with pytest.raises(dc.DeepcompError, match="Received: the path x.deepcomp"):
+    segmenter.segment("x.deepcomp")
