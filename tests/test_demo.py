@@ -2,6 +2,7 @@
 
 import base64
 import io
+import json
 import threading
 
 import numpy as np
@@ -47,6 +48,18 @@ def test_a_photo_is_compressed_shown_and_understood_and_its_file_opened_again(cl
   again = client.post("/open", data=data).get_json()
   same = ("point", "bytes", "picture", "channels", "classes", "mask", "mask_shares")
   assert {name: again[name] for name in same} == {name: shown[name] for name in same} and "peers" not in again
+
+
+@pytest.mark.slow
+def test_a_picture_of_one_colour_is_valid_json(client):
+  """JPEG and WebP give it back exactly; JSON has no infinity."""
+  answer = client.post("/compress/bpp0.330", data=encode_png(np.full([64, 64, 3], 255, np.uint8)))
+  assert answer.status_code == 200
+
+  def refuse(constant):
+    raise AssertionError(f"{constant} is not JSON")
+  shown = json.loads(answer.get_data(as_text=True), parse_constant=refuse)
+  assert shown["peers"]["webp"]["psnr"] is None and shown["psnr"] > 20
 
 
 def test_what_it_refuses_is_said_in_a_line(client):

@@ -7,6 +7,7 @@ it). Flask is needed, which the extra `demo` installs.
 import base64
 import functools
 import importlib.util
+import math
 import os
 import threading
 import time
@@ -144,8 +145,8 @@ def _check_size(width, height, max_pixels):
 
 
 def _rounded(figures):
-  """Figures for JSON, which has no NaN."""
-  return {name: None if value != value else round(value, 4) for name, value in figures.items()}
+  """Figures for JSON, None where they are not finite: PSNR of an exact picture is infinite, SSIM of a very small one undefined."""
+  return {name: round(value, 4) if math.isfinite(value) else None for name, value in figures.items()}
 
 
 def mosaic(symbols):

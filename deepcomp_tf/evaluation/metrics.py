@@ -16,8 +16,8 @@ def distortion(original, reconstruction):
     original, reconstruction: uint8 `[h, w, 3]`.
 
   Returns:
-    dict of floats by the names in `NAMES`. Where the image is too small for a metric (11 pixels for SSIM,
-    176 for MS-SSIM, on its shorter side) the value is NaN.
+    dict of floats by the names in `NAMES`. PSNR of an exact reconstruction is infinite. Where the image is too small for a metric
+    (11 pixels for SSIM, 176 for MS-SSIM, on its shorter side) the value is NaN.
   """
   original, reconstruction = tf.convert_to_tensor(original), tf.convert_to_tensor(reconstruction)
   shortest = min(original.shape[:2])
@@ -30,11 +30,21 @@ def distortion(original, reconstruction):
 
 
 def means(figures):
-  """Means of dicts of figures. NaNs, of images too small for a metric, are left out; so is a figure that none has."""
+  """Means of dicts of figures over the images where they are finite.
+
+  NaNs, of images too small for a metric, are left out. So is the infinite PSNR of images that are reproduced exactly, such as those
+  of one colour: a single one would make the mean infinite, and any cap in its place would be arbitrary. Tables say how many there
+  are (`exact`). A figure that no image has is left out of the result, which so is valid JSON.
+  """
   result = {}
   for key in figures[0]:
     values = np.array([figure[key] for figure in figures], np.float64)
-    values = values[~np.isnan(values)]
+    values = values[np.isfinite(values)]
     if values.size:
       result[key] = float(values.mean())
   return result
+
+
+def exact(figures):
+  """How many of the images of these dicts are reproduced exactly: those of infinite PSNR."""
+  return sum(np.isposinf(figure["psnr"]) for figure in figures)

@@ -51,13 +51,14 @@ def _rows(codec, name, image, peers):
 
 
 def means(rows):
-  """Means over the images: list of dicts with `operating_point`, `codec`, `images` and the figures' means."""
+  """Means over the images: list of dicts with `operating_point`, `codec`, `images` (how many), `exact` (how many of them are
+  reproduced exactly, which the mean PSNR leaves out, see `metrics.means`) and the figures' means, NaN where no image has one."""
   groups = {}
   for row in rows:
     groups.setdefault((row["operating_point"], row["codec"]), []).append(row)
   figures = COLUMNS[3:]
   nothing = dict.fromkeys(figures, float("nan"))
-  return [{"operating_point": point, "codec": kind, "images": len(group), **nothing,
+  return [{"operating_point": point, "codec": kind, "images": len(group), "exact": metrics.exact(group), **nothing,
            **metrics.means([{key: row[key] for key in figures} for row in group])}
           for (point, kind), group in groups.items()]
 
@@ -75,6 +76,9 @@ def table(summary):
     saved = "" if np.isnan(pooled) else f"{pooled:.4f} ({100 * (row['bits_per_pixel'] / pooled - 1):+.0f} %)"
     lines.append(f"{row['operating_point']:16} {label(row['codec']):12} {row['bits_per_pixel']:10.4f} "
                  f"{row['psnr']:7.2f} {row['ssim']:7.4f} {row['ms_ssim']:8.4f}  {saved:>14}")
+  exact = [f"{label(row['codec'])} at {row['operating_point']} {row['exact']} of {row['images']}" for row in summary if row["exact"]]
+  if exact:
+    lines.append(f"Left out of the mean PSNR, since it is infinite, are images that are reproduced exactly: {', '.join(exact)}")
   return "\n".join(lines)
 
 

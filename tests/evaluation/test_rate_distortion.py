@@ -2,6 +2,7 @@
 
 import csv
 import io
+import json
 
 import numpy as np
 import pytest
@@ -92,3 +93,19 @@ def test_measure_counts_every_byte(pair):
   read = list(csv.DictReader(io.StringIO(rate_distortion.to_csv(rows))))
   assert float(read[1]["psnr"]) == pytest.approx(rows[1]["psnr"], rel=1e-5)
   assert "WebP" in rate_distortion.table(rate_distortion.means(rows))
+
+
+def test_a_picture_that_is_reproduced_exactly_leaves_means_finite():
+  """Of one colour, as PNG screenshots are: WebP gives it back exactly, which is an infinite PSNR."""
+  flat = np.full([180, 184, 3], 255, np.uint8)
+  found = metrics.distortion(flat, baselines.decode(baselines.encode_at_most("webp", flat, 10**4)))
+  assert found["psnr"] == np.inf
+  row = {"operating_point": "p", "codec": "webp", "bytes": 10, "bits_per_pixel": 1.0, "bits_per_pixel_pooled": float("nan")}
+  rows = [{"image": "flat", **row, **found}, {"image": "other", **row, "psnr": 30.0, "ssim": 0.5, "ms_ssim": 0.5}]
+  mean, = rate_distortion.means(rows)
+  assert (mean["psnr"], mean["ssim"], mean["images"], mean["exact"]) == (30.0, 0.75, 2, 1)
+  assert rate_distortion.table([mean]).splitlines()[-1].endswith("reproduced exactly: WebP at p 1 of 2")
+  assert "Left out" not in rate_distortion.table(rate_distortion.means(rows[1:]))
+  assert [one["psnr"] for one in rate_distortion.from_csv(rate_distortion.to_csv(rows))] == [np.inf, 30.0]
+  json.dumps(metrics.means([found]), allow_nan=False)  # as runs and operating points keep them
+  assert "psnr" not in metrics.means([found])
