@@ -55,17 +55,18 @@ def _parse(argv):
   sub.add_argument("--resume", action="store_true", help="Leave outputs that exist alone, and count them as done.")
   outputs(sub)
 
+  files_help = "Files, and folders, which stand for the .deepcomp files in them and in all folders in them"
   sub = command("decompress", _decompress, ".deepcomp files to PNG files.")
-  sub.add_argument("files", nargs="+")
+  sub.add_argument("files", nargs="+", help=f"{files_help}; their tree is kept under --output_dir.")
   sub.add_argument("--operating_point", default="", help=f"{point_help}; empty: the shipped one that the file names.")
   outputs(sub)
 
   sub = command("info", _info, "Size, operating point and rate of .deepcomp files.")
-  sub.add_argument("files", nargs="+")
+  sub.add_argument("files", nargs="+", help=f"{files_help}.")
   sub.add_argument("--operating_point", default="", help=f"{point_help}; empty: the shipped one that the file names.")
 
   sub = command("classify", _classify, "The most probable classes of photos, straight from their .deepcomp files.")
-  sub.add_argument("files", nargs="+")
+  sub.add_argument("files", nargs="+", help=f"{files_help}.")
   sub.add_argument("--classifier", default="", help=f"One of {', '.join(shipped.names('classifier')) or '(none)'}, or a folder "
                    "that training wrote; empty: the shipped one for the file's operating point.")
   sub.add_argument("--top", type=int, default=5, help="Classes to print.")
@@ -106,6 +107,18 @@ def _say(line, file=None):
   tqdm.tqdm.write(files.printable(line), file=file)
 
 
+def _list_folders(args):
+  """Puts the .deepcomp files of folders in the place of these. `args.folders` then says in which folder such a file was found."""
+  listed, args.folders = [], {}
+  for name in args.files:
+    found = [path for path in files.walk(name) if path.endswith(container.EXTENSION)] if _is_folder(name) else [name]
+    if not found:
+      raise DeepcompError(f"expected a folder with {container.EXTENSION} files in it. Received: {name}")
+    listed += found
+    args.folders.update({path: name for path in found if path != name})
+  args.files = listed
+
+
 def _check_outputs(args, extension):
   """Refuses inputs whose outputs would be one file."""
   seen = {}
@@ -117,7 +130,8 @@ def _check_outputs(args, extension):
 
 
 def _path(args, file, extension):
-  stem = os.path.splitext(os.path.basename(file))[0]
+  place = os.path.relpath(file, args.folders[file]) if args.output_dir and file in args.folders else os.path.basename(file)
+  stem = os.path.splitext(place)[0]
   return os.path.join(args.output_dir or os.path.dirname(file), stem + extension)
 
 
@@ -222,6 +236,9 @@ def _is_folder(name):
 
 
 def _decompress(args):
+  if args.output_dir:
+    files.check_place(args.output_dir)
+  _list_folders(args)
   _check_outputs(args, ".png")
   codecs = shipped.ByFile(dc.Codec, args.operating_point)
 
@@ -229,6 +246,8 @@ def _decompress(args):
     path = _output(args, file, ".png")
     data = _read(file)
     image = codecs.for_data(data).decompress(data)
+    if file in args.folders:
+      files.makedirs(os.path.dirname(path))
     files.write_file(path, encode_png(image), overwrite=args.overwrite)
     return f"{file} -> {path}: {image.shape[1]}x{image.shape[0]}"
 
@@ -236,6 +255,7 @@ def _decompress(args):
 
 
 def _info(args):
+  _list_folders(args)
   codecs = shipped.ByFile(dc.Codec, args.operating_point)
 
   def work(file):
@@ -254,6 +274,7 @@ def _info(args):
 def _classify(args):
   if args.top < 1:
     raise DeepcompError(f"--top must be at least 1. Received: {args.top}")
+  _list_folders(args)
   classifiers = shipped.ByFile(dc.Classifier, args.classifier, lambda one: tqdm.tqdm.write(one.describe()))
   if args.classifier:
     dc.Classifier.load(args.classifier)  # whatever the files are, a wrong name is one error

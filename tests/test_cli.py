@@ -73,6 +73,17 @@ def test_compress_folders(folder, tmp_path):
   (tmp_path / "photos/in/broken.png").unlink()
   assert deepcomp(*compress, "--resume", cwd=tmp_path).returncode == 0
 
+  result = deepcomp("info", "out", cwd=tmp_path)
+  assert result.returncode == 0, result.stderr
+  *lines, last = result.stdout.splitlines()
+  assert [line.split(":")[0] for line in lines] == [f"out/{name}" for name in files()] and last == "3 of 3 files done"
+  (tmp_path / "pictures").mkdir()
+  (tmp_path / "out/note.txt").write_text("no photo")
+  result = deepcomp("decompress", "out", "--output_dir=pictures", cwd=tmp_path)
+  assert result.returncode == 0, result.stderr
+  assert sorted(map(str, (tmp_path / "pictures").rglob("*.png"))) == [
+      str(tmp_path / "pictures" / name) for name in ("a.png", "chelsea.png", "in/a.png")]
+
 
 def test_what_a_folder_leaves_out_is_said(folder, tmp_path):
   photos = tmp_path / "photos"
@@ -147,6 +158,7 @@ def test_evaluate(folder, tmp_path):
     (["compress", "x.jpg", "--resume", "--overwrite"], "expected --resume or --overwrite"),
     (["compress", "x.jpg", "--output_dir=none"], "an existing folder to write to"),
     (["compress", "."], "expected a folder with images in it"),
+    (["info", "."], "expected a folder with .deepcomp files in it. Received: ."),
     (["info"], "required"),
 ])
 def test_errors_are_one_line(args, message, tmp_path):
