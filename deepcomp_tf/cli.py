@@ -65,10 +65,12 @@ def _parse(argv):
   sub.add_argument("files", nargs="+", help=f"{files_help}.")
   sub.add_argument("--operating_point", default="", help=f"{point_help}; empty: the shipped one that the file names.")
 
+  moved_help = "Folder of the operating point of --{}, where that is not where it says."
   sub = command("classify", _classify, "The most probable classes of photos, straight from their .deepcomp files.")
   sub.add_argument("files", nargs="+", help=f"{files_help}.")
   sub.add_argument("--classifier", default="", help=f"One of {', '.join(shipped.names('classifier')) or '(none)'}, or a folder "
                    "that training wrote; empty: the shipped one for the file's operating point.")
+  sub.add_argument("--operating_point", default="", help=moved_help.format("classifier"))
   sub.add_argument("--top", type=int, default=5, help="Classes to print.")
 
   sub = command("segment", _segment, "The class of every pixel of a photo, straight from its .deepcomp file.")
@@ -77,6 +79,7 @@ def _parse(argv):
   sub.add_argument("--overlay", default="", help="PNG file for the decoded photo with the mask laid over it.")
   sub.add_argument("--segmenter", default="", help=f"One of {', '.join(shipped.names('segmenter')) or '(none)'}, or a folder "
                    "that training wrote; empty: the shipped one for the file's operating point.")
+  sub.add_argument("--operating_point", default="", help=moved_help.format("segmenter"))
   sub.add_argument("--overwrite", action="store_true", help="Replace outputs that exist.")
 
   sub = command("demo", _demo, "A page on this machine to try it all on, in a browser; needs the extra 'demo'.")
@@ -271,13 +274,20 @@ def _info(args):
   return _each(args.files, work)
 
 
+def _networks(kind, name, point, loaded):
+  """Classifiers or segmenters for files, `shipped.ByFile`."""
+  if point and not name:
+    raise DeepcompError(f"--operating_point is for --{kind.KIND}. Received: --operating_point={point} alone")
+  return shipped.ByFile(kind, name, loaded, codec=dc.Codec.load(point) if point else None)
+
+
 def _classify(args):
   if args.top < 1:
     raise DeepcompError(f"--top must be at least 1. Received: {args.top}")
   _list_folders(args)
-  classifiers = shipped.ByFile(dc.Classifier, args.classifier, lambda one: tqdm.tqdm.write(one.describe()))
+  classifiers = _networks(dc.Classifier, args.classifier, args.operating_point, lambda one: tqdm.tqdm.write(one.describe()))
   if args.classifier:
-    dc.Classifier.load(args.classifier)  # whatever the files are, a wrong name is one error
+    classifiers.for_data(b"")  # whatever the files are, a wrong name is one error
 
   def work(file):
     data = _read(file)
@@ -295,7 +305,7 @@ def _segment(args):
       raise DeepcompError(f"{path} exists; give --overwrite to replace it")
   try:
     data = _read(args.file)
-    segmenter = shipped.ByFile(dc.Segmenter, args.segmenter, lambda one: print(one.describe())).for_data(data)
+    segmenter = _networks(dc.Segmenter, args.segmenter, args.operating_point, lambda one: print(one.describe())).for_data(data)
     places = segmenter.segment(data)
   except DeepcompError as error:
     raise DeepcompError(f"{args.file}: {error}") from None

@@ -19,7 +19,7 @@ from deepcomp_tf.training import flags as training_flags
 FLAGS = flags.FLAGS
 flags.DEFINE_string("classifier", None, f"One of {', '.join(dc.Classifier.names())}, or a folder that training wrote.",
                     required=True)
-flags.DEFINE_string("operating_point", None, "Folder of its operating point, where that is not the one that it names.")
+flags.DEFINE_string("operating_point", None, "Folder of its operating point, where that is not where it says.")
 flags.DEFINE_string("dataset", "imagenet2012", "TFDS set, set of compressed files, or folder of split/class/*.jpg.")
 flags.DEFINE_string("data_dir", None, "Where TFDS keeps its sets.")
 flags.DEFINE_string("split", "validation", "Split of --dataset.")

@@ -28,6 +28,7 @@ from deepcomp_tf.training import teachers
 FLAGS = flags.FLAGS
 flags.DEFINE_list("classifiers", None, "Grafts of one backbone, and that backbone trained on decoded pixels: shipped names, or "
                   "folders that training wrote.", required=True)
+flags.DEFINE_string("operating_point", None, "Folder of their operating point, where that is not where they say.")
 flags.DEFINE_list("photos", None, "As of experiments.train_graft.", required=True)
 flags.DEFINE_string("backbone_weights", None, "As of experiments.train_graft.")
 flags.DEFINE_enum("preprocessing", None, graft.PREPROCESSINGS, "As of experiments.train_graft.")
@@ -41,7 +42,8 @@ flags.DEFINE_string("record", "", "JSON file to write the figures to as well; ov
 
 def main(argv):
   del argv
-  classifiers = [dc.Classifier.load(name) for name in FLAGS.classifiers]
+  codec = FLAGS.operating_point and dc.Codec.load(FLAGS.operating_point)
+  classifiers = [dc.Classifier.load(name, codec) for name in FLAGS.classifiers]
   rows, done = [], set()
 
   def add(way, classifier, figures, count):

@@ -24,7 +24,7 @@ from deepcomp_tf.training import flags as training_flags
 FLAGS = flags.FLAGS
 flags.DEFINE_list("segmenters", None, f"Of {', '.join(dc.Segmenter.names()) or '(none shipped)'}, or folders that "
                   "training wrote.", required=True)
-flags.DEFINE_string("operating_point", None, "Folder of their operating point, where that is not the one they name.")
+flags.DEFINE_string("operating_point", None, "Folder of their operating point, where that is not where they say.")
 flags.DEFINE_string("dataset", "voc_segmentation", "TFDS set with images and masks, or folder with images/ and masks/.")
 flags.DEFINE_string("classes", None, "JSON file of the classes of the masks, where --dataset does not name them.")
 flags.DEFINE_string("data_dir", None, "Where TFDS keeps its sets.")

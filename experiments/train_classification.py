@@ -153,7 +153,7 @@ def main(argv):
                   "seconds": run.seconds(), "data_note": FLAGS.data_note},
       "reached_on_validation": reached}
   if run.is_chief:
-    classifier.save(run.result, FLAGS.operating_point)
+    classifier.save(run.result)
     logging.info("Written to %s", run.result)
   distribution.wait_for_all(strategy)
 

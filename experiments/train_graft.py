@@ -66,11 +66,12 @@ flags.DEFINE_float("average", 0.99, "Momentum of the running average of the weig
 flags.DEFINE_integer("validate_every", 500, "Steps between validations.", lower_bound=1)
 flags.DEFINE_string("start", None, "Graft of the same backbone whose adapter to start from, perhaps of another operating point; "
                     "with --adapter_steps=0 all of it. Behind a trained adapter the backbone's own remainder is the better start.")
+flags.DEFINE_string("start_operating_point", None, "Folder of the operating point of --start, where that is not where it says.")
 flags.DEFINE_string("data_note", "", "What the photos and the backbone are and under which terms; written into the classifier.")
 
 # What may differ when a run is continued.
 OPERATIONAL_FLAGS = ("backbone_weights", "photos", "validation_photos", "data_dir", "cache_dir", "class_names",
-                     "operating_point", "validate_every", "start", "data_note")
+                     "operating_point", "validate_every", "start", "start_operating_point", "data_note")
 
 
 def main(argv):
@@ -180,7 +181,7 @@ def main(argv):
                   "data_note": FLAGS.data_note},
       "reached_on_validation": reached}
   if run.is_chief:
-    classifier.save(run.result, FLAGS.operating_point)
+    classifier.save(run.result)
     logging.info("Written to %s", run.result)
   distribution.wait_for_all(strategy)
 
@@ -188,7 +189,7 @@ def main(argv):
 def start_from(start, network, whole):
   """Copies the weights of a trained graft's adapter, or of the whole of it; where its operating point has other channels, not
   those that read them."""
-  before = dc.Classifier.load(start).network
+  before = dc.Classifier.load(start, FLAGS.start_operating_point and dc.Codec.load(FLAGS.start_operating_point)).network
   if before.blueprint() != network.blueprint():
     raise dc.DeepcompError(f"expected a graft to start from of {network.blueprint()}. Received: --start={start}, of "
                            f"{before.blueprint()}")

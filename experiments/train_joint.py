@@ -248,7 +248,7 @@ def export(run, model, classifier, training, validation, crops):
   from_files = Crops(classifier.inputs, False, FLAGS.crop_size, resize=crops.resize)
   figures = accuracy.evaluator(classifier.network, from_files, validation, FLAGS.batch_size)()
   classifier.info = {"crop_size": FLAGS.crop_size, "resize": crops.resize, "trained": info, "reached_on_validation": figures}
-  classifier.save(run.result, folder)
+  classifier.save(run.result)
   run.record({"epoch": FLAGS.epochs, **figures, **reached})
   logging.info("Written to %s: validation %s", run.folder,
                "  ".join(f"{name} {value:.4g}" for name, value in {**figures, **reached}.items()))

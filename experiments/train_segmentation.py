@@ -147,7 +147,7 @@ def main(argv):
                   "seconds": run.seconds(), "data_note": FLAGS.data_note},
       "reached_on_validation": reached}
   if run.is_chief:
-    segmenter.save(run.result, FLAGS.operating_point or classifier.info.get("operating_point"))
+    segmenter.save(run.result)
     logging.info("Written to %s", run.result)
   distribution.wait_for_all(strategy)
 

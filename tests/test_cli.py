@@ -1,6 +1,7 @@
 """The `deepcomp` command, called as a user calls it."""
 
 import os
+import shutil
 import subprocess
 import sys
 
@@ -135,6 +136,16 @@ def test_classify_and_segment(networks, tmp_path):
     assert mask.getpalette()[3 * 8:3 * 9] == [64, 0, 0]  # a cat's colour in VOC
   result = deepcomp(*segment, cwd=tmp_path)
   assert result.returncode == 1 and "mask.png exists; give --overwrite" in result.stderr
+
+  for kind in ("classifier", "segmenter"):  # as if their operating point had been lost and found
+    shutil.copytree(networks / kind, tmp_path / kind)
+    path = tmp_path / kind / f"{kind}.json"
+    path.write_text(path.read_text().replace('"bpp0.330"', '"lost/point"'))
+  for command in (("classify", "cat.deepcomp", "--classifier=classifier"),
+                  ("segment", "cat.deepcomp", "--segmenter=segmenter", "--output=again.png")):
+    result = deepcomp(*command, cwd=tmp_path)
+    assert result.returncode == 1 and "'lost/point'" in result.stderr and len(result.stderr.splitlines()) == 1, result.stderr
+  assert deepcomp(*command, "--operating_point=bpp0.330", cwd=tmp_path).returncode == 0
   result = deepcomp("segment", "other.deepcomp", f"--segmenter={networks}/segmenter", "--output=none.png", cwd=tmp_path)
   assert result.returncode == 1 and "other.deepcomp: of another operating point" in result.stderr
   assert not (tmp_path / "none.png").exists()
@@ -153,6 +164,7 @@ def test_evaluate(folder, tmp_path):
     (["compress", "missing.jpg"], "There is none at"),
     (["compress", "x.jpg", "--operating_point=bpp9"], "no operating point 'bpp9': expected one of bpp0.0983"),
     (["decompress", "missing.deepcomp"], "cannot be read"),
+    (["classify", "x.deepcomp", "--operating_point=bpp0.330"], "--operating_point is for --classifier"),
     (["evaluate", "--images=nowhere"], "expected a folder with images"),
     (["compress", "x.jpg", "--jobs=0"], "--jobs must be at least 1"),
     (["compress", "x.jpg", "--resume", "--overwrite"], "expected --resume or --overwrite"),

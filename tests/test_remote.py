@@ -79,8 +79,9 @@ def test_an_operating_point_a_classifier_and_a_segmenter(remote):
   network = dc.models.CResNet(39, 2, width=0.125)
   classifier = dc.Classifier(network, inputs, ["cup", "cat"])
   classifier.save(f"{remote}/classifier/", place)
+  assert files.read_json(f"{remote}/classifier/classifier.json")["operating_point"] == "../run/operating_point"
   segmenter = dc.Segmenter(dc.models.DeepLab.from_classifier(network, 2), inputs, mask_classes.VOC[:2])
-  segmenter.save(f"{remote}/segmenter", place)
+  segmenter.save(f"{remote}/segmenter")
   assert dict(dc.Classifier.load(f"{remote}/classifier").classify(data)) == pytest.approx(
       dict(classifier.copy(rounded=True).classify(data)), rel=1e-4)
   np.testing.assert_array_equal(dc.Segmenter.load(f"{remote}/segmenter").segment(data),

@@ -35,6 +35,7 @@ class Codec:
     channels: C.
     fingerprint: 3 bytes that files of this operating point bear.
     mean, deviation: float32 `[C]`, statistics of the representation, see `operating_point.OperatingPoint`.
+    source: the name or the absolute path that it was loaded from; None where it was not.
 
   Args:
     point: an `operating_point.OperatingPoint`.
@@ -42,7 +43,7 @@ class Codec:
 
   def __init__(self, point):
     self.operating_point, self.decoder_version = point.name, point.decoder_version
-    self.fingerprint = point.fingerprint
+    self.fingerprint, self.source = point.fingerprint, point.source
     self.channels = point.channels
     self.info = point.info
     self.mean, self.deviation = point.mean, point.deviation

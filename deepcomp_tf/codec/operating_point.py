@@ -36,14 +36,15 @@ class OperatingPoint:
     fingerprint: 3 bytes made of the centers and the context model, which files bear.
     mean, deviation: float32 `[C]`, of the quantized representation's channels over the training photos. Networks are
       given it centered and scaled by them.
+    source: the name or the absolute path that it was loaded from; None where it was not.
   """
 
   def __init__(self, name, centers, context_model, fingerprint=b"", info=None, mean=None, deviation=None, model=None,
-               weights=None):
+               weights=None, source=None):
     self.name, self.centers, self.context_model = name, np.asarray(centers, np.float32), context_model
     self.channels = context_model.channels
     self.fingerprint, self.info, self.mean, self.deviation = fingerprint, info or {}, mean, deviation
-    self._weights = weights
+    self._weights, self.source = weights, source
     if model is not None:
       self.model = model
 
@@ -62,7 +63,7 @@ class OperatingPoint:
       if (info["channels"], info["num_centers"]) != (len(mean), len(centers)):
         raise KeyError("channels or centers")
       return cls(info["name"], centers, ContextModel.from_arrays(arrays), fingerprint_of(centers, arrays), info, mean,
-                 deviation, weights=weights)
+                 deviation, weights=weights, source=shipped.source(KIND, name))
     except (OSError, KeyError, ValueError) as error:
       raise DeepcompError(f"the operating point in {folder} is damaged or incomplete ({error})") from None
 

@@ -1,6 +1,7 @@
 """What trained inference networks share: their folder on disk, their operating point."""
 
 import abc
+import contextlib
 import os
 
 import numpy as np
@@ -8,6 +9,7 @@ import numpy as np
 from deepcomp_tf import files
 from deepcomp_tf import shipped
 from deepcomp_tf.codec import container
+from deepcomp_tf.codec import operating_point as points
 from deepcomp_tf.codec.codec import Codec
 from deepcomp_tf.errors import BitstreamError
 from deepcomp_tf.errors import DeepcompError
@@ -45,7 +47,8 @@ class StoredNetwork(abc.ABC):
   """A trained network with its input and its classes. On disk it is a folder:
 
     KIND.json    its network, its classes, its input, how it was trained, and what it reached; written last where the folder
-                 is remote, so that one without it is half written
+                 is remote, so that one without it is half written. "operating_point" is the name of a shipped one, or its path
+                 from this folder, so that both may be moved together
     weights.npz  float16 kernels; biases and what belongs to batch normalization in float32. Some may be in another such file
                  instead, which several networks share: "shared_weights" in KIND.json is its path from this folder
 
@@ -129,7 +132,7 @@ class StoredNetwork(abc.ABC):
 
     Args:
       name: one of `names()`, or a folder that training wrote.
-      codec: the `Codec` of its operating point, where that is not a shipped one and has moved since.
+      codec: the `Codec` of its operating point, where that is not a shipped one and is elsewhere, seen from the folder.
 
     Raises:
       DeepcompError: there is none, it is damaged, or its operating point is not the one that it was trained on.
@@ -138,7 +141,7 @@ class StoredNetwork(abc.ABC):
     try:
       info = files.read_json(shipped.info_path(cls.KIND, name))
       if info["input"] != "original" and codec is None:
-        codec = Codec.load(info["operating_point"])
+        codec = Codec.load(cls._find_point(folder, info))
       fingerprint = info.get("fingerprint", "of none: original pixels")
       if codec is not None and fingerprint != codec.fingerprint.hex():
         raise DeepcompError(f"the {cls.KIND} in {folder} was trained on the operating point {fingerprint}. "
@@ -154,6 +157,26 @@ class StoredNetwork(abc.ABC):
     except (OSError, KeyError, ValueError) as error:
       raise DeepcompError(f"the {cls.KIND} in {folder} is damaged or incomplete ({error})") from None
     return stored
+
+  @classmethod
+  def _find_point(cls, folder, info):
+    """The operating point that a folder's JSON names: a shipped one, or the folder at that path, seen from the network's own.
+
+    Earlier versions kept the path as it was typed, seen from the current folder; it is looked for there, too.
+    """
+    name, found = info["operating_point"], []
+    if name in points.names():
+      return name
+    beside = os.path.join(folder, name)  # for local paths `..` is left in it, as it may stand behind a link
+    for place in [name] if files.is_remote(name) else [files.normal(beside) if files.is_remote(beside) else beside, name]:
+      with contextlib.suppress(DeepcompError):
+        if points.fingerprint(place).hex() == info["fingerprint"]:
+          return place
+        found.append(place)
+    if found:
+      return found[0]  # another one, which `load` refuses
+    raise DeepcompError(f"expected the operating point of the {cls.KIND} in {folder} at {name!r}, seen from there or from the "
+                        "current folder. Received: none; say where it is by --operating_point, in Python by the argument `codec`")
 
   @classmethod
   def load_for(cls, data):
@@ -178,13 +201,15 @@ class StoredNetwork(abc.ABC):
 
     Args:
       folder: made where it is missing.
-      operating_point: the name or folder that `load` shall open.
+      operating_point: the name or folder of what `load` shall open, where that is not what its codec was loaded from.
     """
     weights = {key: variable.numpy().astype(np.float16 if key.endswith("kernel") else np.float32)
                for key, variable in self.network.named_variables().items()}
     info = {**self.info, **self._architecture(), **self._classes(), "input": self.inputs.kind}
     if self.codec is not None:
-      info["operating_point"] = operating_point or self.operating_point
+      place = shipped.source(points.KIND, operating_point) if operating_point else self.codec.source
+      info["operating_point"] = (self.operating_point if place is None else place if place in points.names() else
+                                 shipped.seen_from(folder, place))
       info["fingerprint"] = self.codec.fingerprint.hex()
     told_by = f"{self.KIND}.json"
     with files.whole_folder(folder, last=told_by) as new:

@@ -1,6 +1,9 @@
 """`Classifier`: from bytes to classes, its folder, its SavedModel, and what it refuses."""
 
 import json
+import os
+import pathlib
+import shutil
 
 import numpy as np
 import pytest
@@ -73,6 +76,55 @@ def test_round_trip(codec, files, tmp_path, kind):
   assert twin.operating_point == "bpp0.0983" and twin.class_names == CLASSES and twin.info["crop_size"] == 112
   for (name, p), (other, q) in zip(classifier.classify(files[0]), twin.classify(files[0])):
     assert name == other and p == pytest.approx(q, rel=1e-5, abs=1e-9)
+
+
+def _moved_point(codec, folder):
+  """A copy of the operating point in a folder of its own."""
+  shutil.copytree(pathlib.Path(shipped.__file__).parent / "operating_points" / codec.source, folder)
+  return dc.Codec.load(str(folder))
+
+
+def test_it_finds_its_operating_point_where_both_are_moved(codec, files, tmp_path, monkeypatch):
+  monkeypatch.chdir(tmp_path)
+  _moved_point(codec, tmp_path / "work/points/mine")
+  network, typed = _classifier(codec).network, NetworkInput("representation", dc.Codec.load("work/points/mine"))
+  dc.Classifier(network, typed, CLASSES).save("work/runs/typed/classifier")
+  dc.Classifier(network, NetworkInput("representation", codec), CLASSES).save("work/runs/given/classifier", "work/points/mine/")
+  os.rename("work", "elsewhere")
+  (tmp_path / "link").symlink_to(tmp_path / "elsewhere/runs/typed")  # behind which .. is the folder that it leads to
+  monkeypatch.chdir("/")
+  answers = []
+  for place in ("elsewhere/runs/typed", "elsewhere/runs/given", "link"):
+    loaded = dc.Classifier.load(tmp_path / place / "classifier")
+    assert loaded.codec.source == str(tmp_path / "elsewhere/points/mine")
+    answers.append(loaded.classify(files[0]))
+  expected = answers[0]
+  assert answers == 3 * [expected]
+
+  os.rename(tmp_path / "elsewhere/points", tmp_path / "gone")
+  with pytest.raises(dc.DeepcompError, match="^expected the operating point of the classifier in .*typed/classifier at "
+                     "'../../../points/mine'.*--operating_point[^\n]*$"):
+    dc.Classifier.load(tmp_path / "elsewhere/runs/typed/classifier")
+  moved = dc.Codec.load(tmp_path / "gone/mine")
+  assert dc.Classifier.load(tmp_path / "elsewhere/runs/typed/classifier", moved).classify(files[0]) == expected
+
+
+def test_a_path_as_earlier_versions_kept_it(codec, files, tmp_path, monkeypatch):
+  """As it was typed, seen from the current folder; beside the classifier lies another operating point of that name."""
+  _moved_point(codec, tmp_path / "here/mine")
+  _moved_point(dc.Codec.load("bpp0.330"), tmp_path / "here/classifier/mine")
+  monkeypatch.chdir(tmp_path / "here")
+  _classifier(codec).save("saved")
+  info = json.loads(pathlib.Path("saved/classifier.json").read_text())
+  for name in ("classifier.json", "weights.npz"):
+    os.rename(f"saved/{name}", f"classifier/{name}")
+  for place in ("mine", str(tmp_path / "here/mine")):
+    pathlib.Path("classifier/classifier.json").write_text(json.dumps({**info, "operating_point": place}))
+    loaded = dc.Classifier.load(tmp_path / "here/classifier")
+    assert loaded.codec.source == str(tmp_path / "here/mine") and len(loaded.classify(files[0])) == 3
+  pathlib.Path("classifier/classifier.json").write_text(json.dumps({**info, "operating_point": "classifier/mine"}))
+  with pytest.raises(dc.DeepcompError, match=f"trained on the operating point {codec.fingerprint.hex()}. Received"):
+    dc.Classifier.load("classifier")
 
 
 @pytest.mark.slow
