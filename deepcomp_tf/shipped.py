@@ -63,11 +63,12 @@ def _absolute(path):
 
 
 def seen_from(folder, path):
-  """An absolute path as it is written down in a folder: relative where both can be moved together, on this machine or in a bucket."""
+  """An absolute path as it is written down in a folder: relative where both can be moved together, on one machine or in a bucket."""
   if not files.is_remote(path) and not files.is_remote(folder):
     return os.path.relpath(path, _absolute(folder))
   path, folder = files.normal(path), files.normal(folder)
-  (scheme, inside), (own, own_inside) = (place.split("://") if files.is_remote(place) else ("", place) for place in (path, folder))
+  (scheme, inside), (own, own_inside) = (place.split("://", 1) if files.is_remote(place) else ("", place)
+                                         for place in (path, folder))
   if (scheme, inside.split("/")[0]) != (own, own_inside.split("/")[0]):
     return path
   return posixpath.relpath(inside, own_inside)

@@ -18,6 +18,8 @@ class Classifier(StoredNetwork):
   Args:
     network: a `models.ResNet`, `models.CResNet` or `models.Graft`.
     inputs, class_names, info: see `StoredNetwork`.
+
+  `export_saved_model` gives `logits` and `probabilities`, float32 `[batch, num_classes]`.
   """
 
   KIND = "classifier"
@@ -65,30 +67,6 @@ class Classifier(StoredNetwork):
         results[i] = [(self.class_names[k], float(row[k])) for k in np.argsort(-row, kind="stable")]
     return results
 
-  def export_saved_model(self, folder):
-    """Writes a SavedModel for TensorFlow Serving, for a classifier of the representation.
-
-    Its signature `serving_default` takes `representation`, float32 `[batch, h, w, C]` as `Codec.representation` gives
-    it, the signature `symbols` takes `symbols`, uint8 `[batch, h, w, C]` as `Codec.symbols`. Both give `logits` and
-    `probabilities`, float32 `[batch, num_classes]`, and `class_names`, string `[num_classes]`.
-    """
-    if self.inputs.kind != "representation":
-      raise DeepcompError(f"expected a classifier of the representation. Received: one of {self.inputs.kind} pixels")
-    channels = self.inputs.channels
-    module = tf.Module()
-    module.network, module.quantizer = self.network, self.codec.model.quantizer
-
-    def outputs(x):
-      logits = self.network(x, training=False)
-      return {"logits": logits, "probabilities": tf.nn.softmax(logits), "class_names": tf.constant(self.class_names)}
-
-    @tf.function(input_signature=[tf.TensorSpec([None, None, None, channels], tf.float32, "representation")])
-    def from_representation(representation):
-      return outputs(self.inputs.normalize(representation))
-
-    @tf.function(input_signature=[tf.TensorSpec([None, None, None, channels], tf.uint8, "symbols")])
-    def from_symbols(symbols):
-      return outputs(self.inputs(symbols))
-
-    module.from_representation, module.from_symbols = from_representation, from_symbols
-    tf.saved_model.save(module, folder, {"serving_default": from_representation, "symbols": from_symbols})
+  def _served(self, representation):
+    logits = self.network(representation, training=False)
+    return {"logits": logits, "probabilities": tf.nn.softmax(logits)}

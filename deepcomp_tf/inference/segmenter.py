@@ -29,6 +29,9 @@ class Segmenter(StoredNetwork):
     inputs, info: see `StoredNetwork`.
     classes: list of `mask_classes.MaskClass`, in the order of the network's logits.
 
+  `export_saved_model` gives `classes`, uint8 `[batch, 8*h, 8*w]`, indices into `classes`; cut to the photo's height and width
+  they are what `segment` gives.
+
   Attributes:
     classes: as given; `class_names` are their names.
     mask_ids: uint8 `[256]`, from the place of a class to its id in masks, 255 (void) for the rest.
@@ -70,6 +73,10 @@ class Segmenter(StoredNetwork):
 
   def _architecture(self):
     return {**self.network.backbone.blueprint(), "rates": list(self.network.head.rates)}
+
+  def _served(self, representation):
+    size = STRIDE * tf.shape(representation)
+    return {"classes": class_ids(self.network(representation, training=False), size[1], size[2])}
 
   def predict(self, stored, height, width):
     """Class ids of one photo: uint8 `[h, w, channels]` pixels or symbols -> uint8 `[height, width]`."""

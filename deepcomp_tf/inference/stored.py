@@ -3,6 +3,7 @@
 import abc
 import contextlib
 import os
+import tempfile
 
 import numpy as np
 
@@ -215,6 +216,46 @@ class StoredNetwork(abc.ABC):
     with files.whole_folder(folder, last=told_by) as new:
       np.savez_compressed(os.path.join(new, _WEIGHTS), **weights)
       files.write_json(os.path.join(new, told_by), info)
+
+  @abc.abstractmethod
+  def _served(self, representation):
+    """Outputs of a SavedModel: float32 `[batch, h, w, C]`, centered and scaled -> dict of tensors `[batch, ...]`."""
+
+  def export_saved_model(self, folder):
+    """Writes a SavedModel, as TensorFlow Serving loads it, of a network of the representation.
+
+    Its signature `serving_default` takes `representation`, float32 `[batch, h, w, C]` as `Codec.representation` gives it, the
+    signature `symbols` takes `symbols`, uint8 `[batch, h, w, C]` as `Codec.symbols`. Both give what the class says. Every output
+    has the batch dimension, since Serving refuses rows and batches where one has not; so the classes are in an asset,
+    `assets/classes.json`: `class_names` in the order of the outputs, of a segmenter also their ids and colours.
+
+    Args:
+      folder: for Serving the number of a version in the model's folder, such as `models/photos/1`.
+
+    Raises:
+      DeepcompError: it is a network of pixels.
+    """
+    import tensorflow as tf
+    if self.inputs.kind != "representation":
+      raise DeepcompError(f"expected a {self.KIND} of the representation. Received: one of {self.inputs.kind} pixels")
+    channels = self.inputs.channels
+    module = tf.Module()
+    module.network, module.quantizer = self.network, self.codec.model.quantizer
+
+    @tf.function(input_signature=[tf.TensorSpec([None, None, None, channels], tf.float32, "representation")])
+    def from_representation(representation):
+      return self._served(self.inputs.normalize(representation))
+
+    @tf.function(input_signature=[tf.TensorSpec([None, None, None, channels], tf.uint8, "symbols")])
+    def from_symbols(symbols):
+      return self._served(self.inputs(symbols))
+
+    module.from_representation, module.from_symbols = from_representation, from_symbols
+    with tempfile.TemporaryDirectory() as temporary:
+      path = os.path.join(temporary, "classes.json")
+      files.write_json(path, self._classes())
+      module.classes = tf.saved_model.Asset(path)
+      tf.saved_model.save(module, folder, {"serving_default": from_representation, "symbols": from_symbols})
 
   def copy(self, rounded=False):
     """A copy with its own network, under the current Keras policy.

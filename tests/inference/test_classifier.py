@@ -127,22 +127,6 @@ def test_a_path_as_earlier_versions_kept_it(codec, files, tmp_path, monkeypatch)
     dc.Classifier.load("classifier")
 
 
-@pytest.mark.slow
-def test_saved_model(codec, files, tmp_path):
-  classifier = _classifier(codec)
-  classifier.export_saved_model(str(tmp_path / "model"))
-  loaded = tf.saved_model.load(str(tmp_path / "model"))
-  expected = dict(classifier.classify(files[0]))
-  for signature, data in (("serving_default", {"representation": codec.representation(files[0])}),
-                          ("symbols", {"symbols": codec.symbols(files[0])})):
-    (name, value), = data.items()
-    outputs = loaded.signatures[signature](**{name: tf.constant(value[np.newaxis])})
-    names = [text.decode() for text in outputs["class_names"].numpy()]
-    for label, probability in zip(names, outputs["probabilities"].numpy()[0]):
-      assert probability == pytest.approx(expected[label], rel=1e-4)
-    np.testing.assert_allclose(tf.nn.softmax(outputs["logits"]), outputs["probabilities"], rtol=1e-5)
-
-
 def test_shipped_classifiers(codec, files):
   names = dc.Classifier.names()
   assert names
@@ -198,8 +182,8 @@ def test_bad_input(codec, tmp_path):
     dc.Classifier(dc.models.CResNet(39, 3, width=0.125), NetworkInput("representation", codec), ["a", "b"])
   with pytest.raises(dc.DeepcompError, match="original pixels"):
     _classifier(codec, "original").classify(b"")
-  for given, said in (("x.deepcomp", "the path x.deepcomp"), (tmp_path, f"the path {tmp_path}"), ([tmp_path], f"the path {tmp_path}"),
-                      (None, "list of the bytes of files. Received: None")):
+  for given, said in (("x.deepcomp", "the path x.deepcomp"), (tmp_path, f"the path {tmp_path}"),
+                      ([tmp_path], f"the path {tmp_path}"), (None, "list of the bytes of files. Received: None")):
     with pytest.raises(dc.DeepcompError, match=said):
       _classifier(codec).classify(given)
   with pytest.raises(dc.DeepcompError, match="representation"):
