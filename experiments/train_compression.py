@@ -197,7 +197,7 @@ def validate(run, strategy, model, images):
   # Without tables there are no files yet: the rate is the entropy layer's.
   networks = dc.Codec(operating_point.OperatingPoint(FLAGS.name, model.quantizer.centers.numpy(), fitting.flat_model(
       FLAGS.channels, FLAGS.num_centers, 0), model=model))
-  photo_validation.validate(run, strategy, networks, images, lambda symbols: entropy_of(model, symbols) * FLAGS.channels / 64)
+  photo_validation.validate(run, strategy, networks, images, lambda _, symbols: entropy_of(model, symbols) * FLAGS.channels / 64)
   with run.summaries("validation"):
     tf.summary.histogram("centers", tf.convert_to_tensor(model.quantizer.centers))
 

@@ -72,6 +72,11 @@ class OperatingPoint:
     """1 for the decoder that was trained with the encoder; higher for those that were trained further since."""
     return decoder_version(self.info)
 
+  @property
+  def encoder_version(self):
+    """1 for the encoder that the tables were fitted to; higher for those that were trained further since."""
+    return encoder_version(self.info)
+
   @functools.cached_property
   def model(self):
     """The trained `models.CompressionModel`."""
@@ -101,6 +106,11 @@ def read_info(name):
 def decoder_version(info):
   """Which version of its decoder an operating point has, from what `read_info` returns; 1 is the first."""
   return info.get("decoder", {}).get("version", 1)
+
+
+def encoder_version(info):
+  """Which version of its encoder an operating point has, from what `read_info` returns; 1 is the first."""
+  return info.get("encoder", {}).get("version", 1)
 
 
 def fingerprint(name):

@@ -55,11 +55,12 @@ class Photos:
 
   Args:
     paths: image files.
+    shrunk: others, of which the half is taken only, since they were JPEG files of low quality.
   """
 
-  def __init__(self, paths):
-    self._paths, self._lock = list(paths), threading.Lock()
-    self._kept, self._bytes, self._damage = collections.OrderedDict(), 0, Damage("the photos", len(paths))
+  def __init__(self, paths, shrunk=()):
+    self._listed, self._lock = [(path, 1) for path in paths] + [(path, 2) for path in shrunk], threading.Lock()
+    self._kept, self._bytes, self._damage = collections.OrderedDict(), 0, Damage("the photos", len(self._listed))
 
   def batches(self, crop_size, batch_size, seed, first_step=0, part=WHOLE):
     """Infinite data set of `[batch, crop, crop, 3]` uint8 crops at random places of random photos, mirrored at random.
@@ -89,12 +90,12 @@ class Photos:
   def _draw(self, random):
     """A photo, drawn again where it is damaged."""
     while True:
-      number = int(random.integers(len(self._paths)))
+      number = int(random.integers(len(self._listed)))
       try:
         return self._read(number)
       except DeepcompError as error:
         self._damage.add(number, str(error))  # raises when these are too many
-        if len(self._damage.messages) == len(self._paths):
+        if len(self._damage.messages) == len(self._listed):
           raise
 
   def _read(self, number):
@@ -102,7 +103,10 @@ class Photos:
       if number in self._kept:
         self._kept.move_to_end(number)
         return self._kept[number]
-    photo = read_image(self._paths[number])
+    path, factor = self._listed[number]
+    photo = read_image(path)
+    if factor > 1:
+      photo = np.asarray(Image.fromarray(photo).reduce(factor))
     with self._lock:
       if number not in self._kept:
         self._kept[number] = photo

@@ -1,5 +1,8 @@
 """The training losses of the paper; Eq. 1 itself is `models.compression.rate_distortion`."""
 
+import functools
+
+import numpy as np
 import tensorflow as tf
 
 from deepcomp_tf.layers.replicas import replica_mean
@@ -74,28 +77,65 @@ def soft_cross_entropy(teacher_logits, logits, temperature):
 
 # Weights of MS-SSIM's three finest scales (Wang et al. 2003), over their sum; the window of 11 pixels has to fit into the last.
 _MS_SSIM_SCALES = tuple(weight / (0.0448 + 0.2856 + 0.3001) for weight in (0.0448, 0.2856, 0.3001))
-SMALLEST_MS_SSIM = 11 << 2
+_WINDOW, _WINDOW_DEVIATION = 11, 1.5
+SMALLEST_MS_SSIM = _WINDOW << 2
+
+# Correlations of a scale are taken at least at this before they are raised to a power below 1, of which the gradient at 0 is
+# infinite.
+_SMALLEST_CORRELATION = 1e-3
+
+
+def ssim_and_ms_ssim(image, target):
+  """Mean SSIM, and mean MS-SSIM of three scales, for crops too small for five: those of TensorFlow, in a third of its time.
+
+  Gaussian windows are products with two banded matrices.
+
+  Args:
+    image, target: float `[batch, h, w, 3]` pixels on the 0..255 scale, h and w static multiples of 4, at least `SMALLEST_MS_SSIM`.
+
+  Returns:
+    two scalars.
+  """
+  planes = tf.transpose(tf.stack([image, target]), [0, 1, 4, 2, 3])
+  correlations, ssim = [], None
+  for scale in range(len(_MS_SSIM_SCALES)):
+    if scale:
+      shape = planes.shape
+      halves = tf.reshape(planes, [2, -1, shape[2], shape[3] // 2, 2, shape[4] // 2, 2])
+      planes = tf.ensure_shape(tf.reduce_mean(halves, axis=[4, 6]), [*shape[:3], shape[3] // 2, shape[4] // 2])
+    luminance, structure = _similarities(*tf.unstack(planes))
+    both = tf.reduce_mean(luminance * structure, axis=[2, 3])
+    ssim = both if ssim is None else ssim
+    correlations.append(both if scale + 1 == len(_MS_SSIM_SCALES) else tf.reduce_mean(structure, axis=[2, 3]))
+  powers = [tf.maximum(part, _SMALLEST_CORRELATION) ** weight for part, weight in zip(correlations, _MS_SSIM_SCALES)]
+  return tf.reduce_mean(ssim), tf.reduce_mean(powers[0] * powers[1] * powers[2])
 
 
 def ms_ssim(image, target):
-  """Mean MS-SSIM of three scales, for crops too small for five, with a gradient to the image.
+  """The second of `ssim_and_ms_ssim`."""
+  return ssim_and_ms_ssim(image, target)[1]
 
-  TensorFlow takes the correlation of a scale at least at 0 and then to a power below 1, of which the gradient at 0 is infinite.
-  A crop that runs against its target at some scale has no gradient here.
 
-  Args:
-    image, target: float `[batch, h, w, 3]` pixels on the 0..255 scale, h and w at least `SMALLEST_MS_SSIM`.
-  """
-  @tf.custom_gradient
-  def of_crops(image):
-    with tf.GradientTape() as tape:
-      tape.watch(image)
-      value = tf.image.ssim_multiscale(image, target, 255.0, _MS_SSIM_SCALES)
-    slope = tape.gradient(value, image)
-    usable = tf.reduce_all(tf.math.is_finite(slope), axis=[1, 2, 3], keepdims=True)
-    return value, lambda upstream: upstream[:, None, None, None] * tf.where(usable, slope, 0.0)
+def _similarities(image, target):
+  """SSIM's two factors, of luminance and of contrast and structure, for planes `[batch, channels, h, w]`: `[..., h-10, w-10]`."""
+  rows, columns = (_window_matrix(side) for side in image.shape[2:])
+  blurred = lambda x: tf.linalg.matmul(tf.linalg.matmul(rows, x), columns, transpose_b=True)
+  mean, mean_target = blurred(image), blurred(target)
+  product, squares = 2.0 * mean * mean_target, tf.square(mean) + tf.square(mean_target)
+  luminance = (product + 2.55 ** 2) / (squares + 2.55 ** 2)
+  structure = ((2.0 * blurred(image * target) - product + 7.65 ** 2)
+               / (blurred(tf.square(image) + tf.square(target)) - squares + 7.65 ** 2))
+  return luminance, structure
 
-  return tf.reduce_mean(of_crops(image))
+
+@functools.lru_cache(maxsize=16)
+def _window_matrix(size):
+  """`[size - 10, size]`: the Gaussian window of 11 pixels at each of its places."""
+  window = np.exp(-0.5 * ((np.arange(_WINDOW) - _WINDOW // 2) / _WINDOW_DEVIATION) ** 2)
+  matrix = np.zeros([size - _WINDOW + 1, size], np.float32)
+  for place, row in enumerate(matrix):
+    row[place:place + _WINDOW] = window / window.sum()
+  return matrix
 
 
 def masked_cross_entropy(labels, logits, void):

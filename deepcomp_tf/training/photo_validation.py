@@ -21,7 +21,7 @@ def validate(run, strategy, codec, photos, bits_per_pixel=None):
     strategy: of `tf.distribute`.
     codec: `Codec` that encodes and decodes.
     photos: list of uint8 `[h, w, 3]`.
-    bits_per_pixel: function of a photo's symbols, where the rate is recorded, too.
+    bits_per_pixel: function of a photo and its symbols, where the rate is recorded, too.
 
   Returns:
     dict of means.
@@ -35,7 +35,7 @@ def validate(run, strategy, codec, photos, bits_per_pixel=None):
       decoded = codec.reconstruct(symbols, *photo.shape[:2])
       if len(pictures) < PICTURES:
         pictures.append(np.concatenate([photo, decoded], axis=1))
-      yield [*([bits_per_pixel(symbols)] if bits_per_pixel else []), *metrics.distortion(photo, decoded).values()]
+      yield [*([bits_per_pixel(photo, symbols)] if bits_per_pixel else []), *metrics.distortion(photo, decoded).values()]
 
   figures = distribution.share_work(strategy, len(photos), len(names), measure)
   means = metrics.means([dict(zip(names, row)) for row in figures])
