@@ -268,7 +268,7 @@ def _info(args):
     pixels = header.height * header.width
     pooled = codec.estimated_bits(codec.symbols(data))
     return (f"{file}: {header.width}x{header.height} pixels, operating point {codec.operating_point}, "
-            f"decoder version {codec.decoder_version}, {len(data)} bytes, {8 * len(data) / pixels:.4f} bits per pixel; "
+            f"encoder version {codec.encoder_version}, decoder version {codec.decoder_version}, {len(data)} bytes, {8 * len(data) / pixels:.4f} bits per pixel; "
             f"entropy of one histogram (the paper's estimate): {pooled / pixels:.4f} bits per pixel")
 
   return _each(args.files, work)

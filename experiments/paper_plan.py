@@ -77,6 +77,11 @@ class Step:
     return self.fingerprint and operating_point.decoder_version(operating_point.read_info(point_dir(self.point)))
 
   @property
+  def encoder_version(self):
+    """Of its operating point's newest encoder, likewise."""
+    return self.fingerprint and operating_point.newest_encoder(operating_point.read_info(point_dir(self.point)))
+
+  @property
   def run_dir(self):
     return os.path.join(FLAGS.work_dir or "WORK", "runs", self.name)
 
@@ -104,7 +109,7 @@ class Step:
   def record(self):
     """What was recorded of this step at this scale, on the same operating point, or None.
 
-    Pictures are measured anew with a newer decoder; what was trained on the pixels of an older one is left as it is.
+    Pictures are measured anew with a newer encoder or decoder; what was trained on files or pixels of older ones is left as it is.
     """
     if not files.exists(self.record_path):
       return None
@@ -113,6 +118,7 @@ class Step:
             and record.get("share", 1.0) == FLAGS.share)
     if self.task == "evaluate" and self.fingerprint:
       same = same and record.get("decoder_version", 1) == self.decoder_version
+      same = same and record.get("encoder_version", 1) == self.encoder_version
     return record if same else None
 
   def done(self):

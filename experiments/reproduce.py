@@ -102,7 +102,7 @@ def print_plan(steps):
         seconds += files.read_json(step.record_path)["seconds"]
       unknown += not known
       why = ("recorded, but its network is not in --work_dir" if step.record() else
-             "recorded on an earlier operating point or decoder, or at another scale")
+             "recorded on an earlier operating point, encoder or decoder, or at another scale")
       print(f"left  {step.name}{f' ({why})' if known else ''}")
   if FLAGS.scale == "small" or not FLAGS.plan:
     print(f"left: {sum(not step.done() for step in steps)} of {len(steps)} steps; {seconds / 60:.0f} min for those that "
@@ -130,8 +130,8 @@ def run(step):
       for name in files.listdir(step.point_dir):
         files.write_file(os.path.join(new, name), files.read(os.path.join(step.point_dir, name)))
   record = {"name": step.name, "scale": FLAGS.scale, "share": FLAGS.share, "operating_point": step.point,
-            "fingerprint": step.fingerprint, "decoder_version": step.decoder_version, "date": time.strftime("%Y-%m-%d"),
-            "software": [software()], "seconds": round(time.time() - begin)}
+            "fingerprint": step.fingerprint, "encoder_version": step.encoder_version, "decoder_version": step.decoder_version,
+            "date": time.strftime("%Y-%m-%d"), "software": [software()], "seconds": round(time.time() - begin)}
   record.update({"compress_dataset": storage, "evaluate": rate_distortion, "compression": operating_point_of}.get(
       step.task, trained)(step))
   files.write_json(step.record_path, record, sort_keys=True)

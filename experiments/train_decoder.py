@@ -129,7 +129,8 @@ def main(argv):
     info = {**start.info, "decoder": {"version": version, "trained": {
         "program": "experiments.train_decoder", "steps": FLAGS.steps, "settings": settings, "seconds": run.seconds(),
         "data_note": FLAGS.data_note}, "reached_on_validation": reached}}
-    operating_point.save(run.result, point.model, start.context_model, info, start.mean, start.deviation)
+    operating_point.save(run.result, point.model, start.context_model, info, start.mean, start.deviation,
+                         operating_point.earlier_encoders(FLAGS.operating_point))
     logging.info("Written to %s: decoder version %d", run.result, version)
   distribution.wait_for_all(strategy)
 

@@ -20,6 +20,7 @@ from deepcomp_tf.codec.images import read_image
 from deepcomp_tf.data.part import distribute
 from deepcomp_tf.data.photo_files import find_photos
 from deepcomp_tf.data.photos import Photos
+from deepcomp_tf.evaluation import metrics
 from deepcomp_tf.layers.naming import copy_weights
 from deepcomp_tf.layers.table_entropy import TableEntropy
 from deepcomp_tf.representation import STRIDE
@@ -39,16 +40,15 @@ flags.DEFINE_list("photos", None, "Folders of photos to train on, and lists of p
 flags.DEFINE_list("shrunk_photos", [], "Others that were JPEG files of low quality: their halves are taken only.")
 flags.DEFINE_list("validation_photos", None, "Folders of photos to validate on; those among --photos are held back.", required=True)
 flags.DEFINE_integer("crop_size", 160, "Edge of the training crops in pixels, a multiple of 8.", lower_bound=8)
-flags.DEFINE_integer("compared", 1, "Crops of a batch that the encoder to start from encodes, too: what they cost is compared, and a "
-                     "decoder that is trained is given the old symbols, so that it remains good on files that are there.",
-                     lower_bound=1)
+flags.DEFINE_integer("compared", 1, "Crops of a batch that the first encoder encodes, too: what they cost is compared, and a decoder "
+                     "that is trained is given these symbols, so that it remains good on files that are there.", lower_bound=1)
 flags.DEFINE_integer("steps", None, "Training steps.", required=True, lower_bound=1)
 flags.DEFINE_float("learning_rate", 3e-5, "Adam's, after a warm-up; falls as a cosine.", lower_bound=0.0)
 flags.DEFINE_float("ms_ssim", 0.0, "Weight of 1 - MS-SSIM, of three scales, beside the squared error.", lower_bound=0.0)
 flags.DEFINE_float("ssim", 0.0, "Weight of 1 - SSIM beside the squared error.", lower_bound=0.0)
 flags.DEFINE_float("rate_weight", None, "Weight of the bits per pixel at the beginning.", required=True, lower_bound=0.0)
 flags.DEFINE_float("rate_step", 100.0, "Step by which that weight follows the bits per pixel; 0 leaves it.", lower_bound=0.0)
-flags.DEFINE_float("rate", 1.0, "What crops are to cost, over what they cost with the encoder to start from.", lower_bound=0.1)
+flags.DEFINE_float("rate", 1.0, "What crops are to cost, over what they cost with the first encoder.", lower_bound=0.1)
 flags.DEFINE_float("gradient_clip", 100.0, "Largest norm of the gradient, all weights together; 0 is no limit.", lower_bound=0.0)
 flags.DEFINE_float("weight_average", 0.999, "Decay of the average of the weights that is validated and kept.", lower_bound=0.0,
                    upper_bound=0.9999)
@@ -74,6 +74,7 @@ def main(argv):
   strategy = distribution.make_strategy(FLAGS.strategy)
   tf.keras.utils.set_random_seed(FLAGS.seed)
   start = operating_point.OperatingPoint.load(FLAGS.operating_point)
+  first = operating_point.OperatingPoint.load(FLAGS.operating_point, encoder_version=1)
   held_out = [path for name in FLAGS.validation_photos for path in find_photos(name)]
   paths, shrunk = ([path for name in names for path in find_photos(name) if path not in set(held_out)]
                    for names in (FLAGS.photos, FLAGS.shrunk_photos))
@@ -85,8 +86,7 @@ def main(argv):
     with distribution.precision(FLAGS.precision):
       model = dc.models.CompressionModel(start.channels, len(start.centers), centers=start.centers.tolist())
       model.build([None, None, None, 3])
-    old = start.model.encoder
-    copy_weights(old, model.encoder)
+    copy_weights(start.model.encoder, model.encoder)
     copy_weights(start.model.decoder, model.decoder)
     parts = [model.encoder] if FLAGS.parts == "encoder" else [model.encoder, model.decoder]
     trained = {f"{part.name}/{name}": variable for part in parts for name, variable in part.named_variables().items()}
@@ -109,18 +109,18 @@ def main(argv):
   def replica_step(images, step):
     del step
     images = tf.cast(images, tf.float32)
-    old_z = old(images[:FLAGS.compared])
+    first_z = first.model.encoder(images[:FLAGS.compared])
     with tf.GradientTape() as tape:
       z = model.encoder(images, training=True)
       bits, values = entropy(z), model.quantizer(z).values
       if without:
-        values = tf.concat([tf.stop_gradient(model.quantizer(old_z).values), values[without:]], axis=0)
+        values = tf.concat([tf.stop_gradient(model.quantizer(first_z).values), values[without:]], axis=0)
       decoded = model.decoder(values, training=True)
       mse = tf.reduce_mean(tf.math.squared_difference(decoded, images))
       ssim, ms_ssim = losses.ssim_and_ms_ssim(decoded, images)
       # What shows in no picture here costs nothing here.
       bits_per_pixel = tf.reduce_sum(bits[without:]) / (FLAGS.batch_size * FLAGS.crop_size ** 2)
-      before, now = (tf.reduce_mean(own) / FLAGS.crop_size ** 2 for own in (entropy(old_z), bits[:FLAGS.compared]))
+      before, now = (tf.reduce_mean(own) / FLAGS.crop_size ** 2 for own in (entropy(first_z), bits[:FLAGS.compared]))
       weight = losses.follow_rate(rate_weight, now, _LARGEST_WEIGHT, FLAGS.rate * before, FLAGS.rate_step)
       loss = mse + FLAGS.ms_ssim * (1.0 - ms_ssim) + FLAGS.ssim * (1.0 - ssim) + weight * bits_per_pixel
       scaled = optimizer.scaled(loss)
@@ -142,6 +142,13 @@ def main(argv):
     return validate(run, strategy, codec, validation, lambda photo, symbols: (
         8 * len(codec.encode_symbols(symbols)) / (photo.shape[0] * photo.shape[1])))
 
+  def of_first_encoder(point):
+    """What the decoder makes of the validation photos' files that were there before."""
+    copy_weights(point.model.decoder, first.model.decoder)
+    codec = dc.Codec(first)
+    pictures = [codec.reconstruct(codec.encode(photo), *photo.shape[:2]) for photo in validation]
+    return metrics.means([metrics.distortion(*both) for both in zip(validation, pictures)])
+
   done = run.restore()
   if not done:
     measure(start)
@@ -159,9 +166,13 @@ def main(argv):
     trained_info = {"program": "experiments.train_encoder", "steps": int(run.step.numpy()), "settings": settings,
                     "seconds": run.seconds(), "data_note": FLAGS.data_note}
     versions = {"encoder": start.encoder_version + 1, "decoder": start.decoder_version + 1}
-    info = {**start.info, **{part.name: {"version": versions[part.name], "trained": trained_info, "reached_on_validation": reached}
-                             for part in parts}}
-    operating_point.save(run.result, point.model, start.context_model, info, start.mean, start.deviation)
+    made = {"trained": trained_info, "reached_on_validation": reached}
+    info = {**start.info, **{part.name: {"version": versions[part.name], **made} for part in parts}}
+    if model.decoder in parts:
+      info["decoder"]["reached_on_files_of_the_first_encoder"] = of_first_encoder(point)
+    earlier = {**operating_point.earlier_encoders(FLAGS.operating_point),
+               start.encoder_version: operating_point.encoder_weights(start.model)}
+    operating_point.save(run.result, point.model, start.context_model, info, start.mean, start.deviation, earlier)
     logging.info("Written to %s: %s", run.result, ", ".join(f"{part.name} version {versions[part.name]}" for part in parts))
   distribution.wait_for_all(strategy)
 

@@ -31,6 +31,7 @@ class Codec:
 
   Attributes:
     operating_point: name of the operating point.
+    encoder_version: of the encoder that writes files, see `load`; files do not tell, and need not, which one wrote them.
     decoder_version: of its decoder, which may be trained further without any change of files; 1 is the first.
     channels: C.
     fingerprint: 3 bytes that files of this operating point bear.
@@ -42,7 +43,8 @@ class Codec:
   """
 
   def __init__(self, point):
-    self.operating_point, self.decoder_version = point.name, point.decoder_version
+    self.operating_point = point.name
+    self.encoder_version, self.decoder_version = point.encoder_version, point.decoder_version
     self.fingerprint, self.source = point.fingerprint, point.source
     self.channels = point.channels
     self.info = point.info
@@ -68,16 +70,17 @@ class Codec:
     return _graph(self.model.picture_of, self.channels)
 
   @classmethod
-  def load(cls, name):
+  def load(cls, name, encoder_version=None):
     """The codec of an operating point.
 
     Args:
       name: one of `dc.operating_points.names()`, or a folder that training wrote.
+      encoder_version: of the encoder, where files shall be written as an earlier one wrote them; None for the newest.
 
     Raises:
-      DeepcompError: there is no such operating point.
+      DeepcompError: there is no such operating point, or encoder of it.
     """
-    return cls(operating_point.OperatingPoint.load(name))
+    return cls(operating_point.OperatingPoint.load(name, encoder_version))
 
   @classmethod
   def load_for(cls, data):

@@ -4,6 +4,8 @@
                         of its representation; written last where the folder is remote, so that one without it is half written
   weights.npz           float16 weights of encoder and decoder, float32 centers
   context.npz           the integer tables and coefficients of the entropy coder
+  encoder1.npz, ...     float16 weights of earlier encoders, if there are any: what writes files may be trained further without
+                        any change of what reads them
 """
 
 import functools
@@ -20,6 +22,7 @@ from deepcomp_tf.errors import DeepcompError
 KIND = "operating point"
 _CENTERS = "quantizer/centers"
 _WEIGHTS, _CONTEXT, _INFO = "weights.npz", "context.npz", "operating_point.json"
+_EARLIER_ENCODER = "encoder{}.npz"
 
 
 class OperatingPoint:
@@ -36,34 +39,45 @@ class OperatingPoint:
     fingerprint: 3 bytes made of the centers and the context model, which files bear.
     mean, deviation: float32 `[C]`, of the quantized representation's channels over the training photos. Networks are
       given it centered and scaled by them.
+    encoder_version: 1 for the encoder that the tables were fitted to; higher for those that were trained further since.
     source: the name or the absolute path that it was loaded from; None where it was not.
   """
 
   def __init__(self, name, centers, context_model, fingerprint=b"", info=None, mean=None, deviation=None, model=None,
-               weights=None, source=None):
+               weights=None, encoder_version=1, source=None):
     self.name, self.centers, self.context_model = name, np.asarray(centers, np.float32), context_model
     self.channels = context_model.channels
     self.fingerprint, self.info, self.mean, self.deviation = fingerprint, info or {}, mean, deviation
-    self._weights, self.source = weights, source
+    self.encoder_version, self._weights, self.source = encoder_version, weights, source
     if model is not None:
       self.model = model
 
   @classmethod
-  def load(cls, name):
+  def load(cls, name, encoder_version=None):
     """The operating point of a name, see `names`, or of a folder that training wrote.
 
+    Args:
+      name: see above.
+      encoder_version: of the encoder that writes files; None for the newest.
+
     Raises:
-      DeepcompError: there is none, or it is damaged.
+      DeepcompError: there is none, or it is damaged, or has no such encoder.
     """
     folder, info = shipped.find(KIND, name), read_info(name)
+    newest = newest_encoder(info)
+    version = newest if encoder_version is None else encoder_version
+    if version not in range(1, newest + 1):
+      raise DeepcompError(f"`encoder_version` must be in 1..{newest} for {name}. Received: encoder_version={version}")
     try:
       arrays, weights = (files.read_arrays(os.path.join(folder, name)) for name in (_CONTEXT, _WEIGHTS))
+      if version < newest:
+        weights.update(_read_encoder(folder, version))
       mean, deviation = (np.asarray(info["representation"][key], np.float32) for key in ("mean", "deviation"))
       centers = weights[_CENTERS]
       if (info["channels"], info["num_centers"]) != (len(mean), len(centers)):
         raise KeyError("channels or centers")
       return cls(info["name"], centers, ContextModel.from_arrays(arrays), fingerprint_of(centers, arrays), info, mean,
-                 deviation, weights=weights, source=shipped.source(KIND, name))
+                 deviation, weights=weights, encoder_version=version, source=shipped.source(KIND, name))
     except (OSError, KeyError, ValueError) as error:
       raise DeepcompError(f"the operating point in {folder} is damaged or incomplete ({error})") from None
 
@@ -71,11 +85,6 @@ class OperatingPoint:
   def decoder_version(self):
     """1 for the decoder that was trained with the encoder; higher for those that were trained further since."""
     return decoder_version(self.info)
-
-  @property
-  def encoder_version(self):
-    """1 for the encoder that the tables were fitted to; higher for those that were trained further since."""
-    return encoder_version(self.info)
 
   @functools.cached_property
   def model(self):
@@ -108,8 +117,8 @@ def decoder_version(info):
   return info.get("decoder", {}).get("version", 1)
 
 
-def encoder_version(info):
-  """Which version of its encoder an operating point has, from what `read_info` returns; 1 is the first."""
+def newest_encoder(info):
+  """The version of the newest encoder of an operating point, from what `read_info` returns; 1 is the first."""
   return info.get("encoder", {}).get("version", 1)
 
 
@@ -118,7 +127,22 @@ def fingerprint(name):
   return bytes.fromhex(read_info(name)["fingerprint"])
 
 
-def save(folder, model, context_model, info, mean, deviation):
+def earlier_encoders(name):
+  """The encoders of an operating point before the newest, for `save`: dict from their versions to dicts of float16 arrays."""
+  folder, info = shipped.find(KIND, name), read_info(name)
+  return {version: _read_encoder(folder, version) for version in range(1, newest_encoder(info))}
+
+
+def encoder_weights(model):
+  """The weights of a model's encoder as they are kept: dict of float16 arrays."""
+  return {key: weights for key, weights in _kept_weights(model).items() if key.startswith("encoder/")}
+
+
+def _read_encoder(folder, version):
+  return files.read_arrays(os.path.join(folder, _EARLIER_ENCODER.format(version)))
+
+
+def save(folder, model, context_model, info, mean, deviation, earlier=None):
   """Writes an operating point, in place of one that is there.
 
   Args:
@@ -127,13 +151,13 @@ def save(folder, model, context_model, info, mean, deviation):
     context_model: a `ContextModel` of its symbols.
     info: dict for people: name, how it was trained, what it reached.
     mean, deviation: `[C]`, see `OperatingPoint`.
+    earlier: as of `earlier_encoders`, where `info` says that the model's encoder is not the first.
   """
   centers = model.quantizer.centers.numpy()
   if (np.diff(centers) <= 0).any():
     raise DeepcompError("centers must ascend, so that symbols of neighbouring values are neighbours")
   arrays = context_model.to_arrays()
-  weights = {key: variable.numpy().astype(np.float32 if key == _CENTERS else np.float16)
-             for key, variable in _kept_variables(model).items()}
+  weights = _kept_weights(model)
   info = {**info, "channels": model.channels, "num_centers": len(centers),
           "fingerprint": fingerprint_of(weights[_CENTERS], arrays).hex(),
           "representation": {"mean": np.asarray(mean, np.float32).tolist(),
@@ -141,6 +165,8 @@ def save(folder, model, context_model, info, mean, deviation):
   with files.whole_folder(folder, last=_INFO) as new:
     np.savez_compressed(os.path.join(new, _WEIGHTS), **weights)
     np.savez_compressed(os.path.join(new, _CONTEXT), **arrays)
+    for version, encoder in (earlier or {}).items():
+      np.savez_compressed(os.path.join(new, _EARLIER_ENCODER.format(version)), **encoder)
     files.write_json(os.path.join(new, _INFO), info)
 
 
@@ -149,6 +175,12 @@ def round_weights(model):
   for key, variable in _kept_variables(model).items():
     if key != _CENTERS:
       variable.assign(variable.numpy().astype(np.float16).astype(np.float32))
+
+
+def _kept_weights(model):
+  """The arrays of weights.npz."""
+  return {key: variable.numpy().astype(np.float32 if key == _CENTERS else np.float16)
+          for key, variable in _kept_variables(model).items()}
 
 
 def _kept_variables(model):

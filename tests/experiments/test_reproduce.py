@@ -145,9 +145,11 @@ def test_the_papers_own_setting_is_trained_and_measured(folders, capsys):
     assert "left: 2 of 3 steps" in capsys.readouterr().out
 
 
-def test_pictures_are_measured_anew_with_a_newer_decoder_and_networks_are_not_trained_anew(folders, monkeypatch):
+@pytest.mark.parametrize("part", ["encoder", "decoder"])
+def test_pictures_are_measured_anew_with_a_newer_network_and_classifiers_are_not_trained_anew(folders, monkeypatch, part):
   read_info = paper_plan.operating_point.read_info
-  monkeypatch.setattr(paper_plan.operating_point, "read_info", lambda name: {**read_info(name), "decoder": {"version": 2}})
+  monkeypatch.setattr(paper_plan.operating_point, "read_info", lambda name: {
+      **read_info(name), "encoder": {"version": 1}, "decoder": {"version": 1}, part: {"version": 2}})
   (folders / "results").mkdir()
   with flagsaver.flagsaver(scale="small"):
     steps = [step for step in paper_plan.plan() if step.name in ("bpp0.330_rate_distortion", "classification_resnet50_bpp0.330")]
@@ -155,7 +157,7 @@ def test_pictures_are_measured_anew_with_a_newer_decoder_and_networks_are_not_tr
       pathlib.Path(step.record_path).write_text(json.dumps({"fingerprint": step.fingerprint}))
     assert {step.task: step.record() is None for step in steps} == {"evaluate": True, "classification": False}
     for step in steps:
-      pathlib.Path(step.record_path).write_text(json.dumps({"fingerprint": step.fingerprint, "decoder_version": 2}))
+      pathlib.Path(step.record_path).write_text(json.dumps({"fingerprint": step.fingerprint, f"{part}_version": 2}))
     assert all(step.record() for step in steps)
 
 
