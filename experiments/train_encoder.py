@@ -7,7 +7,7 @@ Centers, tables and with them the fingerprint stay what they are: whatever reads
 new encoder. The loss is MSE + `ms_ssim` (1 - MS-SSIM) + `ssim` (1 - SSIM) + a weight times the bits per pixel, which are those
 that the tables charge (`layers.TableEntropy`); the weight follows what the files are to cost, compared with those of the first
 encoder. RUN_DIR/operating_point is the same operating point, its encoder (and decoder) one version up. The same command continues
-a run that was stopped.
+a run that was stopped, or exported by --export_now.
 """
 
 from absl import flags
@@ -16,9 +16,7 @@ import tensorflow as tf
 
 import deepcomp_tf as dc
 from deepcomp_tf.codec import operating_point
-from deepcomp_tf.codec.images import read_image
 from deepcomp_tf.data.part import distribute
-from deepcomp_tf.data.photo_files import find_photos
 from deepcomp_tf.data.photos import Photos
 from deepcomp_tf.evaluation import metrics
 from deepcomp_tf.layers.naming import copy_weights
@@ -26,39 +24,28 @@ from deepcomp_tf.layers.table_entropy import TableEntropy
 from deepcomp_tf.representation import STRIDE
 from deepcomp_tf.training import distribution
 from deepcomp_tf.training import flags as training_flags
+from deepcomp_tf.training import further
 from deepcomp_tf.training import losses
-from deepcomp_tf.training import optimizers
 from deepcomp_tf.training.photo_validation import validate
 from deepcomp_tf.training import runs
-from deepcomp_tf.training import schedules
 
 FLAGS = flags.FLAGS
 training_flags.define_flags()
-flags.DEFINE_string("operating_point", None, "A name or a folder.", required=True)
+further.define_flags(crop_size=160, learning_rate=1e-4)
 flags.DEFINE_enum("parts", "encoder", ["encoder", "both"], "What is trained: the encoder, or the decoder with it.")
-flags.DEFINE_list("photos", None, "Folders of photos to train on, and lists of paths (.txt).", required=True)
-flags.DEFINE_list("shrunk_photos", [], "Others that were JPEG files of low quality: their halves are taken only.")
-flags.DEFINE_list("validation_photos", None, "Folders of photos to validate on; those among --photos are held back.", required=True)
-flags.DEFINE_integer("crop_size", 160, "Edge of the training crops in pixels, a multiple of 8.", lower_bound=8)
-flags.DEFINE_integer("compared", 1, "Crops of a batch that the first encoder encodes, too: what they cost is compared, and a decoder "
-                     "that is trained is given these symbols, so that it remains good on files that are there.", lower_bound=1)
-flags.DEFINE_integer("steps", None, "Training steps.", required=True, lower_bound=1)
-flags.DEFINE_float("learning_rate", 3e-5, "Adam's, after a warm-up; falls as a cosine.", lower_bound=0.0)
-flags.DEFINE_float("ms_ssim", 0.0, "Weight of 1 - MS-SSIM, of three scales, beside the squared error.", lower_bound=0.0)
+flags.DEFINE_integer("compared", 1, "Crops of a device's batch that the first encoder encodes, too: what they cost is compared, and "
+                     "a decoder that is trained is given these symbols, so that it remains good on files that are there.",
+                     lower_bound=1)
 flags.DEFINE_float("ssim", 0.0, "Weight of 1 - SSIM beside the squared error.", lower_bound=0.0)
 flags.DEFINE_float("rate_weight", None, "Weight of the bits per pixel at the beginning.", required=True, lower_bound=0.0)
-flags.DEFINE_float("rate_step", 100.0, "Step by which that weight follows the bits per pixel; 0 leaves it.", lower_bound=0.0)
+flags.DEFINE_float("rate_step", 30.0, "Step by which that weight follows the bits per pixel; 0 leaves it.", lower_bound=0.0)
 flags.DEFINE_float("rate", 1.0, "What crops are to cost, over what they cost with the first encoder.", lower_bound=0.1)
-flags.DEFINE_float("gradient_clip", 100.0, "Largest norm of the gradient, all weights together; 0 is no limit.", lower_bound=0.0)
-flags.DEFINE_float("weight_average", 0.999, "Decay of the average of the weights that is validated and kept.", lower_bound=0.0,
-                   upper_bound=0.9999)
-flags.DEFINE_integer("validate_every", 500, "Steps between validations.", lower_bound=1)
-flags.DEFINE_string("data_note", "", "What the photos are and under which terms; written into the operating point.")
+flags.DEFINE_float("gradient_clip", 300.0, "Largest norm of the gradient, all weights together; 0 is no limit.", lower_bound=0.0)
 flags.DEFINE_bool("export_now", False, "Write the operating point of the last checkpoint and stop. Without the flag the "
                   "same command goes on from there.")
 
 # What may differ when a run is continued.
-OPERATIONAL_FLAGS = ("photos", "shrunk_photos", "validation_photos", "operating_point", "validate_every", "data_note", "export_now")
+OPERATIONAL_FLAGS = (*further.OPERATIONAL_FLAGS, "export_now")
 
 # The weight of the rate stays below this.
 _LARGEST_WEIGHT = 1e5
@@ -69,17 +56,15 @@ def main(argv):
   if FLAGS.crop_size % STRIDE or FLAGS.crop_size < losses.SMALLEST_MS_SSIM:
     raise dc.DeepcompError(f"--crop_size must be a multiple of {STRIDE}, and at least {losses.SMALLEST_MS_SSIM}. "
                            f"Received: {FLAGS.crop_size}")
-  if FLAGS.compared >= FLAGS.batch_size:
-    raise dc.DeepcompError(f"--compared must be below --batch_size={FLAGS.batch_size}. Received: {FLAGS.compared}")
   strategy = distribution.make_strategy(FLAGS.strategy)
+  batch = FLAGS.batch_size // strategy.num_replicas_in_sync
+  if FLAGS.compared >= batch:
+    raise dc.DeepcompError(f"--compared must be below the {batch} crops of a device. Received: {FLAGS.compared}")
   tf.keras.utils.set_random_seed(FLAGS.seed)
   start = operating_point.OperatingPoint.load(FLAGS.operating_point)
   first = operating_point.OperatingPoint.load(FLAGS.operating_point, encoder_version=1)
-  held_out = [path for name in FLAGS.validation_photos for path in find_photos(name)]
-  paths, shrunk = ([path for name in names for path in find_photos(name) if path not in set(held_out)]
-                   for names in (FLAGS.photos, FLAGS.shrunk_photos))
+  paths, shrunk, validation = further.read_photos()
   photos = Photos(paths, shrunk)
-  validation = [read_image(path) for path in held_out]
   logging.info("%d photos to train on, and halves of %d; %d photos to validate on", len(paths), len(shrunk), len(validation))
 
   with strategy.scope():
@@ -90,14 +75,11 @@ def main(argv):
     copy_weights(start.model.decoder, model.decoder)
     parts = [model.encoder] if FLAGS.parts == "encoder" else [model.encoder, model.decoder]
     trained = {f"{part.name}/{name}": variable for part in parts for name, variable in part.named_variables().items()}
-    adam = optimizers.adam(schedules.WarmupCosine(FLAGS.learning_rate, FLAGS.steps, warmup=min(100, FLAGS.steps // 10)),
-                           use_ema=FLAGS.weight_average > 0, ema_momentum=FLAGS.weight_average or 0.99)
-    optimizer = optimizers.Optimizers({"optimizer": (adam, trained)}, FLAGS.gradient_clip,
-                                      scale_losses=FLAGS.precision == "mixed_float16")
+    optimizer = further.make_optimizer(trained, FLAGS.gradient_clip)
     rate_weight = tf.Variable(FLAGS.rate_weight, trainable=False, name="rate_weight")
   entropy = TableEntropy(start.context_model, start.centers)
 
-  settings = training_flags.settings("crop_size", leave_out=OPERATIONAL_FLAGS)
+  settings = training_flags.settings("parts", "operating_point", leave_out=OPERATIONAL_FLAGS)
   settings.update(fingerprint=start.fingerprint.hex(), photo_count=len(paths), shrunk_count=len(shrunk))
   run = runs.Run(FLAGS.run_dir, settings, "operating_point", {
       **trained, **optimizer.named_variables(), "rate_weight": rate_weight})
@@ -119,23 +101,15 @@ def main(argv):
       mse = tf.reduce_mean(tf.math.squared_difference(decoded, images))
       ssim, ms_ssim = losses.ssim_and_ms_ssim(decoded, images)
       # What shows in no picture here costs nothing here.
-      bits_per_pixel = tf.reduce_sum(bits[without:]) / (FLAGS.batch_size * FLAGS.crop_size ** 2)
-      before, now = (tf.reduce_mean(own) / FLAGS.crop_size ** 2 for own in (entropy(first_z), bits[:FLAGS.compared]))
+      bits_per_pixel = tf.reduce_sum(bits[without:]) / (batch * FLAGS.crop_size ** 2)
+      before, now = (dc.layers.replica_mean(tf.reduce_mean(compared) / FLAGS.crop_size ** 2)
+                     for compared in (entropy(first_z), bits[:FLAGS.compared]))
       weight = losses.follow_rate(rate_weight, now, _LARGEST_WEIGHT, FLAGS.rate * before, FLAGS.rate_step)
       loss = mse + FLAGS.ms_ssim * (1.0 - ms_ssim) + FLAGS.ssim * (1.0 - ssim) + weight * bits_per_pixel
       scaled = optimizer.scaled(loss)
     optimizer.step(tape, scaled)
     return {"loss": loss, "mse": mse, "ms_ssim": ms_ssim, "ssim": ssim, "bits_per_pixel": bits_per_pixel,
             "bits_change": now - before, "rate_weight": weight}
-
-  def as_kept():
-    """The operating point with the averaged weights, rounded as they would be kept."""
-    point = operating_point.OperatingPoint.load(FLAGS.operating_point)
-    with optimizers.averaged_weights(optimizer):
-      for part, kept in ((model.encoder, point.model.encoder), (model.decoder, point.model.decoder)):
-        copy_weights(part, kept)
-    operating_point.round_weights(point.model)
-    return point
 
   def measure(point):
     codec = dc.Codec(point)
@@ -150,6 +124,8 @@ def main(argv):
     return metrics.means([metrics.distortion(*both) for both in zip(validation, pictures)])
 
   done = run.restore()
+  if FLAGS.export_now and not done:
+    raise dc.DeepcompError(f"--export_now takes a run with a checkpoint. Received: --run_dir={FLAGS.run_dir}, without one")
   if not done:
     measure(start)
   for done in run.steps(
@@ -159,21 +135,16 @@ def main(argv):
       checkpoint_every=FLAGS.checkpoint_every, summary_every=FLAGS.summary_every, curves=optimizer.learning_rates,
       describe=lambda point: {name: f"{value:.4g}" for name, value in point.items()}):
     if done % FLAGS.validate_every == 0 and done < FLAGS.steps:
-      measure(as_kept())
-  point = as_kept()
+      measure(further.as_kept(parts, optimizer))
+  point = further.as_kept(parts, optimizer)
   reached = measure(point)
   if run.is_chief:
-    trained_info = {"program": "experiments.train_encoder", "steps": int(run.step.numpy()), "settings": settings,
-                    "seconds": run.seconds(), "data_note": FLAGS.data_note}
-    versions = {"encoder": start.encoder_version + 1, "decoder": start.decoder_version + 1}
-    made = {"trained": trained_info, "reached_on_validation": reached}
-    info = {**start.info, **{part.name: {"version": versions[part.name], **made} for part in parts}}
+    made = {"trained": {"program": "experiments.train_encoder", "steps": int(run.step.numpy()), "settings": settings,
+                        "seconds": run.seconds(), "data_note": FLAGS.data_note}, "reached_on_validation": reached}
     if model.decoder in parts:
-      info["decoder"]["reached_on_files_of_the_first_encoder"] = of_first_encoder(point)
-    earlier = {**operating_point.earlier_encoders(FLAGS.operating_point),
-               start.encoder_version: operating_point.encoder_weights(start.model)}
-    operating_point.save(run.result, point.model, start.context_model, info, start.mean, start.deviation, earlier)
-    logging.info("Written to %s: %s", run.result, ", ".join(f"{part.name} version {versions[part.name]}" for part in parts))
+      made["reached_on_files_of_the_first_encoder"] = of_first_encoder(point)
+    versions = further.export(run, start, point, [part.name for part in parts], made)
+    logging.info("Written to %s: %s", run.result, ", ".join(f"{part} version {version}" for part, version in versions.items()))
   distribution.wait_for_all(strategy)
 
 

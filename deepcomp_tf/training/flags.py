@@ -73,15 +73,15 @@ def main(program):
   app.run(guarded)
 
 
-def settings(own_flag, leave_out):
+def settings(*own_flags, leave_out):
   """What defines a run: dict of the values of these flags and of the program's own.
 
   Args:
-    own_flag: name of any flag of the program, by which its others are found.
+    *own_flags: names of any flag of the program, and of other modules that define some for it, by which the others are found.
     leave_out: names of the program's flags that may change when a run is continued.
   """
   values = flags.FLAGS
-  modules = {values.find_module_defining_flag(name) for name in (own_flag, "run_dir")}
+  modules = {values.find_module_defining_flag(name) for name in (*own_flags, "run_dir")}
   operational = ("run_dir", "checkpoint_every", "summary_every", "strategy", *leave_out)
   return {flag.name: flag.value for module in modules for flag in values.get_flags_for_module(module)
           if flag.name not in operational}
