@@ -39,8 +39,8 @@ OPERATIONAL_FLAGS = (*further.OPERATIONAL_FLAGS, "cache_dir")
 
 def main(argv):
   del argv
-  if FLAGS.crop_size % STRIDE or FLAGS.crop_size - 2 * FLAGS.margin < losses.SMALLEST_MS_SSIM:
-    raise dc.DeepcompError(f"--crop_size must be a multiple of {STRIDE}, and at least {losses.SMALLEST_MS_SSIM} pixels within "
+  if FLAGS.crop_size % STRIDE or FLAGS.crop_size - 2 * FLAGS.margin < losses.smallest_ms_ssim():
+    raise dc.DeepcompError(f"--crop_size must be a multiple of {STRIDE}, and at least {losses.smallest_ms_ssim()} pixels within "
                            f"--margin={FLAGS.margin}. Received: {FLAGS.crop_size}")
   if FLAGS.margin % STRIDE:
     raise dc.DeepcompError(f"--margin must be a multiple of {STRIDE}. Received: {FLAGS.margin}")

@@ -36,6 +36,8 @@ flags.DEFINE_enum("parts", "encoder", ["encoder", "both"], "What is trained: the
 flags.DEFINE_integer("compared", 1, "Crops of a device's batch that the first encoder encodes, too: what they cost is compared, and "
                      "a decoder that is trained is given these symbols, so that it remains good on files that are there.",
                      lower_bound=1)
+flags.DEFINE_integer("ms_ssim_scales", 4, "Scales of MS-SSIM, the finest; all 5 take crops of 176 pixels.", lower_bound=2,
+                     upper_bound=5)
 flags.DEFINE_float("ssim", 0.0, "Weight of 1 - SSIM beside the squared error.", lower_bound=0.0)
 flags.DEFINE_float("rate_weight", None, "Weight of the bits per pixel at the beginning.", required=True, lower_bound=0.0)
 flags.DEFINE_float("rate_step", 30.0, "Step by which that weight follows the bits per pixel; 0 leaves it.", lower_bound=0.0)
@@ -53,9 +55,10 @@ _LARGEST_WEIGHT = 1e5
 
 def main(argv):
   del argv
-  if FLAGS.crop_size % STRIDE or FLAGS.crop_size < losses.SMALLEST_MS_SSIM:
-    raise dc.DeepcompError(f"--crop_size must be a multiple of {STRIDE}, and at least {losses.SMALLEST_MS_SSIM}. "
-                           f"Received: {FLAGS.crop_size}")
+  smallest, unit = losses.smallest_ms_ssim(FLAGS.ms_ssim_scales), max(STRIDE, 1 << (FLAGS.ms_ssim_scales - 1))
+  if FLAGS.crop_size % unit or FLAGS.crop_size < smallest:
+    raise dc.DeepcompError(f"--crop_size must be a multiple of {unit}, and at least {smallest} for --ms_ssim_scales="
+                           f"{FLAGS.ms_ssim_scales}. Received: {FLAGS.crop_size}")
   strategy = distribution.make_strategy(FLAGS.strategy)
   batch = FLAGS.batch_size // strategy.num_replicas_in_sync
   if FLAGS.compared >= batch:
@@ -99,7 +102,7 @@ def main(argv):
         values = tf.concat([tf.stop_gradient(model.quantizer(first_z).values), values[without:]], axis=0)
       decoded = model.decoder(values, training=True)
       mse = tf.reduce_mean(tf.math.squared_difference(decoded, images))
-      ssim, ms_ssim = losses.ssim_and_ms_ssim(decoded, images)
+      ssim, ms_ssim = losses.ssim_and_ms_ssim(decoded, images, FLAGS.ms_ssim_scales)
       # What shows in no picture here costs nothing here.
       bits_per_pixel = tf.reduce_sum(bits[without:]) / (batch * FLAGS.crop_size ** 2)
       before, now = (dc.layers.replica_mean(tf.reduce_mean(compared) / FLAGS.crop_size ** 2)

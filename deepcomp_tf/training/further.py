@@ -30,7 +30,7 @@ def define_flags(crop_size, learning_rate):
   flags.DEFINE_integer("crop_size", crop_size, "Edge of the training crops in pixels, a multiple of 8.", lower_bound=8)
   flags.DEFINE_integer("steps", None, "Training steps.", required=True, lower_bound=1)
   flags.DEFINE_float("learning_rate", learning_rate, "Adam's, after a warm-up; falls as a cosine.", lower_bound=0.0)
-  flags.DEFINE_float("ms_ssim", 0.0, "Weight of 1 - MS-SSIM, of three scales, beside the squared error.", lower_bound=0.0)
+  flags.DEFINE_float("ms_ssim", 0.0, "Weight of 1 - MS-SSIM, of some scales, beside the squared error.", lower_bound=0.0)
   flags.DEFINE_float("weight_average", 0.999, "Decay of the average of the weights that is validated and kept.", lower_bound=0.0,
                      upper_bound=0.9999)
   flags.DEFINE_integer("validate_every", 1000, "Steps between validations.", lower_bound=1)

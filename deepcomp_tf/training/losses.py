@@ -75,30 +75,37 @@ def soft_cross_entropy(teacher_logits, logits, temperature):
   return temperature ** 2 * tf.reduce_sum(aim * (log_aim - tf.nn.log_softmax(logits / temperature)), axis=-1)
 
 
-# Weights of MS-SSIM's three finest scales (Wang et al. 2003), over their sum; the window of 11 pixels has to fit into the last.
-_MS_SSIM_SCALES = tuple(weight / (0.0448 + 0.2856 + 0.3001) for weight in (0.0448, 0.2856, 0.3001))
+# Weights of MS-SSIM's scales, the finest first (Wang et al. 2003); of fewer scales, they are divided by their sum.
+_MS_SSIM_SCALES = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
 _WINDOW, _WINDOW_DEVIATION = 11, 1.5
-SMALLEST_MS_SSIM = _WINDOW << 2
 
 # Correlations of a scale are taken at least at this before they are raised to a power below 1, of which the gradient at 0 is
 # infinite.
 _SMALLEST_CORRELATION = 1e-3
 
 
-def ssim_and_ms_ssim(image, target):
-  """Mean SSIM, and mean MS-SSIM of three scales, for crops too small for five: those of TensorFlow, in a third of its time.
+def smallest_ms_ssim(scales=3):
+  """Shorter side in pixels that MS-SSIM of so many scales takes: the window of 11 pixels has to fit into the last."""
+  return _WINDOW << (scales - 1)
+
+
+def ssim_and_ms_ssim(image, target, scales=3):
+  """Mean SSIM, and mean MS-SSIM of the finest scales, for crops too small for all five: those of TensorFlow, in half of its time.
 
   Gaussian windows are products with two banded matrices.
 
   Args:
-    image, target: float `[batch, h, w, 3]` pixels on the 0..255 scale, h and w static multiples of 4, at least `SMALLEST_MS_SSIM`.
+    image, target: float `[batch, h, w, 3]` pixels on the 0..255 scale, h and w static, multiples of 2^(scales - 1) and at least
+      `smallest_ms_ssim(scales)`.
+    scales: 2..5.
 
   Returns:
     two scalars.
   """
   planes = tf.transpose(tf.stack([image, target]), [0, 1, 4, 2, 3])
   correlations, ssim = [], None
-  for scale in range(len(_MS_SSIM_SCALES)):
+  weights = np.array(_MS_SSIM_SCALES[:scales]) / sum(_MS_SSIM_SCALES[:scales])
+  for scale in range(scales):
     if scale:
       shape = planes.shape
       halves = tf.reshape(planes, [2, -1, shape[2], shape[3] // 2, 2, shape[4] // 2, 2])
@@ -106,9 +113,9 @@ def ssim_and_ms_ssim(image, target):
     luminance, structure = _similarities(*tf.unstack(planes))
     both = tf.reduce_mean(luminance * structure, axis=[2, 3])
     ssim = both if ssim is None else ssim
-    correlations.append(both if scale + 1 == len(_MS_SSIM_SCALES) else tf.reduce_mean(structure, axis=[2, 3]))
-  powers = [tf.maximum(part, _SMALLEST_CORRELATION) ** weight for part, weight in zip(correlations, _MS_SSIM_SCALES)]
-  return tf.reduce_mean(ssim), tf.reduce_mean(powers[0] * powers[1] * powers[2])
+    correlations.append(both if scale + 1 == scales else tf.reduce_mean(structure, axis=[2, 3]))
+  powers = [tf.maximum(part, _SMALLEST_CORRELATION) ** weight for part, weight in zip(correlations, weights)]
+  return tf.reduce_mean(ssim), tf.reduce_mean(functools.reduce(tf.multiply, powers))
 
 
 def ms_ssim(image, target):

@@ -29,7 +29,7 @@ def _start(folder, run, *more):
   return programs.start(
       "train_encoder", "--operating_point=bpp0.0983", f"--photos={folder}/train", f"--shrunk_photos={folder}/shrunk",
       f"--validation_photos={folder}/val", "--parts=both", "--crop_size=48", "--batch_size=3", "--steps=24", "--learning_rate=3e-4",
-      "--weight_average=0.5", "--ms_ssim=1000", "--ssim=100", "--rate_weight=800", "--checkpoint_every=6", "--summary_every=1",
+      "--weight_average=0.5", "--ms_ssim=1000", "--ms_ssim_scales=3", "--ssim=100", "--rate_weight=800", "--checkpoint_every=6", "--summary_every=1",
       "--validate_every=100", f"--run_dir={run}", *more)
 
 
@@ -82,7 +82,7 @@ def test_the_encoder_alone(folder, tmp_path):
 
 
 @pytest.mark.parametrize("flags, message", [
-    (["--crop_size=40"], "--crop_size must be a multiple of 8, and at least 44. Received: 40"),
+    (["--crop_size=40"], "--crop_size must be a multiple of 8, and at least 44 for --ms_ssim_scales=3. Received: 40"),
     (["--export_now"], "--export_now takes a run with a checkpoint")])
 def test_bad_values_are_named(folder, tmp_path, flags, message):
   line, output = programs.error(_start(folder, tmp_path / "run", *flags))
