@@ -3,7 +3,7 @@
 from absl import flags
 
 from deepcomp_tf.codec import operating_point
-from deepcomp_tf.codec.images import read_image
+from deepcomp_tf.data import photos
 from deepcomp_tf.data.photo_files import find_photos
 from deepcomp_tf.layers.naming import copy_weights
 from deepcomp_tf.training import optimizers
@@ -42,7 +42,7 @@ def read_photos():
   held_out = [path for name in FLAGS.validation_photos for path in find_photos(name)]
   paths, shrunk = ([path for name in names for path in find_photos(name) if path not in set(held_out)]
                    for names in (FLAGS.photos, FLAGS.shrunk_photos))
-  return paths, shrunk, [read_image(path) for path in held_out]
+  return paths, shrunk, list(photos.read_photos(held_out))
 
 
 def make_optimizer(trained, gradient_clip=0.0):
