@@ -1,5 +1,9 @@
 """The `deepcomp` command. TensorFlow is imported where a network runs, so that the rest answers at once."""
 
+# pylint: disable=wrong-import-position
+from deepcomp_tf import quiet
+quiet.heed_interrupts()
+
 import argparse
 import os
 import sys
@@ -12,7 +16,6 @@ import tqdm
 
 import deepcomp_tf as dc
 from deepcomp_tf import files
-from deepcomp_tf import quiet
 from deepcomp_tf import shipped
 from deepcomp_tf.codec import container
 from deepcomp_tf.codec.images import encode_png
@@ -27,7 +30,7 @@ DEFAULT_OPERATING_POINT = "bpp0.330"
 def main(argv=None):
   """Entry point of the command."""
   del argv
-  app.run(_run, flags_parser=_parse)
+  quiet.run(lambda: app.run(_run, flags_parser=_parse))
 
 
 def _parse(argv):
@@ -144,6 +147,8 @@ def _each(names, work):
   for name in tqdm.tqdm(names, unit="file", disable=len(names) == 1 or not sys.stderr.isatty()):
     try:
       line = work(name)
+    except BrokenPipeError:  # of what it prints
+      raise
     except (DeepcompError, OSError) as error:
       failed += 1
       _say(f"deepcomp: {name}: {error}", sys.stderr)

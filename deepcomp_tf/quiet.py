@@ -1,19 +1,62 @@
-"""Starting TensorFlow without its start-up lines, for commands: their own output stands alone.
+"""Commands and programs that say no more than their own lines, when TensorFlow starts and when somebody ends them.
 
-`TF_CPP_MIN_LOG_LEVEL=0` in the environment, or any other value, brings TensorFlow's lines back.
+`TF_CPP_MIN_LOG_LEVEL` in the environment, if it is not 3, brings TensorFlow's start-up lines back.
 """
 
 import contextlib
 import os
+import select
+import signal
 import sys
 import tempfile
 
 
+def run(program):
+  """Calls the main function of a command or program, and ends the process without a traceback where somebody else ends it.
+
+  Ctrl-C is exit code 130; 141 where nobody reads what it prints any more, as behind `| head`: what a shell says of processes that
+  these signals end. Whatever was begun to be written has been put away by then, by the `finally` of those who write.
+  """
+  try:
+    try:
+      program()
+    finally:
+      sys.stdout.flush()  # here, where a pipe's end can still be told
+    return
+  except KeyboardInterrupt:
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # a second one need not wait for threads
+    code = 128 + signal.SIGINT
+  except BrokenPipeError:
+    if not _without_reader():
+      raise  # of a socket, for example
+    code = 128 + signal.SIGPIPE
+  with open(os.devnull, "wb") as nowhere:
+    for output in _without_reader():
+      os.dup2(nowhere.fileno(), output)  # the interpreter flushes once more
+  sys.exit(code)
+
+
+def _without_reader():
+  """Those of standard output and standard error that are pipes whose other end is closed."""
+  poll = select.poll()
+  for output in (1, 2):
+    poll.register(output, 0)
+  return [output for output, event in poll.poll(0) if event & (select.POLLERR | select.POLLHUP)]
+
+
+def heed_interrupts():
+  """Ends the process as `run` does when Ctrl-C comes before it, while modules are imported, which takes seconds."""
+  def hook(kind, error, traceback):
+    if issubclass(kind, KeyboardInterrupt):
+      sys.exit(128 + signal.SIGINT)
+    before(kind, error, traceback)
+  before, sys.excepthook = sys.excepthook, hook
+
+
 def import_tensorflow():
   """Imports TensorFlow and says nothing about libraries that it looked for, unless the import fails."""
-  if "TF_CPP_MIN_LOG_LEVEL" in os.environ or "tensorflow" in sys.modules:
+  if "tensorflow" in sys.modules or os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3") != "3":
     return
-  os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
   # Some lines come before TensorFlow heeds that level.
   with _standard_error_if_it_fails():
     import tensorflow  # pylint: disable=unused-import
@@ -21,15 +64,17 @@ def import_tensorflow():
 
 @contextlib.contextmanager
 def _standard_error_if_it_fails():
-  """Context that holds back what the process writes to standard error, and writes it after all if there is an exception."""
+  """Context that holds back what the process writes to standard error, and writes it after all if there is an error."""
   sys.stderr.flush()
   kept = os.dup(2)
   with tempfile.TemporaryFile() as held:
     os.dup2(held.fileno(), 2)
-    failed = True
+    failed = False
     try:
       yield
-      failed = False
+    except Exception:
+      failed = True
+      raise
     finally:
       sys.stderr.flush()
       os.dup2(kept, 2)

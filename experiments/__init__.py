@@ -2,4 +2,5 @@
 
 from deepcomp_tf import quiet
 
+quiet.heed_interrupts()
 quiet.import_tensorflow()

@@ -17,7 +17,6 @@ import subprocess
 import sys
 import time
 
-from absl import app
 from absl import flags
 import numpy as np
 import tensorflow as tf
@@ -28,6 +27,7 @@ from deepcomp_tf.codec import entropy_coder
 from deepcomp_tf.codec.entropy_coder import EntropyCoder
 from deepcomp_tf.codec.entropy_coder import Job
 from deepcomp_tf.codec.operating_point import OperatingPoint
+from deepcomp_tf.training import flags as training_flags
 
 FLAGS = flags.FLAGS
 flags.DEFINE_integer("repeats", 20, "Measurements of each; the median counts.", lower_bound=3)
@@ -138,4 +138,4 @@ def measure_memory():
 
 
 if __name__ == "__main__":
-  app.run(main)
+  training_flags.main(main)

@@ -7,7 +7,6 @@ measure), one static table per channel counted on the training photos, each imag
 cost of transmission left out), and the real files with their headers.
 """
 
-from absl import app
 from absl import flags
 import numpy as np
 import tqdm
@@ -16,6 +15,7 @@ import deepcomp_tf as dc
 from deepcomp_tf.codec.images import list_images
 from deepcomp_tf.codec.images import read_image
 from deepcomp_tf.evaluation.figures import channel_entropy
+from deepcomp_tf.training import flags as training_flags
 
 FLAGS = flags.FLAGS
 flags.DEFINE_string("images", None, "Folder or pattern of images to measure on.", required=True)
@@ -53,4 +53,4 @@ def main(argv):
 
 
 if __name__ == "__main__":
-  app.run(main)
+  training_flags.main(main)

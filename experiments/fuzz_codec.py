@@ -13,7 +13,6 @@ import collections
 import os
 import time
 
-from absl import app
 from absl import flags
 import numpy as np
 
@@ -23,6 +22,7 @@ from deepcomp_tf.codec import container
 from deepcomp_tf.codec import entropy_coder
 from deepcomp_tf.codec.entropy_coder import EntropyCoder
 from deepcomp_tf.codec.operating_point import OperatingPoint
+from deepcomp_tf.training import flags as training_flags
 
 FLAGS = flags.FLAGS
 flags.DEFINE_integer("count", 100_000, "Damaged files.", lower_bound=1)
@@ -113,4 +113,4 @@ def compare(coder, fingerprint, data, symbols):
 
 
 if __name__ == "__main__":
-  app.run(main)
+  training_flags.main(main)

@@ -3,7 +3,6 @@
   python -m experiments.model_complexity
 """
 
-from absl import app
 from absl import flags
 
 import deepcomp_tf as dc
@@ -13,6 +12,7 @@ from deepcomp_tf.models.resnet import ARCHITECTURES
 from deepcomp_tf.models.resnet import FILTERS
 from deepcomp_tf.models.resnet import make_network
 from deepcomp_tf.models.resnet import takes_representation
+from deepcomp_tf.training import flags as training_flags
 from experiments import paper
 
 FLAGS = flags.FLAGS
@@ -52,4 +52,4 @@ def rows():
 
 
 if __name__ == "__main__":
-  app.run(main)
+  training_flags.main(main)

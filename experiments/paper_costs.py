@@ -8,13 +8,13 @@ what is trained and one of what is fixed; reading, coding and waiting count as n
 trains ResNet-50. Two columns of hours compare reading compressed sets, each written once, with compressing in every epoch.
 """
 
-from absl import app
 from absl import flags
 
 import deepcomp_tf as dc
 from deepcomp_tf.codec import operating_point
 from deepcomp_tf.models.resnet import make_network
 from deepcomp_tf.representation import STRIDE
+from deepcomp_tf.training import flags as training_flags
 from experiments import paper_plan
 
 FLAGS = flags.FLAGS
@@ -113,4 +113,4 @@ def values_of(step):
 
 
 if __name__ == "__main__":
-  app.run(main)
+  training_flags.main(main)

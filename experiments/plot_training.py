@@ -7,7 +7,6 @@ Left: bits per pixel; right: PSNR of the mean squared error; both over the train
 
 import os
 
-from absl import app
 from absl import flags
 import matplotlib.figure
 import numpy as np
@@ -17,6 +16,7 @@ import tensorflow as tf
 from deepcomp_tf.files import write_file
 from deepcomp_tf.errors import DeepcompError
 from deepcomp_tf.evaluation import figures
+from deepcomp_tf.training import flags as training_flags
 
 FLAGS = flags.FLAGS
 flags.DEFINE_list("runs", None, "Run folders.", required=True)
@@ -61,4 +61,4 @@ def curve(run, name):
 
 
 if __name__ == "__main__":
-  app.run(main)
+  training_flags.main(main)

@@ -9,7 +9,6 @@ JPEG 2000 at no more bytes and writes three pictures, all into the folder `quick
 import os
 import time
 
-from absl import app
 from absl import flags
 import tqdm
 
@@ -23,6 +22,7 @@ from deepcomp_tf.files import read
 from deepcomp_tf.files import write_file
 from deepcomp_tf.evaluation import figures
 from deepcomp_tf.evaluation import rate_distortion
+from deepcomp_tf.training import flags as training_flags
 
 FLAGS = flags.FLAGS
 flags.DEFINE_string("output_dir", "quickstart_output", "Folder for the files; made where it is missing, its files "
@@ -96,4 +96,4 @@ def read_compressed(name, point):
 
 
 if __name__ == "__main__":
-  app.run(main)
+  training_flags.main(main)

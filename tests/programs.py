@@ -54,6 +54,10 @@ class Program:
     """Ends it at once, as `kill -9` does."""
     self._process.kill()
 
+  def send(self, number):
+    """Sends it a signal."""
+    os.kill(self._process.pid, number)
+
   def wait(self, seconds):
     """[exit code, output], and the errors where they are apart."""
     self._process.join(seconds)
@@ -95,13 +99,18 @@ def deepcomp(*arguments, cwd):
   return subprocess.CompletedProcess(arguments, *Program("deepcomp_tf.cli", arguments, cwd=cwd, errors_apart=True).wait(600))
 
 
+def wait_until(true, program):
+  """Waits until a function returns something true, while a program runs."""
+  deadline = time.monotonic() + 300
+  while not true():
+    assert program.code is None and time.monotonic() < deadline, program.output[-3000:]
+    time.sleep(0.02)
+
+
 def kill_after_checkpoint(program, run, step):
   """Sends SIGKILL once a run's checkpoint of a step is there."""
   try:
-    deadline = time.monotonic() + 300
-    while _last_checkpoint(run) < step:
-      assert program.code is None and time.monotonic() < deadline, program.output[-3000:]
-      time.sleep(0.02)
+    wait_until(lambda: _last_checkpoint(run) >= step, program)
   finally:
     program.kill()
   assert finish(program)[0] == -signal.SIGKILL

@@ -251,7 +251,5 @@ def serve(port, max_megapixels):
   print(f"http://{HOST}:{server.port}/ (Ctrl-C ends it)", flush=True)
   try:
     server.serve_forever()
-  except KeyboardInterrupt:
-    pass
   finally:
     server.server_close()

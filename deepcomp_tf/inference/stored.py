@@ -6,6 +6,7 @@ import os
 import tempfile
 
 import numpy as np
+import tensorflow as tf
 
 from deepcomp_tf import files
 from deepcomp_tf import shipped
@@ -235,7 +236,6 @@ class StoredNetwork(abc.ABC):
     Raises:
       DeepcompError: it is a network of pixels.
     """
-    import tensorflow as tf
     if self.inputs.kind != "representation":
       raise DeepcompError(f"expected a {self.KIND} of the representation. Received: one of {self.inputs.kind} pixels")
     channels = self.inputs.channels

@@ -8,6 +8,7 @@ from absl import app
 from absl import flags
 import tensorflow as tf
 
+from deepcomp_tf import quiet
 from deepcomp_tf.errors import DeepcompError
 from deepcomp_tf.training import distribution
 
@@ -55,7 +56,7 @@ def beam_options():
 
 
 def main(program):
-  """Runs a program's main function; bad input ends it with one line instead of a traceback."""
+  """Runs a program's main function; bad input ends it with one line instead of a traceback, Ctrl-C as `quiet.run` says."""
   def guarded(argv):
     message = None
     try:
@@ -63,14 +64,16 @@ def main(program):
     except DeepcompError as error:
       message = f"error: {error}"
     except tf.errors.OpError as error:
-      # What went wrong while a data set was read comes wrapped by TensorFlow.
+      # What went wrong while a data set was read comes wrapped by TensorFlow, and so does a Ctrl-C.
+      if "KeyboardInterrupt" in str(error):
+        raise KeyboardInterrupt from None
       found = re.search(r"(?:DeepcompError|BitstreamError): (.*)", str(error))
       if not found:
         raise
       message = f"error: {found[1]}"
     if message:  # outside of `except`, which would keep the program's tensors alive until the interpreter is gone
       sys.exit(message)
-  app.run(guarded)
+  quiet.run(lambda: app.run(guarded))
 
 
 def settings(*own_flags, leave_out):
