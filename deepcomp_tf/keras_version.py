@@ -1,6 +1,37 @@
-"""What differs between Keras 2 (`tf.keras` of TensorFlow 2.15) and Keras 3 (of 2.16 and later), in one place."""
+"""What differs between Keras 2 (`tf.keras` of TensorFlow 2.15) and Keras 3 (of 2.16 and later), in one place.
+
+Importing it raises a `DeepcompError` where the user's settings of Keras are not for TensorFlow's networks; `layers` does so first.
+"""
+
+import importlib.util
+import os
 
 import tensorflow as tf
+
+from deepcomp_tf.errors import DeepcompError
+from deepcomp_tf.errors import one_line
+
+
+def _check_settings():
+  """Refuses settings of Keras, in the environment or in keras.json, that networks of TensorFlow with channels last cannot have."""
+  legacy, backend = os.environ.get("TF_USE_LEGACY_KERAS", ""), os.environ.get("KERAS_BACKEND")
+  if legacy in ("1", "true", "True") and importlib.util.find_spec("tf_keras") is None:
+    raise DeepcompError(f"expected the package tf_keras where TF_USE_LEGACY_KERAS is set. Received: TF_USE_LEGACY_KERAS={legacy} "
+                        "without it")
+  file = os.path.join(os.environ.get("KERAS_HOME", os.path.join("~", ".keras")), "keras.json")
+  by = f"KERAS_BACKEND={backend}" if backend else f"no KERAS_BACKEND; the backend may stand in {file}"
+  try:
+    found, image_format = tf.keras.backend.backend(), tf.keras.backend.image_data_format()
+  except ImportError as error:
+    raise DeepcompError(f"expected Keras with the backend tensorflow. Received: {by} ({one_line(error)})") from None
+  if found != "tensorflow":
+    raise DeepcompError(f"expected Keras with the backend tensorflow. Received: {found}, by {by}")
+  if image_format != "channels_last":
+    raise DeepcompError(f"expected Keras with image_data_format channels_last. Received: {image_format}, which {file} or the program "
+                        "has set")
+
+
+_check_settings()
 
 KERAS_3 = hasattr(tf.keras, "version") and tf.keras.version().startswith("3.")
 

@@ -1,5 +1,6 @@
 """Keras layers of the paper, one concept a file."""
 
+from deepcomp_tf import keras_version  # whose errors come before Keras' own  # pylint: disable=unused-import
 from deepcomp_tf.layers.aspp import AtrousSpatialPyramidPooling
 from deepcomp_tf.layers.batch_norm import batch_norm
 from deepcomp_tf.layers.bottleneck import Bottleneck
