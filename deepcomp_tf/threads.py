@@ -1,10 +1,13 @@
-"""Threads: how many there should be, those that are kept, and maps on them."""
+"""Threads: how many there should be, those that are kept, maps on them, and what a fork leaves of them."""
 
 import collections
 import concurrent.futures
 import functools
 import os
+import sys
 import threading
+
+from deepcomp_tf.errors import DeepcompError
 
 # Where Linux says how much of its time a container may have on the cores: microseconds, and those of a period.
 _QUOTAS = (("/sys/fs/cgroup/cpu.max",), ("/sys/fs/cgroup/cpu/cpu.cfs_quota_us", "/sys/fs/cgroup/cpu/cpu.cfs_period_us"))
@@ -62,8 +65,45 @@ def in_slices(function, count, threads=None, most=16):
         helper.result()
 
 
+# Whether TensorFlow had begun to work when this process was forked off.
+_lost_threads = False
+
+
+def _after_fork():
+  """A forked process has none of the threads of its parent, and waits forever for what they would do."""
+  global _lost_threads
+  pool.cache_clear()
+  _lost_threads = _lost_threads or _tensorflow_works()
+
+
+def _tensorflow_works():
+  """Whether TensorFlow has run something in this process, beyond being imported."""
+  threading_options = getattr(getattr(sys.modules.get("tensorflow"), "config", None), "threading", None)
+  if threading_options is None:
+    return False
+  count = threading_options.get_inter_op_parallelism_threads()
+  try:
+    # What can be set until then, and is set back.
+    threading_options.set_inter_op_parallelism_threads(count + 1)
+    threading_options.set_inter_op_parallelism_threads(count)
+  except RuntimeError:
+    return True
+  return False
+
+
+def check_fork():
+  """Refuses to run networks in a process that was forked off one where TensorFlow had begun to work.
+
+  Raises:
+    DeepcompError: that is so.
+  """
+  if _lost_threads:
+    raise DeepcompError("expected networks to run in a process that was started by spawn or forkserver (multiprocessing.get_context), "
+                        "or forked before TensorFlow ran anything. Received: one that was forked after, without TensorFlow's threads")
+
+
 if hasattr(os, "register_at_fork"):
-  os.register_at_fork(after_in_child=pool.cache_clear)  # a forked process has none of the threads
+  os.register_at_fork(after_in_child=_after_fork)
 
 
 class _Room:

@@ -15,6 +15,7 @@ from deepcomp_tf.codec.entropy_coder import Job
 from deepcomp_tf.errors import BitstreamError
 from deepcomp_tf.errors import DeepcompError
 from deepcomp_tf.representation import STRIDE
+from deepcomp_tf.threads import check_fork
 
 # Files that claim more pixels than this are refused before anything is allocated; as in Pillow, it can be set.
 MAX_PIXELS = 178_956_970
@@ -28,6 +29,9 @@ class Codec:
   >>> codec.decompress(data)              # bytes -> uint8 [H, W, 3]
   >>> codec.symbols(data)                 # bytes -> uint8 [ceil(H/8), ceil(W/8), C], no neural network
   >>> codec.representation(data)          # bytes -> float32 [ceil(H/8), ceil(W/8), C], no neural network
+
+  Pickled, it is its name or folder, and is loaded again where it is unpickled. In a process that was forked after TensorFlow had run,
+  reading symbols works, and what needs the networks raises a DeepcompError.
 
   Attributes:
     operating_point: name of the operating point.
@@ -54,7 +58,12 @@ class Codec:
 
   @property
   def model(self):
-    """The `CompressionModel`, made when it is first asked for: reading symbols does not need it."""
+    """The `CompressionModel`, made when it is first asked for: reading symbols does not need it.
+
+    Raises:
+      DeepcompError: the process was forked after TensorFlow had run.
+    """
+    check_fork()
     return self._point.model
 
   @functools.cached_property
@@ -95,6 +104,12 @@ class Codec:
         return cls.load(name)
     raise BitstreamError(
         f"of an unknown operating point {fingerprint.hex()}: expected one of {_known_fingerprints()}")
+
+  def __reduce__(self):
+    if self.source is None:
+      raise DeepcompError(f"expected a codec that was loaded by its name or folder, which is what is pickled. Received: one of the "
+                          f"network {self.operating_point} that is not saved")
+    return _load_again, (self.source, self.encoder_version, self.fingerprint)
 
   def encode(self, image):
     """The symbols of an image, as its file holds them.
@@ -289,6 +304,14 @@ class Codec:
     return header
 
 
+def _load_again(source, encoder_version, fingerprint):
+  """The codec of a name or folder, where another process had loaded it."""
+  codec = Codec.load(source, encoder_version)
+  if codec.fingerprint != fingerprint:
+    raise DeepcompError(f"expected the operating point {fingerprint.hex()} in {source}. Received: {codec.fingerprint.hex()}")
+  return codec
+
+
 def _map_size(header):
   """Rows and columns of the symbols in a file."""
   return -(-header.height // STRIDE), -(-header.width // STRIDE)
@@ -304,9 +327,14 @@ def _on_gpu():
 
 
 def _graph(function, channels, batch=1):
-  """A function of uint8 images `[batch, h, w, channels]` of any size as a TensorFlow graph."""
+  """A function of uint8 images `[batch, h, w, channels]` of any size as a TensorFlow graph, not after a fork."""
   import tensorflow as tf  # slow to import, and reading symbols does not need it
-  return tf.function(function, input_signature=[tf.TensorSpec([batch, None, None, channels], tf.uint8)], jit_compile=False)
+  graph = tf.function(function, input_signature=[tf.TensorSpec([batch, None, None, channels], tf.uint8)], jit_compile=False)
+
+  def run(images):
+    check_fork()
+    return graph(images)
+  return run
 
 
 def _check_image(image):

@@ -4,6 +4,7 @@ import numpy as np
 import tensorflow as tf
 
 from deepcomp_tf import models
+from deepcomp_tf import threads
 from deepcomp_tf.codec import container
 from deepcomp_tf.errors import DeepcompError
 from deepcomp_tf.inference.stored import StoredNetwork
@@ -39,6 +40,7 @@ class Classifier(StoredNetwork):
 
   def logits(self, stored):
     """uint8 `[batch, h, w, channels]` pixels or symbols -> float32 `[batch, num_classes]`."""
+    threads.check_fork()
     return self._forward(stored)
 
   def classify(self, data):

@@ -7,6 +7,7 @@ import tensorflow as tf
 
 from deepcomp_tf import mask_classes
 from deepcomp_tf import models
+from deepcomp_tf import threads
 from deepcomp_tf.codec import container
 from deepcomp_tf.errors import DeepcompError
 from deepcomp_tf.inference.stored import StoredNetwork
@@ -80,6 +81,7 @@ class Segmenter(StoredNetwork):
 
   def predict(self, stored, height, width):
     """Class ids of one photo: uint8 `[h, w, channels]` pixels or symbols -> uint8 `[height, width]`."""
+    threads.check_fork()
     return self._forward(stored[np.newaxis], height, width)[0].numpy()
 
   def picture(self, stored, height, width):
@@ -109,6 +111,7 @@ class Segmenter(StoredNetwork):
     if self.codec is None:
       raise DeepcompError("this segmenter takes original pixels, which a compressed file does not have")
     data = container.list_of(data)
+    threads.check_fork()
     stored, masks, alike = self.read(data), [None] * len(data), collections.defaultdict(list)
     for number, one in enumerate(data):
       header = container.read_header(one)

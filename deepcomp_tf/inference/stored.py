@@ -10,6 +10,7 @@ import tensorflow as tf
 
 from deepcomp_tf import files
 from deepcomp_tf import shipped
+from deepcomp_tf import threads
 from deepcomp_tf.codec import container
 from deepcomp_tf.codec import operating_point as points
 from deepcomp_tf.codec.codec import Codec
@@ -54,6 +55,8 @@ class StoredNetwork(abc.ABC):
     weights.npz  float16 kernels; biases and what belongs to batch normalization in float32. Some may be in another such file
                  instead, which several networks share: "shared_weights" in KIND.json is its path from this folder
 
+  Pickled, it is its name or folder with its codec, and is loaded again where it is unpickled.
+
   Subclasses say their `KIND`, how to make their network, and how to describe it.
 
   Args:
@@ -64,9 +67,10 @@ class StoredNetwork(abc.ABC):
 
   Attributes:
     operating_point: name of the operating point it reads; None for original pixels.
+    source: the name or the absolute path that it was loaded from; None where it was not.
   """
 
-  KIND = None
+  KIND = source = None
 
   def __init__(self, network, inputs, class_names, info=None):
     if network.num_classes != len(class_names):
@@ -139,6 +143,7 @@ class StoredNetwork(abc.ABC):
     Raises:
       DeepcompError: there is none, it is damaged, or its operating point is not the one that it was trained on.
     """
+    threads.check_fork()
     folder = shipped.find(cls.KIND, name)
     try:
       info = files.read_json(shipped.info_path(cls.KIND, name))
@@ -158,7 +163,14 @@ class StoredNetwork(abc.ABC):
       raise
     except (OSError, KeyError, ValueError) as error:
       raise DeepcompError(f"the {cls.KIND} in {folder} is damaged or incomplete ({error})") from None
+    stored.source = shipped.source(cls.KIND, name)
     return stored
+
+  def __reduce__(self):
+    if self.source is None:
+      raise DeepcompError(f"expected a {self.KIND} that was loaded by its name or folder, which is what is pickled. Received: one that "
+                          "is not saved")
+    return type(self).load, (self.source, self.codec)
 
   @classmethod
   def _find_point(cls, folder, info):
