@@ -1,6 +1,7 @@
 """What differs between Keras 2 (`tf.keras` of TensorFlow 2.15) and Keras 3 (of 2.16 and later), in one place.
 
-Importing it raises a `DeepcompError` where the user's settings of Keras are not for TensorFlow's networks; `layers` does so first.
+Importing it raises a `DeepcompError` where the user's settings of Keras are not for TensorFlow's networks. `layers` does so
+first.
 """
 
 import importlib.util
@@ -13,7 +14,7 @@ from deepcomp_tf.errors import one_line
 
 
 def _check_settings():
-  """Refuses settings of Keras, in the environment or in keras.json, that networks of TensorFlow with channels last cannot have."""
+  """Refuses settings of Keras, in the environment or keras.json, that networks of TensorFlow with channels last cannot have."""
   legacy, backend = os.environ.get("TF_USE_LEGACY_KERAS", ""), os.environ.get("KERAS_BACKEND")
   if legacy in ("1", "true", "True") and importlib.util.find_spec("tf_keras") is None:
     raise DeepcompError(f"expected the package tf_keras where TF_USE_LEGACY_KERAS is set. Received: TF_USE_LEGACY_KERAS={legacy} "
@@ -27,8 +28,8 @@ def _check_settings():
   if found != "tensorflow":
     raise DeepcompError(f"expected Keras with the backend tensorflow. Received: {found}, by {by}")
   if image_format != "channels_last":
-    raise DeepcompError(f"expected Keras with image_data_format channels_last. Received: {image_format}, which {file} or the program "
-                        "has set")
+    raise DeepcompError(f"expected Keras with image_data_format channels_last. Received: {image_format}, which {file} or the "
+                        "program has set")
 
 
 _check_settings()

@@ -98,8 +98,9 @@ def check_fork():
     DeepcompError: that is so.
   """
   if _lost_threads:
-    raise DeepcompError("expected networks to run in a process that was started by spawn or forkserver (multiprocessing.get_context), "
-                        "or forked before TensorFlow ran anything. Received: one that was forked after, without TensorFlow's threads")
+    raise DeepcompError("expected networks to run in a process that was started by spawn or forkserver "
+                        "(multiprocessing.get_context), or forked before TensorFlow ran anything. Received: one that was forked "
+                        "after, without TensorFlow's threads")
 
 
 if hasattr(os, "register_at_fork"):

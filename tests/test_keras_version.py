@@ -29,6 +29,7 @@ def test_other_settings_are_named_in_a_line(setting, said, command, tmp_path):
   Image.fromarray(np.zeros([16, 16, 3], np.uint8)).save(tmp_path / "a.png")
   environment = {**os.environ, "PYTHONPATH": str(ROOT), "CUDA_VISIBLE_DEVICES": "", name: value}
   environment.pop("TF_CPP_MIN_LOG_LEVEL", None)
-  result = subprocess.run([sys.executable, "-m", *command], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+  result = subprocess.run([sys.executable, "-m", *command], cwd=tmp_path, env=environment, capture_output=True, text=True,
+                          check=False)
   assert result.returncode == 1 and said in result.stderr and len(result.stderr.splitlines()) == 1, result.stderr
   assert not (tmp_path / "a.deepcomp").exists()

@@ -66,7 +66,8 @@ def _in_a_fork(one, call, *arguments):
 def test_networks_are_refused_in_a_fork_and_symbols_are_read(codec, data, classifier):
   np.testing.assert_array_equal(_in_a_fork(codec, "symbols", data), codec.symbols(data))
   for one, call, given in ((codec, "decompress", data), (codec, "compress", np.zeros([16, 16, 3], np.uint8)),
-                           (classifier, "classify", data), (dc.Codec.load("bpp0.635"), "compress", np.zeros([16, 16, 3], np.uint8))):
+                           (classifier, "classify", data),
+                           (dc.Codec.load("bpp0.635"), "compress", np.zeros([16, 16, 3], np.uint8))):
     assert "Received: one that was forked after" in _in_a_fork(one, call, given)
   assert tf.config.threading.get_inter_op_parallelism_threads() == 0  # looking has changed nothing
 

@@ -34,8 +34,8 @@ def test_a_pipe_that_nobody_reads(tmp_path):
   assert _piped_to_nobody("-m", "deepcomp_tf.cli", "info", "missing", cwd=tmp_path, both=True)[0] == 141
   # Another pipe's end is an error like others.
   code = "from deepcomp_tf import quiet\ndef send(): raise BrokenPipeError('of a socket')\nquiet.run(send)"
-  result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env={**os.environ, "PYTHONPATH": str(ROOT)},
-                          check=False)
+  result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False,
+                          env={**os.environ, "PYTHONPATH": str(ROOT)})
   assert result.returncode == 1 and "of a socket" in result.stderr
 
 
@@ -44,15 +44,17 @@ def test_ctrl_c_in_the_command_and_in_training(tmp_path):
   (tmp_path / "photos").mkdir()
   (tmp_path / "out").mkdir()
   for number in range(40):
-    Image.fromarray(np.random.default_rng(number).integers(0, 256, [512, 512, 3], np.uint8)).save(tmp_path / f"photos/{number}.png")
+    noise = np.random.default_rng(number).integers(0, 256, [512, 512, 3], np.uint8)
+    Image.fromarray(noise).save(tmp_path / f"photos/{number}.png")
   programs = {
       "out": Program("deepcomp_tf.cli", ["compress", "photos", "--output_dir=out"], cwd=tmp_path),
       "run/train": Program("experiments.train_compression", [
           f"--images={tmp_path}/photos", f"--run_dir={tmp_path}/run", "--batch_size=1", "--channels=2", "--crop_size=32",
-          "--steps=100000", "--checkpoint_every=20", "--summary_every=20", "--held_out=1", "--name=x", "--beta=1", "--learning_rate=1e-4",
-          "--target_entropy=1"])}
+          "--steps=100000", "--checkpoint_every=20", "--summary_every=20", "--held_out=1", "--name=x", "--beta=1",
+          "--learning_rate=1e-4", "--target_entropy=1"])}
   for place, program in programs.items():
-    wait_until(lambda: (tmp_path / place).is_dir() and os.listdir(tmp_path / place), program)  # pylint: disable=cell-var-from-loop
+    folder = tmp_path / place
+    wait_until(lambda: folder.is_dir() and os.listdir(folder), program)  # pylint: disable=cell-var-from-loop
     program.send(signal.SIGINT)
     code, output = program.wait(100)
     assert code == 130 and "Traceback" not in output and "KeyboardInterrupt" not in output, output

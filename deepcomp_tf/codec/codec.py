@@ -30,8 +30,8 @@ class Codec:
   >>> codec.symbols(data)                 # bytes -> uint8 [ceil(H/8), ceil(W/8), C], no neural network
   >>> codec.representation(data)          # bytes -> float32 [ceil(H/8), ceil(W/8), C], no neural network
 
-  Pickled, it is its name or folder, and is loaded again where it is unpickled. In a process that was forked after TensorFlow had run,
-  reading symbols works, and what needs the networks raises a DeepcompError.
+  Pickled, it is its name or folder, and is loaded again where it is unpickled. In a process that was forked after TensorFlow had
+  run, reading symbols works, and what needs the networks raises a DeepcompError.
 
   Attributes:
     operating_point: name of the operating point.
@@ -107,8 +107,8 @@ class Codec:
 
   def __reduce__(self):
     if self.source is None:
-      raise DeepcompError(f"expected a codec that was loaded by its name or folder, which is what is pickled. Received: one of the "
-                          f"network {self.operating_point} that is not saved")
+      raise DeepcompError("expected a codec that was loaded by its name or folder, which is what is pickled. Received: one of "
+                          f"the network {self.operating_point} that is not saved")
     return _load_again, (self.source, self.encoder_version, self.fingerprint)
 
   def encode(self, image):

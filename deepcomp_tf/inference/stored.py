@@ -168,8 +168,8 @@ class StoredNetwork(abc.ABC):
 
   def __reduce__(self):
     if self.source is None:
-      raise DeepcompError(f"expected a {self.KIND} that was loaded by its name or folder, which is what is pickled. Received: one that "
-                          "is not saved")
+      raise DeepcompError(f"expected a {self.KIND} that was loaded by its name or folder, which is what is pickled. Received: one "
+                          "that is not saved")
     return type(self).load, (self.source, self.codec)
 
   @classmethod
