@@ -16,7 +16,11 @@ def run(program):
 
   Ctrl-C is exit code 130; 141 where nobody reads what it prints any more, as behind `| head`: what a shell says of processes that
   these signals end. Whatever was begun to be written has been put away by then, by the `finally` of those who write.
+
+  What cannot be printed, such as a file's name that is no text, is printed as Python writes it in a string.
   """
+  if hasattr(sys.stdout, "reconfigure"):  # not where a test has put another object in its place
+    sys.stdout.reconfigure(errors="backslashreplace")
   try:
     try:
       program()

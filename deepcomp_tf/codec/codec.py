@@ -20,6 +20,9 @@ from deepcomp_tf.threads import check_fork
 # Files that claim more pixels than this are refused before anything is allocated; as in Pillow, it can be set.
 MAX_PIXELS = 178_956_970
 
+# The longest search for better symbols, see `Codec.encode`.
+MAX_EFFORT = 9
+
 
 class Codec:
   """Compresses and decompresses with one operating point.
@@ -75,6 +78,15 @@ class Codec:
     return _graph(self.model.symbols_of, 3, batch=None)
 
   @functools.cached_property
+  def _encode_unrounded(self):
+    return _graph(self.model.encoder, 3)
+
+  @functools.cached_property
+  def _search(self):
+    from deepcomp_tf.codec.search import Search  # as in `encode`
+    return Search(self.model, self._point.context_model, self._point.bits_per_pixel)
+
+  @functools.cached_property
   def _decode(self):
     return _graph(self.model.picture_of, self.channels)
 
@@ -111,32 +123,43 @@ class Codec:
                           f"the network {self.operating_point} that is not saved")
     return _load_again, (self.source, self.encoder_version, self.fingerprint)
 
-  def encode(self, image):
+  def encode(self, image, effort=0, rate=1.0):
     """The symbols of an image, as its file holds them.
 
     Args:
       image: uint8 `[H, W, 3]` RGB, H and W at least 1.
+      effort: 0 for those that the encoder chooses; 1..9 for better ones, which are searched for this image (`codec.search`), the
+        longer the higher. They are the same ones for the same image on the same machine.
+      rate: with an effort, factor on what the search weighs bits with: above 1 for smaller files.
 
     Returns:
       uint8 `[ceil(H/8), ceil(W/8), C]`, 0..L-1.
+
+    Raises:
+      DeepcompError: the image is no such array, or effort or rate are out of range.
     """
     image = _check_image(image)
+    _check_effort(effort, rate)
     padded = tiling.pad(image)
     symbols = np.empty([side // STRIDE for side in padded.shape[:2]] + [self.channels], np.uint8)
     tiling.apply(self._encode, padded, symbols, STRIDE, 1)
+    if effort:
+      from deepcomp_tf.codec import search  # TensorFlow, which reading symbols does not need
+      self._search.improve(padded, self._encode_unrounded, symbols, search.STEPS[effort - 1], rate)
     return symbols
 
-  def compress(self, image):
+  def compress(self, image, effort=0, rate=1.0):
     """An image as the bytes of a file.
 
     Args:
       image: uint8 `[H, W, 3]` RGB.
+      effort, rate: of `encode`.
 
     Raises:
-      DeepcompError: it is not such an array.
+      DeepcompError: it is not such an array, or effort or rate are out of range.
     """
     image = _check_image(image)
-    return container.pack(self.fingerprint, *image.shape[:2], self.encode_symbols(self.encode(image)))
+    return container.pack(self.fingerprint, *image.shape[:2], self.encode_symbols(self.encode(image, effort, rate)))
 
   def compress_many(self, images, errors="raise"):
     """Images as the bytes of their files.
@@ -335,6 +358,13 @@ def _graph(function, channels, batch=1):
     check_fork()
     return graph(images)
   return run
+
+
+def _check_effort(effort, rate):
+  if isinstance(effort, bool) or effort not in range(MAX_EFFORT + 1):
+    raise DeepcompError(f"`effort` must be an integer in 0..{MAX_EFFORT}. Received: effort={effort!r}")
+  if not 0 < rate < float("inf"):
+    raise DeepcompError(f"`rate` must be above 0. Received: rate={rate!r}")
 
 
 def _check_image(image):

@@ -86,6 +86,11 @@ class OperatingPoint:
     """1 for the decoder that was trained with the encoder; higher for those that were trained further since."""
     return decoder_version(self.info)
 
+  @property
+  def bits_per_pixel(self):
+    """Of its files on the validation photos; where that was not measured, those of the middle one of the paper's three."""
+    return self.info.get("reached_on_validation", {}).get("bits_per_pixel", 0.330)
+
   @functools.cached_property
   def model(self):
     """The trained `models.CompressionModel`."""
