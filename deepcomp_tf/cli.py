@@ -18,6 +18,7 @@ import deepcomp_tf as dc
 from deepcomp_tf import files
 from deepcomp_tf import shipped
 from deepcomp_tf.codec import container
+from deepcomp_tf.codec.codec import MAX_EFFORT
 from deepcomp_tf.codec.images import encode_png
 from deepcomp_tf.codec.images import list_images
 from deepcomp_tf.codec.images import read_image
@@ -25,6 +26,7 @@ from deepcomp_tf.errors import DeepcompError
 from deepcomp_tf.threads import cores
 
 DEFAULT_OPERATING_POINT = "bpp0.330"
+DEFAULT_EFFORT = 0
 
 
 def main(argv=None):
@@ -54,6 +56,8 @@ def _parse(argv):
   sub.add_argument("files", nargs="+", help="Photos, and folders, whose photos are compressed with those of all folders in "
                    "them, linked ones, too; their tree is kept under --output_dir.")
   sub.add_argument("--operating_point", default=DEFAULT_OPERATING_POINT, help=point_help)
+  sub.add_argument("--effort", type=int, default=DEFAULT_EFFORT, help="0 takes the symbols that the encoder chooses at a look; 1 "
+                   "to 9 search for better ones, the longer the higher: smaller files and better pictures.")
   sub.add_argument("--jobs", type=int, default=cores(), help="Threads that read photos. The network takes all cores.")
   sub.add_argument("--resume", action="store_true", help="Leave outputs that exist alone, and count them as done.")
   outputs(sub)
@@ -179,6 +183,8 @@ def _compress(args):
 
   if args.jobs < 1:
     raise DeepcompError(f"--jobs must be at least 1. Received: {args.jobs}")
+  if not 0 <= args.effort <= MAX_EFFORT:
+    raise DeepcompError(f"--effort must be in 0..{MAX_EFFORT}. Received: {args.effort}")
   if args.resume and args.overwrite:
     raise DeepcompError("expected --resume or --overwrite. Received: both")
   if args.output_dir:
@@ -189,7 +195,7 @@ def _compress(args):
   # Of folders, too many photos to have a line each.
   with tqdm.tqdm(total=len(tasks), unit="file", disable=not folders and (len(tasks) == 1 or not sys.stderr.isatty()),
                  mininterval=0.1 if sys.stderr.isatty() else 60) as bar:
-    for done in photo_files.compress(codec, tasks, args.jobs, args.resume, args.overwrite):
+    for done in photo_files.compress(codec, tasks, args.jobs, args.resume, args.overwrite, args.effort):
       bar.update()
       skipped += done.skipped
       if done.error:
@@ -273,7 +279,8 @@ def _info(args):
     pixels = header.height * header.width
     pooled = codec.estimated_bits(codec.symbols(data))
     return (f"{file}: {header.width}x{header.height} pixels, operating point {codec.operating_point}, "
-            f"encoder version {codec.encoder_version}, decoder version {codec.decoder_version}, {len(data)} bytes, {8 * len(data) / pixels:.4f} bits per pixel; "
+            f"encoder version {codec.encoder_version}, decoder version {codec.decoder_version}, {len(data)} bytes, "
+            f"{8 * len(data) / pixels:.4f} bits per pixel; "
             f"entropy of one histogram (the paper's estimate): {pooled / pixels:.4f} bits per pixel")
 
   return _each(args.files, work)

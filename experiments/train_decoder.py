@@ -16,12 +16,12 @@ import deepcomp_tf as dc
 from deepcomp_tf.codec import operating_point
 from deepcomp_tf.data.part import distribute
 from deepcomp_tf.data.symbol_pairs import SymbolPairs
+from deepcomp_tf.layers import similarity
 from deepcomp_tf.layers.naming import copy_weights
 from deepcomp_tf.representation import STRIDE
 from deepcomp_tf.training import distribution
 from deepcomp_tf.training import flags as training_flags
 from deepcomp_tf.training import further
-from deepcomp_tf.training import losses
 from deepcomp_tf.training.photo_validation import validate
 from deepcomp_tf.training import runs
 
@@ -39,8 +39,8 @@ OPERATIONAL_FLAGS = (*further.OPERATIONAL_FLAGS, "cache_dir")
 
 def main(argv):
   del argv
-  if FLAGS.crop_size % STRIDE or FLAGS.crop_size - 2 * FLAGS.margin < losses.smallest_ms_ssim():
-    raise dc.DeepcompError(f"--crop_size must be a multiple of {STRIDE}, and at least {losses.smallest_ms_ssim()} pixels within "
+  if FLAGS.crop_size % STRIDE or FLAGS.crop_size - 2 * FLAGS.margin < similarity.smallest_ms_ssim():
+    raise dc.DeepcompError(f"--crop_size must be a multiple of {STRIDE}, and at least {similarity.smallest_ms_ssim()} pixels within "
                            f"--margin={FLAGS.margin}. Received: {FLAGS.crop_size}")
   if FLAGS.margin % STRIDE:
     raise dc.DeepcompError(f"--margin must be a multiple of {STRIDE}. Received: {FLAGS.margin}")
@@ -78,11 +78,11 @@ def main(argv):
       decoded = in_windows(decoder(tf.gather(centers, tf.cast(symbols, tf.int32)), training=True), windows)
       aim = in_windows(pixels, windows)
       mse = tf.reduce_mean(tf.math.squared_difference(decoded, aim))
-      similarity = losses.ms_ssim(decoded, aim) if FLAGS.ms_ssim else 0.0
-      loss = mse + FLAGS.ms_ssim * (1.0 - similarity)
+      ms_ssim = similarity.ms_ssim(decoded, aim) if FLAGS.ms_ssim else 0.0
+      loss = mse + FLAGS.ms_ssim * (1.0 - ms_ssim)
       scaled = optimizer.scaled(loss)
     optimizer.step(tape, scaled)
-    return {"loss": loss, "mse": mse, "ms_ssim": similarity}
+    return {"loss": loss, "mse": mse, "ms_ssim": ms_ssim}
 
   done = run.restore()
   if not done:

@@ -19,6 +19,7 @@ from deepcomp_tf.codec import operating_point
 from deepcomp_tf.data.part import distribute
 from deepcomp_tf.data.photos import Photos
 from deepcomp_tf.evaluation import metrics
+from deepcomp_tf.layers import similarity
 from deepcomp_tf.layers.naming import copy_weights
 from deepcomp_tf.layers.table_entropy import TableEntropy
 from deepcomp_tf.representation import STRIDE
@@ -55,7 +56,7 @@ _LARGEST_WEIGHT = 1e5
 
 def main(argv):
   del argv
-  smallest, unit = losses.smallest_ms_ssim(FLAGS.ms_ssim_scales), max(STRIDE, 1 << (FLAGS.ms_ssim_scales - 1))
+  smallest, unit = similarity.smallest_ms_ssim(FLAGS.ms_ssim_scales), max(STRIDE, 1 << (FLAGS.ms_ssim_scales - 1))
   if FLAGS.crop_size % unit or FLAGS.crop_size < smallest:
     raise dc.DeepcompError(f"--crop_size must be a multiple of {unit}, and at least {smallest} for --ms_ssim_scales="
                            f"{FLAGS.ms_ssim_scales}. Received: {FLAGS.crop_size}")
@@ -102,7 +103,7 @@ def main(argv):
         values = tf.concat([tf.stop_gradient(model.quantizer(first_z).values), values[without:]], axis=0)
       decoded = model.decoder(values, training=True)
       mse = tf.reduce_mean(tf.math.squared_difference(decoded, images))
-      ssim, ms_ssim = losses.ssim_and_ms_ssim(decoded, images, FLAGS.ms_ssim_scales)
+      ssim, ms_ssim = similarity.ssim_and_ms_ssim(decoded, images, FLAGS.ms_ssim_scales)
       # What shows in no picture here costs nothing here.
       bits_per_pixel = tf.reduce_sum(bits[without:]) / (batch * FLAGS.crop_size ** 2)
       before, now = (dc.layers.replica_mean(tf.reduce_mean(compared) / FLAGS.crop_size ** 2)

@@ -12,6 +12,7 @@ import pytest
 from deepcomp_tf import samples
 import deepcomp_tf as dc
 from deepcomp_tf import mask_classes
+from deepcomp_tf.codec.images import read_image
 from deepcomp_tf.codec.inputs import NetworkInput
 from programs import deepcomp
 
@@ -31,6 +32,13 @@ def test_compress_info_decompress(folder, tmp_path):
   assert result.returncode == 1
   assert "broken.png" in result.stderr and "2 of 3 files done, 1 failed" in result.stdout
   assert sorted(os.listdir(tmp_path)) == ["coffee.deepcomp", "rocket.deepcomp"]
+
+  result = deepcomp("compress", str(folder / "coffee.png"), "--output_dir=.", "--overwrite", "--effort=1", cwd=tmp_path)
+  assert result.returncode == 0, result.stderr
+  assert (tmp_path / "coffee.deepcomp").read_bytes() == dc.Codec.load("bpp0.330").compress(read_image(folder / "coffee.png"), effort=1)
+  result = deepcomp("compress", str(folder / "coffee.png"), "--effort=10", cwd=tmp_path)
+  assert result.returncode == 1 and "--effort must be in 0..9. Received: 10" in result.stderr
+  deepcomp("compress", str(folder / "coffee.png"), "--output_dir=.", "--operating_point=bpp0.635", "--overwrite", cwd=tmp_path)
 
   result = deepcomp("info", "coffee.deepcomp", cwd=tmp_path)
   size = os.path.getsize(tmp_path / "coffee.deepcomp")

@@ -161,7 +161,7 @@ class Codec:
     image = _check_image(image)
     return container.pack(self.fingerprint, *image.shape[:2], self.encode_symbols(self.encode(image, effort, rate)))
 
-  def compress_many(self, images, errors="raise"):
+  def compress_many(self, images, errors="raise", effort=0, rate=1.0):
     """Images as the bytes of their files.
 
     While the network runs, the next images are read and those before are entropy coded, on threads. On a CPU the bytes are
@@ -176,21 +176,26 @@ class Codec:
         not be read, which are treated as those of other images.
       errors: what becomes of an image that is no such array: "raise" its DeepcompError, where its file would come, or "return"
         that in place of the file.
+      effort, rate: of `encode`. Searches take turns, since each takes all cores.
 
     Yields:
       bytes, in the order of the images.
 
     Raises:
-      DeepcompError: see `errors`.
+      DeepcompError: see `errors`; or effort or rate are out of range.
     """
     if errors not in ("raise", "return"):
       raise DeepcompError(f"`errors` must be raise or return. Received: errors={errors!r}")
-    return self._compress_many(images, errors)
+    _check_effort(effort, rate)
+    return self._compress_many(images, errors, effort, rate)
 
-  def _compress_many(self, images, errors):
+  def _compress_many(self, images, errors, effort, rate):
     self._encode  # made now, not by several threads  # pylint: disable=pointless-statement
-    encode_batch = (lambda padded: list(self._encode_batch(np.stack(padded)).numpy())) if _on_gpu() else None
-    with contextlib.closing(batches.compress(images, _check_image, self.encode, encode_batch, self._coder.encode_batch,
+    if effort:
+      self._search, self._encode_unrounded  # likewise  # pylint: disable=pointless-statement
+    encode_batch = (lambda padded: list(self._encode_batch(np.stack(padded)).numpy())) if _on_gpu() and not effort else None
+    encode = functools.partial(self.encode, effort=effort, rate=rate)
+    with contextlib.closing(batches.compress(images, _check_image, encode, encode_batch, self._coder.encode_batch,
                                              self.fingerprint)) as files:
       for data in files:
         if isinstance(data, DeepcompError) and errors == "raise":

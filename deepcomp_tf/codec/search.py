@@ -17,12 +17,15 @@ import numpy as np
 import tensorflow as tf
 
 from deepcomp_tf.codec import tiling
+from deepcomp_tf.layers import similarity
 from deepcomp_tf.layers.table_entropy import TableEntropy
 from deepcomp_tf.representation import STRIDE
-from deepcomp_tf.training import losses
 
 # Steps of the descent for each effort above 0.
 STEPS = (5, 8, 12, 18, 27, 40, 60, 90, 135)
+
+# Edge of a tile in positions, without its halo: a gradient takes more memory than a look.
+TILE = 64
 
 # Temperatures of the draws, and Adam's step in units of centers and its decays.
 _FIRST_TEMPERATURE, _LAST_TEMPERATURE = 0.5, 0.5 * np.exp(-3)
@@ -62,7 +65,7 @@ class Search:
       rate: factor on the weight of the bits.
     """
     with self._one_at_a_time:
-      for rows, columns in itertools.product(*map(tiling.tiles, symbols.shape[:2])):
+      for rows, columns in itertools.product(*map(_tiles, symbols.shape[:2])):
         (y0, y1, top, bottom), (x0, x1, left, right) = rows, columns
         part = image[np.newaxis, top * STRIDE:bottom * STRIDE, left * STRIDE:right * STRIDE]
         around = symbols[top:bottom, left:right]
@@ -89,19 +92,26 @@ class Search:
     return found if after < before else symbols
 
 
-@functools.lru_cache(maxsize=8)
+def _tiles(size):
+  """Tiles of an axis, all of about one size, as `tiling.tiles` gives them. Those that were searched are what later ones see."""
+  count = -(-size // TILE)
+  edges = [number * size // count for number in range(count + 1)]
+  return [(begin, end, max(0, begin - tiling.HALO), min(end + tiling.HALO, size)) for begin, end in itertools.pairwise(edges)]
+
+
+@functools.lru_cache(maxsize=16)
 def _graphs(search, size, channels):
   """The gradient of a step, and the loss of symbols, for photos of one size."""
   # pylint: disable=protected-access
   centers, last = tf.constant(search._centers), len(search._centers) - 1
   map_size = [1, size[0] // STRIDE, size[1] // STRIDE, channels]
-  scales = max((n for n in (2, 3, 4) if min(size) >= losses.smallest_ms_ssim(n)), default=0)
+  scales = max((n for n in (2, 3, 4) if min(size) >= similarity.smallest_ms_ssim(n)), default=0)
 
   def loss(pixels, values, weight):
     decoded = search._decoder(values, training=False)
     distortion = tf.reduce_mean(tf.math.squared_difference(decoded, pixels))
     if scales:
-      distortion += search._ms_ssim * (1.0 - losses.ssim_and_ms_ssim(decoded, pixels, scales)[1])
+      distortion += search._ms_ssim * (1.0 - similarity.ssim_and_ms_ssim(decoded, pixels, scales)[1])
     return distortion + weight * tf.reduce_sum(search._entropy(values)) / (size[0] * size[1])
 
   images, maps = tf.TensorSpec([1, *size, 3], tf.float32), tf.TensorSpec(map_size, tf.float32)

@@ -53,7 +53,7 @@ def cut(split, count, size):
   return [Chunk(split, begin, min(begin + size, count)) for begin in range(0, count, size)]
 
 
-def compress(read, operating_point, chunks, update=lambda: None):
+def compress(read, operating_point, chunks, update=lambda: None, effort=0):
   """Compresses chunks one after the other; the next is read while the one before is coded.
 
   Neighbours are read as one: to come to the beginning of a chunk, a TFDS file has to be read up to there.
@@ -63,6 +63,7 @@ def compress(read, operating_point, chunks, update=lambda: None):
     operating_point: a name or a folder.
     chunks: list of `Chunk`s.
     update: called after every image.
+    effort: of `Codec.encode`.
 
   Yields:
     (chunk, result) in their order. A result is a dict of keys, files and fields, lists of the examples' keys, bytes and dicts,
@@ -82,7 +83,7 @@ def compress(read, operating_point, chunks, update=lambda: None):
         coming.append((None, result))
         yield DeepcompError("end of chunk")  # comes out behind the chunk's last file
 
-  for data in codec.compress_many(images(), errors="return"):
+  for data in codec.compress_many(images(), "return", effort):
     photo, result = coming.popleft()
     if photo is None:
       yield begun.popleft()
@@ -175,11 +176,11 @@ class Kept:
     return os.path.join(self.folder, f"{chunk.split}-{chunk.begin:09d}-{chunk.end:09d}.npz")
 
 
-def on_beam(read, operating_point, kept, chunks, totals_path):
+def on_beam(read, operating_point, kept, chunks, totals_path, effort=0):
   """A Beam transform that compresses chunks that are not kept yet.
 
   Args:
-    read, operating_point, chunks: as of `compress`; `read` must be one that can be pickled.
+    read, operating_point, chunks, effort: as of `compress`; `read` must be one that can be pickled.
     kept: a `Kept`.
     totals_path: JSON file that the pipeline writes the `totals` of all chunks to.
 
@@ -193,7 +194,7 @@ def on_beam(read, operating_point, kept, chunks, totals_path):
 
   def expand(pipeline):
     done = (pipeline | "chunks" >> beam.Create(parts) | "spread" >> beam.Reshuffle()
-            | "compress" >> beam.FlatMap(_compress_on_beam, read, operating_point, kept).with_outputs(
+            | "compress" >> beam.FlatMap(_compress_on_beam, read, operating_point, kept, effort).with_outputs(
                 "totals", main="examples"))
     _ = done.totals | "add" >> beam.CombineGlobally(add) | "write" >> beam.Map(lambda total: files.write_json(totals_path, total))
     return done.examples
@@ -201,7 +202,7 @@ def on_beam(read, operating_point, kept, chunks, totals_path):
   return beam.ptransform_fn(expand)()
 
 
-def _compress_on_beam(part, read, operating_point, kept):
+def _compress_on_beam(part, read, operating_point, kept, effort):
   from apache_beam import pvalue
 
   def outputs(result):
@@ -214,7 +215,7 @@ def _compress_on_beam(part, read, operating_point, kept):
       yield from outputs(kept.load(chunk))
     else:
       missing.append(chunk)
-  for chunk, result in compress(read, operating_point, missing):
+  for chunk, result in compress(read, operating_point, missing, effort=effort):
     kept.save(chunk, result)
     yield from outputs(result)
 

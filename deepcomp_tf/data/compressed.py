@@ -39,15 +39,17 @@ class CompressedConfig(tfds.core.BuilderConfig):
   splits: names of the splits, or slices such as train[:10%], which the set keeps under the split's own name.
   operating_point: a name or a folder.
   shorter_side: images are resized to this before; 0 leaves them as they are.
+  effort: of `Codec.encode`.
   """
   source: str = ""
   source_dir: str = ""
   splits: tuple = ()
   operating_point: str = ""
   shorter_side: int = 0
+  effort: int = 0
 
 
-def make_config(source, source_dir, splits, operating_point, shorter_side=0):
+def make_config(source, source_dir, splits, operating_point, shorter_side=0, effort=0):
   """A `CompressedConfig` of these values, named after the source and the operating point.
 
   Raises:
@@ -60,7 +62,7 @@ def make_config(source, source_dir, splits, operating_point, shorter_side=0):
     raise DeepcompError(f"expected a set of images. Received: {source}, which holds compressed files")
   return CompressedConfig(
       name=config_name(opened.name, chunks.open_codec(operating_point).operating_point), source=source,
-      source_dir=source_dir or "", splits=tuple(splits), operating_point=operating_point, shorter_side=shorter_side)
+      source_dir=source_dir or "", splits=tuple(splits), operating_point=operating_point, shorter_side=shorter_side, effort=effort)
 
 
 def _plain(split):
@@ -83,7 +85,7 @@ class CompressedSet(tfds.core.GeneratorBasedBuilder, skip_registration=True):
   which can be pickled, see `chunks.compress`, and `_settings`, a string of what the chunks depend on besides the networks.
 
   Args:
-    config: a BuilderConfig with an `operating_point`.
+    config: a BuilderConfig with an `operating_point` and an `effort`, of `Codec.encode`.
     data_dir: the folder of the TFDS sets to write to.
     beam: whether the chunks are compressed by Apache Beam.
   """
@@ -95,7 +97,8 @@ class CompressedSet(tfds.core.GeneratorBasedBuilder, skip_registration=True):
     super().__init__(config=config, data_dir=data_dir)
     # Named after the networks, so that others start afresh. (`data_dir` is another while TFDS prepares the set.)
     fingerprint = chunks.open_codec(config.operating_point).fingerprint.hex()
-    self._kept = chunks.Kept("-".join([f"{os.fspath(self.data_dir)}.partial", fingerprint, self._settings()]))
+    self._kept = chunks.Kept("-".join([f"{os.fspath(self.data_dir)}.partial", fingerprint, self._settings()]
+                                      + [f"effort{config.effort}"] * bool(config.effort)))
 
   def compress(self, **download_options):
     """Compresses what is left to compress and writes the set.
@@ -134,7 +137,8 @@ class CompressedSet(tfds.core.GeneratorBasedBuilder, skip_registration=True):
     with tqdm.tqdm(total=self._splits()[split], initial=sum(chunk.end - chunk.begin for chunk in there),
                    desc=f"compressing {split}", unit="image", mininterval=5) as bar:
       missing = [chunk for chunk in every if chunk not in there]
-      for chunk, result in chunks.compress(self._reader(), self.builder_config.operating_point, missing, bar.update):
+      for chunk, result in chunks.compress(self._reader(), self.builder_config.operating_point, missing, bar.update,
+                                            self.builder_config.effort):
         self._kept.save(chunk, result)
 
   def _split_generators(self, dl_manager):
@@ -143,7 +147,7 @@ class CompressedSet(tfds.core.GeneratorBasedBuilder, skip_registration=True):
   def _generate_examples(self, split):
     if self._beam:
       return chunks.on_beam(self._reader(), self.builder_config.operating_point, self._kept, self._chunks(split),
-                            self._totals_path(split))
+                            self._totals_path(split), self.builder_config.effort)
     return self._kept_examples(split)
 
   def _kept_examples(self, split):
@@ -180,7 +184,7 @@ class CompressedClassification(CompressedSet, skip_registration=True):
         metadata=tfds.core.MetadataDict(
             operating_point=codec.operating_point, fingerprint=codec.fingerprint.hex(), source=source.name,
             shorter_side=self.builder_config.shorter_side, splits=list(self.builder_config.splits),
-            source_identity=self.source_identity()))
+            source_identity=self.source_identity(), effort=self.builder_config.effort))
 
   def source_identity(self):
     """A digest of which images the set is made of. Folders of one name are different sources."""

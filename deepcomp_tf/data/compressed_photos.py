@@ -36,10 +36,12 @@ class PhotosConfig(tfds.core.BuilderConfig):
   photos: sorted list of paths.
   root: what their names leave out of the paths, as of `common_root`.
   operating_point: a name or a folder.
+  effort: of `Codec.encode`.
   """
   photos: list = ()
   root: str = ""
   operating_point: str = ""
+  effort: int = 0
 
 
 class CompressedPhotos(compressed.CompressedSet, skip_registration=True):
@@ -59,7 +61,8 @@ class CompressedPhotos(compressed.CompressedSet, skip_registration=True):
         description=f"Photos compressed at the operating point {codec.operating_point}.",
         features=tfds.features.FeaturesDict({
             sources.BITSTREAM: tfds.features.Tensor(shape=(), dtype=tf.string), "name": tfds.features.Text()}),
-        metadata=tfds.core.MetadataDict(operating_point=codec.operating_point, fingerprint=codec.fingerprint.hex()))
+        metadata=tfds.core.MetadataDict(operating_point=codec.operating_point, fingerprint=codec.fingerprint.hex(),
+                                        effort=self.builder_config.effort))
 
   def compress(self, **download_options):
     photos = self.builder_config.photos

@@ -156,7 +156,7 @@ def tasks_of(photos, root=None, output_dir=None):
   return tasks, refused
 
 
-def compress(codec, tasks, jobs=1, resume=False, overwrite=False):
+def compress(codec, tasks, jobs=1, resume=False, overwrite=False, effort=0):
   """Compresses photos to their outputs.
 
   Args:
@@ -166,6 +166,7 @@ def compress(codec, tasks, jobs=1, resume=False, overwrite=False):
     resume: outputs that are there are left alone and count as done, if they are whole, of this operating point, and of a photo
       of that size.
     overwrite: outputs that are there are replaced. With neither, they are errors.
+    effort: of `Codec.encode`.
 
   Yields:
     a `Done` for each task, in their order.
@@ -187,7 +188,7 @@ def compress(codec, tasks, jobs=1, resume=False, overwrite=False):
       prepared.append(done)
       yield DeepcompError("nothing to compress") if image is None else image
 
-  for data in codec.compress_many(images(), errors="return"):
+  for data in codec.compress_many(images(), "return", effort):
     done = prepared.popleft()
     if done.error or done.skipped:
       yield done
@@ -247,7 +248,7 @@ def add_reports(reports):
   return {**result, "failed": sorted(result["failed"])}
 
 
-def on_beam(where, root, output_dir, operating_point, overwrite, report_path):
+def on_beam(where, root, output_dir, operating_point, overwrite, report_path, effort=0):
   """A Beam transform that compresses photos to files; outputs that are there are done, unless `overwrite`.
 
   Args:
@@ -256,6 +257,7 @@ def on_beam(where, root, output_dir, operating_point, overwrite, report_path):
     operating_point: a name or a folder.
     overwrite: whether outputs that are there are replaced.
     report_path: JSON file that the pipeline writes the `report` of all to.
+    effort: of `Codec.encode`.
 
   Returns:
     a PTransform from a pipeline.
@@ -267,7 +269,7 @@ def on_beam(where, root, output_dir, operating_point, overwrite, report_path):
     grouped = (pipeline | "where" >> beam.Create([where]) | "find" >> beam.FlatMap(_outputs_of, root, output_dir)
                | "by output" >> beam.GroupByKey())
     compressed = (grouped | "first" >> beam.Map(_first) | "batch" >> beam.BatchElements(min_batch_size=64, max_batch_size=256)
-                  | "compress" >> beam.Map(_compress_on_beam, operating_point, overwrite))
+                  | "compress" >> beam.Map(_compress_on_beam, operating_point, overwrite, effort))
     refused = grouped | "refuse" >> beam.Map(_refuse)
     return ((compressed, refused) | "all" >> beam.Flatten() | "add" >> beam.CombineGlobally(add_reports)
             | "write" >> beam.Map(lambda total: files.write_json(report_path, total)))
@@ -295,6 +297,6 @@ def _refuse(output_and_photos):
                 for photo in others)
 
 
-def _compress_on_beam(tasks, operating_point, overwrite):
+def _compress_on_beam(tasks, operating_point, overwrite, effort):
   tasks = [Task(*task) for task in tasks]
-  return report(compress(open_codec(operating_point), tasks, cores(), resume=not overwrite, overwrite=overwrite))
+  return report(compress(open_codec(operating_point), tasks, cores(), not overwrite, overwrite, effort))

@@ -1,17 +1,17 @@
-"""Training losses against TensorFlow's own figures."""
+"""SSIM and MS-SSIM against TensorFlow's own figures."""
 
 import numpy as np
 import pytest
 import tensorflow as tf
 
-from deepcomp_tf.training import losses
+from deepcomp_tf.layers import similarity
 
 
 def ms_ssim_and_slope(image, target):
   image = tf.constant(image)
   with tf.GradientTape() as tape:
     tape.watch(image)
-    value = losses.ms_ssim(image, tf.constant(target))
+    value = similarity.ms_ssim(image, tf.constant(target))
   return value.numpy(), tape.gradient(value, image).numpy()
 
 
@@ -23,7 +23,7 @@ def test_ssim_and_ms_ssim_have_tensorflows_values_and_slopes(scales):
   weights = np.array([0.0448, 0.2856, 0.3001, 0.2363])[:scales]
   with tf.GradientTape(persistent=True) as tape:
     tape.watch(image)
-    found = losses.ssim_and_ms_ssim(image, tf.constant(target), scales)
+    found = similarity.ssim_and_ms_ssim(image, tf.constant(target), scales)
     expected = (tf.reduce_mean(tf.image.ssim(image, target, 255.0)),
                 tf.reduce_mean(tf.image.ssim_multiscale(image, target, 255.0, tuple(weights / weights.sum()))))
   for ours, theirs in zip(found, expected):
