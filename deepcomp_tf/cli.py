@@ -51,13 +51,16 @@ def _parse(argv):
     sub.add_argument("--output_dir", default="", help="Existing folder for the outputs; empty: beside each input.")
     sub.add_argument("--overwrite", action="store_true", help="Replace outputs that exist.")
 
+  def effort(sub):
+    sub.add_argument("--effort", type=int, default=DEFAULT_EFFORT, help="0 takes the symbols that the encoder chooses at a "
+                     f"look; 1 to {MAX_EFFORT} search for better ones, the longer the higher: smaller files and better pictures.")
+
   point_help = f"One of {', '.join(shipped.names('operating point'))}, or a folder that training wrote"
   sub = command("compress", _compress, "Photos (JPEG, PNG, WebP and what else Pillow reads) to .deepcomp files.")
   sub.add_argument("files", nargs="+", help="Photos, and folders, whose photos are compressed with those of all folders in "
                    "them, linked ones, too; their tree is kept under --output_dir.")
   sub.add_argument("--operating_point", default=DEFAULT_OPERATING_POINT, help=point_help)
-  sub.add_argument("--effort", type=int, default=DEFAULT_EFFORT, help="0 takes the symbols that the encoder chooses at a look; 1 "
-                   "to 9 search for better ones, the longer the higher: smaller files and better pictures.")
+  effort(sub)
   sub.add_argument("--jobs", type=int, default=cores(), help="Threads that read photos. The network takes all cores.")
   sub.add_argument("--resume", action="store_true", help="Leave outputs that exist alone, and count them as done.")
   outputs(sub)
@@ -98,6 +101,7 @@ def _parse(argv):
   sub.add_argument("--images", required=True, help="Folder or glob pattern of images.")
   sub.add_argument("--operating_point", action="append", default=None, help=f"{point_help}; may be repeated; by "
                    "default all shipped ones.")
+  effort(sub)
   outputs(sub)
   return parser.parse_args(argv[1:])
 
@@ -183,8 +187,6 @@ def _compress(args):
 
   if args.jobs < 1:
     raise DeepcompError(f"--jobs must be at least 1. Received: {args.jobs}")
-  if not 0 <= args.effort <= MAX_EFFORT:
-    raise DeepcompError(f"--effort must be in 0..{MAX_EFFORT}. Received: {args.effort}")
   if args.resume and args.overwrite:
     raise DeepcompError("expected --resume or --overwrite. Received: both")
   if args.output_dir:
@@ -363,13 +365,13 @@ def _evaluate(args):
       _say(f"deepcomp: {error}", sys.stderr)
       continue
     sample = image if sample is None else sample
-    for group in rate_distortion.measure(codecs, [(files.printable(os.path.basename(path)), image)]):
+    for group in rate_distortion.measure(codecs, [(files.printable(os.path.basename(path)), image)], effort=args.effort):
       rows.extend(group)
   if not rows:
     raise DeepcompError(f"expected images that can be read. Received: {args.images}")
   summary = rate_distortion.means(rows)
   name = files.printable(os.path.basename(os.path.normpath(args.images)))
-  title = f"{name}: {len(paths) - failed} images, {time.strftime('%Y-%m-%d')}"
+  title = f"{name}: {len(paths) - failed} images, effort {args.effort}, {time.strftime('%Y-%m-%d')}"
   text = f"{title}\n{rate_distortion.table(summary)}\n"
   contents = (text.encode(), rate_distortion.to_csv(rows).encode(),
               figures.rate_distortion_figure(summary, title), figures.representation_figure(codecs, sample))

@@ -16,26 +16,27 @@ COLUMNS = ("image", "operating_point", "codec", "bytes", "bits_per_pixel", "bits
 OURS = "deepcomp"
 
 
-def measure(codecs, images, peers=tuple(baselines.FORMATS)):
+def measure(codecs, images, peers=tuple(baselines.FORMATS), effort=0):
   """Rows of figures of every image, operating point and format, one image after the other.
 
   Args:
     codecs: list of `Codec`.
     images: iterable of (name, uint8 `[h, w, 3]`).
     peers: names of `baselines.FORMATS`; each gets the largest file not above ours.
+    effort: of `Codec.encode`.
 
   Yields:
     lists of dicts with the keys `COLUMNS`, a list per image. Rates count every byte of the file and the pixels
     of the original image; `bits_per_pixel_pooled` is the paper's measure (entropy of one histogram), ours only.
   """
   for name, image in images:
-    yield [row for codec in codecs for row in _rows(codec, name, image, peers)]
+    yield [row for codec in codecs for row in _rows(codec, name, image, peers, effort)]
 
 
-def _rows(codec, name, image, peers):
+def _rows(codec, name, image, peers, effort):
   """Of an image at one operating point: ours, then the peers'. They are made side by side, since TensorFlow's SSIM keeps one core
   busy, for longer than all else together."""
-  pixels, ours = image.shape[0] * image.shape[1], codec.compress(image)
+  pixels, ours = image.shape[0] * image.shape[1], codec.compress(image, effort)
   pooled = codec.estimated_bits(codec.symbols(ours)) / pixels
 
   def row(kind):
