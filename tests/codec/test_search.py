@@ -18,12 +18,12 @@ def fixture_codec():
 
 
 def _loss(codec, photo, symbols, rate=1.0):
-  """MSE + weight (1 - MS-SSIM) + weight times the bits per pixel, by TensorFlow's MS-SSIM and the coder's own count."""
+  """MSE, MS-SSIM, SSIM and bits per pixel, weighted, by TensorFlow's figures and the coder's own count."""
   decoded = codec.model.decoder(codec.model.quantizer.values(symbols[np.newaxis]))
   scales = np.array([0.0448, 0.2856, 0.3001, 0.2363])
   ms_ssim = tf.image.ssim_multiscale(decoded, tf.constant(photo[np.newaxis], tf.float32), 255.0, tuple(scales / scales.sum()))
-  ours = codec._search
-  return (np.mean((decoded.numpy() - photo) ** 2) + ours._ms_ssim * (1 - ms_ssim.numpy().item())
+  ssim, ours = tf.image.ssim(decoded, tf.constant(photo[np.newaxis], tf.float32), 255.0), codec._search
+  return (np.mean((decoded.numpy() - photo) ** 2) + ours._ms_ssim * (1.2 - ms_ssim.numpy().item() - 0.2 * ssim.numpy().item())
           + rate * ours._rate * codec._coder.bits(symbols) / photo[..., 0].size)
 
 
