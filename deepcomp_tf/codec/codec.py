@@ -21,7 +21,7 @@ from deepcomp_tf.threads import check_fork
 MAX_PIXELS = 178_956_970
 
 # The longest search for better symbols, see `Codec.encode`.
-MAX_EFFORT = 9
+MAX_EFFORT = 5
 
 
 class Codec:
@@ -78,10 +78,6 @@ class Codec:
     return _graph(self.model.symbols_of, 3, batch=None)
 
   @functools.cached_property
-  def _encode_unrounded(self):
-    return _graph(self.model.encoder, 3)
-
-  @functools.cached_property
   def _search(self):
     from deepcomp_tf.codec.search import Search  # as in `encode`
     return Search(self.model, self._point.context_model, self._point.bits_per_pixel)
@@ -128,7 +124,7 @@ class Codec:
 
     Args:
       image: uint8 `[H, W, 3]` RGB, H and W at least 1.
-      effort: 0 for those that the encoder chooses; 1..9 for better ones, which are searched for this image (`codec.search`), the
+      effort: 0 for those that the encoder chooses; 1..5 for better ones, which are searched for this image (`codec.search`), the
         longer the higher. They are the same ones for the same image on the same machine.
       rate: with an effort, factor on what the search weighs bits with: above 1 for smaller files.
 
@@ -145,7 +141,8 @@ class Codec:
     tiling.apply(self._encode, padded, symbols, STRIDE, 1)
     if effort:
       from deepcomp_tf.codec import search  # TensorFlow, which reading symbols does not need
-      self._search.improve(padded, self._encode_unrounded, symbols, search.STEPS[effort - 1], rate)
+      check_fork()
+      return self._search.improve(image, symbols, search.SWEEPS[effort], rate)
     return symbols
 
   def compress(self, image, effort=0, rate=1.0):
@@ -192,7 +189,7 @@ class Codec:
   def _compress_many(self, images, errors, effort, rate):
     self._encode  # made now, not by several threads  # pylint: disable=pointless-statement
     if effort:
-      self._search, self._encode_unrounded  # likewise  # pylint: disable=pointless-statement
+      self._search  # likewise  # pylint: disable=pointless-statement
     encode_batch = (lambda padded: list(self._encode_batch(np.stack(padded)).numpy())) if _on_gpu() and not effort else None
     encode = functools.partial(self.encode, effort=effort, rate=rate)
     with contextlib.closing(batches.compress(images, _check_image, encode, encode_batch, self._coder.encode_batch,

@@ -1,40 +1,47 @@
-"""Symbols chosen for one photo: a search in place of the encoder's single look.
+"""Better symbols for a photo than the encoder's, which every decoder reads as before: `Codec.compress(image, effort=...)`.
 
-A file's meaning is fixed by centers, tables and decoder; who chooses the symbols is free. Here the encoder's choice is where a
-descent begins that minimizes, for this photo and with the tables that the file is coded with,
-
-  MSE + w (1 - MS-SSIM) + w / 5 (1 - SSIM) + rate bits / pixels
-
-by stochastic Gumbel annealing (Yang, Bamler, Mandt 2020): every entry lies between two centers and is drawn towards one of them,
-at random at first and ever more surely.
+The loss is that of encoders that are trained on: MSE + w (1 - MS-SSIM) + v (1 - SSIM) + lambda bits per pixel, the bits those of
+the operating point's own tables. A sweep looks at what each symbol would change if it were the one below or above: of the
+distortion, by its gradient and curvature; of the bits, what the symbol's own table says, and by the gradient of `TableEntropy` what
+it does to the symbols that are predicted from it. Of the changes that pay, those are made that pay most among their neighbours,
+since changes close to each other add up in the picture. The best symbols that any sweep saw are taken, the encoder's among them.
 """
 
-import functools
 import itertools
 import threading
 
 import numpy as np
 import tensorflow as tf
 
-from deepcomp_tf.codec import tiling
+from deepcomp_tf.codec import context
+from deepcomp_tf.codec.entropy_coder import EntropyCoder
 from deepcomp_tf.layers import similarity
 from deepcomp_tf.layers.table_entropy import TableEntropy
 from deepcomp_tf.representation import STRIDE
 
-# Steps of the descent for each effort above 0.
-STEPS = (5, 8, 12, 18, 27, 40, 60, 90, 135)
+# Sweeps of a tile, by the effort.
+SWEEPS = (0, 1, 2, 4, 8, 16)
 
-# Edge of a tile in positions, without its halo: a gradient takes more memory than a look.
-TILE = 64
+# Edge of a tile without its margin, and the margin, in positions: multiples of 8, so that a tile's positions are coded in the passes
+# that they are coded in on the whole map. Gradients take far more memory than encoding does.
+TILE, MARGIN = 96, 8
 
-# Temperatures of the draws, and Adam's step in units of centers and its decays.
-_FIRST_TEMPERATURE, _LAST_TEMPERATURE = 0.5, 0.5 * np.exp(-3)
-_STEP, _MEAN_DECAY, _SQUARE_DECAY = 0.03, 0.9, 0.99
+# Rows, columns and channels of the neighbourhoods in which one change is made at a time.
+_NEIGHBOURHOOD = (3, 3, 3)
 
-# Bits per pixel of an operating point's files, and the weights of bits per pixel and of 1 - MS-SSIM there, chosen on validation
-# photos; between them, and beyond, straight lines through the logarithms.
-_WEIGHTS = ((0.098, 3700.0, 3000.0), (0.338, 430.0, 2000.0), (0.680, 120.0, 1500.0))
-_SSIM_SHARE = 0.2
+# What changes are charged for their curvature, over its estimate: at first, and how much more after each sweep that made things worse.
+_CAUTION, _MORE_CAUTION = 1.0, 1.5
+
+# Of the curvature's estimate: the step over the distance between centers, and the positions that it is a mean over.
+_STEP, _WINDOW = 0.3, 7
+
+# Where a tile's places are shifted to, in symbols, so that costs are taken towards the symbol above or below.
+_SHIFT = 1e-3
+
+
+# Bits per pixel of an operating point's files, and the weights of bits per pixel, of 1 - MS-SSIM and of 1 - SSIM there; between them,
+# and beyond, straight lines through the logarithms.
+_WEIGHTS = ((0.098, 4500.0, 3000.0, 800.0), (0.338, 330.0, 1000.0, 500.0), (0.680, 120.0, 1000.0, 600.0))
 
 
 class Search:
@@ -47,92 +54,166 @@ class Search:
   """
 
   def __init__(self, model, context_model, bits_per_pixel):
-    self._decoder = model.decoder
+    self._decoder, self._context, self._coder = model.decoder, context_model, EntropyCoder(context_model)
     self._centers = model.quantizer.centers.numpy()
+    self._gaps = np.diff(self._centers)
     self._entropy = TableEntropy(context_model, self._centers)
+    self._costs = -np.log2(context_model.tables.reshape(-1, context_model.tables.shape[-1]) / context.TABLE_TOTAL)
     rates, *weights = np.log(np.array(_WEIGHTS).T)
     place = np.log(bits_per_pixel)
-    self._rate, self._ms_ssim = (float(np.exp(_through(place, rates, weight))) for weight in weights)
+    self._rate, self._ms_ssim, self._ssim = (float(np.exp(_through(place, rates, weight))) for weight in weights)
+    self._graphs = {}
     self._one_at_a_time = threading.Lock()  # each search takes all cores, and much memory
 
-  def improve(self, image, z_of, symbols, steps, rate=1.0):
-    """Changes the encoder's symbols of a photo to better ones, tile by tile.
+  def improve(self, image, symbols, sweeps, rate=1.0):
+    """Symbols whose loss is at most that of those that are given; the same ones for the same image on the same machine.
 
     Args:
-      image: uint8 `[8 h, 8 w, 3]`, padded to whole blocks.
-      z_of: function of a part of it, uint8 `[1, 8 h', 8 w', 3]`, that gives the representation, float32 `[1, h', w', C]`.
-      symbols: uint8 `[h, w, C]`, changed in place.
-      steps: of the descent.
-      rate: factor on the weight of the bits.
+      image: uint8 `[H, W, 3]`.
+      symbols: uint8 `[ceil(H/8), ceil(W/8), C]`, as `Codec.encode` gives them.
+      sweeps: at least 1.
+      rate: that the weight of the bits is multiplied by.
+
+    Returns:
+      uint8 symbols.
     """
     with self._one_at_a_time:
-      for rows, columns in itertools.product(*map(_tiles, symbols.shape[:2])):
-        (y0, y1, top, bottom), (x0, x1, left, right) = rows, columns
-        part = image[np.newaxis, top * STRIDE:bottom * STRIDE, left * STRIDE:right * STRIDE]
-        around = symbols[top:bottom, left:right]
-        free = np.zeros([1, *around.shape[:2], 1], np.float32)
-        free[:, y0 - top:y1 - top, x0 - left:x1 - left] = 1
-        around[:] = self._descend(part.astype(np.float32), np.asarray(z_of(part)), around[np.newaxis], free, steps, rate)[0]
+      result = symbols.copy()
+      places = list(itertools.product(*map(_tiles, symbols.shape[:2])))
+      for (y0, y1, top, bottom), (x0, x1, left, right) in places:
+        free = np.zeros([bottom - top, right - left, 1], bool)
+        free[y0 - top:y1 - top, x0 - left:x1 - left] = True
+        part = self._search(_pixels(image, top, bottom, left, right), result[top:bottom, left:right], free, sweeps, rate)
+        result[y0:y1, x0:x1] = part[y0 - top:y1 - top, x0 - left:x1 - left]
+      # A tile does not know of all symbols outside that are predicted from its own.
+      if len(places) > 1 and self._loss(image, result, rate) > self._loss(image, symbols, rate):
+        return symbols
+      return result
 
-  def _descend(self, pixels, z, symbols, free, steps, rate):
-    """Symbols of a part of a photo: those that are given, changed where `free` is 1, or as they are if no better are found."""
-    step, loss_of = _graphs(self, pixels.shape[1:3], z.shape[-1])
-    weight = np.float32(rate * self._rate)
-    places = np.where(free > 0, self._entropy.positions(z).numpy(), symbols)
-    mean, square = np.zeros_like(places), np.zeros_like(places)
-    for number in range(steps):
-      temperature = _FIRST_TEMPERATURE * (_LAST_TEMPERATURE / _FIRST_TEMPERATURE) ** (number / steps)
-      gradient = step(pixels, places, np.float32(temperature), weight, number).numpy() * free
-      mean += (1 - _MEAN_DECAY) * (gradient - mean)
-      square += (1 - _SQUARE_DECAY) * (gradient ** 2 - square)
-      change = mean / (1 - _MEAN_DECAY ** (number + 1)) / (np.sqrt(square / (1 - _SQUARE_DECAY ** (number + 1))) + 1e-9)
-      places = np.clip(places - _STEP * change, 0, len(self._centers) - 1).astype(np.float32)
-    values = np.interp(places, np.arange(len(self._centers)), self._centers)
-    found = np.searchsorted((self._centers[1:] + self._centers[:-1]) / 2, values).astype(np.uint8)
-    before, after = (loss_of(pixels, self._centers[chosen], weight).numpy() for chosen in (symbols, found))
-    return found if after < before else symbols
+  def loss(self, image, symbols, rate=1.0):
+    """What is searched for is little of this: the loss of symbols of an image, over its tiles where it is large."""
+    with self._one_at_a_time:
+      return self._loss(image, symbols, rate)
+
+  def _loss(self, image, symbols, rate):
+    total = pixels = 0
+    for (_, _, top, bottom), (_, _, left, right) in itertools.product(*map(_tiles, symbols.shape[:2])):
+      target, values = _pixels(image, top, bottom, left, right), self._centers[symbols[top:bottom, left:right]]
+      area = target.shape[0] * target.shape[1]
+      total, pixels = total + area * self._distortion(values, target, gradient=False)[0], pixels + area
+    return total / pixels + rate * self._rate * self._coder.bits(symbols) / (image.shape[0] * image.shape[1])
+
+  def _search(self, target, symbols, free, sweeps, rate):
+    """The best symbols of a tile; `free` `[h, w, 1]` says which may change."""
+    centers, random = self._centers, np.random.default_rng(0)
+    rate *= self._rate / (target.shape[0] * target.shape[1])
+    best, least, curvature, caution = None, np.inf, None, _CAUTION
+    for sweep in range(sweeps + 1):
+      last = sweep == sweeps
+      distortion, slope = self._distortion(centers[symbols], target, gradient=not last)
+      costs = self._costs_of(symbols)
+      loss = distortion + rate * costs[1].sum()
+      if loss < least:
+        best, least = (symbols, slope, costs), loss
+      else:
+        caution *= _MORE_CAUTION
+      symbols, slope, costs = best
+      if last:
+        return symbols
+      if curvature is None:
+        curvature = self._curvature(centers[symbols], target, slope, random)
+      influence = self._influence(symbols, costs, random)
+      change, gain = np.zeros(symbols.shape, np.int8), np.zeros(symbols.shape, np.float32)
+      for step in (-1, 1):
+        there = symbols.astype(np.int32) + step
+        known = free & (there >= 0) & (there < len(centers))
+        distance = centers[np.clip(there, 0, len(centers) - 1)] - centers[symbols]
+        saved = -(slope * distance + 0.5 * caution * curvature * distance ** 2
+                  + rate * (costs[1 + step] - costs[1] + step * influence))
+        better = known & (saved > gain)
+        change[better], gain[better] = step, saved[better]
+      most = tf.nn.max_pool3d(gain[np.newaxis, ..., np.newaxis], _NEIGHBOURHOOD, 1, "SAME").numpy()[0, ..., 0]
+      change[gain < most] = 0
+      symbols = (symbols + change).astype(np.uint8)
+
+  def _distortion(self, values, target, gradient=True):
+    """The loss without its bits: values float `[h, w, C]`, target uint8 `[H, W, 3]` -> float, and its gradient `[h, w, C]`."""
+    scales = sum(min(target.shape[:2]) >= similarity.smallest_ms_ssim(count) for count in range(1, 6))
+    if (scales, gradient) not in self._graphs:
+      self._graphs[scales, gradient] = self._make_distortion(scales, gradient)
+    result = self._graphs[scales, gradient](values[np.newaxis], target[np.newaxis])
+    return (float(result[0]), result[1].numpy()[0]) if gradient else (float(result), None)
+
+  def _make_distortion(self, scales, gradient):
+    """The graph of `_distortion`, for images that have room for so many scales of MS-SSIM."""
+    decoder, unit = self._decoder, 1 << max(0, scales - 1)
+
+    def distortion(values, target):
+      target, size = tf.cast(target, tf.float32), tf.shape(target)
+      decoded = tf.clip_by_value(decoder(values)[:, :size[1], :size[2]], 0.0, 255.0)
+      result = tf.reduce_mean(tf.math.squared_difference(decoded, target))
+      if scales:
+        margins = [[0, 0], [0, -size[1] % unit], [0, -size[2] % unit], [0, 0]]
+        ssim, ms_ssim = similarity.ssim_and_ms_ssim(*(tf.pad(x, margins, "SYMMETRIC") for x in (decoded, target)), scales)
+        result += self._ssim * (1.0 - ssim) + self._ms_ssim * (1.0 - ms_ssim)
+      return result
+
+    def with_gradient(values, target):
+      with tf.GradientTape(watch_accessed_variables=False) as tape:
+        tape.watch(values)
+        result = distortion(values, target)
+      return result, tape.gradient(result, values)
+
+    return tf.function(with_gradient if gradient else distortion, jit_compile=False, input_signature=[
+        tf.TensorSpec([1, None, None, self._context.channels], tf.float32), tf.TensorSpec([1, None, None, 3], tf.uint8)])
+
+  def _curvature(self, values, target, slope, random):
+    """Second derivatives of the distortion: its Hessian's diagonal by one random direction, as means over a few positions."""
+    signs, step = random.choice(np.float32([-1, 1]), values.shape), _STEP * float(np.mean(self._gaps))
+    single = signs * (self._distortion(values + step * signs, target)[1] - slope) / step
+    near, mean = tf.nn.avg_pool2d(single[np.newaxis], _WINDOW, 1, "SAME").numpy()[0], single.mean((0, 1))
+    return np.maximum((near + mean) / 2, 0.3 * np.abs(mean))
+
+  def _costs_of(self, symbols):
+    """What the tables charge for each symbol, and for the one below and above it in its place: bits `[3, h, w, C]`."""
+    model = self._context
+    values = symbols.transpose(2, 0, 1).astype(np.int32).ravel() - model.origin
+    costs = np.empty([3, values.size], np.float32)
+
+    def code(positions, tables, bases):
+      offsets = values[positions] - bases + model.num_symbols - 1
+      for step in (-1, 0, 1):
+        costs[1 + step, positions] = self._costs[tables, np.clip(offsets + step, 0, 2 * model.num_symbols - 2)]
+      return values[positions]
+
+    model.run(*symbols.shape[:2], code)
+    return costs.reshape(3, model.channels, *symbols.shape[:2]).transpose(0, 2, 3, 1)
+
+  def _influence(self, symbols, costs, random):
+    """How many bits the other symbols cost more where one is larger by 1: `[h, w, C]`.
+
+    Costs are steep to both sides of the likeliest symbol. A random one of the two is taken for each, so that they balance.
+    """
+    up = random.random(symbols.shape) < 0.5
+    below = np.clip(symbols.astype(np.int32) - ~up, 0, len(self._gaps) - 1)
+    gaps = self._gaps[below]
+    shifted = tf.constant((self._centers[symbols] + np.where(up, _SHIFT, -_SHIFT) * gaps)[np.newaxis], tf.float32)
+    with tf.GradientTape() as tape:
+      tape.watch(shifted)
+      bits = self._entropy(shifted)
+    up = below == symbols
+    return tape.gradient(bits, shifted).numpy()[0] * gaps - np.where(up, costs[2] - costs[1], costs[1] - costs[0])
 
 
 def _tiles(size):
-  """Tiles of an axis, all of about one size, as `tiling.tiles` gives them. Those that were searched are what later ones see."""
-  count = -(-size // TILE)
-  edges = [number * size // count for number in range(count + 1)]
-  return [(begin, end, max(0, begin - tiling.HALO), min(end + tiling.HALO, size)) for begin, end in itertools.pairwise(edges)]
+  """Tiles of an axis of `size` positions: (begin, end, begin with margin, end with margin)."""
+  return [(begin, min(begin + TILE, size), max(0, begin - MARGIN), min(begin + TILE + MARGIN, size))
+          for begin in range(0, size, TILE)]
 
 
-@functools.lru_cache(maxsize=16)
-def _graphs(search, size, channels):
-  """The gradient of a step, and the loss of symbols, for photos of one size."""
-  # pylint: disable=protected-access
-  centers, last = tf.constant(search._centers), len(search._centers) - 1
-  map_size = [1, size[0] // STRIDE, size[1] // STRIDE, channels]
-  scales = max((n for n in (2, 3, 4) if min(size) >= similarity.smallest_ms_ssim(n)), default=0)
-
-  def loss(pixels, values, weight):
-    decoded = search._decoder(values, training=False)
-    distortion = tf.reduce_mean(tf.math.squared_difference(decoded, pixels))
-    if scales:
-      ssim, ms_ssim = similarity.ssim_and_ms_ssim(decoded, pixels, scales)
-      distortion += search._ms_ssim * (1.0 - ms_ssim + _SSIM_SHARE * (1.0 - ssim))
-    return distortion + weight * tf.reduce_sum(search._entropy(values)) / (size[0] * size[1])
-
-  images, maps = tf.TensorSpec([1, *size, 3], tf.float32), tf.TensorSpec(map_size, tf.float32)
-  scalar = tf.TensorSpec([], tf.float32)
-
-  @tf.function(input_signature=[images, maps, scalar, scalar, tf.TensorSpec([], tf.int32)])
-  def step(pixels, places, temperature, weight, number):
-    with tf.GradientTape() as tape:
-      tape.watch(places)
-      below = tf.clip_by_value(tf.floor(tf.stop_gradient(places)), 0.0, last - 1.0)
-      share = tf.clip_by_value(places - below, 1e-4, 1.0 - 1e-4)
-      noise = -tf.math.log(-tf.math.log(tf.random.stateless_uniform([2, *map_size], tf.stack([0, number]), 1e-6, 1.0 - 1e-6)))
-      drawn = tf.sigmoid(((tf.atanh(share) - tf.atanh(1.0 - share)) / temperature + noise[0] - noise[1]) / temperature)
-      index = tf.cast(below, tf.int32)
-      values = (1.0 - drawn) * tf.gather(centers, index) + drawn * tf.gather(centers, index + 1)
-      value = loss(pixels, values, weight)
-    return tape.gradient(value, places)
-
-  return step, tf.function(loss, input_signature=[images, maps, scalar])
+def _pixels(image, top, bottom, left, right):
+  """The pixels of some positions, as many as there are."""
+  return image[top * STRIDE:bottom * STRIDE, left * STRIDE:right * STRIDE]
 
 
 def _through(x, places, values):

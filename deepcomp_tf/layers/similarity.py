@@ -25,9 +25,9 @@ def ssim_and_ms_ssim(image, target, scales=3):
   Gaussian windows are products with two banded matrices.
 
   Args:
-    image, target: float `[batch, h, w, 3]` pixels on the 0..255 scale, h and w static, multiples of 2^(scales - 1) and at least
-      `smallest_ms_ssim(scales)`.
-    scales: 2..5.
+    image, target: float `[batch, h, w, 3]` pixels on the 0..255 scale, h and w multiples of 2^(scales - 1) and at least
+      `smallest_ms_ssim(scales)`; in a graph they need not be static.
+    scales: 1..5.
 
   Returns:
     two scalars.
@@ -37,9 +37,8 @@ def ssim_and_ms_ssim(image, target, scales=3):
   weights = np.array(_MS_SSIM_SCALES[:scales]) / sum(_MS_SSIM_SCALES[:scales])
   for scale in range(scales):
     if scale:
-      shape = planes.shape
-      halves = tf.reshape(planes, [2, -1, shape[2], shape[3] // 2, 2, shape[4] // 2, 2])
-      planes = tf.ensure_shape(tf.reduce_mean(halves, axis=[4, 6]), [*shape[:3], shape[3] // 2, shape[4] // 2])
+      height, width = _sides(planes)
+      planes = tf.reduce_mean(tf.reshape(planes, [2, -1, 3, height // 2, 2, width // 2, 2]), axis=[4, 6])
     luminance, structure = _similarities(*tf.unstack(planes))
     both = tf.reduce_mean(luminance * structure, axis=[2, 3])
     ssim = both if ssim is None else ssim
@@ -55,7 +54,7 @@ def ms_ssim(image, target):
 
 def _similarities(image, target):
   """SSIM's two factors, of luminance and of contrast and structure, for planes `[batch, channels, h, w]`: `[..., h-10, w-10]`."""
-  rows, columns = (_window_matrix(side) for side in image.shape[2:])
+  rows, columns = map(_window_matrix, _sides(image))
   blurred = lambda x: tf.linalg.matmul(tf.linalg.matmul(rows, x), columns, transpose_b=True)
   mean, mean_target = blurred(image), blurred(target)
   product, squares = 2.0 * mean * mean_target, tf.square(mean) + tf.square(mean_target)
@@ -65,11 +64,14 @@ def _similarities(image, target):
   return luminance, structure
 
 
-@functools.lru_cache(maxsize=16)
+def _sides(planes):
+  """Height and width of `[..., h, w]`: ints, or scalar tensors where only the running graph knows them."""
+  return [known or dynamic for known, dynamic in zip(planes.shape[-2:], tf.unstack(tf.shape(planes)[-2:]))]
+
+
 def _window_matrix(size):
   """`[size - 10, size]`: the Gaussian window of 11 pixels at each of its places."""
   window = np.exp(-0.5 * ((np.arange(_WINDOW) - _WINDOW // 2) / _WINDOW_DEVIATION) ** 2)
-  matrix = np.zeros([size - _WINDOW + 1, size], np.float32)
-  for place, row in enumerate(matrix):
-    row[place:place + _WINDOW] = window / window.sum()
-  return matrix
+  window = tf.constant([0.0, *window / window.sum(), 0.0], tf.float32)
+  offsets = tf.range(size)[tf.newaxis] - tf.range(size - _WINDOW + 1)[:, tf.newaxis]
+  return tf.gather(window, tf.clip_by_value(offsets + 1, 0, _WINDOW + 1))

@@ -36,3 +36,9 @@ def test_a_crop_that_runs_against_its_target_has_no_slope_and_leaves_the_others_
   image = np.stack([255 - target[0], 0.5 * target[1]])
   _, slope = ms_ssim_and_slope(image, target)
   assert not slope[0].any() and slope[1].any() and np.isfinite(slope).all()
+
+
+def test_sizes_that_only_the_graph_knows():
+  image, target = np.random.default_rng(0).uniform(0, 255, [2, 1, 48, 56, 3]).astype(np.float32)
+  dynamic = tf.function(similarity.ssim_and_ms_ssim, input_signature=[tf.TensorSpec([1, None, None, 3], tf.float32)] * 2)
+  np.testing.assert_allclose(dynamic(image, target), similarity.ssim_and_ms_ssim(image, target), atol=1e-6)
