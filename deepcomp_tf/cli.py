@@ -26,7 +26,7 @@ from deepcomp_tf.errors import DeepcompError
 from deepcomp_tf.threads import cores
 
 DEFAULT_OPERATING_POINT = "bpp0.330"
-DEFAULT_EFFORT = 0
+DEFAULT_EFFORT, DEFAULT_EFFORT_TO_SIZE = 0, 2
 
 
 def main(argv=None):
@@ -52,15 +52,19 @@ def _parse(argv):
     sub.add_argument("--overwrite", action="store_true", help="Replace outputs that exist.")
 
   def effort(sub):
-    sub.add_argument("--effort", type=int, default=DEFAULT_EFFORT, help="0 takes the symbols that the encoder chooses at a "
-                     f"look; 1 to {MAX_EFFORT} search for better ones, the longer the higher: smaller files and better pictures.")
+    sub.add_argument("--effort", type=int, default=None, help=f"By default {DEFAULT_EFFORT}. 0 takes the symbols that the encoder "
+                     f"chooses at a look; 1 to {MAX_EFFORT} search for better ones, the longer the higher: smaller files and better pictures.")
 
   point_help = f"One of {', '.join(shipped.names('operating point'))}, or a folder that training wrote"
   sub = command("compress", _compress, "Photos (JPEG, PNG, WebP and what else Pillow reads) to .deepcomp files.")
   sub.add_argument("files", nargs="+", help="Photos, and folders, whose photos are compressed with those of all folders in "
                    "them, linked ones, too; their tree is kept under --output_dir.")
-  sub.add_argument("--operating_point", default=DEFAULT_OPERATING_POINT, help=point_help)
+  sub.add_argument("--operating_point", default="", help=f"{point_help}; empty: {DEFAULT_OPERATING_POINT}, or the shipped one that is "
+                   "nearest to --max_bytes or --bits_per_pixel.")
   effort(sub)
+  sub.add_argument("--max_bytes", type=int, default=None, help="Files have at most so many bytes, and hardly less. Each takes some ten "
+                   f"searches of --effort, by default {DEFAULT_EFFORT_TO_SIZE}.")
+  sub.add_argument("--bits_per_pixel", type=float, default=None, help="The same by the pixels of each photo.")
   sub.add_argument("--jobs", type=int, default=cores(), help="Threads that read photos. The network takes all cores.")
   sub.add_argument("--resume", action="store_true", help="Leave outputs that exist alone, and count them as done.")
   outputs(sub)
@@ -192,12 +196,12 @@ def _compress(args):
   if args.output_dir:
     files.check_place(args.output_dir)
   tasks, failed, folders, others = _compress_tasks(args)
-  codec = dc.Codec.load(args.operating_point)
+  codec, effort = _compressor(args)
   skipped, count = 0, len(tasks) + len(failed)
   # Of folders, too many photos to have a line each.
   with tqdm.tqdm(total=len(tasks), unit="file", disable=not folders and (len(tasks) == 1 or not sys.stderr.isatty()),
                  mininterval=0.1 if sys.stderr.isatty() else 60) as bar:
-    for done in photo_files.compress(codec, tasks, args.jobs, args.resume, args.overwrite, args.effort):
+    for done in photo_files.compress(codec, tasks, args.jobs, args.resume, args.overwrite, effort):
       bar.update()
       skipped += done.skipped
       if done.error:
@@ -214,6 +218,18 @@ def _compress(args):
     _say(f"{count - len(failed)} of {count} files done" + (f", {skipped} of them before" if skipped else "")
          + (f", {len(failed)} failed" if failed else ""))
   return 1 if failed else 0
+
+
+def _compressor(args):
+  """What compresses, a `Codec` or a `target.ToSize`, and its effort."""
+  from deepcomp_tf.codec import target
+
+  to_size = args.max_bytes is not None or args.bits_per_pixel is not None
+  effort = (DEFAULT_EFFORT_TO_SIZE if to_size else DEFAULT_EFFORT) if args.effort is None else args.effort
+  if not to_size:
+    return dc.Codec.load(args.operating_point or DEFAULT_OPERATING_POINT), effort
+  names = [args.operating_point] if args.operating_point else shipped.names("operating point")
+  return target.ToSize(map(dc.Codec.load, names), args.max_bytes, args.bits_per_pixel), effort
 
 
 def _compress_tasks(args):
@@ -348,7 +364,7 @@ def _evaluate(args):
   from deepcomp_tf.evaluation import figures
   from deepcomp_tf.evaluation import rate_distortion
 
-  paths = list_images(args.images)
+  paths, effort = list_images(args.images), DEFAULT_EFFORT if args.effort is None else args.effort
   codecs = [dc.Codec.load(name) for name in args.operating_point or shipped.names('operating point')]
   folder = args.output_dir or "."
   names = ("rate_distortion.txt", "rate_distortion.csv", "rate_distortion.png", "representation.png")
@@ -365,13 +381,13 @@ def _evaluate(args):
       _say(f"deepcomp: {error}", sys.stderr)
       continue
     sample = image if sample is None else sample
-    for group in rate_distortion.measure(codecs, [(files.printable(os.path.basename(path)), image)], effort=args.effort):
+    for group in rate_distortion.measure(codecs, [(files.printable(os.path.basename(path)), image)], effort=effort):
       rows.extend(group)
   if not rows:
     raise DeepcompError(f"expected images that can be read. Received: {args.images}")
   summary = rate_distortion.means(rows)
   name = files.printable(os.path.basename(os.path.normpath(args.images)))
-  title = f"{name}: {len(paths) - failed} images, effort {args.effort}, {time.strftime('%Y-%m-%d')}"
+  title = f"{name}: {len(paths) - failed} images, effort {effort}, {time.strftime('%Y-%m-%d')}"
   text = f"{title}\n{rate_distortion.table(summary)}\n"
   contents = (text.encode(), rate_distortion.to_csv(rows).encode(),
               figures.rate_distortion_figure(summary, title), figures.representation_figure(codecs, sample))

@@ -42,6 +42,7 @@ class Codec:
     decoder_version: of its decoder, which may be trained further without any change of files; 1 is the first.
     channels: C.
     fingerprint: 3 bytes that files of this operating point bear.
+    fingerprints: of the files that it writes: this one.
     mean, deviation: float32 `[C]`, statistics of the representation, see `operating_point.OperatingPoint`.
     source: the name or the absolute path that it was loaded from; None where it was not.
 
@@ -53,6 +54,7 @@ class Codec:
     self.operating_point = point.name
     self.encoder_version, self.decoder_version = point.encoder_version, point.decoder_version
     self.fingerprint, self.source = point.fingerprint, point.source
+    self.fingerprints = (point.fingerprint,)
     self.channels = point.channels
     self.info = point.info
     self.mean, self.deviation = point.mean, point.deviation
@@ -139,11 +141,28 @@ class Codec:
     padded = tiling.pad(image)
     symbols = np.empty([side // STRIDE for side in padded.shape[:2]] + [self.channels], np.uint8)
     tiling.apply(self._encode, padded, symbols, STRIDE, 1)
-    if effort:
-      from deepcomp_tf.codec import search  # TensorFlow, which reading symbols does not need
-      check_fork()
-      return self._search.improve(image, symbols, search.SWEEPS[effort], rate)
-    return symbols
+    return self.improve(image, symbols, effort, rate) if effort else symbols
+
+  def improve(self, image, symbols, effort, rate=1.0):
+    """Better symbols for an image than those that are given, or these.
+
+    Args:
+      image: uint8 `[H, W, 3]` RGB.
+      symbols: of this image, as `encode` gives them.
+      effort: 1..5, see `encode`.
+      rate: of `encode`.
+
+    Returns:
+      uint8 `[ceil(H/8), ceil(W/8), C]`.
+
+    Raises:
+      DeepcompError: as `encode`.
+    """
+    image = _check_image(image)
+    _check_effort(effort, rate, least=1)
+    check_fork()
+    from deepcomp_tf.codec import search  # TensorFlow, which reading symbols does not need
+    return self._search.improve(image, symbols, search.SWEEPS[effort], rate)
 
   def compress(self, image, effort=0, rate=1.0):
     """An image as the bytes of a file.
@@ -362,9 +381,9 @@ def _graph(function, channels, batch=1):
   return run
 
 
-def _check_effort(effort, rate):
-  if isinstance(effort, bool) or effort not in range(MAX_EFFORT + 1):
-    raise DeepcompError(f"`effort` must be an integer in 0..{MAX_EFFORT}. Received: effort={effort!r}")
+def _check_effort(effort, rate, least=0):
+  if isinstance(effort, bool) or effort not in range(least, MAX_EFFORT + 1):
+    raise DeepcompError(f"`effort` must be an integer in {least}..{MAX_EFFORT}. Received: effort={effort!r}")
   if not 0 < rate < float("inf"):
     raise DeepcompError(f"`rate` must be above 0. Received: rate={rate!r}")
 

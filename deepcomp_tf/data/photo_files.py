@@ -160,7 +160,7 @@ def compress(codec, tasks, jobs=1, resume=False, overwrite=False, effort=0):
   """Compresses photos to their outputs.
 
   Args:
-    codec: a `Codec`.
+    codec: a `Codec`, or a `target.ToSize`.
     tasks: iterable of `Task`s.
     jobs: threads that read and decode photos. The network takes all cores.
     resume: outputs that are there are left alone and count as done, if they are whole, of this operating point, and of a photo
@@ -217,7 +217,7 @@ def _of_existing(codec, task, resume):
     header = container.read_header(files.read(task.output))
   except BitstreamError as error:
     raise DeepcompError(f"{task.output} exists and is no whole file ({error}); give --overwrite to replace it") from None
-  if header.fingerprint != codec.fingerprint:
+  if header.fingerprint not in codec.fingerprints:
     raise DeepcompError(f"{task.output} exists and is not of {codec.operating_point}; give --overwrite to replace it")
   size = stored_size(task.photo)
   if sorted(size) != sorted((header.width, header.height)):
