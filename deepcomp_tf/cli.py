@@ -26,7 +26,7 @@ from deepcomp_tf.errors import DeepcompError
 from deepcomp_tf.threads import cores
 
 DEFAULT_OPERATING_POINT = "bpp0.330"
-DEFAULT_EFFORT, DEFAULT_EFFORT_TO_SIZE = 0, 2
+DEFAULT_EFFORT, DEFAULT_EFFORT_TO_SIZE = 4, 2
 
 
 def main(argv=None):

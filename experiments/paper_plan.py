@@ -157,7 +157,7 @@ def plan():
     return [f"--dataset={set_of(point)}", f"--data_dir={sets_dir()}"]
 
   def measured(name, folder, seed=0, **of):
-    return Step(named(f"{name}_rate_distortion", seed), "evaluate", f"--images={FLAGS.test_photos or 'TEST_PHOTOS'}",
+    return Step(named(f"{name}_rate_distortion", seed), "evaluate", "--effort=0", f"--images={FLAGS.test_photos or 'TEST_PHOTOS'}",
                 f"--operating_point={folder}", **of)
 
   for point in dc.operating_points.names():

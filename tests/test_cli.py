@@ -36,8 +36,8 @@ def test_compress_info_decompress(folder, tmp_path):
   result = deepcomp("compress", str(folder / "coffee.png"), "--output_dir=.", "--overwrite", "--effort=1", cwd=tmp_path)
   assert result.returncode == 0, result.stderr
   assert (tmp_path / "coffee.deepcomp").read_bytes() == dc.Codec.load("bpp0.330").compress(read_image(folder / "coffee.png"), effort=1)
-  result = deepcomp("compress", str(folder / "coffee.png"), "--effort=6", cwd=tmp_path)
-  assert result.returncode == 1 and "`effort` must be an integer in 0..5. Received: effort=6" in result.stderr
+  result = deepcomp("compress", str(folder / "coffee.png"), "--effort=10", cwd=tmp_path)
+  assert result.returncode == 1 and "`effort` must be an integer in 0..9. Received: effort=10" in result.stderr
   result = deepcomp("compress", str(folder / "coffee.png"), "--output_dir=.", "--overwrite", "--max_bytes=500", cwd=tmp_path)
   assert result.returncode == 0 and 400 < os.path.getsize(tmp_path / "coffee.deepcomp") <= 500, result.stderr
   deepcomp("compress", str(folder / "coffee.png"), "--output_dir=.", "--operating_point=bpp0.635", "--overwrite", cwd=tmp_path)

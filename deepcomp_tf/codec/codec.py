@@ -21,7 +21,7 @@ from deepcomp_tf.threads import check_fork
 MAX_PIXELS = 178_956_970
 
 # The longest search for better symbols, see `Codec.encode`.
-MAX_EFFORT = 5
+MAX_EFFORT = 9
 
 
 class Codec:
@@ -126,7 +126,7 @@ class Codec:
 
     Args:
       image: uint8 `[H, W, 3]` RGB, H and W at least 1.
-      effort: 0 for those that the encoder chooses; 1..5 for better ones, which are searched for this image (`codec.search`), the
+      effort: 0 for those that the encoder chooses; 1..9 for better ones, which are searched for this image (`codec.search`), the
         longer the higher. They are the same ones for the same image on the same machine.
       rate: with an effort, factor on what the search weighs bits with: above 1 for smaller files.
 
@@ -149,7 +149,7 @@ class Codec:
     Args:
       image: uint8 `[H, W, 3]` RGB.
       symbols: of this image, as `encode` gives them.
-      effort: 1..5, see `encode`.
+      effort: 1..9, see `encode`.
       rate: of `encode`.
 
     Returns:

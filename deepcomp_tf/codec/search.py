@@ -20,7 +20,7 @@ from deepcomp_tf.layers.table_entropy import TableEntropy
 from deepcomp_tf.representation import STRIDE
 
 # Sweeps of a tile, by the effort.
-SWEEPS = (0, 1, 2, 4, 8, 16)
+SWEEPS = (0, 1, 2, 3, 4, 6, 8, 12, 16, 24)
 
 # Edge of a tile without its margin, and the margin, in positions: multiples of 8, so that a tile's positions are coded in the passes
 # that they are coded in on the whole map. Gradients take far more memory than encoding does.

@@ -54,7 +54,7 @@ class ToSize:
 
     Args:
       image: uint8 `[H, W, 3]` RGB.
-      effort: 1..5, of each of the searches, of which some ten are made.
+      effort: 1..9, of each of the searches, of which some ten are made.
 
     Raises:
       DeepcompError: there is no file that small, and the least that there is; or image or effort are not what they must be.
