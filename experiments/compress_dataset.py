@@ -49,9 +49,11 @@ def main(argv):
   builder = compressed.CompressedClassification(config=config, data_dir=FLAGS.output_dir, beam=bool(FLAGS.beam_runner))
   if builder.is_prepared():
     written = tfds.builder_from_directory(builder.data_dir).info.metadata
-    asked = {"fingerprint": codec.fingerprint.hex(), "shorter_side": FLAGS.shorter_side, "splits": FLAGS.splits,
-             "effort": FLAGS.effort, "source_identity": builder.source_identity()}
-    # The first sets did not say their splits, later ones not which of several sources of one name theirs was.
+    asked = {"fingerprint": codec.fingerprint.hex(), "encoder_version": codec.encoder_version, "shorter_side": FLAGS.shorter_side,
+             "splits": FLAGS.splits, "effort": FLAGS.effort, "source_identity": builder.source_identity()}
+    # The first sets do not say their splits, later ones not which of several sources of one name theirs was; all of these are the
+    # first encoder's.
+    written = {"encoder_version": 1, "effort": 0, **written}
     if any(written.get(name, value) != value for name, value in asked.items()):
       raise dc.DeepcompError(f"{builder.data_dir} holds a set of another source, other networks, another size, effort or other splits "
                              f"({written}); remove it or give another --output_dir")

@@ -62,6 +62,16 @@ class Codec:
     self._coder = EntropyCoder(point.context_model)
 
   @property
+  def encoder_identity(self):
+    """A text for names of caches: that of another codec that would choose other symbols differs."""
+    return self.fingerprint.hex() + (f"-encoder{self.encoder_version}" if self.encoder_version > 1 else "")
+
+  @property
+  def identity(self):
+    """The same, also where another codec would decode symbols to other pixels."""
+    return self.encoder_identity + (f"-decoder{self.decoder_version}" if self.decoder_version > 1 else "")
+
+  @property
   def model(self):
     """The `CompressionModel`, made when it is first asked for: reading symbols does not need it.
 

@@ -114,7 +114,8 @@ class Answers:
     self.size, self.name, self.stride = photos.size, photos.name, inputs.stride
     kind = {"representation": "symbols", "decoded": "decoded"}[inputs.kind]
     self.stored, = _kept(
-        cache_dir, photos, f"{kind} at {inputs.codec.fingerprint.hex()}", lambda: (lambda pixels: [inputs.compress(pixels)]),
+        cache_dir, photos, f"{kind} at {inputs.codec.encoder_identity if kind == 'symbols' else inputs.codec.identity}",
+        lambda: (lambda pixels: [inputs.compress(pixels)]),
         [(np.uint8, (photos.size // inputs.stride, photos.size // inputs.stride, inputs.channels))])
     self.maps, self.logits = _kept(
         cache_dir, photos, f"answers of {teacher.identity} at {cut}", lambda: teacher.answers(cut),

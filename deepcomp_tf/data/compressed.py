@@ -96,8 +96,8 @@ class CompressedSet(tfds.core.GeneratorBasedBuilder, skip_registration=True):
     self._beam, self._totals = beam, []
     super().__init__(config=config, data_dir=data_dir)
     # Named after the networks, so that others start afresh. (`data_dir` is another while TFDS prepares the set.)
-    fingerprint = chunks.open_codec(config.operating_point).fingerprint.hex()
-    self._kept = chunks.Kept("-".join([f"{os.fspath(self.data_dir)}.partial", fingerprint, self._settings()]
+    networks = chunks.open_codec(config.operating_point).encoder_identity
+    self._kept = chunks.Kept("-".join([f"{os.fspath(self.data_dir)}.partial", networks, self._settings()]
                                       + [f"effort{config.effort}"] * bool(config.effort)))
 
   def compress(self, **download_options):
@@ -182,7 +182,8 @@ class CompressedClassification(CompressedSet, skip_registration=True):
             "label": tfds.features.ClassLabel(names=source.class_names)}),
         supervised_keys=(sources.BITSTREAM, "label"),
         metadata=tfds.core.MetadataDict(
-            operating_point=codec.operating_point, fingerprint=codec.fingerprint.hex(), source=source.name,
+            operating_point=codec.operating_point, fingerprint=codec.fingerprint.hex(),
+            encoder_version=codec.encoder_version, source=source.name,
             shorter_side=self.builder_config.shorter_side, splits=list(self.builder_config.splits),
             source_identity=self.source_identity(), effort=self.builder_config.effort))
 

@@ -62,6 +62,7 @@ class CompressedPhotos(compressed.CompressedSet, skip_registration=True):
         features=tfds.features.FeaturesDict({
             sources.BITSTREAM: tfds.features.Tensor(shape=(), dtype=tf.string), "name": tfds.features.Text()}),
         metadata=tfds.core.MetadataDict(operating_point=codec.operating_point, fingerprint=codec.fingerprint.hex(),
+                                        encoder_version=codec.encoder_version,
                                         effort=self.builder_config.effort))
 
   def compress(self, **download_options):

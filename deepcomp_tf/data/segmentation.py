@@ -138,7 +138,7 @@ class SegmentationExamples:
     split = slice_of(info.splits, self._split)
     shards = info.splits[split[0]]
     made_of = {"source": info.full_name, "split": split, "shards": shards.shard_lengths, "bytes": shards.num_bytes,
-               "maps": "pixels" if self._keeps_pixels else f"symbols {codec.fingerprint.hex()}"}
+               "maps": "pixels" if self._keeps_pixels else f"symbols {codec.encoder_identity}"}
     folder = store.cached_folder(cache_dir, self._builder.name, made_of, self._fill)
     map_sizes, mask_sizes = store.read_index(folder, "map_sizes", "mask_sizes")
     return (store.Maps(os.path.join(folder, store.MAPS), map_sizes, 3 if self._keeps_pixels else codec.channels),

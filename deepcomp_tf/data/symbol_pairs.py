@@ -38,7 +38,7 @@ class SymbolPairs:
     self._codec, self._smallest = codec, smallest
     listed = [(path, 1) for path in paths] + [(path, 2) for path in shrunk]
     made_of = {"photos": [f"{path} {files.size(path)} {factor}" for path, factor in listed], "smallest": smallest,
-               "symbols": codec.fingerprint.hex()}
+               "symbols": codec.encoder_identity}
     folder = store.cached_folder(cache_dir, "symbol_pairs", made_of, lambda new: self._fill(new, listed))
     sizes, = store.read_index(folder, "sizes")
     if not len(sizes):

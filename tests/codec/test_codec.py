@@ -141,6 +141,8 @@ def test_earlier_encoders_are_kept_beside_the_newest(codecs, tmp_path, photo):
   for version, data in enumerate(written, start=1):
     codec = dc.Codec.load(folder, encoder_version=version)
     assert codec.encoder_version == version and codec.compress(photo) == data and codec.fingerprint == start.fingerprint
+    # Caches of one encoder's symbols are not taken for another's; those of the first keep their names.
+    assert codec.encoder_identity == start.fingerprint.hex() + ("" if version == 1 else f"-encoder{version}")
   assert dc.Codec.load(folder).compress(photo) == written[2]
 
 
