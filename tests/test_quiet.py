@@ -47,7 +47,7 @@ def test_ctrl_c_in_the_command_and_in_training(tmp_path):
     noise = np.random.default_rng(number).integers(0, 256, [512, 512, 3], np.uint8)
     Image.fromarray(noise).save(tmp_path / f"photos/{number}.png")
   programs = {
-      "out": Program("deepcomp_tf.cli", ["compress", "photos", "--output_dir=out"], cwd=tmp_path),
+      "out": Program("deepcomp_tf.cli", ["compress", "photos", "--output_dir=out", "--effort=0"], cwd=tmp_path),
       "run/train": Program("experiments.train_compression", [
           f"--images={tmp_path}/photos", f"--run_dir={tmp_path}/run", "--batch_size=1", "--channels=2", "--crop_size=32",
           "--steps=100000", "--checkpoint_every=20", "--summary_every=20", "--held_out=1", "--name=x", "--beta=1",

@@ -144,7 +144,7 @@ def test_a_killed_worker_loses_nothing(images, tmp_path, cluster):
   launcher, log = cluster.start("launcher", *_program(images, output), *options)
   assert launcher.wait(500) == 0, log.read_text()[-3000:]
   text = log.read_text()
-  assert f"{IMAGES - 2} examples" in text and "skipped: train example" in text
+  assert f"{IMAGES - 2} examples" in text and "left out: " in text
   assert not kept()
 
   alone = tmp_path / "alone"

@@ -82,7 +82,7 @@ def test_classification_goes_on_in_memory(images, tmp_path):
   output = result.stdout + result.stderr
   assert result.returncode == 0, output[-3000:]
   ends = [line for line in result.stdout.splitlines() if line.startswith("ended with")]
-  assert ends == ["ended with KeyboardInterrupt  and the classifier: False",
+  assert ends == ["ended with SystemExit 130 and the classifier: False",
                   *2 * ["ended with SystemExit  and the classifier: True"]], output[-3000:]
   assert "Continuing from step 4 of ram://run" in output and "The run is done" in output
   assert dc.Classifier.load(str(tmp_path / "run/classifier")).class_names == ["bright", "dark"]

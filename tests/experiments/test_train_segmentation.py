@@ -17,7 +17,7 @@ pytestmark = pytest.mark.slow
 STEPS = 16
 SMALL = ["--validation_split=val", "--train_split=train", "--crop_size=48", "--batch_size=4", f"--steps={STEPS}",
          "--checkpoint_every=4", "--summary_every=2", "--validate_every=8", "--class_ids=0,8", "--learning_rate=0.001",
-         "--head_learning_rate=0.01"]
+         "--head_learning_rate=0.003", "--optimizer=adam"]
 
 
 @pytest.fixture(name="folder", scope="module")
@@ -118,7 +118,7 @@ def test_a_graft_becomes_a_segmenter(folder, tmp_path):
 def test_the_pooling_learns_first(folder, classifier, tmp_path):
   """Alone for half of the steps, across a kill, then with the backbone; or to the end, and the backbone stays the classifier's."""
   half, all_of_them = tmp_path / "half", tmp_path / "all"
-  flags = [*folder, *SMALL, classifier, "--learning_rate=0.0003", "--head_learning_rate=0.0003"]
+  flags = [*folder, *SMALL, classifier, "--optimizer=sgd", "--learning_rate=0.0003", "--head_learning_rate=0.0003"]
   programs.kill_after_checkpoint(_start(half, *flags, "--head_steps=8"), half, 4)
   for run, steps in ((half, 8), (all_of_them, STEPS)):
     code, output = programs.finish(_start(run, *flags, f"--head_steps={steps}"))
@@ -136,7 +136,7 @@ def test_the_pooling_learns_first(folder, classifier, tmp_path):
 
 def test_bfloat16_begins_as_float32_does(folder, classifier, tmp_path):
   # At rates low enough that rounding does not grow: at SMALL's, two CPUs part by 7 % within these steps in float32 already.
-  flags = [*SMALL, classifier, "--learning_rate=0.0003", "--head_learning_rate=0.001"]
+  flags = [*SMALL, classifier, "--optimizer=sgd", "--learning_rate=0.0003", "--head_learning_rate=0.001"]
   for precision in ("float32", "mixed_bfloat16"):
     code, output = programs.finish(_start(tmp_path / precision, *folder, *flags, f"--precision={precision}"))
     assert code == 0, output[-3000:]
