@@ -48,7 +48,8 @@ def fixture_classifier(tmp_path_factory):
   network = dc.models.CResNet(39, 2, width=0.125)
   x = tf.random.stateless_normal([16, 8, 8, 8], [0, 1])
   network(x)
-  for unit in network.units:  # statistics as after training, without which random features explode
+  for unit in network.units:  # statistics as after training and small residuals, without which random features explode
+    unit.bn3.gamma.assign(0.1 * tf.ones_like(unit.bn3.gamma))
     for layer in (unit.bn1, unit.bn2, unit.bn3, unit.bn_projection):
       if layer is not None:
         layer.momentum = 0.0
@@ -75,7 +76,7 @@ def _history(run):
 
 def test_training_lowers_the_loss(finished):
   loss = programs.curve(finished, "cross_entropy")
-  assert np.mean([loss[step] for step in (12, 14, 16)]) < 0.8 * loss[2]
+  assert np.mean([loss[step] for step in (12, 14, 16)]) < 0.5 * loss[2]
   assert sorted(_history(finished)) == [8, 16]
   assert programs.curve(finished, "backbone_learning_rate")[8] == pytest.approx(0.001 * 0.5 ** 0.9, rel=1e-3)
 
@@ -135,14 +136,14 @@ def test_the_pooling_learns_first(folder, classifier, tmp_path):
 
 
 def test_bfloat16_begins_as_float32_does(folder, classifier, tmp_path):
-  # At rates low enough that rounding does not grow: at SMALL's, two CPUs part by 7 % within these steps in float32 already.
+  # At rates low enough that rounding does not grow.
   flags = [*SMALL, classifier, "--optimizer=sgd", "--learning_rate=0.0003", "--head_learning_rate=0.001"]
   for precision in ("float32", "mixed_bfloat16"):
     code, output = programs.finish(_start(tmp_path / precision, *folder, *flags, f"--precision={precision}"))
     assert code == 0, output[-3000:]
   exact, rounded = (programs.curve(tmp_path / precision, "cross_entropy") for precision in ("float32", "mixed_bfloat16"))
   assert rounded[2] == pytest.approx(exact[2], rel=0.02) and rounded[2] != exact[2]
-  assert rounded[STEPS] == pytest.approx(exact[STEPS], rel=0.2)
+  assert rounded[STEPS] == pytest.approx(exact[STEPS], rel=0.05)
 
 
 def test_killed_run_continues_as_if_nothing_had_happened(finished, folder, classifier, tmp_path):
@@ -169,7 +170,7 @@ def test_evaluation_gives_what_training_recorded(finished, folder, tmp_path):
   assert figures["mIoU"] == pytest.approx(100 * recorded["mean_iou"], abs=0.01)
   assert [figures["background"], figures["cat"]] == pytest.approx([100 * iou for iou in recorded["iou"]], abs=0.1)
   # Only pixels labelled as cats: what of them was found, of the union of it with what was not.
-  assert figures["cat"] <= figures["mIoU, well covered"] <= 100
+  assert figures["cat"] - 0.05 <= figures["mIoU, well covered"] <= 100  # one is printed with one decimal, one with two
   with Image.open(sheet) as image:
     assert image.format == "PNG" and image.height > image.width
   line, _ = programs.error(programs.start(*evaluate[:-2], "--well_covered_ids=8,8"))
