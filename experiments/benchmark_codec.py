@@ -34,6 +34,7 @@ flags.DEFINE_integer("repeats", 20, "Measurements of each; the median counts.", 
 flags.DEFINE_float("megapixels", 0.0, "Also measure the memory for a photo of so many million pixels.", lower_bound=0.0)
 flags.DEFINE_bool("memory_only", False, "Measure nothing but the memory, in this process.")
 flags.DEFINE_string("memory_operating_point", "bpp0.635", "Operating point of the memory measurement.")
+flags.DEFINE_integer("memory_effort", 0, "Its --effort.", lower_bound=0)
 
 MATRIX = 2048
 SMALL = 224
@@ -99,7 +100,8 @@ def main(argv):
   print(f"\nstart-up, from a new process to its first compressed byte: {time.perf_counter() - begin:.1f} s")
   if FLAGS.megapixels:
     subprocess.run([sys.executable, "-m", "experiments.benchmark_codec", "--memory_only",
-                    f"--megapixels={FLAGS.megapixels}", f"--memory_operating_point={FLAGS.memory_operating_point}"],
+                    f"--megapixels={FLAGS.megapixels}", f"--memory_operating_point={FLAGS.memory_operating_point}",
+                    f"--memory_effort={FLAGS.memory_effort}"],
                    check=True)
 
 
@@ -128,12 +130,12 @@ def measure_memory():
   photo = np.tile(tile, repeats)[:height, :width]
   codec = dc.Codec.load(FLAGS.memory_operating_point)
   begin = time.perf_counter()
-  data = codec.compress(photo)
+  data = codec.compress(photo, FLAGS.memory_effort)
   middle = time.perf_counter()
   assert codec.decompress(data).shape == photo.shape
   end = time.perf_counter()
   peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024 ** 2
-  print(f"{codec.operating_point}, {width}x{height}: peak resident memory {peak:.2f} GiB; compressed in "
+  print(f"{codec.operating_point}, effort {FLAGS.memory_effort}, {width}x{height}: peak resident memory {peak:.2f} GiB; compressed in "
         f"{middle - begin:.0f} s to {len(data)} bytes, decompressed in {end - middle:.0f} s")
 
 

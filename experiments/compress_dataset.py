@@ -17,7 +17,6 @@ import tensorflow_datasets as tfds
 
 import deepcomp_tf as dc
 from deepcomp_tf import files
-from deepcomp_tf.codec.codec import MAX_EFFORT
 from deepcomp_tf.data import compressed
 from deepcomp_tf.files import printable
 from deepcomp_tf.training import flags as training_flags
@@ -29,8 +28,7 @@ flags.DEFINE_list("splits", ["train", "validation"], "Splits to compress, or sli
 flags.DEFINE_string("operating_point", None, "A name or a folder.", required=True)
 flags.DEFINE_integer("shorter_side", 0, "Resize images so that this is their shorter side, in pixels; 0 keeps them as "
                      "they are. 256 is that of TF-Slim's evaluation on ImageNet.", lower_bound=0)
-flags.DEFINE_integer("effort", 0, "Above 0, symbols are searched for each image, the longer the higher: smaller files and better "
-                     "pictures.", lower_bound=0, upper_bound=MAX_EFFORT)
+training_flags.define_search_flags()
 flags.DEFINE_string("output_dir", None, "Folder of TFDS sets to write to.", required=True)
 training_flags.define_beam_flags()
 
@@ -45,15 +43,16 @@ def main(argv):
   del argv
   codec = dc.Codec.load(FLAGS.operating_point)
   config = compressed.make_config(FLAGS.dataset, FLAGS.data_dir, FLAGS.splits, FLAGS.operating_point, FLAGS.shorter_side,
-                                  FLAGS.effort)
+                                  FLAGS.effort, FLAGS["for"].value)
   builder = compressed.CompressedClassification(config=config, data_dir=FLAGS.output_dir, beam=bool(FLAGS.beam_runner))
   if builder.is_prepared():
     written = tfds.builder_from_directory(builder.data_dir).info.metadata
     asked = {"fingerprint": codec.fingerprint.hex(), "encoder_version": codec.encoder_version, "shorter_side": FLAGS.shorter_side,
-             "splits": FLAGS.splits, "effort": FLAGS.effort, "source_identity": builder.source_identity()}
+             "splits": FLAGS.splits, "effort": FLAGS.effort, "readers": FLAGS["for"].value,
+             "source_identity": builder.source_identity()}
     # The first sets do not say their splits, later ones not which of several sources of one name theirs was; all of these are the
     # first encoder's.
-    written = {"encoder_version": 1, "effort": 0, **written}
+    written = {"encoder_version": 1, "effort": 0, "readers": "people", **written}
     if any(written.get(name, value) != value for name, value in asked.items()):
       raise dc.DeepcompError(f"{builder.data_dir} holds a set of another source, other networks, another size, effort or other splits "
                              f"({written}); remove it or give another --output_dir")

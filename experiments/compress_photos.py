@@ -20,7 +20,7 @@ import tqdm
 
 import deepcomp_tf as dc
 from deepcomp_tf import files
-from deepcomp_tf.codec.codec import MAX_EFFORT
+from deepcomp_tf.data import chunks
 from deepcomp_tf.data import compressed_photos
 from deepcomp_tf.data import photo_files
 from deepcomp_tf.threads import cores
@@ -31,8 +31,7 @@ flags.DEFINE_string("photos", None, "Text file (.txt) of paths, pattern, or fold
 flags.DEFINE_string("operating_point", None, "A name or a folder.", required=True)
 flags.DEFINE_string("output_dir", None, "Folder for the files, or of TFDS sets; by default files lie beside the photos.")
 flags.DEFINE_string("root", None, "Folder whose tree is kept; by default the deepest that all photos lie in.")
-flags.DEFINE_integer("effort", 0, "Above 0, symbols are searched for each photo, the longer the higher: smaller files and better "
-                     "pictures.", lower_bound=0, upper_bound=MAX_EFFORT)
+training_flags.define_search_flags()
 flags.DEFINE_string("set_name", None, "Write the TFDS set compressed_photos/SET_NAME in --output_dir instead of files.")
 flags.DEFINE_string("report", None, "JSON file to write; by default report.json in --output_dir.")
 flags.DEFINE_bool("overwrite", False, "Replace files that are there; by default they count as done.")
@@ -47,7 +46,7 @@ def main(argv):
     raise dc.DeepcompError("expected --report or --output_dir. Received: neither")
   path = FLAGS.report or os.path.join(FLAGS.output_dir, "report.json")
   files.makedirs(os.path.dirname(path) or ".")
-  codec = dc.Codec.load(FLAGS.operating_point)  # whatever the photos are, a wrong name is one error
+  codec = chunks.open_codec(FLAGS.operating_point, FLAGS["for"].value)  # whatever the photos are, a wrong name is one error
   report = write_set() if FLAGS.set_name else write_files(codec, path)
   files.write_json(path, report)
   print(f"{report['photos'] - len(report['failed'])} of {report['photos']} photos done, "
@@ -64,7 +63,7 @@ def write_files(codec, report_path):
     beam = tfds.core.lazy_imports.apache_beam
     with beam.Pipeline(runner=FLAGS.beam_runner, options=training_flags.beam_options()) as pipeline:
       _ = pipeline | "photos" >> photo_files.on_beam(FLAGS.photos, FLAGS.root, FLAGS.output_dir, FLAGS.operating_point,
-                                                     FLAGS.overwrite, report_path, FLAGS.effort)
+                                                     FLAGS.overwrite, report_path, FLAGS.effort, FLAGS["for"].value)
     return files.read_json(report_path)
   photos = photo_files.find_photos(FLAGS.photos)
   root = photo_files.common_root(photos) if FLAGS.root is None else FLAGS.root
@@ -79,7 +78,7 @@ def write_set():
   photos = photo_files.find_photos(FLAGS.photos)
   root = photo_files.common_root(photos) if FLAGS.root is None else FLAGS.root
   config = compressed_photos.PhotosConfig(name=FLAGS.set_name, photos=photos, root=root, operating_point=FLAGS.operating_point,
-                                          effort=FLAGS.effort)
+                                          effort=FLAGS.effort, readers=FLAGS["for"].value)
   builder = compressed_photos.CompressedPhotos(config=config, data_dir=FLAGS.output_dir, beam=bool(FLAGS.beam_runner))
   if builder.is_prepared():
     raise dc.DeepcompError(f"{builder.data_dir} is there already; give another --set_name or --output_dir")

@@ -3,7 +3,9 @@
   python -m experiments.evaluate_graft --classifiers=RUN_DIR/classifier,RUN_DIR/classifier --photos=FOLDER
 
 Agreement: the graft's first class is the backbone's (top-1), or the backbone's is among its first five. No labels are needed.
-Beside it the multiply-adds of each way from symbols to classes. `--record` keeps the figures as JSON.
+Beside it the multiply-adds of each way from symbols to classes, and the payload of the files in bits per pixel. With --effort symbols
+are searched first, seconds for each photo; of what --for=networks finds, the backbone on decoded photos is the judge that the search
+did not know. `--record` keeps the figures as JSON.
 """
 
 import platform
@@ -21,6 +23,7 @@ from deepcomp_tf.data.answers import Squares
 from deepcomp_tf.data.answers import square
 from deepcomp_tf.evaluation import agreement
 from deepcomp_tf.files import write_json
+from deepcomp_tf.inference import aim
 from deepcomp_tf.models import graft
 from deepcomp_tf.training import flags as training_flags
 from deepcomp_tf.training import teachers
@@ -36,21 +39,23 @@ flags.DEFINE_string("backbone", None, "File of the backbone, where Keras saved i
 flags.DEFINE_string("data_dir", None, "Where TFDS keeps its sets.")
 flags.DEFINE_string("cache_dir", None, "As of experiments.train_graft.")
 flags.DEFINE_integer("batch_size", 32, "Photos at a time.", lower_bound=1)
+training_flags.define_search_flags()
 flags.DEFINE_string("record_samples", "", "JSON file to write what the backbone says of the sample photos to; overwritten.")
 flags.DEFINE_string("record", "", "JSON file to write the figures to as well; overwritten.")
 
 
 def main(argv):
   del argv
-  codec = FLAGS.operating_point and dc.Codec.load(FLAGS.operating_point)
-  classifiers = [dc.Classifier.load(name, codec) for name in FLAGS.classifiers]
+  given = FLAGS.operating_point and dc.Codec.load(FLAGS.operating_point)
+  classifiers = [dc.Classifier.load(name, given) for name in FLAGS.classifiers]
   rows, done = [], set()
 
-  def add(way, classifier, figures, count):
-    rows.append({"way": way, "operating_point": classifier.operating_point, "multiply_adds": count, **figures})
-    print(f"{way:<66}{100 * figures['top_1']:>6.1f}%{100 * figures['top_5']:>6.1f}%{count / 1e6:>14.0f} M")
+  def add(way, classifier, figures, count, rate):
+    rows.append({"way": way, "operating_point": classifier.operating_point, "multiply_adds": count, "bits_per_pixel": rate, **figures})
+    print(f"{way:<66}{100 * figures['top_1']:>6.1f}%{100 * figures['top_5']:>6.1f}%{count / 1e6:>14.0f} M"
+          + (f"{rate:>12.4f}" if rate else ""))
 
-  print(f"{'':<66}{'top-1':>7}{'top-5':>7}{'multiply-adds':>16}")
+  print(f"{'':<66}{'top-1':>7}{'top-5':>7}{'multiply-adds':>16}{'bits/pixel':>12}")
   for name, classifier in zip(FLAGS.classifiers, classifiers):
     network, size = classifier.network, classifier.info.get("crop_size", 224)
     if not isinstance(network, (dc.models.Graft, dc.models.Backbone)):
@@ -58,23 +63,31 @@ def main(argv):
     teacher = teachers.load_teacher(FLAGS.backbone or network.source, FLAGS.backbone_weights, FLAGS.preprocessing,
                                     classifier.class_names)
     photos = Squares(FLAGS.photos, size, FLAGS.data_dir)
-    answers = Answers(photos, classifier.inputs, teacher, network.cut, FLAGS.cache_dir)
+    codec = dc.Codec.load(classifier.codec.source, aim=aim.load(FLAGS["for"].value, classifier.codec.source))
+    inputs = NetworkInput(classifier.inputs.kind, codec, FLAGS.effort)
+    answers = Answers(photos, inputs, teacher, network.cut, FLAGS.cache_dir)
+    rate = mean_rate(codec, answers) if inputs.kind == "representation" else None
     own, decoder, whole = agreement.costs(network, classifier.codec.model, teacher.network)
     trained = "" if classifier.inputs.kind == "representation" else ", trained on decoded photos,"
     add(f"{network.architecture}{trained} at {classifier.operating_point}", classifier,
-        agreement.measure(network, classifier.inputs, answers, FLAGS.batch_size), own)
+        agreement.measure(network, inputs, answers, FLAGS.batch_size), own, rate)
     if classifier.operating_point not in done:
       done.add(classifier.operating_point)
-      decoded = NetworkInput("decoded", classifier.codec)
-      on_decoded, answers = teacher.answers(network.cut), Answers(photos, decoded, teacher, network.cut, FLAGS.cache_dir)
-      figures = agreement.of_answers(lambda pixels, answer=on_decoded: answer(pixels)[1], answers, FLAGS.batch_size)
-      add(f"{teacher.name} on photos decoded at {classifier.operating_point}", classifier, figures, decoder + whole)
+      picture = inputs.picture if inputs.kind == "representation" else lambda pixels: pixels
+      on_decoded = lambda stored, answer=teacher.answers(network.cut), picture=picture: answer(picture(stored))[1]
+      add(f"{teacher.name} on photos decoded at {classifier.operating_point}", classifier,
+          agreement.of_answers(on_decoded, answers, FLAGS.batch_size), decoder + whole, rate)
   print(f"{answers.name}: {len(answers)} photos of {size}x{size} pixels")
   if FLAGS.record_samples:
     record_samples(teacher, network.cut, size)
   if FLAGS.record:
     write_json(FLAGS.record, {"photos": answers.name, "date": time.strftime("%Y-%m-%d"), "rows": rows,
-                              "machine": f"{platform.machine()}, TensorFlow {tf.__version__}"}, sort_keys=True)
+                              "effort": FLAGS.effort, "for": FLAGS["for"].value, "machine": f"{platform.machine()}, TensorFlow {tf.__version__}"}, sort_keys=True)
+
+
+def mean_rate(codec, answers):
+  """Bits per pixel of the payloads of all photos."""
+  return 8 * sum(len(codec.encode_symbols(symbols)) for symbols in answers.stored) / (len(answers) * answers.size ** 2)
 
 
 def record_samples(teacher, cut, size):

@@ -45,6 +45,8 @@ def test_a_photo_is_compressed_shown_and_understood_and_its_file_opened_again(cl
   classifier = dc.Classifier.load_for(data)
   assert [name for name, _ in shown["classes"]] == [name for name, _ in classifier.classify(data)[:3]]
   assert _pixels(shown["mask"]).shape == photo.shape and _pixels(shown["channels"]).max() == 255
+  searched = client.post("/compress/bpp0.330?effort=1", data=encode_png(photo)).get_json()
+  assert base64.b64decode(searched["file"]) == codec.compress(photo, effort=1)
   again = client.post("/open", data=data).get_json()
   same = ("point", "bytes", "picture", "channels", "classes", "mask", "mask_shares")
   assert {name: again[name] for name in same} == {name: shown[name] for name in same} and "peers" not in again
@@ -72,6 +74,8 @@ def test_what_it_refuses_is_said_in_a_line(client):
       ("/compress/bpp0.330", b"some text", 400, "expected a photo (JPEG, PNG, WebP and what else Pillow reads)"),
       ("/compress/bpp0.330", encode_png(samples.photos(120)["coffee"])[:3000], 400, "Received: the photo"),
       ("/compress/bpp0.330", b"", 400, "expected a photo"),
+      ("/compress/bpp0.330?effort=10", small, 400, "`effort` must be an integer in 0..9. Received: effort=10"),
+      ("/compress/bpp0.330?effort=-1", small, 400, "expected an effort in 0..9. Received: -1"),
       ("/compress/bpp1", small, 400, "expected an operating point, bpp0.0983, bpp0.330, bpp0.635. Received: bpp1"),
       ("/open", data[:-1], 400, "damaged or truncated"), ("/open", b"some text", 400, "not a compressed image"),
       ("/compress/bpp0.330", bytes(3 << 20), 413, "expected at most 2 MB")):

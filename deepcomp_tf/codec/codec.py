@@ -23,6 +23,9 @@ MAX_PIXELS = 178_956_970
 # The longest search for better symbols, see `Codec.encode`.
 MAX_EFFORT = 9
 
+# Whom such a search can be for, see `inference.aim`.
+READERS = ("people", "networks", "both")
+
 
 class Codec:
   """Compresses and decompresses with one operating point.
@@ -40,6 +43,7 @@ class Codec:
     operating_point: name of the operating point.
     encoder_version: of the encoder that writes files, see `load`; files do not tell, and need not, which one wrote them.
     decoder_version: of its decoder, which may be trained further without any change of files; 1 is the first.
+    readers: for whom its searches choose, of `READERS`; that of its `aim`.
     channels: C.
     fingerprint: 3 bytes that files of this operating point bear.
     fingerprints: of the files that it writes: this one.
@@ -48,9 +52,11 @@ class Codec:
 
   Args:
     point: an `operating_point.OperatingPoint`.
+    aim: what a search for better symbols weighs (`encode`, with an effort): None for the picture alone, or for example an
+      `inference.aim.SameAnswers`; see `codec.search`.
   """
 
-  def __init__(self, point):
+  def __init__(self, point, aim=None):
     self.operating_point = point.name
     self.encoder_version, self.decoder_version = point.encoder_version, point.decoder_version
     self.fingerprint, self.source = point.fingerprint, point.source
@@ -58,7 +64,7 @@ class Codec:
     self.channels = point.channels
     self.info = point.info
     self.mean, self.deviation = point.mean, point.deviation
-    self._point = point
+    self._point, self._aim, self.readers = point, aim, aim.readers if aim else READERS[0]
     self._coder = EntropyCoder(point.context_model)
 
   @property
@@ -92,24 +98,25 @@ class Codec:
   @functools.cached_property
   def _search(self):
     from deepcomp_tf.codec.search import Search  # as in `encode`
-    return Search(self.model, self._point.context_model, self._point.bits_per_pixel)
+    return Search(self.model, self._point.context_model, self._point.bits_per_pixel, self._aim)
 
   @functools.cached_property
   def _decode(self):
     return _graph(self.model.picture_of, self.channels)
 
   @classmethod
-  def load(cls, name, encoder_version=None):
+  def load(cls, name, encoder_version=None, aim=None):
     """The codec of an operating point.
 
     Args:
       name: one of `dc.operating_points.names()`, or a folder that training wrote.
       encoder_version: of the encoder, where files shall be written as an earlier one wrote them; None for the newest.
+      aim: of `Codec`.
 
     Raises:
       DeepcompError: there is no such operating point, or encoder of it.
     """
-    return cls(operating_point.OperatingPoint.load(name, encoder_version))
+    return cls(operating_point.OperatingPoint.load(name, encoder_version), aim)
 
   @classmethod
   def load_for(cls, data):
@@ -129,7 +136,7 @@ class Codec:
     if self.source is None:
       raise DeepcompError("expected a codec that was loaded by its name or folder, which is what is pickled. Received: one of "
                           f"the network {self.operating_point} that is not saved")
-    return _load_again, (self.source, self.encoder_version, self.fingerprint)
+    return _load_again, (self.source, self.encoder_version, self.fingerprint, self._aim)
 
   def encode(self, image, effort=0, rate=1.0):
     """The symbols of an image, as its file holds them.
@@ -358,9 +365,9 @@ class Codec:
     return header
 
 
-def _load_again(source, encoder_version, fingerprint):
+def _load_again(source, encoder_version, fingerprint, aim):
   """The codec of a name or folder, where another process had loaded it."""
-  codec = Codec.load(source, encoder_version)
+  codec = Codec.load(source, encoder_version, aim)
   if codec.fingerprint != fingerprint:
     raise DeepcompError(f"expected the operating point {fingerprint.hex()} in {source}. Received: {codec.fingerprint.hex()}")
   return codec

@@ -15,18 +15,19 @@ class NetworkInput:
     kind: "original" pixels, "decoded" ones, or the "representation". Pixels are centered by their mean over ImageNet
       (appendix A.4), the representation's channels centered and scaled by theirs over the training photos.
     codec: the operating point's `Codec`; None for original pixels.
+    effort: of `Codec.encode`, for `compress`; above 0, that takes arrays, not the tensors of a graph.
 
   Attributes:
     channels: of what is stored: 3 for pixels, C for symbols.
     stride: pixels per position of it.
   """
 
-  def __init__(self, kind, codec=None):
+  def __init__(self, kind, codec=None, effort=0):
     if kind not in INPUTS:
       raise DeepcompError(f"`input` must be one of {', '.join(INPUTS)}. Received: input={kind!r}")
     if kind != "original" and codec is None:
       raise DeepcompError(f"`input` {kind} takes an operating point. Received: none")
-    self.kind, self.codec = kind, codec
+    self.kind, self.codec, self.effort = kind, codec, effort
     if codec is not None:
       codec.model  # made now, on the device of the caller, not within a replica's step  # pylint: disable=pointless-statement
     self.channels, self.stride = (codec.channels, STRIDE) if kind == "representation" else (3, 1)
@@ -40,6 +41,8 @@ class NetworkInput:
     if self.kind == "original":
       return pixels
     symbols = self.codec.model.symbols_of(pixels)
+    if self.effort:
+      symbols = tf.stack([self.codec.improve(photo, chosen, self.effort) for photo, chosen in zip(pixels, symbols.numpy())])
     if self.kind == "representation":
       return symbols
     return self.picture(symbols)[:, :tf.shape(pixels)[1], :tf.shape(pixels)[2]]

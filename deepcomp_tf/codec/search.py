@@ -5,6 +5,10 @@ the operating point's own tables. A sweep looks at what each symbol would change
 distortion, by its gradient and curvature; of the bits, what the symbol's own table says, and by the gradient of `TableEntropy` what
 it does to the symbols that are predicted from it. Of the changes that pay, those are made that pay most among their neighbours,
 since changes close to each other add up in the picture. The best symbols that any sweep saw are taken, the encoder's among them.
+
+An aim other than the picture adds a term to the loss. It is an object with `picture` and `bits`, the factors on MSE + w (1 - MS-SSIM) +
+v (1 - SSIM) and on lambda, and `loss`, a TensorFlow function of the values of symbols, float `[1, h, w, C]`, and the photo, uint8 `[1, H, W, 3]`,
+that returns a scalar; both are those of a tile where the photo is large.
 """
 
 import itertools
@@ -51,9 +55,11 @@ class Search:
     model: its `CompressionModel`.
     context_model: its `ContextModel`.
     bits_per_pixel: what its files have on average.
+    aim: see above; None for the picture alone.
   """
 
-  def __init__(self, model, context_model, bits_per_pixel):
+  def __init__(self, model, context_model, bits_per_pixel, aim=None):
+    self._aim = aim
     self._decoder, self._context, self._coder = model.decoder, context_model, EntropyCoder(context_model)
     self._centers = model.quantizer.centers.numpy()
     self._gaps = np.diff(self._centers)
@@ -62,6 +68,8 @@ class Search:
     rates, *weights = np.log(np.array(_WEIGHTS).T)
     place = np.log(bits_per_pixel)
     self._rate, self._ms_ssim, self._ssim = (float(np.exp(_through(place, rates, weight))) for weight in weights)
+    if aim:
+      self._rate *= aim.bits
     self._graphs = {}
     self._one_at_a_time = threading.Lock()  # each search takes all cores, and much memory
 
@@ -146,22 +154,22 @@ class Search:
 
   def _make_distortion(self, scales, gradient):
     """The graph of `_distortion`, for images that have room for so many scales of MS-SSIM."""
-    decoder, unit = self._decoder, 1 << max(0, scales - 1)
+    decoder, aim, unit = self._decoder, self._aim, 1 << max(0, scales - 1)
 
-    def distortion(values, target):
-      target, size = tf.cast(target, tf.float32), tf.shape(target)
+    def distortion(values, photo):
+      target, size = tf.cast(photo, tf.float32), tf.shape(photo)
       decoded = tf.clip_by_value(decoder(values)[:, :size[1], :size[2]], 0.0, 255.0)
       result = tf.reduce_mean(tf.math.squared_difference(decoded, target))
       if scales:
         margins = [[0, 0], [0, -size[1] % unit], [0, -size[2] % unit], [0, 0]]
         ssim, ms_ssim = similarity.ssim_and_ms_ssim(*(tf.pad(x, margins, "SYMMETRIC") for x in (decoded, target)), scales)
         result += self._ssim * (1.0 - ssim) + self._ms_ssim * (1.0 - ms_ssim)
-      return result
+      return aim.picture * result + aim.loss(values, photo) if aim else result
 
-    def with_gradient(values, target):
+    def with_gradient(values, photo):
       with tf.GradientTape(watch_accessed_variables=False) as tape:
         tape.watch(values)
-        result = distortion(values, target)
+        result = distortion(values, photo)
       return result, tape.gradient(result, values)
 
     return tf.function(with_gradient if gradient else distortion, jit_compile=False, input_signature=[

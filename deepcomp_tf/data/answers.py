@@ -113,8 +113,11 @@ class Answers:
     edge = photos.size // STRIDE
     self.size, self.name, self.stride = photos.size, photos.name, inputs.stride
     kind = {"representation": "symbols", "decoded": "decoded"}[inputs.kind]
+    made_by = inputs.codec.encoder_identity if kind == "symbols" else inputs.codec.identity
+    if inputs.effort:
+      made_by += f" by effort {inputs.effort} for {inputs.codec.readers} with decoder {inputs.codec.decoder_version}"
     self.stored, = _kept(
-        cache_dir, photos, f"{kind} at {inputs.codec.encoder_identity if kind == 'symbols' else inputs.codec.identity}",
+        cache_dir, photos, f"{kind} at {made_by}",
         lambda: (lambda pixels: [inputs.compress(pixels)]),
         [(np.uint8, (photos.size // inputs.stride, photos.size // inputs.stride, inputs.channels))])
     self.maps, self.logits = _kept(

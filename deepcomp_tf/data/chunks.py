@@ -53,7 +53,7 @@ def cut(split, count, size):
   return [Chunk(split, begin, min(begin + size, count)) for begin in range(0, count, size)]
 
 
-def compress(read, operating_point, chunks, update=lambda: None, effort=0):
+def compress(read, operating_point, chunks, update=lambda: None, effort=0, readers="people"):
   """Compresses chunks one after the other; the next is read while the one before is coded.
 
   Neighbours are read as one: to come to the beginning of a chunk, a TFDS file has to be read up to there.
@@ -64,12 +64,13 @@ def compress(read, operating_point, chunks, update=lambda: None, effort=0):
     chunks: list of `Chunk`s.
     update: called after every image.
     effort: of `Codec.encode`.
+    readers: of `aim.load`.
 
   Yields:
     (chunk, result) in their order. A result is a dict of keys, files and fields, lists of the examples' keys, bytes and dicts,
     and the entries of `totals` that these do not give: skipped, source_bytes and symbols.
   """
-  codec, begun, coming = open_codec(operating_point), collections.deque(), collections.deque()
+  codec, begun, coming = open_codec(operating_point, readers), collections.deque(), collections.deque()
 
   def images():
     for run in _runs(chunks):
@@ -176,11 +177,11 @@ class Kept:
     return os.path.join(self.folder, f"{chunk.split}-{chunk.begin:09d}-{chunk.end:09d}.npz")
 
 
-def on_beam(read, operating_point, kept, chunks, totals_path, effort=0):
+def on_beam(read, operating_point, kept, chunks, totals_path, effort=0, readers="people"):
   """A Beam transform that compresses chunks that are not kept yet.
 
   Args:
-    read, operating_point, chunks, effort: as of `compress`; `read` must be one that can be pickled.
+    read, operating_point, chunks, effort, readers: as of `compress`; `read` must be one that can be pickled.
     kept: a `Kept`.
     totals_path: JSON file that the pipeline writes the `totals` of all chunks to.
 
@@ -194,7 +195,7 @@ def on_beam(read, operating_point, kept, chunks, totals_path, effort=0):
 
   def expand(pipeline):
     done = (pipeline | "chunks" >> beam.Create(parts) | "spread" >> beam.Reshuffle()
-            | "compress" >> beam.FlatMap(_compress_on_beam, read, operating_point, kept, effort).with_outputs(
+            | "compress" >> beam.FlatMap(_compress_on_beam, read, operating_point, kept, effort, readers).with_outputs(
                 "totals", main="examples"))
     _ = done.totals | "add" >> beam.CombineGlobally(add) | "write" >> beam.Map(lambda total: files.write_json(totals_path, total))
     return done.examples
@@ -202,7 +203,7 @@ def on_beam(read, operating_point, kept, chunks, totals_path, effort=0):
   return beam.ptransform_fn(expand)()
 
 
-def _compress_on_beam(part, read, operating_point, kept, effort):
+def _compress_on_beam(part, read, operating_point, kept, effort, readers):
   from apache_beam import pvalue
 
   def outputs(result):
@@ -215,19 +216,21 @@ def _compress_on_beam(part, read, operating_point, kept, effort):
       yield from outputs(kept.load(chunk))
     else:
       missing.append(chunk)
-  for chunk, result in compress(read, operating_point, missing, effort=effort):
+  for chunk, result in compress(read, operating_point, missing, effort=effort, readers=readers):
     kept.save(chunk, result)
     yield from outputs(result)
 
 
-def open_codec(operating_point):
-  """The `Codec` of an operating point, loaded once a process."""
+def open_codec(operating_point, readers="people"):
+  """The `Codec` of an operating point whose searches choose for some `readers` (of `aim.load`), loaded once a process."""
   with _opening:
-    return _load_codec(operating_point)
+    return _load_codec(operating_point, readers)
 
 
 @functools.lru_cache(maxsize=2)
-def _load_codec(operating_point):
-  codec = Codec.load(operating_point)
+def _load_codec(operating_point, readers):
+  from deepcomp_tf.inference import aim  # TensorFlow, which the rest of this file does without
+
+  codec = Codec.load(operating_point, aim=aim.load(readers, operating_point))
   codec.model  # made now, not by several threads  # pylint: disable=pointless-statement
   return codec

@@ -40,6 +40,7 @@ class CompressedConfig(tfds.core.BuilderConfig):
   operating_point: a name or a folder.
   shorter_side: images are resized to this before; 0 leaves them as they are.
   effort: of `Codec.encode`.
+  readers: of `aim.load`.
   """
   source: str = ""
   source_dir: str = ""
@@ -47,9 +48,10 @@ class CompressedConfig(tfds.core.BuilderConfig):
   operating_point: str = ""
   shorter_side: int = 0
   effort: int = 0
+  readers: str = "people"
 
 
-def make_config(source, source_dir, splits, operating_point, shorter_side=0, effort=0):
+def make_config(source, source_dir, splits, operating_point, shorter_side=0, effort=0, readers="people"):
   """A `CompressedConfig` of these values, named after the source and the operating point.
 
   Raises:
@@ -62,7 +64,7 @@ def make_config(source, source_dir, splits, operating_point, shorter_side=0, eff
     raise DeepcompError(f"expected a set of images. Received: {source}, which holds compressed files")
   return CompressedConfig(
       name=config_name(opened.name, chunks.open_codec(operating_point).operating_point), source=source,
-      source_dir=source_dir or "", splits=tuple(splits), operating_point=operating_point, shorter_side=shorter_side, effort=effort)
+      source_dir=source_dir or "", splits=tuple(splits), operating_point=operating_point, shorter_side=shorter_side, effort=effort, readers=readers)
 
 
 def _plain(split):
@@ -85,7 +87,7 @@ class CompressedSet(tfds.core.GeneratorBasedBuilder, skip_registration=True):
   which can be pickled, see `chunks.compress`, and `_settings`, a string of what the chunks depend on besides the networks.
 
   Args:
-    config: a BuilderConfig with an `operating_point` and an `effort`, of `Codec.encode`.
+    config: a BuilderConfig with an `operating_point`, an `effort`, of `Codec.encode`, and `readers`, of `aim.load`.
     data_dir: the folder of the TFDS sets to write to.
     beam: whether the chunks are compressed by Apache Beam.
   """
@@ -98,7 +100,8 @@ class CompressedSet(tfds.core.GeneratorBasedBuilder, skip_registration=True):
     # Named after the networks, so that others start afresh. (`data_dir` is another while TFDS prepares the set.)
     networks = chunks.open_codec(config.operating_point).encoder_identity
     self._kept = chunks.Kept("-".join([f"{os.fspath(self.data_dir)}.partial", networks, self._settings()]
-                                      + [f"effort{config.effort}"] * bool(config.effort)))
+                                      + [f"effort{config.effort}"] * bool(config.effort)
+                                      + [f"for-{config.readers}"] * (config.readers != "people")))
 
   def compress(self, **download_options):
     """Compresses what is left to compress and writes the set.
@@ -138,7 +141,7 @@ class CompressedSet(tfds.core.GeneratorBasedBuilder, skip_registration=True):
                    desc=f"compressing {split}", unit="image", mininterval=5) as bar:
       missing = [chunk for chunk in every if chunk not in there]
       for chunk, result in chunks.compress(self._reader(), self.builder_config.operating_point, missing, bar.update,
-                                            self.builder_config.effort):
+                                            self.builder_config.effort, self.builder_config.readers):
         self._kept.save(chunk, result)
 
   def _split_generators(self, dl_manager):
@@ -147,7 +150,7 @@ class CompressedSet(tfds.core.GeneratorBasedBuilder, skip_registration=True):
   def _generate_examples(self, split):
     if self._beam:
       return chunks.on_beam(self._reader(), self.builder_config.operating_point, self._kept, self._chunks(split),
-                            self._totals_path(split), self.builder_config.effort)
+                            self._totals_path(split), self.builder_config.effort, self.builder_config.readers)
     return self._kept_examples(split)
 
   def _kept_examples(self, split):
@@ -185,7 +188,7 @@ class CompressedClassification(CompressedSet, skip_registration=True):
             operating_point=codec.operating_point, fingerprint=codec.fingerprint.hex(),
             encoder_version=codec.encoder_version, source=source.name,
             shorter_side=self.builder_config.shorter_side, splits=list(self.builder_config.splits),
-            source_identity=self.source_identity(), effort=self.builder_config.effort))
+            source_identity=self.source_identity(), effort=self.builder_config.effort, readers=self.builder_config.readers))
 
   def source_identity(self):
     """A digest of which images the set is made of. Folders of one name are different sources."""

@@ -37,11 +37,13 @@ class PhotosConfig(tfds.core.BuilderConfig):
   root: what their names leave out of the paths, as of `common_root`.
   operating_point: a name or a folder.
   effort: of `Codec.encode`.
+  readers: of `aim.load`.
   """
   photos: list = ()
   root: str = ""
   operating_point: str = ""
   effort: int = 0
+  readers: str = "people"
 
 
 class CompressedPhotos(compressed.CompressedSet, skip_registration=True):
@@ -63,7 +65,7 @@ class CompressedPhotos(compressed.CompressedSet, skip_registration=True):
             sources.BITSTREAM: tfds.features.Tensor(shape=(), dtype=tf.string), "name": tfds.features.Text()}),
         metadata=tfds.core.MetadataDict(operating_point=codec.operating_point, fingerprint=codec.fingerprint.hex(),
                                         encoder_version=codec.encoder_version,
-                                        effort=self.builder_config.effort))
+                                        effort=self.builder_config.effort, readers=self.builder_config.readers))
 
   def compress(self, **download_options):
     photos = self.builder_config.photos

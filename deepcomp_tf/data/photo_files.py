@@ -248,7 +248,8 @@ def add_reports(reports):
   return {**result, "failed": sorted(result["failed"])}
 
 
-def on_beam(where, root, output_dir, operating_point, overwrite, report_path, effort=0):
+def on_beam(where, root, output_dir, operating_point, overwrite, report_path, effort=0,
+            readers="people"):
   """A Beam transform that compresses photos to files; outputs that are there are done, unless `overwrite`.
 
   Args:
@@ -258,6 +259,7 @@ def on_beam(where, root, output_dir, operating_point, overwrite, report_path, ef
     overwrite: whether outputs that are there are replaced.
     report_path: JSON file that the pipeline writes the `report` of all to.
     effort: of `Codec.encode`.
+    readers: of `aim.load`.
 
   Returns:
     a PTransform from a pipeline.
@@ -269,7 +271,7 @@ def on_beam(where, root, output_dir, operating_point, overwrite, report_path, ef
     grouped = (pipeline | "where" >> beam.Create([where]) | "find" >> beam.FlatMap(_outputs_of, root, output_dir)
                | "by output" >> beam.GroupByKey())
     compressed = (grouped | "first" >> beam.Map(_first) | "batch" >> beam.BatchElements(min_batch_size=64, max_batch_size=256)
-                  | "compress" >> beam.Map(_compress_on_beam, operating_point, overwrite, effort))
+                  | "compress" >> beam.Map(_compress_on_beam, operating_point, overwrite, effort, readers))
     refused = grouped | "refuse" >> beam.Map(_refuse)
     return ((compressed, refused) | "all" >> beam.Flatten() | "add" >> beam.CombineGlobally(add_reports)
             | "write" >> beam.Map(lambda total: files.write_json(report_path, total)))
@@ -297,6 +299,6 @@ def _refuse(output_and_photos):
                 for photo in others)
 
 
-def _compress_on_beam(tasks, operating_point, overwrite, effort):
+def _compress_on_beam(tasks, operating_point, overwrite, effort, readers):
   tasks = [Task(*task) for task in tasks]
-  return report(compress(open_codec(operating_point), tasks, cores(), not overwrite, overwrite, effort))
+  return report(compress(open_codec(operating_point, readers), tasks, cores(), not overwrite, overwrite, effort))

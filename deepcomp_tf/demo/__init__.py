@@ -18,6 +18,7 @@ import deepcomp_tf as dc
 from deepcomp_tf import samples
 from deepcomp_tf import shipped
 from deepcomp_tf.codec import container
+from deepcomp_tf.codec.codec import MAX_EFFORT
 from deepcomp_tf.codec.images import encode_png
 from deepcomp_tf.codec.images import read_image
 from deepcomp_tf.codec.images import stored_size
@@ -63,7 +64,7 @@ class Networks:
     self.classifier, self.segmenter = (shipped.ByFile(kind).for_data for kind in (dc.Classifier, dc.Segmenter))
 
 
-def compress(networks, point, stored, max_pixels):
+def compress(networks, point, stored, max_pixels, effort=0):
   """What the page shows of a photo at an operating point, as a dict for JSON.
 
   Args:
@@ -71,16 +72,17 @@ def compress(networks, point, stored, max_pixels):
     point: name of a shipped operating point.
     stored: bytes of the photo's file.
     max_pixels: above which a photo is refused.
+    effort: of `Codec.encode`.
 
   Raises:
-    DeepcompError: it is no photo, or too large.
+    DeepcompError: it is no photo, or too large, or effort is out of range.
   """
   if point not in dc.operating_points.names():
     raise DeepcompError(f"expected an operating point, {', '.join(dc.operating_points.names())}. Received: {point}")
   photo = decode_photo(stored, max_pixels)
   codec = networks.codec(point)
   begin = time.perf_counter()
-  data = codec.compress(photo)
+  data = codec.compress(photo, effort)
   seconds = time.perf_counter() - begin
   peers = {}
   for name in PEERS:
@@ -214,7 +216,7 @@ def make_app(max_megapixels=4.0):
   def page():
     with open(_PAGE, encoding="utf-8") as file:
       return flask.render_template_string(file.read(), photos=list(samples.photos()), points=dc.operating_points.names(),
-                                          most=f"{max_megapixels:g}")
+                                          efforts=range(MAX_EFFORT + 1), most=f"{max_megapixels:g}")
 
   @app.get("/sample/<name>")
   def sample(name):
@@ -225,8 +227,11 @@ def make_app(max_megapixels=4.0):
 
   @app.post("/compress/<point>")
   def compress_photo(point):
+    effort = flask.request.args.get("effort", "0")
+    if not effort.isdecimal():
+      raise DeepcompError(f"expected an effort in 0..{MAX_EFFORT}. Received: {effort:.20}")
     with turns:
-      return compress(networks, point, flask.request.get_data(), max_pixels)
+      return compress(networks, point, flask.request.get_data(), max_pixels, int(effort))
 
   @app.post("/open")
   def open_file():

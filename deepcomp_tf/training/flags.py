@@ -9,6 +9,8 @@ from absl import flags
 import tensorflow as tf
 
 from deepcomp_tf import quiet
+from deepcomp_tf.codec.codec import MAX_EFFORT
+from deepcomp_tf.codec.codec import READERS
 from deepcomp_tf.errors import DeepcompError
 from deepcomp_tf.training import distribution
 
@@ -41,6 +43,14 @@ def define_cache_flags(caches, default="none"):
   flags.DEFINE_enum("cache", default, caches, f"What becomes of the examples: {', '.join(meanings[cache] for cache in caches)}.")
   flags.DEFINE_string("cache_dir", None, "Folder on a local disk for --cache=decoded; empty: deepcomp_tf in the user's cache "
                       "folder.")
+
+
+def define_search_flags():
+  """--effort and --for: whether symbols are searched for each photo, and for whom."""
+  flags.DEFINE_integer("effort", 0, "Above 0, symbols are searched for each photo, the longer the higher: smaller files and better "
+                       "pictures.", lower_bound=0, upper_bound=MAX_EFFORT)
+  flags.DEFINE_enum("for", "people", READERS, "Whom --effort searches for: people, who look at the picture, networks, which are to "
+                    "answer as on the photo itself, or both.")
 
 
 def define_beam_flags():
