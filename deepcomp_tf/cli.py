@@ -105,11 +105,13 @@ def _parse(argv):
   sub.add_argument("--max_megapixels", type=float, default=4.0, help="Larger photos are refused.")
 
   sub = command("evaluate", _evaluate, "Rate and distortion on images beside JPEG, JPEG 2000, WebP and AVIF at no "
-                "more bytes: a table as text, CSV and picture.")
+                "more bytes: a table as text, CSV and picture, with --curves of curves.")
   sub.add_argument("--images", required=True, help="Folder or glob pattern of images.")
   sub.add_argument("--operating_point", action="append", default=None, help=f"{point_help}; may be repeated; by "
                    "default all shipped ones.")
   effort(sub)
+  sub.add_argument("--curves", action="store_true", help="Measure and draw curves: the other formats at eight qualities, "
+                   "and ours around each operating point by three more searches, which weigh the bits less or more.")
   outputs(sub)
   return parser.parse_args(argv[1:])
 
@@ -372,7 +374,11 @@ def _evaluate(args):
   from deepcomp_tf.evaluation import figures
   from deepcomp_tf.evaluation import rate_distortion
 
-  paths, effort = list_images(args.images), DEFAULT_EFFORT if args.effort is None else args.effort
+  effort = DEFAULT_EFFORT if args.effort is None else args.effort
+  if args.curves and not effort:
+    raise DeepcompError("expected --effort of at least 1 with --curves, since it is the search that moves the rate. "
+                        "Received: --effort=0")
+  paths = list_images(args.images)
   codecs = [dc.Codec.load(name) for name in args.operating_point or shipped.names('operating point')]
   folder = args.output_dir or "."
   names = ("rate_distortion.txt", "rate_distortion.csv", "rate_distortion.png", "representation.png")
@@ -389,7 +395,8 @@ def _evaluate(args):
       _say(f"deepcomp: {error}", sys.stderr)
       continue
     sample = image if sample is None else sample
-    for group in rate_distortion.measure(codecs, [(files.printable(os.path.basename(path)), image)], effort=effort):
+    for group in rate_distortion.measure(codecs, [(files.printable(os.path.basename(path)), image)], effort=effort,
+                                         curves=args.curves):
       rows.extend(group)
   if not rows:
     raise DeepcompError(f"expected images that can be read. Received: {args.images}")

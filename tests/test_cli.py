@@ -164,10 +164,11 @@ def test_classify_and_segment(networks, tmp_path):
 
 
 def test_evaluate(folder, tmp_path):
-  result = deepcomp("evaluate", f"--images={folder}", "--operating_point=bpp0.330", "--output_dir=.", cwd=tmp_path)
+  result = deepcomp("evaluate", f"--images={folder}", "--operating_point=bpp0.330", "--output_dir=.", "--effort=1", "--curves",
+                    cwd=tmp_path)
   assert result.returncode == 1 and "1 of 5 images failed" in result.stderr
   assert "AVIF" in result.stdout
-  assert len((tmp_path / "rate_distortion.csv").read_text().splitlines()) == 1 + 4 * 5
+  assert len((tmp_path / "rate_distortion.csv").read_text().splitlines()) == 1 + 4 * (5 + 3 + 4 * 8)
   for name in ("rate_distortion.png", "representation.png"):
     assert min(Image.open(tmp_path / name).size) > 200
 
@@ -178,6 +179,7 @@ def test_evaluate(folder, tmp_path):
     (["decompress", "missing.deepcomp"], "cannot be read"),
     (["classify", "x.deepcomp", "--operating_point=bpp0.330"], "--operating_point is for --classifier"),
     (["evaluate", "--images=nowhere"], "expected a folder with images"),
+    (["evaluate", "--images=nowhere", "--curves", "--effort=0"], "expected --effort of at least 1 with --curves"),
     (["compress", "x.jpg", "--jobs=0"], "--jobs must be at least 1"),
     (["compress", "x.jpg", "--resume", "--overwrite"], "expected --resume or --overwrite"),
     (["compress", "x.jpg", "--output_dir=none"], "an existing folder to write to"),

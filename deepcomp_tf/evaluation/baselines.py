@@ -1,4 +1,4 @@
-"""Image formats to compare with, at no more bytes than ours: JPEG, JPEG 2000, WebP, AVIF, all by Pillow."""
+"""Image formats to compare with, at no more bytes than ours or at fixed qualities: JPEG, JPEG 2000, WebP, AVIF, all by Pillow."""
 
 import io
 from typing import Callable, NamedTuple
@@ -17,11 +17,14 @@ class Format(NamedTuple):
   options: function from a rung, 0..rungs-1 from the smallest file up, to Pillow's options for saving.
   rungs: how many there are.
   feature: what Pillow must have been built with.
+  curve: the rungs that curves are drawn through. Photos have some 0.05 to 1 bits per pixel there, or from the format's smallest
+    file on.
   """
   label: str
   options: Callable[[int], dict]
   rungs: int
   feature: str
+  curve: tuple[int, ...]
 
 
 # JPEG 2000 takes a target ratio instead of a quality: 512 ratios from 1000:1 to 2:1 in equal factors.
@@ -29,14 +32,46 @@ _RATIOS = np.geomspace(1000.0, 2.0, 512)
 
 FORMATS = {
     "jpeg": Format("JPEG", lambda rung: dict(
-        format="jpeg", quality=rung + 1, subsampling="4:2:0", optimize=True), 95, "jpg"),
+        format="jpeg", quality=rung + 1, subsampling="4:2:0", optimize=True), 95, "jpg", (0, 4, 6, 9, 14, 20, 32, 49)),
     # Without mct=1 Pillow leaves the colour transform out, which costs 2.5 dB.
     "jpeg2000": Format("JPEG 2000", lambda rung: dict(
         format="jpeg2000", irreversible=True, mct=1, no_jp2=True, quality_mode="rates",
-        quality_layers=[float(_RATIOS[rung])]), len(_RATIOS), "jpg_2000"),
-    "webp": Format("WebP", lambda rung: dict(format="webp", quality=rung, method=6), 101, "webp"),
-    "avif": Format("AVIF", lambda rung: dict(format="avif", quality=rung, subsampling="4:2:0"), 101, "avif"),
+        quality_layers=[float(_RATIOS[rung])]), len(_RATIOS), "jpg_2000", tuple(range(60, 306, 35))),
+    "webp": Format("WebP", lambda rung: dict(format="webp", quality=rung, method=6), 101, "webp",
+                   (0, 1, 4, 9, 18, 30, 45, 65)),
+    "avif": Format("AVIF", lambda rung: dict(format="avif", quality=rung, subsampling="4:2:0"), 101, "avif",
+                   (0, 8, 15, 22, 30, 40, 50, 60)),
 }
+
+
+def encode(name, image, rung):
+  """The file of an image at a quality of a format.
+
+  Args:
+    name: one of `FORMATS`.
+    image: uint8 `[h, w, 3]`.
+    rung: of the format's ladder.
+
+  Returns:
+    the file's bytes.
+
+  Raises:
+    DeepcompError: there is no such format, or not in this Pillow.
+  """
+  if name not in FORMATS:
+    raise DeepcompError(f"expected one of the formats {', '.join(FORMATS)}. Received: {name}")
+  entry = FORMATS[name]
+  if not features.check(entry.feature):
+    raise DeepcompError(f"Pillow was built without {entry.label}")
+  buffer = io.BytesIO()
+  Image.fromarray(image).save(buffer, **entry.options(rung))
+  return buffer.getvalue()
+
+
+def setting(name, rung):
+  """What a rung is called by the format's users: "quality=30", or "ratio=120" of JPEG 2000."""
+  options = FORMATS[name].options(rung)
+  return f"quality={options['quality']}" if "quality" in options else f"ratio={options['quality_layers'][0]:.4g}"
 
 
 def encode_at_most(name, image, size):
@@ -53,23 +88,11 @@ def encode_at_most(name, image, size):
   Returns:
     the file's bytes.
   """
-  if name not in FORMATS:
-    raise DeepcompError(f"expected one of the formats {', '.join(FORMATS)}. Received: {name}")
-  entry = FORMATS[name]
-  if not features.check(entry.feature):
-    raise DeepcompError(f"Pillow was built without {entry.label}")
-  picture = Image.fromarray(image)
-
-  def encode(rung):
-    buffer = io.BytesIO()
-    picture.save(buffer, **entry.options(rung))
-    return buffer.getvalue()
-
-  low, high = 0, entry.rungs - 1
-  best = encode(low)
+  low, best = 0, encode(name, image, 0)
+  high = FORMATS[name].rungs - 1
   while low < high:
     middle = (low + high + 1) // 2
-    data = encode(middle)
+    data = encode(name, image, middle)
     if len(data) <= size:
       low, best = middle, data
     else:

@@ -19,6 +19,9 @@ _STYLES = {"deepcomp": ("o", "-", "#c0392b"), "jpeg": ("s", ":", "#7f8c8d"), "jp
 def rate_distortion_figure(summary, title):
   """PNG bytes: MS-SSIM, SSIM and PSNR over bits per pixel, a line per codec (Figure 8).
 
+  Where there are points of curves, the peers' lines are through their qualities, and ours is a short one through each operating
+  point, which is marked.
+
   Args:
     summary: as `rate_distortion.means` gives it.
     title: what was measured.
@@ -29,15 +32,31 @@ def rate_distortion_figure(summary, title):
   for axis, (key, name) in zip(axes, _METRICS):
     for kind in kinds:
       marker, line, colour = _STYLES[kind]
-      points = sorted((row["bits_per_pixel"], row[key]) for row in summary if row["codec"] == kind)
-      axis.plot(*zip(*points), marker=marker, linestyle=line, color=colour, label=rate_distortion.label(kind),
-                linewidth=2.2 if kind == rate_distortion.OURS else 1.2, zorder=3 if kind == rate_distortion.OURS else 2)
+      ours = kind == rate_distortion.OURS
+      for number, rows in enumerate(_lines([row for row in summary if row["codec"] == kind])):
+        rows = sorted(rows, key=lambda row: row["bits_per_pixel"])
+        marked = [place for place, row in enumerate(rows) if not row["setting"]]
+        axis.plot([row["bits_per_pixel"] for row in rows], [row[key] for row in rows], marker=marker if marked else "",
+                  markevery=marked, linestyle=line, color=colour, label=None if number else rate_distortion.label(kind),
+                  linewidth=2.2 if ours else 1.2, zorder=3 if ours else 2)
     axis.set_xlabel("rate [bits per pixel]")
     axis.set_ylabel(name)
     axis.grid(alpha=0.3)
   axes[0].legend()
   figure.suptitle(title)
   return png(figure)
+
+
+def _lines(rows):
+  """The rows of a codec as a list for each line. A peer's means at no more bytes than ours, whose qualities differ from image to
+  image, are on no curve."""
+  if not any(row["setting"] for row in rows):
+    return [rows]
+  lines = {}
+  for row in rows:
+    if row["setting"] or row["codec"] == rate_distortion.OURS:
+      lines.setdefault(row["operating_point"], []).append(row)
+  return list(lines.values())
 
 
 def representation_figure(codecs, image):

@@ -1,22 +1,30 @@
-"""Rate and distortion of operating points beside JPEG, JPEG 2000, WebP and AVIF at no more bytes."""
+"""Rate and distortion of operating points beside JPEG, JPEG 2000, WebP and AVIF: at no more bytes, and as curves (Figure 8)."""
 
 import csv
 import io
 
 import numpy as np
 
+from deepcomp_tf.codec import container
 from deepcomp_tf.evaluation import baselines
 from deepcomp_tf.evaluation import metrics
 from deepcomp_tf.threads import cores
 from deepcomp_tf.threads import ordered_map
 
-COLUMNS = ("image", "operating_point", "codec", "bytes", "bits_per_pixel", "bits_per_pixel_pooled", *metrics.NAMES)
+COLUMNS = ("image", "operating_point", "codec", "setting", "bytes", "bits_per_pixel", "bits_per_pixel_pooled", *metrics.NAMES)
+
+# The columns that are text; those behind them are figures.
+_TEXTS = 4
 
 # Rows of our own codec have this in the column `codec`.
 OURS = "deepcomp"
 
+# The factors on the weight of the bits that move our files away from an operating point, in each direction one after the other.
+# Below 1/4 files hardly grow, and above 9 the next operating point's are better.
+RATES = ((0.25,), (3.0, 9.0))
 
-def measure(codecs, images, peers=tuple(baselines.FORMATS), effort=0):
+
+def measure(codecs, images, peers=tuple(baselines.FORMATS), effort=0, curves=False):
   """Rows of figures of every image, operating point and format, one image after the other.
 
   Args:
@@ -24,44 +32,78 @@ def measure(codecs, images, peers=tuple(baselines.FORMATS), effort=0):
     images: iterable of (name, uint8 `[h, w, 3]`).
     peers: names of `baselines.FORMATS`; each gets the largest file not above ours.
     effort: of `Codec.encode`.
+    curves: whether there are also rows of points of curves, which have a `setting`. Ours are around each operating point,
+      "rate=3" for example, where a search weighs the bits three times as much (`RATES`; it begins with the symbols found before,
+      and so gets farther than `Codec.encode` does). The peers' are at their qualities, "quality=30", and of no operating
+      point.
 
   Yields:
     lists of dicts with the keys `COLUMNS`, a list per image. Rates count every byte of the file and the pixels
     of the original image; `bits_per_pixel_pooled` is the paper's measure (entropy of one histogram), ours only.
+
+  Raises:
+    DeepcompError: effort is out of range, which for curves is 1..9, since it is the search that moves the rate.
   """
   for name, image in images:
-    yield [row for codec in codecs for row in _rows(codec, name, image, peers, effort)]
+    rows = [row for codec in codecs for row in _rows(codec, name, image, peers, effort, curves)]
+    yield rows + list(_peers_curves(name, image, peers)) if curves else rows
 
 
-def _rows(codec, name, image, peers, effort):
-  """Of an image at one operating point: ours, then the peers'. They are made side by side, since TensorFlow's SSIM keeps one core
-  busy, for longer than all else together."""
-  pixels, ours = image.shape[0] * image.shape[1], codec.compress(image, effort)
-  pooled = codec.estimated_bits(codec.symbols(ours)) / pixels
+def _rows(codec, name, image, peers, effort, curves):
+  """Of an image at one operating point: ours, the peers', and ours around it."""
+  found = {"": codec.encode(image, effort)}
+  for rates in RATES if curves else ():
+    symbols = found[""]
+    for rate in rates:
+      symbols = found[f"rate={rate:g}"] = codec.improve(image, symbols, effort, rate)
+  ours = {setting: container.pack(codec.fingerprint, *image.shape[:2], codec.encode_symbols(symbols))
+          for setting, symbols in found.items()}
 
-  def row(kind):
-    data = ours if kind == OURS else baselines.encode_at_most(kind, image, len(ours))
-    decoded = codec.decompress(data) if kind == OURS else baselines.decode(data)
-    return {
-        "image": name, "operating_point": codec.operating_point, "codec": kind, "bytes": len(data),
-        "bits_per_pixel": 8 * len(data) / pixels,
-        "bits_per_pixel_pooled": pooled if kind == OURS else float("nan"),
-        **metrics.distortion(image, decoded)}
+  def row(file):
+    kind, setting = file
+    if kind != OURS:
+      data = baselines.encode_at_most(kind, image, len(ours[""]))
+      return _row(name, image, codec.operating_point, kind, setting, data, baselines.decode(data))
+    pooled = codec.estimated_bits(found[setting]) / (image.shape[0] * image.shape[1])
+    return _row(name, image, codec.operating_point, kind, setting, ours[setting], codec.decompress(ours[setting]), pooled)
 
-  return ordered_map(row, (OURS, *peers), cores())
+  _, *around = found
+  return _side_by_side(row, [(OURS, ""), *((kind, "") for kind in peers), *((OURS, setting) for setting in around)])
+
+
+def _peers_curves(name, image, peers):
+  """Of an image: the peers' at all qualities of their curves."""
+  def row(file):
+    kind, rung = file
+    data = baselines.encode(kind, image, rung)
+    return _row(name, image, "", kind, baselines.setting(kind, rung), data, baselines.decode(data))
+
+  return _side_by_side(row, [(kind, rung) for kind in peers for rung in baselines.FORMATS[kind].curve])
+
+
+def _side_by_side(row, files_of):
+  """Rows, made on all cores: TensorFlow's SSIM keeps one of them busy, for longer than all else together."""
+  return ordered_map(row, files_of, cores())
+
+
+def _row(name, image, point, kind, setting, data, decoded, pooled=float("nan")):
+  return {"image": name, "operating_point": point, "codec": kind, "setting": setting, "bytes": len(data),
+          "bits_per_pixel": 8 * len(data) / (image.shape[0] * image.shape[1]), "bits_per_pixel_pooled": pooled,
+          **metrics.distortion(image, decoded)}
 
 
 def means(rows):
-  """Means over the images: list of dicts with `operating_point`, `codec`, `images` (how many), `exact` (how many of them are
-  reproduced exactly, which the mean PSNR leaves out, see `metrics.means`) and the figures' means, NaN where no image has one."""
+  """Means over the images: list of dicts with `operating_point`, `codec`, `setting` (of points of curves, else empty), `images`
+  (how many), `exact` (how many of them are reproduced exactly, which the mean PSNR leaves out, see `metrics.means`) and the
+  figures' means, NaN where no image has one."""
   groups = {}
   for row in rows:
-    groups.setdefault((row["operating_point"], row["codec"]), []).append(row)
-  figures = COLUMNS[3:]
+    groups.setdefault((row["operating_point"], row["codec"], row.get("setting", "")), []).append(row)
+  figures = COLUMNS[_TEXTS:]
   nothing = dict.fromkeys(figures, float("nan"))
-  return [{"operating_point": point, "codec": kind, "images": len(group), "exact": metrics.exact(group), **nothing,
-           **metrics.means([{key: row[key] for key in figures} for row in group])}
-          for (point, kind), group in groups.items()]
+  return [{"operating_point": point, "codec": kind, "setting": setting, "images": len(group), "exact": metrics.exact(group),
+           **nothing, **metrics.means([{key: row[key] for key in figures} for row in group])}
+          for (point, kind, setting), group in groups.items()]
 
 
 def label(kind):
@@ -69,7 +111,8 @@ def label(kind):
 
 
 def table(summary):
-  """Means as text for people, a block of lines per operating point."""
+  """Means as text for people, a block of lines per operating point. Points of curves are left to the picture."""
+  summary = [row for row in summary if not row["setting"]]
   lines = [f"{'operating point':16} {'codec':12} {'bits/pixel':>10} {'PSNR':>7} {'SSIM':>7} {'MS-SSIM':>8}  "
            f"{'pooled entropy':>14}"]
   for row in summary:
@@ -84,8 +127,8 @@ def table(summary):
 
 
 def from_csv(text):
-  """The rows that `to_csv` wrote."""
-  return [{key: value if key in COLUMNS[:3] else float(value) for key, value in row.items()}
+  """The rows that `to_csv` wrote, or wrote before there were curves, without a column `setting`."""
+  return [{"setting": "", **{key: value if key in COLUMNS[:_TEXTS] else float(value) for key, value in row.items()}}
           for row in csv.DictReader(io.StringIO(text))]
 
 
@@ -95,5 +138,5 @@ def to_csv(rows):
   writer = csv.DictWriter(buffer, COLUMNS, lineterminator="\n")
   writer.writeheader()
   for row in rows:
-    writer.writerow({key: f"{row[key]:.6g}" if isinstance(row[key], float) else row[key] for key in COLUMNS})
+    writer.writerow({key: f"{row[key]:.6g}" if isinstance(row[key], float) else row[key] for key in COLUMNS if key in row})
   return buffer.getvalue()

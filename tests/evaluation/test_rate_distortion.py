@@ -11,6 +11,7 @@ from skimage import metrics as skimage_metrics
 import deepcomp_tf as dc
 from deepcomp_tf import samples
 from deepcomp_tf.evaluation import baselines
+from deepcomp_tf.evaluation import figures
 from deepcomp_tf.evaluation import metrics
 from deepcomp_tf.evaluation import rate_distortion
 
@@ -93,6 +94,42 @@ def test_measure_counts_every_byte(pair):
   read = list(csv.DictReader(io.StringIO(rate_distortion.to_csv(rows))))
   assert float(read[1]["psnr"]) == pytest.approx(rows[1]["psnr"], rel=1e-5)
   assert "WebP" in rate_distortion.table(rate_distortion.means(rows))
+
+
+def test_curves(pair, monkeypatch):
+  codec, image = dc.Codec.load("bpp0.0983"), pair[0][:184, :184]
+  rows, = rate_distortion.measure([codec], [("x", image)], peers=("jpeg", "jpeg2000"), effort=1, curves=True)
+  plain, = rate_distortion.measure([codec], [("x", image)], peers=("jpeg", "jpeg2000"), effort=1)
+  assert rate_distortion.to_csv([row for row in rows if not row["setting"]]) == rate_distortion.to_csv(plain)
+  ours = {row["setting"]: row["bytes"] for row in rows if row["codec"] == "deepcomp"}
+  assert set(ours) == {"", "rate=0.25", "rate=3", "rate=9"}
+  assert ours["rate=0.25"] > ours[""] > ours["rate=3"] > ours["rate=9"]
+  for kind, first in (("jpeg", "quality=1"), ("jpeg2000", "ratio=482.1")):
+    peers = [row for row in rows if row["codec"] == kind and row["setting"]]
+    assert len(peers) == 8 and peers[0]["setting"] == first
+    assert sorted(row["bytes"] for row in peers) == [row["bytes"] for row in peers]
+    assert not any(row["operating_point"] for row in peers)
+
+  # At equal setting the mean is over both images; the table is that of the operating points alone.
+  rows += [{**row, "operating_point": "other"} for row in rows if row["operating_point"]]
+  images = rows + [{**row, "image": "y", "psnr": row["psnr"] + 2} for row in rows]
+  summary = rate_distortion.means(rate_distortion.from_csv(rate_distortion.to_csv(images)))
+  assert [row["psnr"] for row in summary] == pytest.approx([row["psnr"] + 1 for row in rows], rel=1e-5)
+  assert len(rate_distortion.table(summary).splitlines()) == 1 + 2 * 3
+
+  monkeypatch.setattr(figures, "png", lambda figure: figure)
+  lines = figures.rate_distortion_figure(summary, "curves").axes[0].lines
+  assert [len(line.get_xdata()) for line in lines] == [4, 4, 8, 8]  # ours around each operating point, and a peer's
+  for line in lines[:2]:
+    assert [line.get_xdata()[place] for place in line.get_markevery()] == [summary[0]["bits_per_pixel"]]
+
+
+def test_csv_from_before_there_were_curves():
+  text = ("image,operating_point,codec,bytes,bits_per_pixel,bits_per_pixel_pooled,psnr,ssim,ms_ssim\n"
+          "a.png,bpp0.330,deepcomp,22098,0.449585,0.594136,26.8319,0.787714,0.9623\n")
+  mean, = rate_distortion.means(rate_distortion.from_csv(text))
+  assert (mean["setting"], mean["bytes"], mean["psnr"]) == ("", 22098, 26.8319)
+  assert "0.4496" in rate_distortion.table([mean])
 
 
 def test_a_picture_that_is_reproduced_exactly_leaves_means_finite():

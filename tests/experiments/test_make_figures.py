@@ -52,7 +52,7 @@ def fixture_recorded(tmp_path):
   (runs / "classification_joint.json").rename(runs / "joint_bpp0.0983.json")
   for name, seed, ssim in (("bpp0.0983", "", 0.6), ("paper_setting_bpp0.0983", "", 0.5),
                            ("joint_bpp0.0983", "", 0.7), ("joint_bpp0.0983", "_seed1", 0.72)):
-    rows = [{**dict.fromkeys(rate_distortion.COLUMNS, 0.1), "image": f"{i}.png", "operating_point": "bpp0.0983",
+    rows = [{**dict.fromkeys(rate_distortion.COLUMNS, 0.1), "image": f"{i}.png", "setting": "", "operating_point": "bpp0.0983",
              "codec": codec, "bytes": 100, "psnr": 25.0 + i, "ssim": ssim}
             for i in range(2) for codec in ("deepcomp", "jpeg2000")]
     (runs / f"{name}_rate_distortion{seed}.csv").write_text(rate_distortion.to_csv(rows))
