@@ -22,6 +22,7 @@ from deepcomp_tf import files
 from deepcomp_tf.codec import colors
 from deepcomp_tf.errors import DeepcompError
 from deepcomp_tf.errors import one_line
+from deepcomp_tf.errors import UnreadableError
 
 # Endings of photos. A file with another one is a photo if its content is.
 EXTENSIONS = (
@@ -119,8 +120,8 @@ def read_image(path, data=None, admit=None):
   16-bit grayscale is rounded to 8, of an animation or of several pictures the first is taken.
 
   Raises:
-    DeepcompError: the file is missing, is no image, is damaged or has more pixels than Pillow's limit
-      (`PIL.Image.MAX_IMAGE_PIXELS`).
+    UnreadableError: the file is missing or cannot be read.
+    DeepcompError: it is no image, is damaged or has more pixels than Pillow's limit (`PIL.Image.MAX_IMAGE_PIXELS`).
   """
   if os.path.splitext(path)[1].lower() in _RAW_EXTENSIONS:
     raise DeepcompError(f"expected a photo that was developed from a camera's raw file. Received: {path}")
@@ -219,9 +220,9 @@ def _stored(path):
   try:
     return files.read(path)
   except FileNotFoundError:
-    raise DeepcompError(f"expected an image file. There is none at: {path}") from None
+    raise UnreadableError(f"expected an image file. There is none at: {path}") from None
   except OSError as error:
-    raise DeepcompError(f"expected an image file that can be read. Received: {path} ({error.strerror or error})") from None
+    raise UnreadableError(f"expected an image file that can be read. Received: {path} ({error.strerror or error})") from None
 
 
 class _NoPlugin(Exception):

@@ -235,7 +235,7 @@ def _fill(folder, examples):
       for one, label, decoded in zip(data, truth, maps):
         stored += len(one)
         if isinstance(decoded, Exception):
-          damage.add(number, f"{source.name_of(number)}: {decoded}")
+          damage.add(number, decoded, source.name_of(number))
         else:
           file.write(decoded)
           sizes.append(decoded.shape[:2])

@@ -67,7 +67,7 @@ def main(program):
       # What went wrong while a data set was read comes wrapped by TensorFlow, and so does a Ctrl-C.
       if "KeyboardInterrupt" in str(error):
         raise KeyboardInterrupt from None
-      found = re.search(r"(?:DeepcompError|BitstreamError): (.*)", str(error))
+      found = re.search(r"(?:DeepcompError|BitstreamError|UnreadableError): (.*)", str(error))
       if not found:
         raise
       message = f"error: {found[1]}"

@@ -249,3 +249,13 @@ def test_damaged_photos_are_left_out(folder):
     list(photos.read_photos(paths))
   with pytest.raises(tf.errors.OpError, match="at most 5 % of the 40 examples"):
     _crops(paths, 60)
+
+
+def test_a_photo_that_cannot_be_read_stops_a_run(folder):
+  """It may be as good as any other: only what is damaged is left out."""
+  paths = [str(path) for path in _marked_photos(folder, 5 * [(CROP, CROP)])]
+  pathlib.Path(paths[3]).unlink()
+  with pytest.raises(dc.DeepcompError, match="There is none at: .*3"):
+    list(photos.read_photos(paths))
+  with pytest.raises(tf.errors.OpError, match="UnreadableError: .*There is none at: .*3"):
+    _crops(paths, 60)

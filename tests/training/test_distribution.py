@@ -1,6 +1,7 @@
 """Who writes, and who evaluates what, among workers; which precision is slow."""
 
 import json
+import re
 
 import numpy as np
 import pytest
@@ -47,3 +48,11 @@ def test_slow_bfloat16_is_warned_of(monkeypatch, tmp_path, caplog, policy, instr
   with distribution.precision(policy):
     pass
   assert ("30 times as long" in caplog.text) == warned
+
+
+def test_a_run_says_which_devices_it_has(caplog):
+  with caplog.at_level("INFO"):
+    distribution.make_strategy("default")
+  expected = r"Training on \d+ x .*; replicas" if tf.config.list_physical_devices("GPU") else (
+      r"Training on \d+ CPU cores, since TensorFlow finds no GPU; replicas in all: 1\.")
+  assert len(re.findall(expected, caplog.text)) == 1
