@@ -22,6 +22,9 @@ MAGIC = b"dc"
 VERSION = 1
 EXTENSION = ".deepcomp"
 MAX_SIDE = (1 << 21) - 1
+# Larger photos and files are refused before anything is allocated for them. It can be set, to more than that together with
+# PIL.Image.MAX_IMAGE_PIXELS, whose double this is.
+MAX_PIXELS = 178_956_970
 FINGERPRINT_BYTES = 3
 
 
@@ -31,6 +34,17 @@ class Header(NamedTuple):
   height: int
   width: int
   size: int
+
+
+def check_pixels(height, width):
+  """Refuses an image that is larger than files may be.
+
+  Raises:
+    DeepcompError: it has more than `MAX_PIXELS`.
+  """
+  if height * width > MAX_PIXELS:
+    raise DeepcompError(f"expected an image of at most {MAX_PIXELS} pixels (deepcomp_tf.codec.container.MAX_PIXELS). "
+                        f"Received: {width}x{height} pixels")
 
 
 def pack(fingerprint, height, width, payload):

@@ -20,6 +20,7 @@ from PIL import UnidentifiedImageError
 
 from deepcomp_tf import files
 from deepcomp_tf.codec import colors
+from deepcomp_tf.codec import container
 from deepcomp_tf.errors import DeepcompError
 from deepcomp_tf.errors import one_line
 from deepcomp_tf.errors import UnreadableError
@@ -121,7 +122,7 @@ def read_image(path, data=None, admit=None):
 
   Raises:
     UnreadableError: the file is missing or cannot be read.
-    DeepcompError: it is no image, is damaged or has more pixels than Pillow's limit (`PIL.Image.MAX_IMAGE_PIXELS`).
+    DeepcompError: it is no image, is damaged or has more than `container.MAX_PIXELS`.
   """
   if os.path.splitext(path)[1].lower() in _RAW_EXTENSIONS:
     raise DeepcompError(f"expected a photo that was developed from a camera's raw file. Received: {path}")
@@ -140,14 +141,13 @@ def read_image(path, data=None, admit=None):
 
 def _refusal(error, path):
   """The `DeepcompError` of a file that cannot be decoded."""
-  reason = ""
-  if isinstance(error, (Image.DecompressionBombWarning, Image.DecompressionBombError)):
-    expected = f"an image of at most {Image.MAX_IMAGE_PIXELS} pixels (PIL.Image.MAX_IMAGE_PIXELS)"
+  reason = "" if isinstance(error, (UnidentifiedImageError, _NoPlugin)) else f" ({one_line(error)})"
+  if isinstance(error, (_TooLarge, Image.DecompressionBombError)):
+    expected = f"an image of at most {container.MAX_PIXELS} pixels (deepcomp_tf.codec.container.MAX_PIXELS)"
   elif isinstance(error, _NoPlugin):
     expected = str(error)
   else:
     expected = "an image file that Pillow can read"
-    reason = "" if isinstance(error, UnidentifiedImageError) else f" ({one_line(error)})"
   return DeepcompError(f"expected {expected}{f'. Received: {path}' if path else ''}{reason}")
 
 
@@ -188,7 +188,7 @@ def is_plain_jpeg(data):
       if len(segment) < 6:
         return False
       precision, height, width, components = struct.unpack_from(">BHHB", segment)
-      plain = precision == 8 and components in (1, 3) and 0 < height * width <= (Image.MAX_IMAGE_PIXELS or 1 << 32)
+      plain = precision == 8 and components in (1, 3) and 0 < height * width <= container.MAX_PIXELS
     elif marker in range(0xc3, 0xd0) and marker not in (0xc4, 0xc8):  # other ways of coding
       return False
     elif marker == 0xe1 and not _is_upright(segment) or marker == 0xe2 and not _is_srgb_segment(segment):
@@ -225,6 +225,10 @@ def _stored(path):
     raise UnreadableError(f"expected an image file that can be read. Received: {path} ({error.strerror or error})") from None
 
 
+class _TooLarge(Exception):
+  """A photo has more pixels than files may have."""
+
+
 class _NoPlugin(Exception):
   """A format takes a plugin that is not installed."""
 
@@ -251,8 +255,12 @@ def _open(data):
   if plugin:
     _load_plugin(*plugin)
   with _opening, warnings.catch_warnings():
-    warnings.simplefilter("error", Image.DecompressionBombWarning)
-    return Image.open(io.BytesIO(data))
+    warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+    image = Image.open(io.BytesIO(data))
+  if image.width * image.height > container.MAX_PIXELS:
+    image.close()
+    raise _TooLarge(f"{image.width}x{image.height} pixels")
+  return image
 
 
 def _decoded(data, admit):

@@ -7,7 +7,6 @@ import pytest
 
 import deepcomp_tf as dc
 from deepcomp_tf import samples
-from deepcomp_tf.codec import codec as codec_module
 from deepcomp_tf.codec import container
 from deepcomp_tf.codec import operating_point
 from deepcomp_tf.codec import tiling
@@ -254,13 +253,20 @@ def test_claims_are_refused_before_anything_is_allocated(codecs, monkeypatch):
   huge = container.pack(codec.fingerprint, 2**16, 2**15, b"12345678" * 3)
   large = container.pack(codec.fingerprint, 10_000, 10_000, b"12345678" * 3)
   tracemalloc.start()
-  with pytest.raises(dc.BitstreamError, match="limit of"):
+  with pytest.raises(dc.BitstreamError, match="at most 178956970 pixels"):
     codec.symbols(huge)
   with pytest.raises(dc.BitstreamError, match="cannot hold"):
     codec.symbols(large)
   peak = tracemalloc.get_traced_memory()[1]
   tracemalloc.stop()
   assert peak < 100_000
-  monkeypatch.setattr(codec_module, "MAX_PIXELS", 100)
-  with pytest.raises(dc.BitstreamError, match="limit of 100 pixels"):
-    codec.symbols(codec.compress(np.zeros([11, 10, 3], np.uint8)))
+  good, larger = (np.zeros([rows, 10, 3], np.uint8) for rows in (10, 11))
+  data = codec.compress(larger)
+  monkeypatch.setattr(container, "MAX_PIXELS", 100)
+  with pytest.raises(dc.BitstreamError, match="at most 100 pixels .*container.MAX_PIXELS.*Received: 10x11"):
+    codec.symbols(data)
+  # What is written can be read: the limit is the same.
+  with pytest.raises(dc.DeepcompError, match="at most 100 pixels .*container.MAX_PIXELS.*Received: 10x11"):
+    codec.compress(larger)
+  files = list(codec.compress_many([larger, good], errors="return"))
+  assert isinstance(files[0], dc.DeepcompError) and codec.symbols(files[1]).shape == (2, 2, codec.channels)

@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 
 import deepcomp_tf as dc
-from deepcomp_tf.codec import codec as codec_module
 from deepcomp_tf.codec import compiled
 from deepcomp_tf.codec import container
 from deepcomp_tf.codec import context
@@ -269,7 +268,7 @@ def test_a_process_compiles_when_that_pays(monkeypatch, codec, files):
 def test_files_that_claim_too_much(codec, monkeypatch):
   data = container.pack(codec.fingerprint, 20_000, 20_000, b"1234")
   _, errors = codec.symbols_of([data])
-  assert "limit" in str(errors[0])
-  monkeypatch.setattr(codec_module, "MAX_PIXELS", 1 << 30)
+  assert "at most 178956970 pixels" in str(errors[0])
+  monkeypatch.setattr(container, "MAX_PIXELS", 1 << 30)
   _, errors = codec.symbols_of([data])
   assert "cannot hold" in str(errors[0])
