@@ -79,6 +79,12 @@ def on_replicas(strategy, replica_step):
   return step
 
 
+def shared_alike(count, strategy):
+  """The examples of a batch of about `count` of which every replica has equally many: no more than that, but one each at least."""
+  replicas = strategy.num_replicas_in_sync
+  return max(1, count // replicas) * replicas
+
+
 def share_work(strategy, count, width, evaluate):
   """Evaluates `count` things, each on one of the workers, and gives every worker all results.
 
