@@ -18,6 +18,8 @@ import re
 import shutil
 import tempfile
 import uuid
+import zipfile
+import zlib
 
 import numpy as np
 
@@ -108,9 +110,16 @@ def read_json(path):
 
 
 def read_arrays(path):
-  """The arrays of an npz file, a dict by their names."""
-  with open_file(path) as file, np.load(file) as arrays:
-    return dict(arrays)
+  """The arrays of an npz file, a dict by their names.
+
+  Raises:
+    ValueError: it is none, or damaged.
+  """
+  try:
+    with open_file(path) as file, np.load(file) as arrays:
+      return dict(arrays)
+  except (EOFError, zipfile.BadZipFile, zlib.error) as error:
+    raise ValueError(f"expected an npz file. Received: {path} ({error})") from None
 
 
 def exists(path):

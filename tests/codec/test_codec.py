@@ -1,12 +1,14 @@
 """The codec with the shipped operating points: exactness, robustness, old files."""
 
 import os
+import shutil
 
 import numpy as np
 import pytest
 
 import deepcomp_tf as dc
 from deepcomp_tf import samples
+from deepcomp_tf import shipped
 from deepcomp_tf.codec import container
 from deepcomp_tf.codec import operating_point
 from deepcomp_tf.codec import tiling
@@ -270,3 +272,14 @@ def test_claims_are_refused_before_anything_is_allocated(codecs, monkeypatch):
     codec.compress(larger)
   files = list(codec.compress_many([larger, good], errors="return"))
   assert isinstance(files[0], dc.DeepcompError) and codec.symbols(files[1]).shape == (2, 2, codec.channels)
+
+
+@pytest.mark.parametrize("name", ["weights.npz", "context.npz", "operating_point.json"])
+@pytest.mark.parametrize("damage", [lambda data: data[:len(data) // 2], lambda data: b"",
+                                    lambda data: data[:200] + b"\0" * 200 + data[400:]])
+def test_damaged_operating_points_are_told_in_a_line(tmp_path, name, damage):
+  folder = tmp_path / "point"
+  shutil.copytree(shipped.find("operating point", "bpp0.0983"), folder)
+  (folder / name).write_bytes(damage((folder / name).read_bytes()))
+  with pytest.raises(dc.DeepcompError, match=f"the operating point in {folder} is damaged or incomplete"):
+    dc.Codec.load(folder)
