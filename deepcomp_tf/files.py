@@ -78,6 +78,20 @@ def printable(name):
   return "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in text)
 
 
+def one_line_of(error):
+  """What a command says of a `DeepcompError`, or of the system's error for a file or folder.
+
+  Raises:
+    OSError: of something else, such as a pipe.
+  """
+  if isinstance(error, DeepcompError):
+    return str(error)
+  if error.filename is None and error.errno not in (errno.ENOSPC, errno.EDQUOT):
+    raise error
+  place = "" if error.filename is None else f"{printable(os.fsdecode(error.filename))}: "
+  return f"expected files and folders that can be read and written. Received: {place}{error.strerror}"
+
+
 def digest_of(*parts):
   """A digest of bytes: 16 hexadecimal digits."""
   digest = hashlib.sha256()

@@ -144,7 +144,7 @@ def tfds_crops(name, split, data_dir, crop_size, batch_size, seed, first_step=0,
     builder: a TFDS builder to use in place of the one that `name` finds.
     The others are those of `Photos.batches`.
   """
-  builder = builder or tfds.builder(name, data_dir=data_dir)
+  builder = builder or sources.prepared_builder(name, data_dir)
   if "image" not in builder.info.features:
     raise DeepcompError(f"expected a data set whose examples have an `image`. Received: {name}")
   count = builder.info.splits[split].num_examples
@@ -191,7 +191,7 @@ def tfds_images(name, split, data_dir, builder=None, most=-1):
 
   Damaged ones are left out, see `data.damage.Damage`.
   """
-  builder = builder or tfds.builder(name, data_dir=data_dir)
+  builder = builder or sources.prepared_builder(name, data_dir)
   stored = builder.as_dataset(split=split, decoders={"image": tfds.decode.SkipDecoding()}).take(most)
   images, damage = [], Damage(name, builder.info.splits[split].num_examples)
   for number, example in enumerate(stored.as_numpy_iterator()):
