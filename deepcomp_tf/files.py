@@ -342,6 +342,8 @@ def whole_folder(path, last):
       os.rename(path, old)
     os.rename(temporary, path)
   finally:
+    if os.path.exists(old) and not os.path.exists(path):  # interrupted between the two
+      os.rename(old, path)
     for rest in (temporary, old):
       shutil.rmtree(rest, ignore_errors=True)
 
