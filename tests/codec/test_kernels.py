@@ -144,6 +144,16 @@ def test_golden_files(name):
   assert codec.encode_symbols(expected) == data[header.size:]
 
 
+@pytest.mark.parametrize("compiled_form", [True, False])
+@pytest.mark.parametrize("symbols, said", [
+    (np.array([[[-1]]], np.int64), "0..1. Received: symbols in -1..-1"), (np.array([[[0], [2]]], np.uint8), "symbols in 0..2"),
+    (np.array([[[256]]], np.int64), "symbols in 256..256"), (np.array([[[0.5]]]), "must be integers. Received: dtype=float64")])
+def test_what_is_no_symbol_reaches_no_kernel(symbols, said, compiled_form):
+  coder = EntropyCoder(fitting.flat_model(1, 2, 0), compiled=compiled_form)
+  with pytest.raises(dc.DeepcompError, match=said):
+    coder.encode(symbols)
+
+
 @pytest.mark.parametrize("threads", [1, 2, 5])
 def test_threads_change_nothing(threads):
   rng = np.random.default_rng(7)
