@@ -196,7 +196,7 @@ class Codec:
 
     Args:
       images: iterable of uint8 `[H, W, 3]` RGB arrays, read on a thread. It may hold `DeepcompError`s, of images that could
-        not be read, which are treated as those of other images.
+        not be read, which are treated as those of other images. It may wait for the file of an image that it gave.
       errors: what becomes of an image that is no such array: "raise" its DeepcompError, where its file would come, or "return"
         that in place of the file.
       effort, rate: of `encode`. Searches take turns, since each takes all cores.
