@@ -4,6 +4,7 @@ There is one way to read a photo, `read_image`; whatever a photo comes from, a f
 those. TensorFlow's faster decoder is asked only for files of which `is_plain_jpeg` proves that it makes the same of them.
 """
 
+import contextlib
 import functools
 import importlib
 import io
@@ -43,6 +44,7 @@ _PLUGINS = (
     ("JPEG XL", "pillow_jxl", lambda head: head[:2] == b"\xff\x0a" or head[:12] == b"\0\0\0\x0cJXL \r\n\x87\n"),
 )
 _HEAD = 32  # bytes that tell a format
+_BEGINNING = 1 << 16  # bytes in which most photos tell their size
 
 # What undoes each of EXIF's orientations.
 _TURNS = {
@@ -161,6 +163,10 @@ def stored_size(path, data=None):
     DeepcompError: as `read_image`, as far as the header tells.
   """
   try:
+    if data is None:
+      with contextlib.suppress(Exception):  # of some formats the header is behind this, or all of the file is needed
+        with _open(files.read(path, _BEGINNING)) as image:
+          return image.size
     with _open(_stored(path) if data is None else data) as image:
       return image.size
   except Exception as error:  # as in `read_image`  # pylint: disable=broad-except
