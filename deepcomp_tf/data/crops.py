@@ -241,7 +241,8 @@ def _why_not(examples, example):
     examples.load(*map(tf.constant, example))
   except (DeepcompError, tf.errors.InvalidArgumentError) as error:
     return BitstreamError(f"an example of {examples.source.name}: {one_line(error).split('Error: ')[-1]}")
-  raise DeepcompError(f"expected to read every example of {examples.source.name}. Received: one that was lost, and is not damaged")
+  raise DeepcompError(f"expected to read every example of {examples.source.name}. Received: one that was lost, and is not "
+                      "damaged")
 
 
 def draw(seed, number, count):

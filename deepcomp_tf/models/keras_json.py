@@ -17,8 +17,8 @@ _WITH_CODE = ("Lambda", "__lambda__", "TFSMLayer", "TorchModuleWrapper", "JaxLay
 
 # Where Keras 2 and 3 have what networks consist of. None is what older versions wrote, for Keras' own.
 _MODULES = tuple(f"{keras}.{part}" for keras in ("keras", "keras.src") for part in (
-    "activations", "applications", "constraints", "dtype_policies", "engine", "initializers", "layers", "mixed_precision", "models",
-    "ops", "regularizers")) + ("tensorflow.python.ops.init_ops",)
+    "activations", "applications", "constraints", "dtype_policies", "engine", "initializers", "layers", "mixed_precision",
+    "models", "ops", "regularizers")) + ("tensorflow.python.ops.init_ops",)
 
 # Functions of TensorFlow that Keras 2 makes layers of, by how their names begin, or their whole names.
 _FUNCTIONS = ("__operators__.", "math.", "nn.", "image.", "linalg.")

@@ -80,7 +80,7 @@ def on_replicas(strategy, replica_step):
 
 
 def shared_alike(count, strategy):
-  """The examples of a batch of about `count` of which every replica has equally many: no more than that, but one each at least."""
+  """The largest batch of at most `count` examples of which every replica has equally many, one each at least."""
   replicas = strategy.num_replicas_in_sync
   return max(1, count // replicas) * replicas
 

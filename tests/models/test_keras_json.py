@@ -59,7 +59,8 @@ def test_functions_of_tensorflow_are_those_of_networks():
     {"class_name": "Lambda", "module": "keras.layers"}, {"class_name": "system", "module": "os"},
     {"class_name": "function", "module": "builtins", "config": "eval"},
     {"class_name": "utils.get_file", "module": "keras"}, {"class_name": "get_file", "module": "keras.utils"},
-    {"class_name": "TFSMLayer", "module": "keras.layers"}, {"class_name": "Mine", "module": "mine", "registered_name": "mine>Mine"},
+    {"class_name": "TFSMLayer", "module": "keras.layers"},
+    {"class_name": "Mine", "module": "mine", "registered_name": "mine>Mine"},
     {"class_name": "TFOpLambda", "module": None, "config": {"function": "load_op_library"}},
     {"class_name": "TFOpLambda", "config": {"function": "io.write_file"}}, {"class_name": ["Lambda"]}])
 def test_other_code_than_keras_own_is_refused(entry):
