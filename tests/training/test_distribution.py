@@ -52,7 +52,7 @@ def test_slow_bfloat16_is_warned_of(monkeypatch, tmp_path, caplog, policy, instr
 
 
 def test_a_run_says_which_devices_it_has(caplog):
-  with caplog.at_level("INFO"):
+  with caplog.at_level("INFO", logger="absl"):
     distribution.make_strategy("default")
   expected = r"Training on \d+ x .*; replicas" if tf.config.list_physical_devices("GPU") else (
       r"Training on \d+ CPU cores, since TensorFlow finds no GPU; replicas in all: 1\.")
