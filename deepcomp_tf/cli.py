@@ -121,8 +121,8 @@ def _run(args):
     quiet.import_tensorflow()
   try:
     return args.function(args)
-  except DeepcompError as error:
-    _say(f"deepcomp: {error}", sys.stderr)
+  except (DeepcompError, OSError) as error:
+    _say(f"deepcomp: {files.one_line_of(error)}", sys.stderr)
     return 1
 
 

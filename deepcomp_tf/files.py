@@ -18,6 +18,8 @@ import re
 import shutil
 import tempfile
 import uuid
+import zipfile
+import zlib
 
 import numpy as np
 
@@ -76,6 +78,20 @@ def printable(name):
   return "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in text)
 
 
+def one_line_of(error):
+  """What a command says of a `DeepcompError`, or of the system's error for a file or folder.
+
+  Raises:
+    OSError: of something else, such as a pipe.
+  """
+  if isinstance(error, DeepcompError):
+    return str(error)
+  if error.filename is None and error.errno not in (errno.ENOSPC, errno.EDQUOT):
+    raise error
+  place = "" if error.filename is None else f"{printable(os.fsdecode(error.filename))}: "
+  return f"expected files and folders that can be read and written. Received: {place}{error.strerror}"
+
+
 def digest_of(*parts):
   """A digest of bytes: 16 hexadecimal digits."""
   digest = hashlib.sha256()
@@ -108,9 +124,16 @@ def read_json(path):
 
 
 def read_arrays(path):
-  """The arrays of an npz file, a dict by their names."""
-  with open_file(path) as file, np.load(file) as arrays:
-    return dict(arrays)
+  """The arrays of an npz file, a dict by their names.
+
+  Raises:
+    ValueError: it is none, or damaged.
+  """
+  try:
+    with open_file(path) as file, np.load(file) as arrays:
+      return dict(arrays)
+  except (EOFError, zipfile.BadZipFile, zlib.error) as error:
+    raise ValueError(f"expected an npz file. Received: {path} ({error})") from None
 
 
 def exists(path):
@@ -319,6 +342,8 @@ def whole_folder(path, last):
       os.rename(path, old)
     os.rename(temporary, path)
   finally:
+    if os.path.exists(old) and not os.path.exists(path):  # interrupted between the two
+      os.rename(old, path)
     for rest in (temporary, old):
       shutil.rmtree(rest, ignore_errors=True)
 

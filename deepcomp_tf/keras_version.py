@@ -40,6 +40,24 @@ KERAS_3 = hasattr(tf.keras, "version") and tf.keras.version().startswith("3.")
 OPTIMIZER_OPTIONS = {} if KERAS_3 else {"jit_compile": False}
 
 
+class _AdamOfKeras2(tf.keras.optimizers.Adam):
+  """Adam whose averages of the weights begin with those after the first step, as in Keras 3.
+
+  Keras 2 begins them with the weights there are when the optimizer is built, which may be random ones that a start then replaces.
+  """
+
+  @property
+  def ema_momentum(self):
+    return self._ema_momentum * tf.cast(self.iterations > 0, tf.float32)
+
+  @ema_momentum.setter
+  def ema_momentum(self, momentum):
+    self._ema_momentum = momentum
+
+
+Adam = tf.keras.optimizers.Adam if KERAS_3 else _AdamOfKeras2
+
+
 def plain_variable(variable):
   """The `tf.Variable` of a Keras variable, for what only takes those, such as checkpoints."""
   return variable if isinstance(variable, tf.Variable) else variable.value

@@ -20,7 +20,6 @@ goes on; before anything starts, the plan says what is left, and how long it too
 are those in the folder flags/ where this is called.
 """
 
-import json
 import os
 import shlex
 import subprocess
@@ -38,6 +37,7 @@ from deepcomp_tf.data import segmentation as segmentation_data
 from deepcomp_tf.data import sources
 from deepcomp_tf.evaluation import segmentation
 from deepcomp_tf.training import flags as training_flags
+from deepcomp_tf.training import runs
 from deepcomp_tf.training.software import differences
 from deepcomp_tf.training.software import software
 from experiments import paper_plan
@@ -176,16 +176,12 @@ def segment_samples(step, segmenter):
 
 def trained(step):
   """What a training program wrote down of its run."""
-  unit = "step" if step.task == "segmentation" else "epoch"
-  lines = {}
-  for line in map(json.loads, files.read(os.path.join(step.run_dir, "history.jsonl")).decode().splitlines()):
-    lines[line[unit]] = line
   settings = files.read_json(os.path.join(step.run_dir, "settings.json"))
   network = (dc.Segmenter if step.task == "segmentation" else dc.Classifier).load(step.network_dir)
   if step.task == "segmentation":
     segment_samples(step, network)
   edge = settings["crop_size"] // network.inputs.stride
-  return {"settings": settings, "history": [lines[number] for number in sorted(lines)],
+  return {"settings": settings, "history": runs.read_history(step.run_dir),
           "software": files.read_json(os.path.join(step.run_dir, "software.json")),
           "seconds": network.info["trained"]["seconds"],
           "multiply_adds": dc.evaluation.multiply_adds(network.network, (edge, edge, network.inputs.channels))}

@@ -135,7 +135,7 @@ def main(argv):
   measure = measure_of(strategy, model, crops, validation)
   pictures = next(iter(crops.evaluation_batches(validation, 4)))[0]
   if not done:
-    few = min(8, FLAGS.batch_size) // strategy.num_replicas_in_sync * strategy.num_replicas_in_sync
+    few = distribution.shared_alike(min(8, FLAGS.batch_size), strategy)
     images = crops.training_batches(training, few, FLAGS.seed).map(lambda stored, _: stored)
     if FLAGS.entropy == "context":
       bits = starts.fit_entropy(strategy, compression, images.repeat(), few)

@@ -2,6 +2,7 @@
 
 from concurrent import futures
 import errno
+import itertools
 import json
 import os
 import threading
@@ -69,6 +70,24 @@ def test_a_file_whose_writing_fails_leaves_the_one_before(tmp_path, monkeypatch)
   with pytest.raises(OSError):
     files.write_file(path, b"second", overwrite=True)
   assert os.listdir(tmp_path) == ["out"] and (tmp_path / "out").read_bytes() == b"first"
+
+
+@pytest.mark.parametrize("at", [0, 1])
+def test_a_folder_is_not_lost_where_its_renaming_is_interrupted(tmp_path, monkeypatch, at):
+  (tmp_path / "folder").mkdir()
+  (tmp_path / "folder/whole").write_bytes(b"old")
+  rename, calls = os.rename, itertools.count()
+
+  def interrupted(source, target):
+    if next(calls) == at:
+      raise KeyboardInterrupt
+    rename(source, target)
+
+  monkeypatch.setattr(os, "rename", interrupted)
+  with pytest.raises(KeyboardInterrupt):
+    with files.whole_folder(str(tmp_path / "folder"), last="whole") as new:
+      files.write_file(os.path.join(new, "whole"), b"new")
+  assert [path.name for path in tmp_path.iterdir()] == ["folder"] and (tmp_path / "folder/whole").read_bytes() == b"old"
 
 
 def test_a_missing_folder_is_named(tmp_path):

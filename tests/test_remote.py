@@ -21,6 +21,7 @@ from deepcomp_tf.codec.images import encode_png
 from deepcomp_tf.codec.images import list_images
 from deepcomp_tf.codec.images import read_image
 from deepcomp_tf.codec.inputs import NetworkInput
+from deepcomp_tf.data import photo_files
 from deepcomp_tf.data import photos
 from deepcomp_tf.data import segmentation
 from deepcomp_tf.data import sources
@@ -61,6 +62,23 @@ def test_photos(remote):
                lambda: list_images(f"{remote}/none"), lambda: list_images("s3://bucket/photos")):
     with pytest.raises(dc.DeepcompError, match=r"^[^\n]*(ram|s3)://[^\n]*$"):
       call()
+
+
+def test_what_is_resumed_is_not_downloaded(remote, monkeypatch):
+  codec, read = dc.Codec.load("bpp0.635"), []
+  noise = np.random.default_rng(0).integers(0, 256, [200, 200, 3], np.uint8)
+  tasks = [photo_files.Task(f"{remote}/photo.png", f"{remote}/photo.deepcomp")]
+  files.write_file(tasks[0].photo, encode_png(noise))
+  assert not next(photo_files.compress(codec, tasks)).error
+  read_file = files.read
+
+  def counted(*arguments):
+    read.append(read_file(*arguments))
+    return read[-1]
+  monkeypatch.setattr(files, "read", counted)
+  assert next(photo_files.compress(codec, tasks, resume=True)).skipped
+  assert files.size(tasks[0].output) > 1000 and files.size(tasks[0].photo) > 100_000
+  assert sorted(map(len, read)) == [16, 1 << 16]
 
 
 @pytest.mark.slow

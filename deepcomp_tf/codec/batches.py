@@ -8,6 +8,7 @@ digits, and nothing rules out that a symbol differs with it; single images give 
 import collections
 import concurrent.futures
 import contextlib
+import threading
 
 from deepcomp_tf.codec import container
 from deepcomp_tf.codec import tiling
@@ -22,6 +23,9 @@ BATCH_PIXELS = 1 << 21
 # An image waits for others of its size while so many pixels wait in all, and so many images have come since.
 WAITING_PIXELS = 1 << 24
 WAITING_IMAGES = 256
+
+# Seconds without another image, after which those that wait for others to make a batch with are encoded.
+PATIENCE = 0.05
 
 # Batches whose symbols wait for the entropy coder, before the network waits for it.
 _BATCHES_TO_CODE = 4
@@ -88,6 +92,11 @@ def compress(images, check, encode, encode_batch, code, fingerprint):
           run(kind)
         while held > WAITING_PIXELS or waiting and given - next(iter(waiting.values()))[0][0] > WAITING_IMAGES:
           run(next(iter(waiting)))  # the kind of the oldest
+      if not part:  # nothing comes; perhaps the source waits for the files of what it gave
+        while waiting:
+          run(next(iter(waiting)))
+        while coding:
+          finish()
       while delivered in results:
         yield results.pop(delivered)
         delivered += 1
@@ -111,10 +120,13 @@ def _padded_pixels(image):
 
 
 class _Ahead:
-  """Context that gives an iterable's values in lists of a batch's pixels, the next of which is read on a thread."""
+  """Context that gives an iterable's values in lists of a batch's pixels, the next of which is read on a thread.
+
+  Where that takes longer than `PATIENCE`, the list is of what there is, and empty where there is nothing.
+  """
 
   def __init__(self, values):
-    self._values = iter(values)
+    self._values, self._part, self._lock = iter(values), [], threading.Lock()
     self._reader = concurrent.futures.ThreadPoolExecutor(1, "deepcomp_reading")
 
   def __enter__(self):
@@ -128,26 +140,31 @@ class _Ahead:
   def __iter__(self):
     coming = self._reader.submit(self._take)
     while True:
-      part, error = coming.result()
-      if part and error is None:
+      taken = concurrent.futures.wait([coming], PATIENCE).done
+      with self._lock:
+        part, self._part = self._part, []
+      ended, error = coming.result() if taken else (False, None)
+      if taken and not ended:
         coming = self._reader.submit(self._take)
-      if part:
+      if part or not taken:
         yield part
       if error is not None:
         raise error
-      if not part:
+      if ended:
         return
 
   def _take(self):
-    """The next values, and the error that their source raised behind them, or None."""
-    part, pixels = [], 0
+    """Reads the next values. Returns whether they are the last, and the error that their source raised behind them, or None."""
+    count = pixels = 0
     try:
       for value in self._values:
-        part.append(value)
+        with self._lock:
+          self._part.append(value)
         shape = getattr(value, "shape", ())
+        count += 1
         pixels += shape[0] * shape[1] if len(shape) > 1 else 0
-        if pixels >= BATCH_PIXELS or len(part) >= BATCH:
-          break
+        if pixels >= BATCH_PIXELS or count >= BATCH:
+          return False, None
     except BaseException as error:  # raised again by the thread that asks for the values  # pylint: disable=broad-except
-      return part, error
-    return part, None
+      return True, error
+    return True, None

@@ -17,9 +17,6 @@ from deepcomp_tf.errors import DeepcompError
 from deepcomp_tf.representation import STRIDE
 from deepcomp_tf.threads import check_fork
 
-# Files that claim more pixels than this are refused before anything is allocated; as in Pillow, it can be set.
-MAX_PIXELS = 178_956_970
-
 # The longest search for better symbols, see `Codec.encode`.
 MAX_EFFORT = 9
 
@@ -151,7 +148,7 @@ class Codec:
       uint8 `[ceil(H/8), ceil(W/8), C]`, 0..L-1.
 
     Raises:
-      DeepcompError: the image is no such array, or effort or rate are out of range.
+      DeepcompError: the image is no such array, has more than `container.MAX_PIXELS`, or effort or rate are out of range.
     """
     image = _check_image(image)
     _check_effort(effort, rate)
@@ -189,7 +186,7 @@ class Codec:
       effort, rate: of `encode`.
 
     Raises:
-      DeepcompError: it is not such an array, or effort or rate are out of range.
+      DeepcompError: as `encode`.
     """
     image = _check_image(image)
     return container.pack(self.fingerprint, *image.shape[:2], self.encode_symbols(self.encode(image, effort, rate)))
@@ -206,7 +203,7 @@ class Codec:
 
     Args:
       images: iterable of uint8 `[H, W, 3]` RGB arrays, read on a thread. It may hold `DeepcompError`s, of images that could
-        not be read, which are treated as those of other images.
+        not be read, which are treated as those of other images. It may wait for the file of an image that it gave.
       errors: what becomes of an image that is no such array: "raise" its DeepcompError, where its file would come, or "return"
         that in place of the file.
       effort, rate: of `encode`. Searches take turns, since each takes all cores.
@@ -243,7 +240,7 @@ class Codec:
     """The symbols in a file: bytes -> uint8 `[ceil(H/8), ceil(W/8), C]`. Runs no neural network.
 
     Raises:
-      BitstreamError: the file is damaged, of another operating point, or larger than `MAX_PIXELS`.
+      BitstreamError: the file is damaged, of another operating point, or larger than `container.MAX_PIXELS`.
       DeepcompError: what is given is not the bytes of a file, but a path for example.
     """
     header = self._read(data)
@@ -359,9 +356,10 @@ class Codec:
       raise BitstreamError(
           f"of another operating point: expected {self.fingerprint.hex()} ({self.operating_point}), the file says "
           f"{header.fingerprint.hex()} (known are {_known_fingerprints()})")
-    if header.height * header.width > MAX_PIXELS:
-      raise BitstreamError(
-          f"{header.height}x{header.width} is more than the limit of {MAX_PIXELS} pixels (codec.MAX_PIXELS)")
+    try:
+      container.check_pixels(header.height, header.width)
+    except DeepcompError as error:
+      raise BitstreamError(str(error)) from None
     return header
 
 
@@ -414,4 +412,5 @@ def _check_image(image):
   if image.dtype != np.uint8 or image.ndim != 3 or image.shape[-1] != 3 or 0 in image.shape:
     raise DeepcompError("`image` must be a uint8 array of shape [H, W, 3], H and W at least 1. "
                         f"Received: dtype={image.dtype}, shape={image.shape}")
+  container.check_pixels(*image.shape[:2])
   return image

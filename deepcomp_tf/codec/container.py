@@ -22,7 +22,11 @@ MAGIC = b"dc"
 VERSION = 1
 EXTENSION = ".deepcomp"
 MAX_SIDE = (1 << 21) - 1
+# Larger photos and files are refused before anything is allocated for them. It can be set, to more than that together with
+# PIL.Image.MAX_IMAGE_PIXELS, whose double this is.
+MAX_PIXELS = 178_956_970
 FINGERPRINT_BYTES = 3
+MAX_HEADER_BYTES = 16
 
 
 class Header(NamedTuple):
@@ -31,6 +35,17 @@ class Header(NamedTuple):
   height: int
   width: int
   size: int
+
+
+def check_pixels(height, width):
+  """Refuses an image that is larger than files may be.
+
+  Raises:
+    DeepcompError: it has more than `MAX_PIXELS`.
+  """
+  if height * width > MAX_PIXELS:
+    raise DeepcompError(f"expected an image of at most {MAX_PIXELS} pixels (deepcomp_tf.codec.container.MAX_PIXELS). "
+                        f"Received: {width}x{height} pixels")
 
 
 def pack(fingerprint, height, width, payload):
@@ -102,6 +117,23 @@ def read_header(data):
     DeepcompError: it is not bytes.
   """
   data = bytes_of(data)
+  header = peek(data)
+  expected = int.from_bytes(data[header.size - 4:header.size], "little")
+  found = zlib.crc32(data[header.size:], zlib.crc32(data[:header.size - 4]))
+  if expected != found:
+    raise BitstreamError(f"damaged or truncated: the checksum is {found:08x}, the header says {expected:08x}")
+  return header
+
+
+def peek(data):
+  """The `Header` at the beginning of a file, without its checksum, which takes the whole file.
+
+  Args:
+    data: the first MAX_HEADER_BYTES bytes, or more.
+
+  Raises:
+    BitstreamError: no file of this format begins so.
+  """
   if data[:2] != MAGIC:
     raise BitstreamError(f"not a compressed image: expected it to begin with {MAGIC!r}, it begins with {data[:2]!r}")
   if len(data) < 3:
@@ -127,10 +159,6 @@ def read_header(data):
     sides.append(value)
   if at + 4 > len(data):
     raise BitstreamError("truncated in the header")
-  expected = int.from_bytes(data[at:at + 4], "little")
-  found = zlib.crc32(data[at + 4:], zlib.crc32(data[:at]))
-  if expected != found:
-    raise BitstreamError(f"damaged or truncated: the checksum is {found:08x}, the header says {expected:08x}")
   return Header(data[3:3 + FINGERPRINT_BYTES], *sides, at + 4)
 
 

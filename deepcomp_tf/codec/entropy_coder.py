@@ -114,9 +114,11 @@ class EntropyCoder:
     if symbols.ndim != 3 or symbols.shape[-1] != self.model.channels:
       raise DeepcompError(
           f"`symbols` must have the shape [h, w, {self.model.channels}]. Received: shape={symbols.shape}")
-    if symbols.size and int(symbols.max()) >= self.model.num_symbols:
-      raise DeepcompError(
-          f"`symbols` must be below {self.model.num_symbols}. Received: a symbol of {int(symbols.max())}")
+    if not np.issubdtype(symbols.dtype, np.integer):
+      raise DeepcompError(f"`symbols` must be integers. Received: dtype={symbols.dtype}")
+    if symbols.size and not 0 <= int(symbols.min()) <= int(symbols.max()) < self.model.num_symbols:
+      raise DeepcompError(f"`symbols` must be in 0..{self.model.num_symbols - 1}. Received: symbols in "
+                          f"{int(symbols.min())}..{int(symbols.max())}")
     return symbols
 
   def _encode(self, symbols):

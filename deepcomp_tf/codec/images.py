@@ -4,6 +4,7 @@ There is one way to read a photo, `read_image`; whatever a photo comes from, a f
 those. TensorFlow's faster decoder is asked only for files of which `is_plain_jpeg` proves that it makes the same of them.
 """
 
+import contextlib
 import functools
 import importlib
 import io
@@ -20,8 +21,10 @@ from PIL import UnidentifiedImageError
 
 from deepcomp_tf import files
 from deepcomp_tf.codec import colors
+from deepcomp_tf.codec import container
 from deepcomp_tf.errors import DeepcompError
 from deepcomp_tf.errors import one_line
+from deepcomp_tf.errors import UnreadableError
 
 # Endings of photos. A file with another one is a photo if its content is.
 EXTENSIONS = (
@@ -41,6 +44,7 @@ _PLUGINS = (
     ("JPEG XL", "pillow_jxl", lambda head: head[:2] == b"\xff\x0a" or head[:12] == b"\0\0\0\x0cJXL \r\n\x87\n"),
 )
 _HEAD = 32  # bytes that tell a format
+_BEGINNING = 1 << 16  # bytes in which most photos tell their size
 
 # What undoes each of EXIF's orientations.
 _TURNS = {
@@ -119,8 +123,8 @@ def read_image(path, data=None, admit=None):
   16-bit grayscale is rounded to 8, of an animation or of several pictures the first is taken.
 
   Raises:
-    DeepcompError: the file is missing, is no image, is damaged or has more pixels than Pillow's limit
-      (`PIL.Image.MAX_IMAGE_PIXELS`).
+    UnreadableError: the file is missing or cannot be read.
+    DeepcompError: it is no image, is damaged or has more than `container.MAX_PIXELS`.
   """
   if os.path.splitext(path)[1].lower() in _RAW_EXTENSIONS:
     raise DeepcompError(f"expected a photo that was developed from a camera's raw file. Received: {path}")
@@ -139,14 +143,13 @@ def read_image(path, data=None, admit=None):
 
 def _refusal(error, path):
   """The `DeepcompError` of a file that cannot be decoded."""
-  reason = ""
-  if isinstance(error, (Image.DecompressionBombWarning, Image.DecompressionBombError)):
-    expected = f"an image of at most {Image.MAX_IMAGE_PIXELS} pixels (PIL.Image.MAX_IMAGE_PIXELS)"
+  reason = "" if isinstance(error, (UnidentifiedImageError, _NoPlugin)) else f" ({one_line(error)})"
+  if isinstance(error, (_TooLarge, Image.DecompressionBombError)):
+    expected = f"an image of at most {container.MAX_PIXELS} pixels (deepcomp_tf.codec.container.MAX_PIXELS)"
   elif isinstance(error, _NoPlugin):
     expected = str(error)
   else:
     expected = "an image file that Pillow can read"
-    reason = "" if isinstance(error, UnidentifiedImageError) else f" ({one_line(error)})"
   return DeepcompError(f"expected {expected}{f'. Received: {path}' if path else ''}{reason}")
 
 
@@ -160,6 +163,10 @@ def stored_size(path, data=None):
     DeepcompError: as `read_image`, as far as the header tells.
   """
   try:
+    if data is None:
+      with contextlib.suppress(Exception):  # of some formats the header is behind this, or all of the file is needed
+        with _open(files.read(path, _BEGINNING)) as image:
+          return image.size
     with _open(_stored(path) if data is None else data) as image:
       return image.size
   except Exception as error:  # as in `read_image`  # pylint: disable=broad-except
@@ -187,7 +194,7 @@ def is_plain_jpeg(data):
       if len(segment) < 6:
         return False
       precision, height, width, components = struct.unpack_from(">BHHB", segment)
-      plain = precision == 8 and components in (1, 3) and 0 < height * width <= (Image.MAX_IMAGE_PIXELS or 1 << 32)
+      plain = precision == 8 and components in (1, 3) and 0 < height * width <= container.MAX_PIXELS
     elif marker in range(0xc3, 0xd0) and marker not in (0xc4, 0xc8):  # other ways of coding
       return False
     elif marker == 0xe1 and not _is_upright(segment) or marker == 0xe2 and not _is_srgb_segment(segment):
@@ -219,9 +226,13 @@ def _stored(path):
   try:
     return files.read(path)
   except FileNotFoundError:
-    raise DeepcompError(f"expected an image file. There is none at: {path}") from None
+    raise UnreadableError(f"expected an image file. There is none at: {path}") from None
   except OSError as error:
-    raise DeepcompError(f"expected an image file that can be read. Received: {path} ({error.strerror or error})") from None
+    raise UnreadableError(f"expected an image file that can be read. Received: {path} ({error.strerror or error})") from None
+
+
+class _TooLarge(Exception):
+  """A photo has more pixels than files may have."""
 
 
 class _NoPlugin(Exception):
@@ -250,8 +261,12 @@ def _open(data):
   if plugin:
     _load_plugin(*plugin)
   with _opening, warnings.catch_warnings():
-    warnings.simplefilter("error", Image.DecompressionBombWarning)
-    return Image.open(io.BytesIO(data))
+    warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+    image = Image.open(io.BytesIO(data))
+  if image.width * image.height > container.MAX_PIXELS:
+    image.close()
+    raise _TooLarge(f"{image.width}x{image.height} pixels")
+  return image
 
 
 def _decoded(data, admit):

@@ -113,8 +113,16 @@ def names():
 
 
 def read_info(name):
-  """What an operating point's JSON file says: how it was trained, on what, and what it reached."""
-  return files.read_json(shipped.info_path(KIND, name))
+  """What an operating point's JSON file says: how it was trained, on what, and what it reached.
+
+  Raises:
+    DeepcompError: there is no such operating point, or it is damaged.
+  """
+  path = shipped.info_path(KIND, name)
+  try:
+    return files.read_json(path)
+  except ValueError as error:
+    raise DeepcompError(f"the operating point in {os.path.dirname(path)} is damaged or incomplete ({error})") from None
 
 
 def decoder_version(info):

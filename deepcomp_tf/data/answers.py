@@ -207,7 +207,7 @@ def _kept(cache_dir, photos, kind, make, arrays):
 
       for number, photo in enumerate(photos):
         if isinstance(photo, DeepcompError):
-          damage.add(number, str(photo))
+          damage.add(number, photo)
           continue
         batch.append(photo)
         if len(batch) == BATCH:

@@ -93,20 +93,19 @@ class Examples:
     """The data set of (uint8 `[h, w, c]`, label) of one epoch; see `order`. Those that cannot be decoded are left out."""
     damage = self.new_damage()
 
-    def take_note(first, after):
-      for number in range(first, after):
-        damage.add(number, f"example {number} of the epoch; a line above says why")
-      return np.int64(after)
+    def read(number, data):
+      decoded, = self.decode_each([data])
+      if isinstance(decoded, DeepcompError):
+        damage.add(int(number), decoded, f"example {number} of the epoch")
+        return np.zeros([0, 0, self.channels], np.uint8)
+      return decoded
 
-    def count(last, example):
-      number, data, label = example
-      # Those that `ignore_errors` left out leave a gap in the numbers.
-      number = tf.cond(number > last + 1, lambda: tf.numpy_function(take_note, [last + 1, number], tf.int64), lambda: number)
-      return tf.ensure_shape(number, []), (data, label)
+    def load(number, example):
+      data, label = example
+      return tf.ensure_shape(tf.numpy_function(read, [number, data], tf.uint8), [None, None, self.channels]), label
 
-    return (self.order(seed).enumerate()
-            .map(lambda number, example: (number, *self.load(*example)), num_parallel_calls=tf.data.AUTOTUNE)
-            .ignore_errors(log_warning=True).scan(tf.constant(-1, tf.int64), count))
+    return (self.order(seed).enumerate().map(load, num_parallel_calls=tf.data.AUTOTUNE)
+            .filter(lambda data, _: tf.size(data) > 0))
 
   def new_damage(self):
     """A count of the damaged examples of one pass."""

@@ -11,6 +11,7 @@ from deepcomp_tf.data.part import WHOLE
 from deepcomp_tf.data.store import Store
 from deepcomp_tf.errors import BitstreamError
 from deepcomp_tf.errors import DeepcompError
+from deepcomp_tf.errors import one_line
 from deepcomp_tf.layers import replicas
 from deepcomp_tf.representation import STRIDE
 from deepcomp_tf.threads import cores
@@ -163,18 +164,19 @@ class Crops:
       parts = (tf.range(count), tuple(items)) if choices is None else (tf.range(count), tuple(items), choices)
       # One more at the end, so that a batch comes even if nothing of it can be decoded.
       end = tf.data.Dataset.from_tensors((count, tf.zeros([size, size, channels], tf.uint8), tf.constant(0, tf.int64)))
-      return (tf.data.Dataset.from_tensor_slices(parts).map(crop, num_parallel_calls=cores()).ignore_errors(log_warning=True)
+      return (tf.data.Dataset.from_tensor_slices(parts).map(crop, num_parallel_calls=cores()).ignore_errors()
               .concatenate(end).batch(tf.cast(count, tf.int64) + 1)
-              .map(lambda numbers, crops, labels: kept(step, count, numbers[:-1], crops, labels)))
+              .map(lambda numbers, crops, labels: kept(step, count, items, numbers[:-1], crops, labels)))
 
-    def kept(step, count, numbers, crops, labels):
-      def places(step, count, numbers):
-        lost = set(range(count)) - set(numbers.tolist())
-        errors = dict.fromkeys(lost, BitstreamError("an example that cannot be decoded; a line above says why"))
+    def kept(step, count, items, numbers, crops, labels):
+      def places(step, count, numbers, *items):
+        # TensorFlow does not say why it left one out. Only what is damaged may be.
+        errors = {number: _why_not(examples, [item[number] for item in items])
+                  for number in set(range(count)) - set(numbers.tolist())}
         return np.searchsorted(numbers, _kept(int(count), errors, damage, int(step), training)).astype(np.int32)
 
       chosen = tf.cond(tf.equal(tf.size(numbers), count), lambda: tf.range(count),
-                       lambda: tf.numpy_function(places, [step, count, numbers], tf.int32))
+                       lambda: tf.numpy_function(places, [step, count, numbers, *items], tf.int32))
       chosen = tf.ensure_shape(chosen, [None])
       return tf.gather(crops, chosen), tf.gather(labels, chosen)
 
@@ -225,6 +227,24 @@ class Crops:
                      fn_output_signature=tf.TensorSpec([size, size, 3], tf.uint8))
 
 
+def _why_not(examples, example):
+  """The `BitstreamError` of an example that TensorFlow left out, since it is damaged.
+
+  Args:
+    examples: `data.classification.Examples` or a `data.store.Store`.
+    example: list of what their `load` takes.
+
+  Raises:
+    DeepcompError, or of TensorFlow's: the example is not damaged; something else went wrong.
+  """
+  try:
+    examples.load(*map(tf.constant, example))
+  except (DeepcompError, tf.errors.InvalidArgumentError) as error:
+    return BitstreamError(f"an example of {examples.source.name}: {one_line(error).split('Error: ')[-1]}")
+  raise DeepcompError(f"expected to read every example of {examples.source.name}. Received: one that was lost, and is not "
+                      "damaged")
+
+
 def draw(seed, number, count):
   """What is random in batch `number` of an epoch: a function of its place alone.
 
@@ -265,7 +285,7 @@ def _kept(count, errors, damage, step, fill):
   for place, error in errors.items():
     if not isinstance(error, BitstreamError):
       raise error
-    damage.add((step, place), str(error))
+    damage.add((step, place), error)
   good = np.array([place for place in range(count) if place not in errors], np.int32)
   if not fill or not errors:
     return good

@@ -5,6 +5,7 @@ import threading
 from absl import logging
 
 from deepcomp_tf.errors import DeepcompError
+from deepcomp_tf.errors import UnreadableError
 from deepcomp_tf.files import printable
 
 # The share of a split that may be left out.
@@ -27,16 +28,21 @@ class Damage:
   def messages(self):
     return list(self._messages.values())
 
-  def add(self, number, message):
+  def add(self, number, error, place=""):
     """Takes note of an example that is left out.
 
     Args:
       number: its place in the order.
-      message: what is wrong with it.
+      error: the `DeepcompError` that says what is wrong with it.
+      place: where it is, if the error does not say.
 
     Raises:
+      UnreadableError: the error is one. What cannot be read is not left out: nobody knows whether it is damaged.
       DeepcompError: too many are. One is never too many.
     """
+    if isinstance(error, UnreadableError):
+      raise error
+    message = f"{place}: {error}" if place else str(error)
     with self._lock:
       if number in self._messages:
         return

@@ -164,7 +164,7 @@ def compress(codec, tasks, jobs=1, resume=False, overwrite=False, effort=0):
     tasks: iterable of `Task`s.
     jobs: threads that read and decode photos. The network takes all cores.
     resume: outputs that are there are left alone and count as done, if they are whole, of this operating point, and of a photo
-      of that size.
+      of that size. Of remote ones only the header is read: what is written there is whole or not there at all.
     overwrite: outputs that are there are replaced. With neither, they are errors.
     effort: of `Codec.encode`.
 
@@ -214,7 +214,8 @@ def _of_existing(codec, task, resume):
   if not resume:
     raise DeepcompError(f"{task.output} exists; give --overwrite to replace it or --resume to leave it")
   try:
-    header = container.read_header(files.read(task.output))
+    header = (container.peek(files.read(task.output, container.MAX_HEADER_BYTES)) if files.is_remote(task.output) else
+              container.read_header(files.read(task.output)))
   except BitstreamError as error:
     raise DeepcompError(f"{task.output} exists and is no whole file ({error}); give --overwrite to replace it") from None
   if header.fingerprint not in codec.fingerprints:

@@ -40,7 +40,7 @@ def read_photos(paths, name="the photos"):
     try:
       photo = read_image(path)
     except DeepcompError as error:
-      damage.add(path, str(error))
+      damage.add(path, error)
     else:
       read += 1
       yield photo
@@ -94,7 +94,7 @@ class Photos:
       try:
         return self._read(number)
       except DeepcompError as error:
-        self._damage.add(number, str(error))  # raises when these are too many
+        self._damage.add(number, error)  # raises when these are too many
         if len(self._damage.messages) == len(self._listed):
           raise
 
@@ -144,7 +144,7 @@ def tfds_crops(name, split, data_dir, crop_size, batch_size, seed, first_step=0,
     builder: a TFDS builder to use in place of the one that `name` finds.
     The others are those of `Photos.batches`.
   """
-  builder = builder or tfds.builder(name, data_dir=data_dir)
+  builder = builder or sources.prepared_builder(name, data_dir)
   if "image" not in builder.info.features:
     raise DeepcompError(f"expected a data set whose examples have an `image`. Received: {name}")
   count = builder.info.splits[split].num_examples
@@ -162,7 +162,7 @@ def tfds_crops(name, split, data_dir, crop_size, batch_size, seed, first_step=0,
     whole = [photo for photo in photos if not isinstance(photo, DeepcompError)]
     for index, photo in zip(indices, photos):
       if isinstance(photo, DeepcompError):
-        damage.add(int(index), f"example {index} of the run: {photo}")
+        damage.add(int(index), photo, f"example {index} of the run")
     if not whole:
       raise DeepcompError(f"expected a batch with an image that can be read. Received: none of {len(photos)} of {name}")
     # Another photo of the batch takes the place of a damaged one.
@@ -191,13 +191,13 @@ def tfds_images(name, split, data_dir, builder=None, most=-1):
 
   Damaged ones are left out, see `data.damage.Damage`.
   """
-  builder = builder or tfds.builder(name, data_dir=data_dir)
+  builder = builder or sources.prepared_builder(name, data_dir)
   stored = builder.as_dataset(split=split, decoders={"image": tfds.decode.SkipDecoding()}).take(most)
   images, damage = [], Damage(name, builder.info.splits[split].num_examples)
   for number, example in enumerate(stored.as_numpy_iterator()):
     image = sources.decode_or_error(example["image"])
     if isinstance(image, DeepcompError):
-      damage.add(number, f"example {number} of {split}: {image}")
+      damage.add(number, image, f"example {number} of {split}")
     else:
       images.append(image)
   return images

@@ -109,7 +109,7 @@ def cached_folder(cache_dir, name, made_of, fill):
   if files.is_remote(cache_dir):
     raise DeepcompError(f"expected a cache_dir on this machine, since processes map its files. Received: {cache_dir}")
   folder = os.path.join(cache_dir, f"{name}-{digest_of(json.dumps(made_of, sort_keys=True).encode())}")
-  os.makedirs(cache_dir, exist_ok=True)
+  files.makedirs(cache_dir)
   if not os.path.isdir(folder):
     with _lock(f"{folder}.lock"):
       if not os.path.isdir(folder):  # another process may have filled it meanwhile
@@ -235,7 +235,7 @@ def _fill(folder, examples):
       for one, label, decoded in zip(data, truth, maps):
         stored += len(one)
         if isinstance(decoded, Exception):
-          damage.add(number, f"{source.name_of(number)}: {decoded}")
+          damage.add(number, decoded, source.name_of(number))
         else:
           file.write(decoded)
           sizes.append(decoded.shape[:2])

@@ -56,7 +56,7 @@ class SymbolPairs:
         desc="encoding", total=len(listed), unit="photo", mininterval=10) as bar:
       for number, pairs in enumerate(ordered_map(lambda item: self._pairs(*item), listed, cores())):
         if isinstance(pairs, DeepcompError):
-          damage.add(number, str(pairs))
+          damage.add(number, pairs)
           continue
         for photo, encoded in pairs:
           symbols.write(encoded)

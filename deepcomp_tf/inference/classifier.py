@@ -7,6 +7,7 @@ from deepcomp_tf import models
 from deepcomp_tf import threads
 from deepcomp_tf.codec import container
 from deepcomp_tf.errors import DeepcompError
+from deepcomp_tf.inference.stored import batches_of
 from deepcomp_tf.inference.stored import StoredNetwork
 
 
@@ -61,9 +62,8 @@ class Classifier(StoredNetwork):
     if self.codec is None:
       raise DeepcompError("this classifier takes original pixels, which a compressed file does not have")
     stored = self.read(container.list_of(data))
-    results = [None] * len(stored)
-    for shape in {array.shape for array in stored}:
-      places = [i for i, array in enumerate(stored) if array.shape == shape]
+    results, stride = [None] * len(stored), self.inputs.stride
+    for _, places in batches_of([(stride * array.shape[0], stride * array.shape[1]) for array in stored]):
       probabilities = tf.nn.softmax(self.logits(np.stack([stored[i] for i in places]))).numpy()
       for i, row in zip(places, probabilities):
         results[i] = [(self.class_names[k], float(row[k])) for k in np.argsort(-row, kind="stable")]

@@ -1,7 +1,5 @@
 """Segmentation of compressed files: `Segmenter`."""
 
-import collections
-
 import numpy as np
 import tensorflow as tf
 
@@ -10,13 +8,12 @@ from deepcomp_tf import models
 from deepcomp_tf import threads
 from deepcomp_tf.codec import container
 from deepcomp_tf.errors import DeepcompError
+from deepcomp_tf.inference.stored import batches_of
 from deepcomp_tf.inference.stored import StoredNetwork
 from deepcomp_tf.representation import STRIDE
 
 # Rows of the logits that are upsampled at a time.
 BAND = 32
-# Pixels of the photos of equal size that go through the network together, at most.
-BATCH_PIXELS = 1 << 21
 
 
 class Segmenter(StoredNetwork):
@@ -112,17 +109,12 @@ class Segmenter(StoredNetwork):
       raise DeepcompError("this segmenter takes original pixels, which a compressed file does not have")
     data = container.list_of(data)
     threads.check_fork()
-    stored, masks, alike = self.read(data), [None] * len(data), collections.defaultdict(list)
-    for number, one in enumerate(data):
-      header = container.read_header(one)
-      alike[header.height, header.width].append(number)
-    for (height, width), numbers in alike.items():
-      count = max(1, BATCH_PIXELS // (height * width))
-      for begin in range(0, len(numbers), count):
-        part = numbers[begin:begin + count]
-        found = self._forward(np.stack([stored[number] for number in part]), height, width).numpy()
-        for number, mask in zip(part, found):
-          masks[number] = mask
+    stored, masks = self.read(data), [None] * len(data)
+    headers = map(container.read_header, data)
+    for (height, width), numbers in batches_of([(header.height, header.width) for header in headers]):
+      found = self._forward(np.stack([stored[number] for number in numbers]), height, width).numpy()
+      for number, mask in zip(numbers, found):
+        masks[number] = mask
     return masks
 
 

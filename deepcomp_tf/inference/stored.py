@@ -1,6 +1,7 @@
 """What trained inference networks share: their folder on disk, their operating point."""
 
 import abc
+import collections
 import contextlib
 import os
 import tempfile
@@ -20,6 +21,27 @@ from deepcomp_tf.layers.naming import build
 from deepcomp_tf.codec.inputs import NetworkInput
 
 _WEIGHTS = "weights.npz"
+
+# Pixels of the photos of equal size that go through a network together, at most.
+BATCH_PIXELS = 1 << 21
+
+
+def batches_of(sizes):
+  """Which photos go through a network together: those of equal size, as many as have `BATCH_PIXELS`.
+
+  Args:
+    sizes: list of (height, width) in pixels.
+
+  Yields:
+    (size, list of places in `sizes`)
+  """
+  alike = collections.defaultdict(list)
+  for place, size in enumerate(sizes):
+    alike[size].append(place)
+  for size, places in alike.items():
+    count = max(1, BATCH_PIXELS // (size[0] * size[1]))
+    for begin in range(0, len(places), count):
+      yield size, places[begin:begin + count]
 
 
 def share_weights(kind, folders, path, prefix=""):

@@ -12,6 +12,7 @@ from deepcomp_tf.layers.naming import build
 from deepcomp_tf.layers.naming import copy_weights
 from deepcomp_tf.layers.naming import named_variables
 from deepcomp_tf.models import efficientnet
+from deepcomp_tf.models import keras_json
 from deepcomp_tf.models.compression import PIXEL_MEAN
 from deepcomp_tf.representation import STRIDE
 
@@ -275,7 +276,7 @@ def _open(backbone, num_classes):
   if not isinstance(backbone, str):
     return backbone.to_json(), backbone.name, backbone
   if backbone.startswith("{"):
-    network = tf.keras.models.model_from_json(backbone)
+    network = keras_json.read(backbone)
     return backbone, network.name, network
   return backbone, backbone, make_backbone(backbone, num_classes)
 

@@ -8,6 +8,7 @@ import numpy as np
 import tensorflow as tf
 
 from deepcomp_tf.errors import DeepcompError
+from deepcomp_tf.training.software import device
 
 STRATEGIES = ("default", "mirrored", "multi_worker")
 PRECISIONS = ("float32", "mixed_float16", "mixed_bfloat16")
@@ -21,12 +22,17 @@ def make_strategy(name):
   Several logical CPU devices count as devices, too.
   """
   tf.get_logger().setLevel("WARNING")  # or every sum over the replicas is a line
-  if name == "mirrored":
-    devices = tf.config.list_logical_devices("GPU") or tf.config.list_logical_devices("CPU")
-    return tf.distribute.MirroredStrategy([device.name for device in devices])
   if name == "multi_worker":
-    return tf.distribute.MultiWorkerMirroredStrategy()
-  return tf.distribute.get_strategy()
+    strategy = tf.distribute.MultiWorkerMirroredStrategy()
+  elif name == "mirrored":
+    devices = tf.config.list_logical_devices("GPU") or tf.config.list_logical_devices("CPU")
+    strategy = tf.distribute.MirroredStrategy([device.name for device in devices])
+  else:
+    strategy = tf.distribute.get_strategy()
+  # TensorFlow says that it finds no GPU at a level that programs do not show.
+  without = "" if tf.config.list_physical_devices("GPU") else ", since TensorFlow finds no GPU"
+  logging.info("Training on %s%s; replicas in all: %d.", device(), without, strategy.num_replicas_in_sync)
+  return strategy
 
 
 def worker_name():
@@ -71,6 +77,12 @@ def on_replicas(strategy, replica_step):
     return {name: strategy.reduce(tf.distribute.ReduceOp.MEAN, value, axis=None) for name, value in figures.items()}
 
   return step
+
+
+def shared_alike(count, strategy):
+  """The largest batch of at most `count` examples of which every replica has equally many, one each at least."""
+  replicas = strategy.num_replicas_in_sync
+  return max(1, count // replicas) * replicas
 
 
 def share_work(strategy, count, width, evaluate):

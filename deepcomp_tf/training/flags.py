@@ -12,6 +12,8 @@ from deepcomp_tf import quiet
 from deepcomp_tf.codec.codec import MAX_EFFORT
 from deepcomp_tf.codec.codec import READERS
 from deepcomp_tf.errors import DeepcompError
+from deepcomp_tf.errors import one_line
+from deepcomp_tf.files import one_line_of
 from deepcomp_tf.training import distribution
 
 
@@ -66,18 +68,22 @@ def beam_options():
 
 
 def main(program):
-  """Runs a program's main function; bad input ends it with one line instead of a traceback, Ctrl-C as `quiet.run` says."""
+  """Runs a program's main function; bad input, and what cannot be read or written, ends it with one line instead of a traceback,
+  Ctrl-C as `quiet.run` says.
+  """
   def guarded(argv):
     message = None
     try:
       program(argv)
-    except DeepcompError as error:
-      message = f"error: {error}"
+    except (DeepcompError, OSError) as error:
+      message = f"error: {one_line_of(error)}"
+    except (tf.errors.NotFoundError, tf.errors.PermissionDeniedError) as error:
+      message = f"error: expected files and folders that can be read and written. Received: {one_line(error)}"
     except tf.errors.OpError as error:
       # What went wrong while a data set was read comes wrapped by TensorFlow, and so does a Ctrl-C.
       if "KeyboardInterrupt" in str(error):
         raise KeyboardInterrupt from None
-      found = re.search(r"(?:DeepcompError|BitstreamError): (.*)", str(error))
+      found = re.search(r"(?:DeepcompError|BitstreamError|UnreadableError): (.*)", str(error))
       if not found:
         raise
       message = f"error: {found[1]}"

@@ -133,5 +133,5 @@ def sgd(learning_rate, momentum):
 
 
 def adam(learning_rate, **options):
-  """Adam, as Keras has it."""
-  return tf.keras.optimizers.Adam(learning_rate, **options, **keras_version.OPTIMIZER_OPTIONS)
+  """Adam, as Keras has it. Averages of the weights (`use_ema`) begin with those after the first step."""
+  return keras_version.Adam(learning_rate, **options, **keras_version.OPTIMIZER_OPTIONS)

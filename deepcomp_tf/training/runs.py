@@ -180,18 +180,23 @@ class Run:
     files.append_line(os.path.join(self.folder, _HISTORY), json.dumps(line))
 
   def history(self):
-    """The recorded lines, without those that a resumed run has repeated."""
-    path = os.path.join(self.folder, _HISTORY)
-    if not files.exists(path):
-      return []
-    lines = {}
-    for line in files.read(path).decode().splitlines():
-      try:
-        entry = json.loads(line)
-      except json.JSONDecodeError:  # the line that a kill cut off
-        continue
-      lines[entry["step"]] = entry
-    return [lines[step] for step in sorted(lines)]
+    """See `read_history`."""
+    return read_history(self.folder)
+
+
+def read_history(folder):
+  """The recorded lines of the run in a folder, list of dicts, without those that a resumed run has repeated."""
+  path = os.path.join(folder, _HISTORY)
+  if not files.exists(path):
+    return []
+  lines = {}
+  for line in files.read(path).decode().splitlines():
+    try:
+      entry = json.loads(line)
+    except json.JSONDecodeError:  # the line that a kill cut off
+      continue
+    lines[entry["step"]] = entry
+  return [lines[step] for step in sorted(lines)]
 
 
 def epoch_batches(strategy, make_batches, batch_size, epochs, steps_per_epoch, done):

@@ -20,11 +20,16 @@ def software():
     python, tensorflow, keras, numpy: their versions.
     device: GPUs, or CPU cores.
   """
-  gpus = [tf.config.experimental.get_device_details(gpu).get("device_name", "GPU")
-          for gpu in tf.config.list_physical_devices("GPU")]
   return {"version": deepcomp_tf.__version__, "commit": _commit(), "python": platform.python_version(),
           **{name: importlib.metadata.version(name) for name in ("tensorflow", "keras", "numpy")},
-          "device": f"{len(gpus)} x {gpus[0]}" if gpus else f"{cores()} CPU cores"}
+          "device": device()}
+
+
+def device():
+  """GPUs, or CPU cores where TensorFlow finds none: a text such as "2 x Tesla T4"."""
+  gpus = [tf.config.experimental.get_device_details(gpu).get("device_name", "GPU")
+          for gpu in tf.config.list_physical_devices("GPU")]
+  return f"{len(gpus)} x {gpus[0]}" if gpus else f"{cores()} CPU cores"
 
 
 def differences(before, now):

@@ -103,6 +103,21 @@ def test_images_are_read_while_they_are_compressed_but_not_all_at_once(codecs):
   assert len(read) == stopped and threading.active_count() <= before + 1  # the entropy coder keeps its threads
 
 
+@pytest.mark.parametrize("gpu", [False, True])
+def test_a_source_may_wait_for_the_files_of_what_it_gave(codecs, monkeypatch, gpu):
+  monkeypatch.setattr("deepcomp_tf.codec.codec._on_gpu", lambda: gpu)
+  image, delivered = np.zeros([16, 16, 3], np.uint8), threading.Semaphore(0)
+
+  def source():
+    for count in (1, 2, 1):
+      yield from [image] * count
+      for _ in range(count):
+        assert delivered.acquire(timeout=5), "the file does not come"
+
+  for _ in codecs["bpp0.0983"].compress_many(source()):
+    delivered.release()
+
+
 def test_an_error_of_the_source_is_raised(codecs):
   def source():
     yield np.zeros([8, 8, 3], np.uint8)

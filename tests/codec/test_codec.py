@@ -1,13 +1,14 @@
 """The codec with the shipped operating points: exactness, robustness, old files."""
 
 import os
+import shutil
 
 import numpy as np
 import pytest
 
 import deepcomp_tf as dc
 from deepcomp_tf import samples
-from deepcomp_tf.codec import codec as codec_module
+from deepcomp_tf import shipped
 from deepcomp_tf.codec import container
 from deepcomp_tf.codec import operating_point
 from deepcomp_tf.codec import tiling
@@ -254,13 +255,31 @@ def test_claims_are_refused_before_anything_is_allocated(codecs, monkeypatch):
   huge = container.pack(codec.fingerprint, 2**16, 2**15, b"12345678" * 3)
   large = container.pack(codec.fingerprint, 10_000, 10_000, b"12345678" * 3)
   tracemalloc.start()
-  with pytest.raises(dc.BitstreamError, match="limit of"):
+  with pytest.raises(dc.BitstreamError, match="at most 178956970 pixels"):
     codec.symbols(huge)
   with pytest.raises(dc.BitstreamError, match="cannot hold"):
     codec.symbols(large)
   peak = tracemalloc.get_traced_memory()[1]
   tracemalloc.stop()
   assert peak < 100_000
-  monkeypatch.setattr(codec_module, "MAX_PIXELS", 100)
-  with pytest.raises(dc.BitstreamError, match="limit of 100 pixels"):
-    codec.symbols(codec.compress(np.zeros([11, 10, 3], np.uint8)))
+  good, larger = (np.zeros([rows, 10, 3], np.uint8) for rows in (10, 11))
+  data = codec.compress(larger)
+  monkeypatch.setattr(container, "MAX_PIXELS", 100)
+  with pytest.raises(dc.BitstreamError, match="at most 100 pixels .*container.MAX_PIXELS.*Received: 10x11"):
+    codec.symbols(data)
+  # What is written can be read: the limit is the same.
+  with pytest.raises(dc.DeepcompError, match="at most 100 pixels .*container.MAX_PIXELS.*Received: 10x11"):
+    codec.compress(larger)
+  files = list(codec.compress_many([larger, good], errors="return"))
+  assert isinstance(files[0], dc.DeepcompError) and codec.symbols(files[1]).shape == (2, 2, codec.channels)
+
+
+@pytest.mark.parametrize("name", ["weights.npz", "context.npz", "operating_point.json"])
+@pytest.mark.parametrize("damage", [lambda data: data[:len(data) // 2], lambda data: b"",
+                                    lambda data: data[:200] + b"\0" * 200 + data[400:]])
+def test_damaged_operating_points_are_told_in_a_line(tmp_path, name, damage):
+  folder = tmp_path / "point"
+  shutil.copytree(shipped.find("operating point", "bpp0.0983"), folder)
+  (folder / name).write_bytes(damage((folder / name).read_bytes()))
+  with pytest.raises(dc.DeepcompError, match=f"the operating point in {folder} is damaged or incomplete"):
+    dc.Codec.load(folder)

@@ -11,6 +11,7 @@ import pytest
 
 import deepcomp_tf as dc
 from deepcomp_tf.codec import colors as color_modes
+from deepcomp_tf.codec import container
 from deepcomp_tf.codec import images
 import icc
 
@@ -71,9 +72,12 @@ def test_bad_files(tmp_path, monkeypatch):
     images.read_image(str(tmp_path / "cut.png"))
   with pytest.raises(dc.DeepcompError, match="floating-point"):
     images.read_image(saved(tmp_path, "f.tif", np.ones([2, 2], np.float32)))
-  monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
-  with pytest.raises(dc.DeepcompError, match="at most 1000 pixels"):
+  monkeypatch.setattr(container, "MAX_PIXELS", 2499)
+  monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1250)  # half of it, as Pillow has it
+  with pytest.raises(dc.DeepcompError, match="at most 2499 pixels .*Received: .*whole.png .50x50 pixels."):
     images.read_image(path)
+  monkeypatch.setattr(container, "MAX_PIXELS", 2500)
+  assert images.read_image(path).shape == (50, 50, 3)
 
 
 def stored(image, form, **options):

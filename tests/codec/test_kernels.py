@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 
 import deepcomp_tf as dc
-from deepcomp_tf.codec import codec as codec_module
 from deepcomp_tf.codec import compiled
 from deepcomp_tf.codec import container
 from deepcomp_tf.codec import context
@@ -145,6 +144,16 @@ def test_golden_files(name):
   assert codec.encode_symbols(expected) == data[header.size:]
 
 
+@pytest.mark.parametrize("compiled_form", [True, False])
+@pytest.mark.parametrize("symbols, said", [
+    (np.array([[[-1]]], np.int64), "0..1. Received: symbols in -1..-1"), (np.array([[[0], [2]]], np.uint8), "symbols in 0..2"),
+    (np.array([[[256]]], np.int64), "symbols in 256..256"), (np.array([[[0.5]]]), "must be integers. Received: dtype=float64")])
+def test_what_is_no_symbol_reaches_no_kernel(symbols, said, compiled_form):
+  coder = EntropyCoder(fitting.flat_model(1, 2, 0), compiled=compiled_form)
+  with pytest.raises(dc.DeepcompError, match=said):
+    coder.encode(symbols)
+
+
 @pytest.mark.parametrize("threads", [1, 2, 5])
 def test_threads_change_nothing(threads):
   rng = np.random.default_rng(7)
@@ -269,7 +278,7 @@ def test_a_process_compiles_when_that_pays(monkeypatch, codec, files):
 def test_files_that_claim_too_much(codec, monkeypatch):
   data = container.pack(codec.fingerprint, 20_000, 20_000, b"1234")
   _, errors = codec.symbols_of([data])
-  assert "limit" in str(errors[0])
-  monkeypatch.setattr(codec_module, "MAX_PIXELS", 1 << 30)
+  assert "at most 178956970 pixels" in str(errors[0])
+  monkeypatch.setattr(container, "MAX_PIXELS", 1 << 30)
   _, errors = codec.symbols_of([data])
   assert "cannot hold" in str(errors[0])

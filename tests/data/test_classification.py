@@ -12,6 +12,7 @@ import tensorflow as tf
 import tensorflow_datasets as tfds
 
 import deepcomp_tf as dc
+from deepcomp_tf.codec import images
 from deepcomp_tf.data import classification
 from deepcomp_tf.data import sources
 from deepcomp_tf.data import store
@@ -307,9 +308,12 @@ def test_photos_are_upright(orientation):
 
 
 @pytest.mark.parametrize("damaged", [1, 3])
-def test_damaged_images_are_counted_as_they_come(folder, damaged):
-  for index in range(damaged):
-    (pathlib.Path(folder) / "train/ant" / f"broken{index}.jpg").write_bytes(b"no image")
+def test_damaged_images_are_counted_as_they_come(folder, damaged, caplog):
+  jpeg = _jpeg(np.zeros([8, 8, 3], np.uint8), 1)
+  without_tables = jpeg.replace(b"\xff\xdb", b"\xff\xfe").replace(b"\xff\xc4", b"\xff\xfe")
+  assert images.is_plain_jpeg(without_tables)
+  for index, data in zip(range(damaged), (without_tables, b"no image", b"")):
+    (pathlib.Path(folder) / "train/ant" / f"broken{index}.jpg").write_bytes(data)
   examples, crops = _open(folder), Crops(ORIGINAL, False, 32)
   if damaged > 1:
     with pytest.raises(tf.errors.OpError, match="at most 5 % of the 15 examples of images to be damaged"):
@@ -319,6 +323,26 @@ def test_damaged_images_are_counted_as_they_come(folder, damaged):
     # In training another one of its batch takes its place.
     shapes = [batch.shape for batch, _ in crops.training_batches(examples, 4, seed=0)]
     assert shapes == 3 * [(4, 32, 32, 3)]
+    reasons = {record.getMessage() for record in caplog.records}
+    assert len(reasons) == 1 and "Left out: an example of images: jpeg::Uncompress failed. Invalid JPEG data" in reasons.pop()
+
+
+def test_what_cannot_be_read_stops_a_run(folder, monkeypatch):
+  """A network share that fails for a while damages nothing, and nothing is left out for it."""
+  examples, crops = _open(folder), Crops(ORIGINAL, False, 32)
+  read, failures = images.read_image, iter([OSError("stale file handle")])
+
+  def read_image(*arguments):
+    for error in failures:
+      raise error
+    return read(*arguments)
+
+  monkeypatch.setattr(images, "read_image", read_image)
+  with pytest.raises(tf.errors.OpError, match="every example of images. Received: one that was lost, and is not damaged"):
+    list(crops.evaluation_batches(examples, 4))
+  (pathlib.Path(folder) / "train/bee/1.png").unlink()
+  with pytest.raises(tf.errors.NotFoundError):
+    list(examples.epoch())
 
 
 class _Unlabelled(tfds.core.GeneratorBasedBuilder, skip_registration=True):

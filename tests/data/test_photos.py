@@ -236,6 +236,13 @@ def test_tfds_set_without_images(tmp_path, monkeypatch):
     photos.tfds_crops("numbers", "train", None, CROP, 2, 0, builder=builder)
 
 
+def test_a_set_that_is_not_prepared_is_told(tmp_path):
+  for read in (lambda: photos.tfds_images("imagenet2012", "train", str(tmp_path)),
+               lambda: photos.tfds_crops("imagenet2012", "train", str(tmp_path), CROP, 2, 0)):
+    with pytest.raises(dc.DeepcompError, match=f"imagenet2012 is not prepared in {tmp_path}"):
+      read()
+
+
 def test_damaged_photos_are_left_out(folder):
   paths = [str(path) for path in _marked_photos(folder, 39 * [(CROP, CROP)])] + [str(folder / "broken.jpg")]
   (folder / "broken.jpg").write_bytes(b"no image")
@@ -248,4 +255,14 @@ def test_damaged_photos_are_left_out(folder):
   with pytest.raises(dc.DeepcompError, match="at most 5 % of the 40 examples"):
     list(photos.read_photos(paths))
   with pytest.raises(tf.errors.OpError, match="at most 5 % of the 40 examples"):
+    _crops(paths, 60)
+
+
+def test_a_photo_that_cannot_be_read_stops_a_run(folder):
+  """It may be as good as any other: only what is damaged is left out."""
+  paths = [str(path) for path in _marked_photos(folder, 5 * [(CROP, CROP)])]
+  pathlib.Path(paths[3]).unlink()
+  with pytest.raises(dc.DeepcompError, match="There is none at: .*3"):
+    list(photos.read_photos(paths))
+  with pytest.raises(tf.errors.OpError, match="UnreadableError: .*There is none at: .*3"):
     _crops(paths, 60)

@@ -55,6 +55,9 @@ def test_a_step_is_recorded_once(folders, capsys, monkeypatch):
   assert (record["operating_point"], record["settings"]["width"]) == ("bpp0.330", 0.125)
   network = dc.models.CResNet(39, 2, width=0.125)
   assert record["multiply_adds"] == dc.evaluation.multiply_adds(network, (4, 4, 16)) and record["seconds"] >= 0
+  with open(step.run_dir + "/history.jsonl", "a", encoding="utf-8") as file:
+    file.write('{"step": 8, "top_')  # as a kill leaves it
+  assert reproduce.trained(step)["history"] == record["history"]
   reproduce.print_plan([step])
   assert re.search(r"done  classification_row: 0 min, \S+\n", capsys.readouterr().out)
   monkeypatch.setattr(reproduce, "software", lambda: {**record["software"][-1], "commit": "another"})

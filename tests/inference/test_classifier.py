@@ -14,6 +14,7 @@ from deepcomp_tf import samples
 from deepcomp_tf import shipped
 from deepcomp_tf.codec.inputs import NetworkInput
 from deepcomp_tf.data.answers import square
+from deepcomp_tf.inference import stored
 
 CLASSES = ["cup", "cat", "rocket"]
 
@@ -53,11 +54,19 @@ def test_probabilities_are_the_networks(codec, files):
   assert sum(p for _, p in result) == pytest.approx(1.0)
 
 
-def test_a_batch_is_its_files(codec, files):
-  classifier = _classifier(codec)
-  for one, alone in zip(classifier.classify(files), map(classifier.classify, files)):
-    assert [name for name, _ in one] == [name for name, _ in alone]
-    np.testing.assert_allclose([p for _, p in one], [p for _, p in alone], rtol=1e-3)
+def test_a_batch_is_its_files(codec, files, monkeypatch):
+  """Those of equal size go through the network together, of a long list as many as fit."""
+  classifier, seen = _classifier(codec), []
+  logits = classifier.logits
+  monkeypatch.setattr(classifier, "logits", lambda batch: seen.append(batch.shape[:3]) or logits(batch))
+  monkeypatch.setattr(stored, "BATCH_PIXELS", 2 * 96 * 128)
+  alone = [classifier.classify(data) for data in files]
+  seen.clear()
+  together = classifier.classify(3 * files)
+  assert sorted(seen) == [(2, 12, 16)] * 3 + [(3, 8, 8)]
+  for one, other in zip(together, 3 * alone, strict=True):
+    assert [name for name, _ in one] == [name for name, _ in other]
+    np.testing.assert_allclose([p for _, p in one], [p for _, p in other], rtol=1e-3)
   assert classifier.classify([]) == []
 
 

@@ -1,6 +1,8 @@
 """Who writes, and who evaluates what, among workers; which precision is slow."""
 
 import json
+import re
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -47,3 +49,17 @@ def test_slow_bfloat16_is_warned_of(monkeypatch, tmp_path, caplog, policy, instr
   with distribution.precision(policy):
     pass
   assert ("30 times as long" in caplog.text) == warned
+
+
+def test_a_run_says_which_devices_it_has(caplog):
+  with caplog.at_level("INFO", logger="absl"):
+    distribution.make_strategy("default")
+  expected = r"Training on \d+ x .*; replicas" if tf.config.list_physical_devices("GPU") else (
+      r"Training on \d+ CPU cores, since TensorFlow finds no GPU; replicas in all: 1\.")
+  assert len(re.findall(expected, caplog.text)) == 1
+
+
+@pytest.mark.parametrize("replicas, expected", [(1, 8), (3, 6), (8, 8), (16, 16)])
+def test_no_batch_is_too_small_for_its_replicas(replicas, expected):
+  strategy = mock.Mock(num_replicas_in_sync=replicas)
+  assert distribution.shared_alike(8, strategy) == expected

@@ -101,3 +101,21 @@ def test_two_optimizers_do_not_share_a_scale():
   with pytest.raises(dc.DeepcompError, match="expected one optimizer where losses are scaled.*bfloat16 needs none"):
     optimizers.Optimizers({layer.name: (optimizers.sgd(0.1, 0.9), {"kernel": layer.kernel}) for layer in layers},
                           scale_losses=True)
+
+
+def test_averages_do_not_know_the_weights_before_the_start():
+  """A start may replace the weights that an optimizer was built with; an average of momentum 0.999 would keep them for long."""
+  layer = _layers()[0]
+  layer.kernel.assign([[100.0], [100.0]])
+  optimizer = optimizers.Optimizers(
+      {"optimizer": (optimizers.adam(0.1, use_ema=True, ema_momentum=0.75), {"kernel": layer.kernel})})
+  layer.kernel.assign([[1.0], [1.0]])
+  step = tf.function(lambda: _step(optimizer, [layer]))
+  weights = []
+  for _ in range(3):
+    step()
+    weights.append(layer.kernel.numpy())
+  expected = 0.75 * (0.75 * weights[0] + 0.25 * weights[1]) + 0.25 * weights[2]
+  with optimizers.averaged_weights(optimizer):
+    np.testing.assert_allclose(layer.kernel, expected, rtol=1e-5)
+  np.testing.assert_allclose(layer.kernel, weights[-1])

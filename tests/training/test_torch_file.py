@@ -43,8 +43,10 @@ def test_damaged_files(torch_names, damage):
     read_tensors(damage(data))
 
 
-def test_a_tensor_larger_than_its_storage(torch_names):
-  data = _file({"a": _tensor(torch_names, "a", 1, (4,), (1,))}, {"a": np.zeros(4, np.float32)})
+@pytest.mark.parametrize("offset, shape, strides", [
+    (1, (4,), (1,)), (0, (2, 2), (-1, 2)), (3, (4,), (-1,)), (0, (8, 2), (-1000, 7001))])
+def test_a_tensor_that_reaches_beyond_its_storage(torch_names, offset, shape, strides):
+  data = _file({"a": _tensor(torch_names, "a", offset, shape, strides)}, {"a": np.zeros(4, np.float32)})
   with pytest.raises(dc.DeepcompError, match="in a storage of 4 values"):
     read_tensors(data)
 

@@ -1,0 +1,70 @@
+"""Networks from JSON: Keras' own layers come back, and nothing that has code in it is run."""
+
+import json
+import os
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import deepcomp_tf as dc
+from deepcomp_tf.keras_version import KERAS_3
+from deepcomp_tf.models import efficientnet
+from deepcomp_tf.models import keras_json
+
+
+def _network(layer):
+  pixels = tf.keras.Input([16, 16, 3])
+  x = tf.keras.layers.Conv2D(4, 3, 8, "same", activation="relu", kernel_regularizer="l2", name="cut")(pixels / 255.0 + 1.0)
+  x = layer(tf.keras.layers.BatchNormalization()(x)[:, :2])
+  return tf.keras.Model(pixels, tf.keras.layers.Dense(3)(tf.keras.layers.GlobalAveragePooling2D()(x)))
+
+
+def test_keras_own_layers_come_back():
+  network = _network(tf.keras.layers.ReLU())
+  again = keras_json.read(network.to_json())
+  again.set_weights(network.get_weights())
+  pixels = np.random.default_rng(0).uniform(0, 255, [1, 16, 16, 3]).astype(np.float32)
+  np.testing.assert_allclose(again(pixels), network(pixels), rtol=1e-6)
+  ours = efficientnet.efficientnet_lite("EfficientNet-Lite0", 2)
+  assert keras_json.read(ours.to_json()).count_params() == ours.count_params()
+
+
+def _without_modules(value):
+  """JSON as earlier versions wrote it."""
+  if isinstance(value, dict):
+    return {name: _without_modules(entry) for name, entry in value.items() if name not in ("module", "registered_name")}
+  return list(map(_without_modules, value)) if isinstance(value, list) else value
+
+
+def test_a_function_in_a_network_is_not_run(tmp_path):
+  path = str(tmp_path / "run")
+  text = _network(tf.keras.layers.Lambda(lambda x, path=path: (open(path, "wb"), x)[1])).to_json()
+  os.remove(path)
+  for given in (text, json.dumps(_without_modules(json.loads(text)))):
+    with pytest.raises(dc.DeepcompError, match="of Keras' own layers, and of no function or file. Received: .*Lambda"):
+      dc.models.Graft(given, "cut")
+    assert not os.path.exists(path)
+
+
+@pytest.mark.skipif(KERAS_3, reason="only Keras 2 has layers that call a function of TensorFlow by its name")
+def test_functions_of_tensorflow_are_those_of_networks():
+  text = _network(tf.keras.layers.ReLU()).to_json()
+  assert '"function": "math.truediv"' in text
+  with pytest.raises(dc.DeepcompError, match="of no function or file. Received: .*TFOpLambda"):
+    keras_json.read(text.replace("math.truediv", "keras.utils.get_file"))
+
+
+@pytest.mark.parametrize("entry", [
+    {"class_name": "Lambda", "module": "keras.layers"}, {"class_name": "system", "module": "os"},
+    {"class_name": "function", "module": "builtins", "config": "eval"},
+    {"class_name": "utils.get_file", "module": "keras"}, {"class_name": "get_file", "module": "keras.utils"},
+    {"class_name": "TFSMLayer", "module": "keras.layers"},
+    {"class_name": "Mine", "module": "mine", "registered_name": "mine>Mine"},
+    {"class_name": "TFOpLambda", "module": None, "config": {"function": "load_op_library"}},
+    {"class_name": "TFOpLambda", "config": {"function": "io.write_file"}}, {"class_name": ["Lambda"]}])
+def test_other_code_than_keras_own_is_refused(entry):
+  config = json.loads(_network(tf.keras.layers.ReLU()).to_json())
+  config["config"]["layers"][-1]["config"]["kernel_initializer"] = entry
+  with pytest.raises(dc.DeepcompError, match="of no function or file"):
+    keras_json.read(json.dumps(config))
