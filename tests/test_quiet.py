@@ -15,6 +15,10 @@ from programs import ROOT
 from programs import wait_until
 
 
+# More than the batches that may wait for the entropy coder before the first file is written.
+PHOTOS = 80
+
+
 def _piped_to_nobody(*command, cwd, both=False):
   """Exit code, and what it says on standard error unless that is the pipe too."""
   read, write = os.pipe()
@@ -43,7 +47,7 @@ def test_a_pipe_that_nobody_reads(tmp_path):
 def test_ctrl_c_in_the_command_and_in_training(tmp_path):
   (tmp_path / "photos").mkdir()
   (tmp_path / "out").mkdir()
-  for number in range(40):
+  for number in range(PHOTOS):
     noise = np.random.default_rng(number).integers(0, 256, [512, 512, 3], np.uint8)
     Image.fromarray(noise).save(tmp_path / f"photos/{number}.png")
   programs = {
@@ -59,4 +63,4 @@ def test_ctrl_c_in_the_command_and_in_training(tmp_path):
     code, output = program.wait(100)
     assert code == 130 and "Traceback" not in output and "KeyboardInterrupt" not in output, output
     assert not [name for _, _, names in os.walk(tmp_path) for name in names if ".tmp" in name or name.endswith(".old")]
-  assert 0 < len(os.listdir(tmp_path / "out")) < 40
+  assert 0 < len(os.listdir(tmp_path / "out")) < PHOTOS

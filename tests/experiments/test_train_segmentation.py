@@ -119,14 +119,14 @@ def test_a_graft_becomes_a_segmenter(folder, tmp_path):
 def test_the_pooling_learns_first(folder, classifier, tmp_path):
   """Alone for half of the steps, across a kill, then with the backbone; or to the end, and the backbone stays the classifier's."""
   half, all_of_them = tmp_path / "half", tmp_path / "all"
-  flags = [*folder, *SMALL, classifier, "--optimizer=sgd", "--learning_rate=0.0003", "--head_learning_rate=0.0003"]
+  flags = [*folder, *SMALL, classifier, "--optimizer=sgd", "--learning_rate=0.003", "--head_learning_rate=0.0003"]
   programs.kill_after_checkpoint(_start(half, *flags, "--head_steps=8"), half, 4)
   for run, steps in ((half, 8), (all_of_them, STEPS)):
     code, output = programs.finish(_start(run, *flags, f"--head_steps={steps}"))
     assert code == 0, output[-3000:]
     assert sorted(programs.curve(run, "cross_entropy")) == list(range(2, STEPS + 1, 2))
   assert max(programs.curve(half, "pooling_learning_rate")) == 8
-  assert programs.curve(half, "backbone_learning_rate")[12] == pytest.approx(0.0003 * 0.5 ** 0.9, rel=1e-3)
+  assert programs.curve(half, "backbone_learning_rate")[12] == pytest.approx(0.003 * 0.5 ** 0.9, rel=1e-3)
   before = dc.Classifier.load(classifier.split("=")[1]).network.units[0].conv2.kernel
   trained, kept = (dc.Segmenter.load(str(run / "segmenter")).network.backbone.units[0].conv2.kernel for run in (half, all_of_them))
   np.testing.assert_array_equal(kept, before)
