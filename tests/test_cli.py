@@ -1,6 +1,7 @@
 """The `deepcomp` command, called as a user calls it."""
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -66,7 +67,6 @@ def test_compress_info_decompress(folder, tmp_path):
 
 def test_compress_folders(folder, tmp_path):
   (tmp_path / "photos/in").mkdir(parents=True)
-  (tmp_path / "out").mkdir()
   for source, place in (("coffee.png", "a.png"), ("rocket.png", "in/a.png"), ("broken.png", "in/broken.png")):
     (tmp_path / "photos" / place).write_bytes((folder / source).read_bytes())
   compress = ("compress", "photos", str(folder / "chelsea.png"), "--output_dir=out", "--jobs=2")
@@ -90,7 +90,6 @@ def test_compress_folders(folder, tmp_path):
   assert result.returncode == 0, result.stderr
   *lines, last = result.stdout.splitlines()
   assert [line.split(":")[0] for line in lines] == [f"out/{name}" for name in files()] and last == "3 of 3 files done"
-  (tmp_path / "pictures").mkdir()
   (tmp_path / "out/note.txt").write_text("no photo")
   result = deepcomp("decompress", "out", "--output_dir=pictures", cwd=tmp_path)
   assert result.returncode == 0, result.stderr
@@ -138,11 +137,11 @@ def test_classify_and_segment(networks, tmp_path):
   assert f"cat.deepcomp: {expected[0][0]} {100 * expected[0][1]:.1f} %" in result.stdout
   assert result.returncode == 1 and "other.deepcomp: of another operating point" in result.stderr
 
-  segment = ("segment", "cat.deepcomp", f"--segmenter={networks}/segmenter", "--output=mask.png", "--overlay=overlay.png")
+  segment = ("segment", "cat.deepcomp", f"--segmenter={networks}/segmenter", "--output=mask.png", "--overlay=new/overlay.png")
   result = deepcomp(*segment, cwd=tmp_path)
   assert result.returncode == 0 and "75x61" in result.stdout, result.stderr
   classes = dc.Segmenter.load(str(networks / "segmenter")).segment(data)
-  with Image.open(tmp_path / "mask.png") as mask, Image.open(tmp_path / "overlay.png") as overlay:
+  with Image.open(tmp_path / "mask.png") as mask, Image.open(tmp_path / "new/overlay.png") as overlay:
     assert mask.mode == "P" and overlay.size == (75, 61)
     np.testing.assert_array_equal(np.array(mask), np.array([0, 8, 15])[classes])
     assert mask.getpalette()[3 * 8:3 * 9] == [64, 0, 0]  # a cat's colour in VOC
@@ -164,8 +163,9 @@ def test_classify_and_segment(networks, tmp_path):
 
 
 def test_evaluate(folder, tmp_path):
-  result = deepcomp("evaluate", f"--images={folder}", "--operating_point=bpp0.330", "--output_dir=.", "--effort=1", "--curves",
+  result = deepcomp("evaluate", f"--images={folder}", "--operating_point=bpp0.330", "-o", "a/report", "--effort=1", "--curves",
                     cwd=tmp_path)
+  tmp_path /= "a/report"
   assert result.returncode == 1 and "1 of 5 images failed" in result.stderr
   assert "AVIF" in result.stdout
   assert len((tmp_path / "rate_distortion.csv").read_text().splitlines()) == 1 + 4 * (5 + 3 + 4 * 8)
@@ -182,7 +182,10 @@ def test_evaluate(folder, tmp_path):
     (["evaluate", "--images=nowhere", "--curves", "--effort=0"], "expected --effort of at least 1 with --curves"),
     (["compress", "x.jpg", "--jobs=0"], "--jobs must be at least 1"),
     (["compress", "x.jpg", "--resume", "--overwrite"], "expected --resume or --overwrite"),
-    (["compress", "x.jpg", "--output_dir=none"], "an existing folder to write to"),
+    (["compress", "x.jpg", "-o", "/dev/null/out", "--operating_point=bpp9"], "a folder to write to. Received: /dev/null/out (/dev/null"),
+    (["decompress", "x.deepcomp", "-o", "/dev/null/out"], "a folder to write to. Received: /dev/null/out (/dev/null is no folder)"),
+    (["segment", "x.deepcomp", "-o", "/dev/null/mask.png"], "a folder to write to. Received: /dev/null (/dev/null is no folder)"),
+    (["compress", "x.jpg", "--ouptut_dir=out"], "deepcomp compress: error: unrecognized arguments: --ouptut_dir=out"),
     (["compress", "."], "expected a folder with images in it"),
     (["info", "."], "expected a folder with .deepcomp files in it. Received: ."),
     (["info"], "required"),
@@ -192,6 +195,25 @@ def test_errors_are_one_line(args, message, tmp_path):
   assert result.returncode and message in result.stderr
   assert "Traceback" not in result.stderr
   assert not os.listdir(tmp_path)
+
+
+@pytest.mark.parametrize("command", [[], *([name] for name in ("compress", "decompress", "segment", "evaluate"))])
+def test_help_tells_only_defaults_that_there_are(command, tmp_path):
+  result = deepcomp(*command, "--help", cwd=tmp_path)
+  assert result.returncode == 0 and result.stdout.startswith(" ".join(["usage: deepcomp", *command]))
+  assert not re.search(r"\bdefaults?:? *(None|False)", result.stdout)
+
+
+def test_version(tmp_path):
+  result = deepcomp("--version", cwd=tmp_path)
+  assert (result.returncode, result.stdout) == (0, f"deepcomp {dc.__version__}\n")
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="may write everywhere")
+def test_folders_that_may_not_be_written_to(tmp_path):
+  (tmp_path / "kept").mkdir(mode=0o555)
+  result = deepcomp("compress", "x.jpg", "--output_dir=kept/new", cwd=tmp_path)
+  assert result.returncode == 1 and "a folder that can be written to. Received: kept/new" in result.stderr
 
 
 def _without_log_level():

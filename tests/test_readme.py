@@ -40,10 +40,6 @@ def photos(tmp_path_factory):
   for name, image in samples.photos().items():
     Image.fromarray(image[:184, :192]).save(folder / "more" / f"{name}.png")
   Image.fromarray(samples.photos()["rocket"][:64, :64]).save(folder / "photo.jpg")
-  (folder / "compressed").mkdir()
-  (folder / "decoded").mkdir()
-  (folder / "report").mkdir()
-  (folder / "small").mkdir()
   inputs = NetworkInput("representation", dc.Codec.load("bpp0.330"))
   network = dc.models.CResNet(39, 2, width=0.125)
   dc.Classifier(network, inputs, ["cat", "dog"]).save(folder / "RUN_DIR/classifier")
