@@ -13,7 +13,7 @@ import numpy as np
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 import tensorflow as tf
 
-from deepcomp_tf.files import write_file
+from deepcomp_tf import files
 from deepcomp_tf.errors import DeepcompError
 from deepcomp_tf.evaluation import figures
 from deepcomp_tf.training import flags as training_flags
@@ -28,6 +28,8 @@ _STYLES = ("-", "--", ":", "-.")
 
 def main(argv):
   del argv
+  if not FLAGS.runs:
+    raise DeepcompError("--runs must name at least one run folder. Received: none")
   labels = FLAGS.labels or [os.path.basename(run.rstrip("/")) for run in FLAGS.runs]
   if len(labels) != len(FLAGS.runs):
     raise DeepcompError(f"--labels must be as many as --runs={len(FLAGS.runs)}. Received: {len(labels)}")
@@ -45,14 +47,20 @@ def main(argv):
   for axis in (rate_axis, quality_axis):
     axis.grid(alpha=0.3)
   rate_axis.legend()
-  write_file(FLAGS.output, figures.png(figure), overwrite=True)
+  files.write_file(FLAGS.output, figures.png(figure), overwrite=True)
   print(f"Written to {FLAGS.output}")
 
 
 def curve(run, name):
-  """Steps and values of a training curve; of a step that a resumed run repeated, the last value."""
-  events = EventAccumulator(os.path.join(run, "train"), size_guidance={"tensors": 0})
-  events.Reload()
+  """Steps and values of a training curve; of a step that a resumed run repeated, the last value.
+
+  Raises:
+    DeepcompError: the folder is missing, or holds no such curve.
+  """
+  folder = os.path.join(run, "train")
+  events = EventAccumulator(folder, size_guidance={"tensors": 0})
+  if files.isdir(folder):
+    events.Reload()
   if name not in events.Tags()["tensors"]:
     raise DeepcompError(f"expected a run folder with the training curve {name!r}. Received: {run}")
   points = {event.step: float(tf.make_ndarray(event.tensor_proto)) for event in events.Tensors(name)}
