@@ -162,6 +162,7 @@ def test_classify_and_segment(networks, tmp_path):
   assert not (tmp_path / "none.png").exists()
 
 
+@pytest.mark.slow
 def test_evaluate(folder, tmp_path):
   result = deepcomp("evaluate", f"--images={folder}", "--operating_point=bpp0.330", "-o", "a/report", "--effort=1", "--curves",
                     cwd=tmp_path)

@@ -94,6 +94,7 @@ def test_random_models_on_every_small_size(seed):
   check_against_reference(model, random_maps(rng, model, sizes + [(1, 40), (40, 1), (33, 19), (5, 70), (70, 5), (40, 41)]))
 
 
+@pytest.mark.slow
 def test_a_map_wider_than_a_block_of_lanes():
   rng = np.random.default_rng(99)
   model = random_model(rng)

