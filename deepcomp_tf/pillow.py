@@ -13,6 +13,7 @@ from PIL import Image
 from PIL import ImageFile
 
 import deepcomp_tf as dc
+from deepcomp_tf import shipped
 from deepcomp_tf.codec import colors
 from deepcomp_tf.codec import container
 from deepcomp_tf.errors import BitstreamError
@@ -20,8 +21,8 @@ from deepcomp_tf.errors import DeepcompError
 
 FORMAT = "DEEPCOMP"
 
-# The codecs that were used: by the names and folders that they were loaded from, and by their files' fingerprints.
-_by_name, _by_fingerprint = {}, {}
+# The codecs that were used: by what they were loaded from, and by their files' fingerprints.
+_by_source, _by_fingerprint = {}, {}
 
 
 class DeepcompImageFile(ImageFile.ImageFile):
@@ -76,8 +77,13 @@ def _whole(read, data):
 def _codec_for(data):
   fingerprint = container.read_header(data).fingerprint
   if fingerprint not in _by_fingerprint:
-    _by_fingerprint[fingerprint] = dc.Codec.load_for(data)
+    _keep(dc.Codec.load_for(data))
   return _by_fingerprint[fingerprint]
+
+
+def _keep(codec):
+  _by_source.setdefault(codec.source, codec)
+  _by_fingerprint.setdefault(codec.fingerprint, codec)  # others may write such files with another encoder; all read them alike
 
 
 def codec_of(name):
@@ -89,10 +95,10 @@ def codec_of(name):
   Raises:
     DeepcompError: there is no such operating point.
   """
-  if name not in _by_name:
-    codec = dc.Codec.load(name)
-    _by_name[name] = _by_fingerprint.setdefault(codec.fingerprint, codec)
-  return _by_name[name]
+  source = shipped.source("operating point", name)
+  if source not in _by_source:
+    _keep(dc.Codec.load(source))
+  return _by_source[source]
 
 
 def _save(image, file, filename):

@@ -117,7 +117,7 @@ def test_files_of_another_operating_point_are_read_once_it_is_loaded(tmp_path, m
   codec = dc.Codec.load("bpp0.330")
   data = codec.compress(PHOTO)
   monkeypatch.setattr("deepcomp_tf.codec.operating_point.names", lambda: [])  # as if it were not shipped
-  for known in ("_by_name", "_by_fingerprint"):
+  for known in ("_by_source", "_by_fingerprint"):
     monkeypatch.setattr(pillow, known, {})
   with pytest.raises(OSError, match="^of an unknown operating point"):
     Image.open(io.BytesIO(data)).load()
