@@ -16,6 +16,7 @@ import deepcomp_tf as dc
 from deepcomp_tf import shipped
 from deepcomp_tf.codec import colors
 from deepcomp_tf.codec import container
+from deepcomp_tf.codec import operating_point
 from deepcomp_tf.errors import BitstreamError
 from deepcomp_tf.errors import DeepcompError
 
@@ -83,11 +84,15 @@ def _codec_for(data):
 
 def _keep(codec):
   _by_source.setdefault(codec.source, codec)
-  _by_fingerprint.setdefault(codec.fingerprint, codec)  # others may write such files with another encoder; all read them alike
+  shipped_names = operating_point.names()
+  # A folder may have a shipped point's tables and another decoder: what a file looks like does not depend on what was loaded first.
+  if codec.source in shipped_names or codec.fingerprint not in map(operating_point.fingerprint, shipped_names):
+    _by_fingerprint.setdefault(codec.fingerprint, codec)
 
 
 def codec_of(name):
-  """The `Codec` of an operating point, loaded once. From then on Pillow opens its files, whether it is shipped or not.
+  """The `Codec` of an operating point, loaded once. From then on Pillow reads its files; those of shipped ones it always reads,
+  with the shipped decoder.
 
   Args:
     name: one of `dc.operating_points.names()`, or a folder that training wrote.
