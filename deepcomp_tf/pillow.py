@@ -85,7 +85,7 @@ def _codec_for(data):
 def _keep(codec):
   _by_source.setdefault(codec.source, codec)
   shipped_names = operating_point.names()
-  # A folder may have a shipped point's tables and another decoder: what a file looks like does not depend on what was loaded first.
+  # A folder may have a shipped point's tables and another decoder: pictures do not depend on what was loaded first.
   if codec.source in shipped_names or codec.fingerprint not in map(operating_point.fingerprint, shipped_names):
     _by_fingerprint.setdefault(codec.fingerprint, codec)
 
