@@ -20,8 +20,11 @@ from deepcomp_tf import shipped
 from deepcomp_tf.codec import container
 from deepcomp_tf.codec.codec import MAX_EFFORT
 from deepcomp_tf.codec.codec import READERS
+from deepcomp_tf.codec.images import DEFAULT_QUALITY
+from deepcomp_tf.codec.images import encode_picture
 from deepcomp_tf.codec.images import encode_png
 from deepcomp_tf.codec.images import list_images
+from deepcomp_tf.codec.images import PICTURE_KINDS
 from deepcomp_tf.codec.images import read_image
 from deepcomp_tf.errors import DeepcompError
 from deepcomp_tf.threads import cores
@@ -75,8 +78,10 @@ def _parse(argv):
   outputs(sub)
 
   files_help = "Files, and folders, which stand for the .deepcomp files in them and in all folders in them"
-  sub = command("decompress", _decompress, ".deepcomp files to PNG files.")
+  sub = command("decompress", _decompress, ".deepcomp files to PNG, JPEG or WebP files.")
   sub.add_argument("files", nargs="+", help=f"{files_help}; their tree is kept under --output_dir.")
+  sub.add_argument("--format", choices=PICTURE_KINDS, default="png", help="Of the pictures, by default %(default)s.")
+  sub.add_argument("--quality", type=int, default=None, help=f"1 to 100, of jpg and webp; by default {DEFAULT_QUALITY}.")
   sub.add_argument("--operating_point", default="", help=f"{point_help}; by default the shipped one that the file names.")
   outputs(sub)
 
@@ -302,17 +307,21 @@ def _is_folder(name):
 
 
 def _decompress(args):
+  if args.quality is not None and (args.format == "png" or not 1 <= args.quality <= 100):
+    raise DeepcompError("expected --quality in 1 to 100, with --format=jpg or --format=webp. Received: "
+                        f"--quality={args.quality} with --format={args.format}")
+  extension = f".{args.format}"
   if args.output_dir:
     _check_place(args.output_dir)
   _list_folders(args)
-  _check_outputs(args, ".png")
+  _check_outputs(args, extension)
   codecs = shipped.ByFile(dc.Codec, args.operating_point)
 
   def work(file):
-    path = _output(args, file, ".png")
+    path = _output(args, file, extension)
     data = _read(file)
     image = codecs.for_data(data).decompress(data)
-    _write(path, encode_png(image), args.overwrite)
+    _write(path, encode_picture(image, args.format, args.quality), args.overwrite)
     return f"{file} -> {path}: {image.shape[1]}x{image.shape[0]}"
 
   return _each(args.files, work)

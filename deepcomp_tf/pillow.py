@@ -13,15 +13,17 @@ from PIL import Image
 from PIL import ImageFile
 
 import deepcomp_tf as dc
+from deepcomp_tf import shipped
 from deepcomp_tf.codec import colors
 from deepcomp_tf.codec import container
+from deepcomp_tf.codec import operating_point
 from deepcomp_tf.errors import BitstreamError
 from deepcomp_tf.errors import DeepcompError
 
 FORMAT = "DEEPCOMP"
 
-# The codecs that were used: by the names and folders that they were loaded from, and by their files' fingerprints.
-_by_name, _by_fingerprint = {}, {}
+# The codecs that were used: by what they were loaded from, and by their files' fingerprints.
+_by_source, _by_fingerprint = {}, {}
 
 
 class DeepcompImageFile(ImageFile.ImageFile):
@@ -76,12 +78,21 @@ def _whole(read, data):
 def _codec_for(data):
   fingerprint = container.read_header(data).fingerprint
   if fingerprint not in _by_fingerprint:
-    _by_fingerprint[fingerprint] = dc.Codec.load_for(data)
+    _keep(dc.Codec.load_for(data))
   return _by_fingerprint[fingerprint]
 
 
+def _keep(codec):
+  _by_source.setdefault(codec.source, codec)
+  shipped_names = operating_point.names()
+  # A folder may have a shipped point's tables and another decoder: pictures do not depend on what was loaded first.
+  if codec.source in shipped_names or codec.fingerprint not in map(operating_point.fingerprint, shipped_names):
+    _by_fingerprint.setdefault(codec.fingerprint, codec)
+
+
 def codec_of(name):
-  """The `Codec` of an operating point, loaded once. From then on Pillow opens its files, whether it is shipped or not.
+  """The `Codec` of an operating point, loaded once. From then on Pillow reads its files; those of shipped ones it always reads,
+  with the shipped decoder.
 
   Args:
     name: one of `dc.operating_points.names()`, or a folder that training wrote.
@@ -89,10 +100,10 @@ def codec_of(name):
   Raises:
     DeepcompError: there is no such operating point.
   """
-  if name not in _by_name:
-    codec = dc.Codec.load(name)
-    _by_name[name] = _by_fingerprint.setdefault(codec.fingerprint, codec)
-  return _by_name[name]
+  source = shipped.source("operating point", name)
+  if source not in _by_source:
+    _keep(dc.Codec.load(source))
+  return _by_source[source]
 
 
 def _save(image, file, filename):

@@ -59,6 +59,15 @@ def test_compress_info_decompress(folder, tmp_path):
   assert result.returncode == 1 and "--overwrite" in result.stderr
   assert deepcomp("decompress", "--overwrite", "coffee.deepcomp", cwd=tmp_path).returncode == 0
 
+  decoded, sizes = dc.Codec.load_for(data).decompress(data), []
+  for ending, kind, arguments in (("jpg", "JPEG", ["--quality=30"]), ("jpg", "JPEG", ["--overwrite"]), ("webp", "WEBP", [])):
+    result = deepcomp("decompress", "coffee.deepcomp", "-o", "lossy", f"--format={ending}", *arguments, cwd=tmp_path)
+    path = tmp_path / "lossy" / f"coffee.{ending}"
+    assert result.returncode == 0 and Image.open(path).format == kind, result.stderr
+    assert 0 < np.abs(np.array(Image.open(path)).astype(int) - decoded).mean() < 10
+    sizes.append(path.stat().st_size)
+  assert sizes[0] < sizes[1]
+
   (tmp_path / "cut.deepcomp").write_bytes(data[:-3])
   result = deepcomp("decompress", "cut.deepcomp", cwd=tmp_path)
   assert result.returncode == 1 and "damaged or truncated" in result.stderr
@@ -183,9 +192,12 @@ def test_evaluate(folder, tmp_path):
     (["evaluate", "--images=nowhere", "--curves", "--effort=0"], "expected --effort of at least 1 with --curves"),
     (["compress", "x.jpg", "--jobs=0"], "--jobs must be at least 1"),
     (["compress", "x.jpg", "--resume", "--overwrite"], "expected --resume or --overwrite"),
-    (["compress", "x.jpg", "-o", "/dev/null/out", "--operating_point=bpp9"], "a folder to write to. Received: /dev/null/out (/dev/null"),
-    (["decompress", "x.deepcomp", "-o", "/dev/null/out"], "a folder to write to. Received: /dev/null/out (/dev/null is no folder)"),
-    (["segment", "x.deepcomp", "-o", "/dev/null/mask.png"], "a folder to write to. Received: /dev/null (/dev/null is no folder)"),
+    (["compress", "x.jpg", "-o", "/dev/null/out", "--operating_point=bpp9"], "a folder to write to. Received: /dev/null/out"),
+    (["decompress", "x.deepcomp", "-o", "/dev/null/out"], "Received: /dev/null/out (/dev/null is no folder)"),
+    (["decompress", "x.deepcomp", "--quality=90"],
+     "expected --quality in 1 to 100, with --format=jpg or --format=webp. Received: --quality=90 with --format=png"),
+    (["decompress", "x.deepcomp", "--format=jpg", "--quality=0"], "Received: --quality=0 with --format=jpg"),
+    (["segment", "x.deepcomp", "-o", "/dev/null/mask.png"], "folder to write to. Received: /dev/null (/dev/null is no folder)"),
     (["compress", "x.jpg", "--ouptut_dir=out"], "deepcomp compress: error: unrecognized arguments: --ouptut_dir=out"),
     (["compress", "."], "expected a folder with images in it"),
     (["info", "."], "expected a folder with .deepcomp files in it. Received: ."),

@@ -2,6 +2,7 @@
 
 import io
 import pickle
+import shutil
 import subprocess
 import sys
 
@@ -13,6 +14,7 @@ import pytest
 import deepcomp_tf as dc
 from deepcomp_tf import pillow
 from deepcomp_tf import samples
+from deepcomp_tf import shipped
 
 PHOTO = samples.photos()["coffee"][:61, :75]
 
@@ -117,7 +119,7 @@ def test_files_of_another_operating_point_are_read_once_it_is_loaded(tmp_path, m
   codec = dc.Codec.load("bpp0.330")
   data = codec.compress(PHOTO)
   monkeypatch.setattr("deepcomp_tf.codec.operating_point.names", lambda: [])  # as if it were not shipped
-  for known in ("_by_name", "_by_fingerprint"):
+  for known in ("_by_source", "_by_fingerprint"):
     monkeypatch.setattr(pillow, known, {})
   with pytest.raises(OSError, match="^of an unknown operating point"):
     Image.open(io.BytesIO(data)).load()
@@ -132,3 +134,15 @@ def test_what_reads_images_through_pillow(module, path, picture, tmp_path):
   if module == "imageio.v3":
     library.imwrite(tmp_path / "new.deepcomp", PHOTO, operating_point="bpp0.635")
     assert (tmp_path / "new.deepcomp").read_bytes() == path.read_bytes()
+
+
+def test_a_folder_with_the_tables_of_a_shipped_operating_point_reads_nothing(tmp_path, monkeypatch):
+  shutil.copytree(shipped.find("operating point", "bpp0.330"), tmp_path / "mine")
+  for known in ("_by_source", "_by_fingerprint"):
+    monkeypatch.setattr(pillow, known, {})
+  own = pillow.codec_of(tmp_path / "mine")
+  assert pillow.codec_of(str(tmp_path / "mine")) is own
+  monkeypatch.setattr(own, "decompress", None)  # another decoder
+  image = Image.fromarray(PHOTO)
+  image.save(buffer := io.BytesIO(), "deepcomp", operating_point=tmp_path / "mine")
+  assert Image.open(buffer).tobytes() == pillow.codec_of("bpp0.330").decompress(buffer.getvalue()).tobytes()

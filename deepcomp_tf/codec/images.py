@@ -46,6 +46,10 @@ _PLUGINS = (
 _HEAD = 32  # bytes that tell a format
 _BEGINNING = 1 << 16  # bytes in which most photos tell their size
 
+# What pictures are written as: endings, and Pillow's names of the formats.
+PICTURE_KINDS = {"png": "PNG", "jpg": "JPEG", "webp": "WEBP"}
+DEFAULT_QUALITY = 90
+
 # What undoes each of EXIF's orientations.
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT, 3: Image.Transpose.ROTATE_180, 4: Image.Transpose.FLIP_TOP_BOTTOM,
@@ -304,6 +308,30 @@ def _orientation(image):
 
 def encode_png(image):
   """uint8 `[h, w, 3]` -> the bytes of a PNG file."""
+  return encode_picture(image, "png")
+
+
+def encode_picture(image, kind, quality=None):
+  """An image as the bytes of a file that other programs read.
+
+  Args:
+    image: uint8 `[h, w, 3]` RGB.
+    kind: one of `PICTURE_KINDS`.
+    quality: 1..100 for jpg and webp, None for DEFAULT_QUALITY; None for png, which loses nothing.
+
+  Raises:
+    DeepcompError: the quality is something else, or such a file cannot hold the image, for its size.
+  """
+  if kind == "png" and quality is not None:
+    raise DeepcompError(f"`quality` is for jpg and webp; png loses nothing. Received: quality={quality!r} for png")
+  if quality is not None and quality not in range(1, 101):
+    raise DeepcompError(f"`quality` must be an integer in 1..100. Received: quality={quality!r}")
+  options = {} if kind == "png" else {"quality": DEFAULT_QUALITY if quality is None else quality}
   buffer = io.BytesIO()
-  Image.fromarray(image).save(buffer, "png")
+  try:
+    Image.fromarray(image).save(buffer, PICTURE_KINDS[kind], **options)
+  except (OSError, ValueError) as error:
+    height, width = image.shape[:2]
+    raise DeepcompError(f"expected a picture that a {kind} file can hold. Received: one of {width}x{height} pixels "
+                        f"({one_line(error)})") from None
   return buffer.getvalue()

@@ -10,6 +10,7 @@ from PIL import PngImagePlugin
 import pytest
 
 import deepcomp_tf as dc
+from deepcomp_tf import samples
 from deepcomp_tf.codec import colors as color_modes
 from deepcomp_tf.codec import container
 from deepcomp_tf.codec import images
@@ -216,3 +217,22 @@ def test_what_counts_as_a_photo(tmp_path):
   assert photos == {"a.jfif", "b.JPE", "noending", "c.bin", "d.tga", "broken.jpg", "e.NEF"}
   with pytest.raises(dc.DeepcompError, match="camera's raw file"):
     images.read_image(str(tmp_path / "e.NEF"))
+
+
+def test_encode_picture():
+  photo = samples.photos()["coffee"][:40, :60]
+  sizes = {}
+  for kind, quality in (("png", None), ("jpg", 1), ("jpg", None), ("jpg", 100), ("webp", 1), ("webp", None), ("webp", 100)):
+    data = images.encode_picture(photo, kind, quality)
+    assert Image.open(io.BytesIO(data)).format == images.PICTURE_KINDS[kind]
+    sizes.setdefault(kind, []).append(len(data))
+  for kind in ("jpg", "webp"):
+    assert sorted(set(sizes[kind])) == sizes[kind]
+  np.testing.assert_array_equal(images.read_image("", images.encode_picture(photo, "png")), photo)
+  for kind, quality, message in (("png", 90, "for jpg and webp"), ("jpg", 0, "1..100"), ("webp", 101, "1..100")):
+    with pytest.raises(dc.DeepcompError, match=message):
+      images.encode_picture(photo, kind, quality)
+  with pytest.raises(dc.DeepcompError, match="^expected a picture that a webp file can hold. Received: one of 16384x1 pixels"):
+    images.encode_picture(np.zeros([1, 16384, 3], np.uint8), "webp")
+  with pytest.raises(dc.DeepcompError, match="^expected a picture that a jpg file can hold. Received: one of 65536x1 pixels"):
+    images.encode_picture(np.zeros([1, 65536, 3], np.uint8), "jpg")
