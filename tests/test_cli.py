@@ -189,6 +189,7 @@ def test_evaluate(folder, tmp_path):
     (["decompress", "missing.deepcomp"], "cannot be read"),
     (["classify", "x.deepcomp", "--operating_point=bpp0.330"], "--operating_point is for --classifier"),
     (["evaluate", "--images=nowhere"], "expected a folder with images"),
+    (["compress", "x.png", "--for=networks", "--effort=0"], "--for=networks takes an --effort above 0. Received: --effort=0"),
     (["evaluate", "--images=nowhere", "--curves", "--effort=0"], "expected --effort of at least 1 with --curves"),
     (["compress", "x.jpg", "--jobs=0"], "--jobs must be at least 1"),
     (["compress", "x.jpg", "--resume", "--overwrite"], "expected --resume or --overwrite"),
