@@ -6,9 +6,9 @@ distortion, by its gradient and curvature; of the bits, what the symbol's own ta
 it does to the symbols that are predicted from it. Of the changes that pay, those are made that pay most among their neighbours,
 since changes close to each other add up in the picture. The best symbols that any sweep saw are taken, the encoder's among them.
 
-An aim other than the picture adds a term to the loss. It is an object with `picture` and `bits`, the factors on MSE + w (1 - MS-SSIM) +
-v (1 - SSIM) and on lambda, and `loss`, a TensorFlow function of the values of symbols, float `[1, h, w, C]`, and the photo, uint8 `[1, H, W, 3]`,
-that returns a scalar; both are those of a tile where the photo is large.
+An aim other than the picture adds a term to the loss. It is an object with `picture` and `bits`, the factors on MSE + w (1 -
+MS-SSIM) + v (1 - SSIM) and on lambda, and `loss`, a TensorFlow function of the values of symbols, float `[1, h, w, C]`, and the
+photo, uint8 `[1, H, W, 3]`, that returns a scalar. Of a large photo they are those of a tile.
 """
 
 import itertools
