@@ -1,17 +1,11 @@
-"""What tests share: the order of their files, a folder for caches, and a remote file system."""
+"""What tests share: small networks, a folder for caches, and a remote file system."""
 
-import collections
 import os
 import uuid
 
+import programs  # pylint: disable=unused-import  # it adds small networks to those that there are
 import pytest
 import tensorflow as tf
-
-
-def pytest_collection_modifyitems(items):
-  """Files with most tests of whole programs come first, so that no worker is left with them at the end."""
-  slow = collections.Counter(item.path for item in items if item.get_closest_marker("slow"))
-  items.sort(key=lambda item: (-slow[item.path], item.path))
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -127,7 +127,7 @@ def fixture_networks(tmp_path_factory):
   """An untrained classifier and segmenter of bpp0.330."""
   root = tmp_path_factory.mktemp("networks")
   inputs = NetworkInput("representation", dc.Codec.load("bpp0.330"))
-  network = dc.models.CResNet(39, 2, width=0.125)
+  network = dc.models.CResNet(12, 2, width=0.125)
   dc.Classifier(network, inputs, ["cup", "cat"]).save(root / "classifier")
   dc.Segmenter(dc.models.DeepLab.from_classifier(network, 3), inputs, [mask_classes.VOC[i] for i in (0, 8, 15)]).save(
       root / "segmenter")
