@@ -3,6 +3,9 @@
 Programs are forked off a process that has imported what takes long, and not begun to use it.
 """
 
+import argparse
+import contextlib
+import io
 import multiprocessing
 from multiprocessing import forkserver
 import os
@@ -15,8 +18,11 @@ import tempfile
 import time
 from unittest import mock
 
+from absl import app
+from absl.flags import argparse_flags
 import tensorflow as tf
 
+from deepcomp_tf import cli
 from deepcomp_tf.models import resnet
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -106,6 +112,30 @@ def finish(program):
 def deepcomp(*arguments, cwd):
   """A call of the command, which has ended: `subprocess.CompletedProcess`."""
   return subprocess.CompletedProcess(arguments, *Program("deepcomp_tf.cli", arguments, cwd=cwd, errors_apart=True).wait(600))
+
+
+def deepcomp_here(*arguments, cwd):
+  """As `deepcomp`, in this process, which has loaded the codecs: for tests that call the command again and again."""
+  output, errors = (io.TextIOWrapper(io.BytesIO(), encoding="utf-8", errors=how) for how in ("strict", "backslashreplace"))
+  before, code = os.getcwd(), 0
+  # Flags of programs that a test has imported are not the command's.
+  with (mock.patch.object(argparse_flags, "ArgumentParser", argparse.ArgumentParser),
+        mock.patch.object(app, "run", lambda main, flags_parser: sys.exit(main(flags_parser(sys.argv)))),
+        mock.patch.object(sys, "argv", ["deepcomp", *map(str, arguments)]),
+        contextlib.redirect_stdout(output), contextlib.redirect_stderr(errors)):
+    os.chdir(cwd)
+    try:
+      cli.main()
+    except SystemExit as end:
+      code = end.code or 0
+    finally:
+      os.chdir(before)
+  said = []
+  for stream in (output, errors):
+    stream.seek(0)
+    said.append(stream.read())
+  assert isinstance(code, int), code
+  return subprocess.CompletedProcess(arguments, code, *said)
 
 
 def wait_until(true, program):

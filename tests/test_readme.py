@@ -17,7 +17,7 @@ import deepcomp_tf as dc
 from deepcomp_tf import mask_classes
 from deepcomp_tf import samples
 from deepcomp_tf.codec.inputs import NetworkInput
-from programs import deepcomp
+from programs import deepcomp_here
 
 ROOT = pathlib.Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
@@ -62,7 +62,7 @@ def test_deepcomp_examples(photos):
   assert {line.split()[1] for line in lines} >= {"compress", "info", "decompress", "evaluate", "classify", "segment"}
   for line in lines:
     words = shlex.split(line.replace("FOLDER", "more"))[1:]
-    result = deepcomp(*(path for word in words for path in sorted(glob.glob(word, root_dir=photos)) or [word]), cwd=photos)
+    result = deepcomp_here(*(path for word in words for path in sorted(glob.glob(word, root_dir=photos)) or [word]), cwd=photos)
     assert result.returncode == 0, (line, result.stderr)
 
 
