@@ -36,6 +36,8 @@ setuptools.setup(
     install_requires=[requirement + SUPPORTED for requirement in [
         "absl-py>=2.0,<3",
         "constriction>=0.4,<0.6",
+        # It comes with TensorFlow Datasets, too.
+        "etils[epath]>=1.9.1,<2",
         # TensorFlow Datasets needs it to write a set, and says so for old Pythons only.
         "importlib-resources>=5,<8",
         "matplotlib>=3.8,<4",

@@ -1,4 +1,6 @@
-"""The exceptions of the library, every one also a `ValueError`, and the messages of others."""
+"""The exceptions of the library, all of them `ValueError`s too, and how messages become one line."""
+
+import os
 
 
 class DeepcompError(ValueError):
@@ -17,3 +19,11 @@ def one_line(error):
   """An error's message without what TensorFlow wraps around it."""
   line = (str(error).strip() or type(error).__name__).splitlines()[0]
   return line.split("}} ")[-1].split(" [Op:")[0]
+
+
+def printable(name):
+  """A name, or a text with names in it, on one line: line breaks and bytes that are no text are escaped as in Python's strings."""
+  if name.isprintable():
+    return name
+  text = os.fsencode(name).decode(errors="backslashreplace")
+  return "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in text)
