@@ -1,9 +1,11 @@
-"""The classes of segmentation masks: `MaskClass`, Pascal VOC's, and those of a JSON file."""
+"""The classes of segmentation masks, `MaskClass`: Pascal VOC's, and those of a JSON file; and pictures of masks."""
 
+import io
 import json
 from typing import NamedTuple
 
 import numpy as np
+from PIL import Image
 
 from deepcomp_tf import files
 from deepcomp_tf.errors import DeepcompError
@@ -108,6 +110,22 @@ def voc_colors():
     for channel in range(3):
       colors[:, channel] |= ((ids >> (3 * bit + channel) & 1) << (7 - bit)).astype(np.uint8)
   return colors
+
+
+def encode_mask(mask, classes):
+  """uint8 `[h, w]` ids of a list of `MaskClass` -> the bytes of a palette PNG in their colours."""
+  image = Image.fromarray(mask)
+  image.putpalette(palette(classes).ravel().tolist())
+  buffer = io.BytesIO()
+  image.save(buffer, "png")
+  return buffer.getvalue()
+
+
+def overlay(image, mask, classes, opacity=0.6):
+  """A photo uint8 `[h, w, 3]` with a mask `[h, w]` laid over it; background and what is no class stay as they are."""
+  blended = np.rint((1 - opacity) * image + opacity * palette(classes)[mask]).astype(np.uint8)
+  shown = np.isin(mask, [one.id for one in classes if one.name != BACKGROUND])
+  return np.where(shown[..., np.newaxis], blended, image)
 
 
 # Pascal VOC's, the classes of the paper's section 5.

