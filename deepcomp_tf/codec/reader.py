@@ -79,11 +79,12 @@ class Reader:
     for (number, job), error in zip(jobs.items(), self._coder.decode_batch(list(jobs.values()), symbols, threads)):
       if error:
         results[number] = failed(error, number, len(files), errors)
-      else:
-        size = job.rows * job.columns * self.channels
-        results[number] = symbols[job.begin:job.begin + size].reshape(job.rows, job.columns, self.channels)
-        if opened[number] is files[number]:  # a `Bitstream` that somebody has
-          opened[number].keep(results[number].copy() if len(jobs) > 1 else results[number])
+        continue
+      size = job.rows * job.columns * self.channels
+      results[number] = symbols[job.begin:job.begin + size].reshape(job.rows, job.columns, self.channels)
+      if opened[number] is files[number]:  # a `Bitstream` that somebody has
+        opened[number].keep(results[number].copy() if len(jobs) > 1 else results[number])
+        results[number] = None
     return [opened[number].kept if result is None else result for number, result in enumerate(results)]
 
   def symbols_of(self, files, threads=None):

@@ -156,7 +156,7 @@ class Task(abc.ABC):
             + (f" ({note})" if note else ""))
 
   def summary(self):
-    """What it gives, for `describe`."""
+    """What it gives, for `describe`: the classes that it knows, unless a task says otherwise."""
     names = self.names_in_order
     return f"knows {len(names)} classes" + ("" if len(names) > 25 else f": {', '.join(names)}")
 
