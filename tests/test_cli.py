@@ -1,5 +1,6 @@
 """The `deepcomp` command, called as a user calls it."""
 
+import json
 import os
 import re
 import shutil
@@ -95,6 +96,12 @@ def test_compress_folders(folder, tmp_path):
   (tmp_path / "photos/in/broken.png").unlink()
   assert deepcomp(*compress, "--resume", cwd=tmp_path).returncode == 0
 
+  lines = [json.loads(line) for line in deepcomp("info", "out", "--json", cwd=tmp_path).stdout.splitlines()]
+  assert [(line["file"], line["width"], line["operating_point"]) for line in lines] == [
+      (f"out/{name}", 120, "bpp0.330") for name in files()]
+  lines = deepcomp(*compress, "--resume", "--json", cwd=tmp_path).stdout.splitlines()
+  assert all(json.loads(line)["before"] for line in lines) and len(lines) == 3
+
   result = deepcomp("info", "out", cwd=tmp_path)
   assert result.returncode == 0, result.stderr
   *lines, last = result.stdout.splitlines()
@@ -145,6 +152,15 @@ def test_classify_and_segment(networks, tmp_path):
   assert "knows 2 classes: cup, cat" in result.stdout
   assert f"cat.deepcomp: {expected[0][0]} {100 * expected[0][1]:.1f} %" in result.stdout
   assert result.returncode == 1 and "other.deepcomp: of another operating point" in result.stderr
+
+  result = deepcomp("classify", "cat.deepcomp", "other.deepcomp", f"--classifier={networks}/classifier", "--json", "--top=1", cwd=tmp_path)
+  good, bad = map(json.loads, result.stdout.splitlines())
+  assert good["file"] == "cat.deepcomp" and [entry["name"] for entry in good["classes"]] == [expected[0][0]] and result.stderr == ""
+  assert result.returncode == 1 and bad["file"] == "other.deepcomp" and "another operating point" in bad["error"]
+  result = deepcomp("embed", "cat.deepcomp", "other.deepcomp", f"--classifier={networks}/classifier", "--output=v/vectors.npy", cwd=tmp_path)
+  assert result.returncode == 1 and "cat.deepcomp -> v/vectors.npy: 256 values" in result.stdout
+  vectors = np.load(tmp_path / "v/vectors.npy")
+  assert vectors.shape == (2, 256) and np.linalg.norm(vectors[0]) == pytest.approx(1) and np.isnan(vectors[1]).all()
 
   segment = ("segment", "cat.deepcomp", f"--segmenter={networks}/segmenter", "--output=mask.png", "--overlay=new/overlay.png")
   result = deepcomp(*segment, cwd=tmp_path)
@@ -211,7 +227,7 @@ def test_errors_are_one_line(args, message, tmp_path):
   assert not os.listdir(tmp_path)
 
 
-@pytest.mark.parametrize("command", [[], *([name] for name in ("compress", "decompress", "segment", "evaluate"))])
+@pytest.mark.parametrize("command", [[], *([name] for name in ("compress", "decompress", "segment", "embed", "evaluate"))])
 def test_help_tells_only_defaults_that_there_are(command, tmp_path):
   result = deepcomp(*command, "--help", cwd=tmp_path)
   assert result.returncode == 0 and result.stdout.startswith(" ".join(["usage: deepcomp", *command]))
@@ -244,6 +260,10 @@ def test_info_and_help_import_no_tensorflow(tmp_path):
   for arguments in (["info", str(path)], ["--help"]):
     result = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=True)
     assert result.stdout.endswith("not imported\n"), result.stdout
+  for wrong in (["classify", "missing.deepcomp"], ["segment", str(path), "-o", str(path)], ["compress", "x.png", "--effort=10"],
+                ["embed", "x", "-o", "v.npy", "--classifier=nobody"], ["evaluate", f"--images={tmp_path}", "--operating_point=bpp9"]):
+    result = subprocess.run([sys.executable, "-c", code, *wrong], capture_output=True, text=True, check=False, cwd=tmp_path)
+    assert result.returncode == 1 and result.stdout == "not imported\n" and len(result.stderr.splitlines()) == 1, result
   result = subprocess.run([sys.executable, "-c", code, "decompress", str(path)], capture_output=True, text=True, check=True)
   assert result.stdout.endswith("\nimported\n")
 
