@@ -37,8 +37,8 @@ setuptools.setup(
     install_requires=[requirement + SUPPORTED for requirement in [
         "absl-py>=2.0,<3",
         "constriction>=0.4,<0.6",
-        # Imports that wait until they are needed; TensorFlow Datasets brings it.
-        "etils>=1.6,<2",
+        # It comes with TensorFlow Datasets, too: paths, and imports that wait until they are needed.
+        "etils[epath]>=1.9.1,<2",
         # TensorFlow Datasets needs it to write a set, and says so for old Pythons only.
         "importlib-resources>=5,<8",
         "matplotlib>=3.8,<4",

@@ -1,4 +1,6 @@
-"""The exceptions of the library, every one also a `ValueError`, and the messages of others."""
+"""The exceptions of the library, all of them `ValueError`s too, and how messages become one line."""
+
+import os
 
 
 class DeepcompError(ValueError):
@@ -39,3 +41,11 @@ def failed(error, number, count, errors):
   if errors == "raise":
     raise error if count == 1 else type(error)(f"file {number} of {count}: {error}")
   return error
+
+
+def printable(name):
+  """A name, or a text with names in it, on one line: line breaks and bytes that are no text are escaped as in Python's strings."""
+  if name.isprintable():
+    return name
+  text = os.fsencode(name).decode(errors="backslashreplace")
+  return "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in text)

@@ -82,7 +82,7 @@ def check_classes(entries, source):
                           f"Received: {json.dumps(entry)[:120]}")
     classes.append(MaskClass(name, number, tuple(color)))
   for part in ("name", "id"):
-    values = [getattr(one, part) for one in classes]
+    values = [getattr(known, part) for known in classes]
     if len(set(values)) < len(values):
       twice = next(value for value in values if values.count(value) > 1)
       raise DeepcompError(f"expected each {part} once in {source}. Received: {twice} more than once")
@@ -91,14 +91,14 @@ def check_classes(entries, source):
 
 def describe_classes(classes):
   """What `check_classes` reads: list of dicts for a JSON file."""
-  return [{"id": one.id, "name": one.name, "color": list(one.color)} for one in classes]
+  return [{"id": known.id, "name": known.name, "color": list(known.color)} for known in classes]
 
 
 def palette(classes):
   """The colours of mask ids: uint8 `[256, 3]`; VOC's where an id is no class's."""
   colors = voc_colors()
-  for one in classes:
-    colors[one.id] = one.color
+  for known in classes:
+    colors[known.id] = known.color
   return colors
 
 
@@ -124,7 +124,7 @@ def encode_mask(mask, classes):
 def overlay(image, mask, classes, opacity=0.6):
   """A photo uint8 `[h, w, 3]` with a mask `[h, w]` laid over it; background and what is no class stay as they are."""
   blended = np.rint((1 - opacity) * image + opacity * palette(classes)[mask]).astype(np.uint8)
-  shown = np.isin(mask, [one.id for one in classes if one.name != BACKGROUND])
+  shown = np.isin(mask, [known.id for known in classes if known.name != BACKGROUND])
   return np.where(shown[..., np.newaxis], blended, image)
 
 

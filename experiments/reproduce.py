@@ -12,7 +12,7 @@ many epochs; so many of the steps of compression and segmentation.
 At small scale, --images is a classification set of 128x128 images (split/class/*.jpg with the splits train and val),
 --masks a segmentation set (images/SPLIT/*.jpg and masks/SPLIT/*.png), --photos a folder of larger photos, for the
 operating points in the paper's own setting and for the coder's tables of those that joint training ends in. Every experiment runs
-with its small flagfile, on the shipped operating points.
+at reduced scale, on the shipped operating points.
 
 --test_photos are those that rate and distortion are reported on. What is recorded in --results_dir is skipped, what was stopped
 goes on; before anything starts, the plan says what is left, and how long it took where that is known. An operating point that

@@ -41,7 +41,7 @@ class Codec(Reader):
     operating_point, channels, fingerprint: as of `reader.Reader`.
     encoder_version: of the encoder that writes files, see `load`; files do not tell, and need not, which one wrote them.
     decoder_version: of its decoder, which may be trained further without any change of files; 1 is the first.
-    readers: for whom its searches choose, of `READERS`; that of its `aim`.
+    readers: for whom its searches choose symbols, one of `READERS`, as its `aim` says.
     fingerprints: of the files that it writes: this one.
     mean, deviation: float32 `[C]`, statistics of the representation, see `operating_point.OperatingPoint`.
     source: the name or the absolute path that it was loaded from; None where it was not.
@@ -61,12 +61,12 @@ class Codec(Reader):
 
   @property
   def encoder_identity(self):
-    """A text for names of caches: that of another codec that would choose other symbols differs."""
+    """A name for caches of symbols: codecs that would choose other symbols have other names."""
     return self.fingerprint.hex() + (f"-encoder{self.encoder_version}" if self.encoder_version > 1 else "")
 
   @property
   def identity(self):
-    """The same, also where another codec would decode symbols to other pixels."""
+    """A name for caches of decoded pixels, which depend on the decoder, too."""
     return self.encoder_identity + (f"-decoder{self.decoder_version}" if self.decoder_version > 1 else "")
 
   @property
@@ -131,7 +131,7 @@ class Codec(Reader):
     Args:
       image: uint8 `[H, W, 3]` RGB, H and W at least 1.
       effort: 0 for those that the encoder chooses; 1..9 for better ones, which are searched for this image (`codec.search`), the
-        longer the higher. They are the same ones for the same image on the same machine.
+        longer the higher. The same image has the same symbols each time on the same machine.
       rate: with an effort, factor on what the search weighs bits with: above 1 for smaller files.
 
     Returns:

@@ -1,7 +1,7 @@
 """Image files: finding them, and reading them as 8-bit RGB.
 
-There is one way to read a photo, `read_image`; whatever a photo comes from, a folder, a TFDS set or an upload, its pixels are
-those. TensorFlow's faster decoder is asked only for files of which `is_plain_jpeg` proves that it makes the same of them.
+All photos are read by `read_image`, from folders, TFDS sets and uploads alike, so that a photo has the same pixels everywhere.
+TensorFlow's faster decoder is asked only for files of which `is_plain_jpeg` proves that it makes the same of them.
 """
 
 import contextlib
@@ -31,7 +31,7 @@ EXTENSIONS = (
 # Pillow finds a small preview in some of these, which is not the photo.
 _RAW_EXTENSIONS = (".arw", ".cr2", ".cr3", ".dng", ".nef", ".orf", ".pef", ".raf", ".rw2", ".srw")
 
-# Pillow's formats that begin with bytes of their own, so that a file of another kind is not taken for one of them.
+# Pillow's formats that the first bytes tell for certain.
 _TOLD_BY_CONTENT = ("JPEG", "PNG", "WEBP", "AVIF", "GIF", "BMP", "TIFF", "JPEG2000", "PPM", "PSD", "QOI")
 
 _BEGINNING = 1 << 16  # bytes in which most photos tell their size
@@ -76,7 +76,7 @@ def split_images(paths, held_out):
 def is_photo(path):
   """Whether a file is a photo, by its ending, or by its first bytes where that says nothing.
 
-  A photo that cannot be read, for want of a plugin or since it is damaged, is one nevertheless.
+  Photos that cannot be read, for want of a plugin or since they are damaged, are photos all the same.
   """
   ending = os.path.splitext(path)[1].lower()
   if ending in EXTENSIONS or ending in _RAW_EXTENSIONS:
@@ -190,7 +190,7 @@ def is_plain_jpeg(data):
 
 
 def _is_srgb_segment(segment):
-  """Whether an APP2 segment of a JPEG file is all of an sRGB profile, or no part of one, nor of another picture's place."""
+  """Whether an APP2 segment of a JPEG file changes no pixels: all of an sRGB profile, or neither a profile nor more pictures."""
   if segment.startswith(b"ICC_PROFILE\0"):
     return segment[12:14] == b"\1\1" and colors.is_srgb(segment[14:])
   return not segment.startswith(b"MPF\0")

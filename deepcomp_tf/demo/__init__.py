@@ -29,7 +29,7 @@ from deepcomp_tf.evaluation import metrics
 
 HOST = "127.0.0.1"
 PEERS = ("jpeg", "webp")
-# Requests that wait for their turn, beyond which one is told to come back.
+# So many requests may wait; more are refused.
 MOST_WAITING = 4
 _PAGE = os.path.join(os.path.dirname(__file__), "page.html")
 
@@ -56,7 +56,7 @@ class Turns:
 
 
 class Networks:
-  """Codecs of the shipped operating points, and the networks of tasks that have something to show, each loaded when it is first needed.
+  """Codecs of the shipped operating points, and networks of the tasks with something to show, each loaded when first needed.
 
   Attributes:
     codec: function of an operating point's name.

@@ -164,7 +164,7 @@ class Task(abc.ABC):
 
   @classmethod
   def names(cls):
-    """Names of the shipped ones."""
+    """Names of the shipped networks."""
     return shipped.names(cls.KIND)
 
   @classmethod
@@ -173,7 +173,7 @@ class Task(abc.ABC):
 
     Args:
       name: one of `names()`, or a folder that training wrote.
-      codec: the `Codec` of its operating point, where that is not a shipped one and is elsewhere, seen from the folder.
+      codec: the `Codec` of its operating point, where that is neither shipped nor found where the folder says.
 
     Raises:
       DeepcompError: there is none, it is damaged, or its operating point is not the one that it was trained on.
@@ -183,7 +183,7 @@ class Task(abc.ABC):
 
   @classmethod
   def load_for(cls, data):
-    """The shipped one that reads the operating point of a compressed file; of several, the one that knows most classes.
+    """The shipped network that reads the operating point of a compressed file; of several, that with the most classes.
 
     Raises:
       BitstreamError: the file has no readable header.
@@ -218,7 +218,7 @@ class Task(abc.ABC):
     saved_model.export(self, folder)
 
   def copy(self, rounded=False):
-    """A copy with its own network, under the current Keras policy.
+    """A copy with a network of the same weights, under the current Keras policy.
 
     Args:
       rounded: whether the kernels become the float16 that `save` keeps, so that what is measured is what is kept.

@@ -70,7 +70,7 @@ def _find_point(kind, folder, info):
         return place
       found.append(place)
   if found:
-    return found[0]  # another one, which `load` refuses
+    return found[0]  # another operating point, which `load` refuses
   raise DeepcompError(f"expected the operating point of the {kind} in {folder} at {name!r}, seen from there or from the "
                       "current folder. Received: none; say where it is by --operating_point, in Python by the argument `codec`")
 
@@ -115,7 +115,7 @@ def share_weights(kind, folders, path, prefix=""):
     kind: "classifier" or "segmenter".
     folders: of the networks, on this machine.
     path: npz file, beside these folders.
-    prefix: that the names of the arrays begin with.
+    prefix: with which the names of the arrays begin.
 
   Raises:
     DeepcompError: they have no such array alike.

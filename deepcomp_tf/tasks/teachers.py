@@ -29,7 +29,7 @@ class Teacher(NamedTuple):
   network: Keras functional network that ends with logits or a softmax.
   preprocessing: what becomes of pixels before it, a name for `models.graft.preprocessing_of`.
   class_names: list of str.
-  identity: text that is another one for other weights.
+  identity: name and a digest of the weights.
   """
   name: str
   network: object
@@ -97,10 +97,10 @@ def load_teacher(name, weights=None, preprocessing=None, class_names=None):
 
 
 def read_names(path):
-  """The class names of a text file, one a line.
+  """The class names of a text file, in lines.
 
   Raises:
-    DeepcompError: it is none.
+    DeepcompError: it is no text file, or cannot be read.
   """
   try:
     return files.read(path).decode().splitlines()
@@ -159,7 +159,7 @@ def take_torch_weights(network, tensors):
       torch_name = {"stem": "_conv_stem", "stem_bn": "_bn0", "head": "_conv_head", "head_bn": "_bn1", "logits": "_fc"}[layer.name]
     try:
       if normalizes:
-        weights = [tensors[f"{torch_name}.{one}"] for one in ("weight", "bias", "running_mean", "running_var")]
+        weights = [tensors[f"{torch_name}.{part}"] for part in ("weight", "bias", "running_mean", "running_var")]
       elif layer.name == "logits":
         weights = [tensors["_fc.weight"].T, tensors["_fc.bias"]]
       else:

@@ -39,7 +39,7 @@ def fixture_folders(images, tmp_path):
 
 def _step(point):
   return paper_plan.Step(
-      "classification_row", "train_classification", "--flagfile=flags/classification/small.flags", "--network=cResNet-39",
+      "classification_row", "train_classification", "--flagfile=flags/classification/small.flags", "--network=cResNet-12",
       "--input=representation", f"--operating_point={point}", "--width=0.125", "--crop_size=32", "--batch_size=8",
       "--epochs=2", "--decay_epochs=1", f"--dataset={flags.FLAGS.images}", "--crop=representation", "--image_size=40",
       point=point)
@@ -51,9 +51,9 @@ def test_a_step_is_recorded_once(folders, capsys, monkeypatch):
   assert step.record() is None
   reproduce.run(step)
   record = step.record()
-  assert [line["epoch"] for line in record["history"]] == [1, 2] and record["settings"]["network"] == "cResNet-39"
+  assert [line["epoch"] for line in record["history"]] == [1, 2] and record["settings"]["network"] == "cResNet-12"
   assert (record["operating_point"], record["settings"]["width"]) == ("bpp0.330", 0.125)
-  network = dc.models.CResNet(39, 2, width=0.125)
+  network = dc.models.CResNet(12, 2, width=0.125)
   assert record["multiply_adds"] == dc.evaluation.multiply_adds(network, (4, 4, 16)) and record["seconds"] >= 0
   with open(step.run_dir + "/history.jsonl", "a", encoding="utf-8") as file:
     file.write('{"step": 8, "top_')  # as a kill leaves it
@@ -283,6 +283,27 @@ def test_the_papers_scale_from_imagenet_to_the_figures(tmp_path, monkeypatch, ca
   assert {f"figure_{number}.png" for number in (1, 3, 4, 6, 7, 8, 9, 11)} <= pictures
 
 
+def test_the_rows_of_table_2():
+  """Each has its network, input and operating point at both scales; where a row has flagfiles, they say the same."""
+  flags.FLAGS.mark_as_parsed()
+  for scale, ending, place in (("small", "_small", ""), ("paper", "", "results/operating_points/")):
+    with flagsaver.flagsaver(scale=scale, results_dir="results"):
+      steps = {step.name: paper_costs.values_of(step) for step in paper_plan.plan()
+               if step.task in ("classification", "segmentation")}
+    for (point, name), task in itertools.product(paper.TABLE_2, ("classification", "segmentation")):
+      row = f"{name.lower().replace('-', '')}_{point or 'original'}"
+      values = steps[f"{task}_{row}"]
+      assert (values["network"], values["input"], values.get("operating_point")) == (
+          name, "representation" if name.startswith("c") else "decoded" if point else "original", point and place + point)
+      path = programs.ROOT / f"flags/{task}/{row}{ending}.flags"
+      if path.exists():
+        given = flags.FlagValues().read_flags_from_files([f"--flagfile={path}"])
+        expected = dict(flag.removeprefix("--").split("=", 1) for flag in given)
+        settled = {"dataset", "operating_point"}  # where it is run
+        assert {key: values[key] for key in expected if key not in settled} == {
+            key: value for key, value in expected.items() if key not in settled}
+
+
 @pytest.mark.slow
 def test_what_the_paper_takes_is_reckoned_from_its_plan():
   flags.FLAGS.mark_as_parsed()
@@ -321,7 +342,7 @@ def test_masks_and_rates_are_kept_beside_the_records(folders):
   assert (ours["image"], ours["bytes"]) == ("cat.png", len(data)) and len(rows) == 5
   np.testing.assert_allclose(ours["psnr"], peak_signal_noise_ratio(photo, codec.decompress(data)), rtol=1e-4)
 
-  network = dc.models.DeepLab(dc.models.CResNet(39, None, width=0.125, dilated=True), 3)
+  network = dc.models.DeepLab(dc.models.CResNet(12, None, width=0.125, dilated=True), 3)
   segmenter = dc.Segmenter(network, NetworkInput("representation", codec), [mask_classes.VOC[i] for i in (8, 15, 0)])
   reproduce.segment_samples(step, segmenter)
   photo = samples.photos(reproduce.LONGER_SIDE)["chelsea"]

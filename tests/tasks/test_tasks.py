@@ -1,6 +1,7 @@
 """A task is a file and a registration: the command, the package and the page find it by itself."""
 
 import json
+import pathlib
 import sys
 import types
 
@@ -8,9 +9,11 @@ import numpy as np
 import pytest
 
 import deepcomp_tf as dc
-from deepcomp_tf import cli
 from deepcomp_tf import tasks
 from deepcomp_tf.tasks.base import Task
+from programs import deepcomp_here
+
+GOLDEN = pathlib.Path(__file__).parents[1] / "golden"
 
 
 class Brightest(Task):
@@ -51,35 +54,26 @@ def fixture_registered(monkeypatch):
   monkeypatch.setitem(tasks.REGISTERED, "brightest", (__name__, "Brightest"))
 
 
-def _deepcomp(*arguments):
-  args = cli._parse(["deepcomp", *map(str, arguments)])
-  return cli._run(args)
-
-
-def test_the_command_has_a_subcommand_for_it(capsys, request):
-  golden = request.path.parents[1] / "golden"
-  flags = ["brightest", golden / "photo.deepcomp", f"--classifier={golden}/classifier"]
-  assert _deepcomp(*flags, "--unit=places", "--verbose") == 0
-  symbols = np.load(golden / "answers.npz")["symbols"][..., 0]
+def test_the_command_has_a_subcommand_for_it(tmp_path):
+  flags = ["brightest", GOLDEN / "photo.deepcomp", f"--classifier={GOLDEN}/classifier"]
+  result = deepcomp_here(*flags, "--unit=places", "--verbose", cwd=tmp_path)
+  symbols = np.load(GOLDEN / "answers.npz")["symbols"][..., 0]
   row, column = np.unravel_index(np.argmax(symbols), symbols.shape)
-  described, line = capsys.readouterr().out.splitlines()
-  assert described.startswith("cResNet-39 at golden finds a place") and line == f"{golden}/photo.deepcomp: places {row}, {column}"
-  assert _deepcomp(*flags[:1], golden / "answers.npz", *flags[1:], "--json") == 1
-  bad, good = map(json.loads, capsys.readouterr().out.splitlines())
-  assert good == {"file": f"{golden}/photo.deepcomp", "place": [row, column]}
+  described, line = result.stdout.splitlines()
+  assert described.startswith("cResNet-39 at golden finds a place") and line == f"{GOLDEN}/photo.deepcomp: places {row}, {column}"
+  result = deepcomp_here("brightest", GOLDEN / "answers.npz", *flags[1:], "--json", cwd=tmp_path)
+  bad, good = map(json.loads, result.stdout.splitlines())
+  assert result.returncode == 1 and good == {"file": f"{GOLDEN}/photo.deepcomp", "place": [row, column]}
   assert bad["file"].endswith("answers.npz") and "not a compressed image" in bad["error"]
-  with pytest.raises(SystemExit):
-    _deepcomp("brightest", "--help")
-  assert "Where a photo is brightest." in capsys.readouterr().out
+  assert "Where a photo is brightest." in deepcomp_here("brightest", "--help", cwd=tmp_path).stdout
 
 
-def test_the_page_shows_it(request):
+def test_the_page_shows_it():
   pytest.importorskip("flask", reason="the extra demo is not installed")
   from deepcomp_tf import demo
-  golden = request.path.parents[1] / "golden"
-  data = dc.Bitstream((golden / "photo.deepcomp").read_bytes())
-  networks = types.SimpleNamespace(codec=lambda name: dc.Codec.load(golden / "operating_point"),
-                                   tasks=[lambda data: Brightest.load(golden / "classifier")])
+  data = dc.Bitstream((GOLDEN / "photo.deepcomp").read_bytes())
+  networks = types.SimpleNamespace(codec=lambda name: dc.Codec.load(GOLDEN / "operating_point"),
+                                   tasks=[lambda data: Brightest.load(GOLDEN / "classifier")])
   vars(data)["operating_point"] = "golden"
   shown = demo.show_file(networks, data, 10 ** 6)
   assert shown["understood"][0]["text"].startswith("at (") and shown["point"] == "golden"
