@@ -169,9 +169,8 @@ def segment_samples(step, segmenter):
   for name in SEGMENTED:
     photo = samples.photos(LONGER_SIDE)[name]
     codec = segmenter.codec
-    classes = segmenter.segment(codec.compress(photo)) if codec else segmenter.predict(photo, *photo.shape[:2])
-    mask = segmentation.encode_mask(segmenter.mask_ids[classes], segmenter.classes)
-    files.write_file(beside(step, f"_{name}.png"), mask, overwrite=True)
+    mask = segmenter.segment(codec.compress(photo)) if codec else segmenter.mask_ids[segmenter.predict(photo, *photo.shape[:2])]
+    files.write_file(beside(step, f"_{name}.png"), segmentation.encode_mask(mask, segmenter.classes), overwrite=True)
 
 
 def trained(step):

