@@ -1,9 +1,7 @@
 """Files and folders, on this machine or remote, written so that each is there whole or not at all.
 
-A path with `://`, such as gs://bucket/run, is read and written through TensorFlow's file systems (`tf.io.gfile`), which are
-imported only then; any other path through `os`. `os.path.join`, `dirname`, `basename` and `splitext` do what they should with
-both; `os.path.normpath` does not, `normal` does. What does not exist raises `FileNotFoundError` as `open` does, whatever else a
-remote file system refuses a `DeepcompError` of one line.
+`os.path.join`, `dirname`, `basename` and `splitext` do what they should with both sorts of paths (`file_systems.py` says which there
+are); `os.path.normpath` does not, `normal` does.
 """
 
 import contextlib
@@ -13,8 +11,6 @@ import hashlib
 import io
 import json
 import os
-import posixpath
-import re
 import shutil
 import tempfile
 import uuid
@@ -23,66 +19,18 @@ import zlib
 
 import numpy as np
 
-from deepcomp_tf import quiet
 from deepcomp_tf.errors import DeepcompError
-from deepcomp_tf.errors import one_line
-
-
-def is_remote(path):
-  """Whether a path is read through TensorFlow's file systems."""
-  return re.match(r"[\w+.-]+://", os.fspath(path)) is not None
-
-
-@contextlib.contextmanager
-def _remote(path):
-  """Context that gives `tf.io.gfile` for a path, and turns its errors into those that this file promises."""
-  quiet.import_tensorflow()
-  import tensorflow as tf  # which local paths do without
-  _check_scheme(os.fspath(path), tf.io.gfile)
-  try:
-    yield tf.io.gfile
-  except tf.errors.NotFoundError:
-    raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), os.fspath(path)) from None
-  except tf.errors.OpError as error:
-    raise DeepcompError(f"expected a path that can be reached. Received: {path} ({one_line(error)[:300]})") from None
-
-
-def _check_scheme(path, gfile):
-  """Refuses a path of a file system that TensorFlow does not have, nor an installed tensorflow-io, which brings s3:// too."""
-  scheme, reason = path.split("://", 1)[0], ""
-  if scheme not in gfile.get_registered_schemes():
-    try:
-      import tensorflow_io  # which registers its file systems  # pylint: disable=unused-import
-    except ImportError as error:
-      reason = f" ({one_line(error)})"
-  if scheme not in gfile.get_registered_schemes():
-    known = ", ".join(sorted(f"{known}://" for known in gfile.get_registered_schemes() if known))
-    raise DeepcompError(f"expected a path of a file system that TensorFlow or tensorflow-io{reason} has: {known}. "
-                        f"Received: {path}")
-
-
-def normal(path):
-  """A path without what changes nothing in it, such as a slash at its end."""
-  path = os.fspath(path)
-  if not is_remote(path):
-    return os.path.normpath(path)
-  scheme, place = path.split("://", 1)
-  return f"{scheme}://{posixpath.normpath(place) if place else ''}"
-
-
-def printable(name):
-  """A name, or a text with names in it, on one line: what is no text, or would end the line, as Python writes it in a string."""
-  if name.isprintable():
-    return name
-  text = os.fsencode(name).decode(errors="backslashreplace")
-  return "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in text)
+from deepcomp_tf.errors import printable
+from deepcomp_tf.file_systems import file_system
+from deepcomp_tf.file_systems import is_remote
+from deepcomp_tf.file_systems import normal
 
 
 def one_line_of(error):
-  """What a command says of a `DeepcompError`, or of the system's error for a file or folder.
+  """What a command prints for a `DeepcompError`, or for the system's error on a file or folder.
 
   Raises:
-    OSError: of something else, such as a pipe.
+    OSError: the error itself, where it is of something else, such as a pipe.
   """
   if isinstance(error, DeepcompError):
     return str(error)
@@ -107,10 +55,7 @@ def open_file(path):
 
 def read(path, most=-1):
   """The bytes of a file, or the first `most` of them."""
-  if is_remote(path):
-    with _remote(path) as gfile, gfile.GFile(path, "rb") as file:
-      return file.read(most)
-  with open(path, "rb") as file:
+  with file_system(path) as system, system.open(path, "rb") as file:
     return file.read(most)
 
 
@@ -118,7 +63,7 @@ def read_json(path):
   """The value in a JSON file.
 
   Raises:
-    ValueError: it is none.
+    ValueError: it is not JSON.
   """
   return json.loads(read(path))
 
@@ -127,7 +72,7 @@ def read_arrays(path):
   """The arrays of an npz file, a dict by their names.
 
   Raises:
-    ValueError: it is none, or damaged.
+    ValueError: it is not an npz file, or damaged.
   """
   try:
     with open_file(path) as file, np.load(file) as arrays:
@@ -138,34 +83,30 @@ def read_arrays(path):
 
 def exists(path):
   """Whether there is a file or folder. Where a file system knows files only, a folder is there when a file is in it."""
-  if is_remote(path):
-    with _remote(path) as gfile:
-      return gfile.exists(path)
-  return os.path.exists(path)
+  with file_system(path) as system:
+    return system.exists(path)
 
 
 def isdir(path):
   """Whether there is a folder."""
-  if is_remote(path):
-    with _remote(path) as gfile:
-      return gfile.isdir(path)
-  return os.path.isdir(path)
+  with file_system(path) as system:
+    return system.isdir(path)
 
 
 def size(path):
   """Bytes of a file."""
-  if is_remote(path):
-    with _remote(path) as gfile:
-      return gfile.stat(path).length
-  return os.path.getsize(path)
+  if not is_remote(path):  # epath also asks for the owner's name, which a container may not know
+    return os.path.getsize(path)
+  with file_system(path) as system:
+    return system.stat(path).length
 
 
 def listdir(folder):
   """Sorted names of what is in a folder."""
-  if is_remote(folder):
-    with _remote(folder) as gfile:
-      return sorted(name.rstrip("/") for name in gfile.listdir(folder))
-  return sorted(os.listdir(folder))
+  if not is_remote(folder):  # epath leaves out names that end in ~
+    return sorted(os.listdir(folder))
+  with file_system(folder) as system:
+    return sorted(name.rstrip("/") for name in system.listdir(folder))
 
 
 def walk(folder, on_error=None):
@@ -176,8 +117,8 @@ def walk(folder, on_error=None):
     on_error: called with the `OSError` of a folder that cannot be read, whose `filename` says which; None to leave it out.
   """
   if is_remote(folder):
-    with _remote(folder) as gfile:
-      return sorted(os.path.join(place, name) for place, _, names in gfile.walk(folder) for name in names)
+    with file_system(folder) as system:
+      return sorted(os.path.join(place, name) for place, _, names in system.walk(folder) for name in names)
   found, seen = [], set()
   for place, folders, names in os.walk(folder, onerror=on_error, followlinks=True):
     here = os.stat(place)
@@ -193,10 +134,10 @@ def walk(folder, on_error=None):
 
 def glob(pattern):
   """Sorted paths that a pattern matches. `**` for folders at any depth is for this machine only."""
-  if is_remote(pattern):
-    with _remote(pattern) as gfile:
-      return sorted(gfile.glob(pattern))
-  return sorted(local_glob.glob(pattern, recursive=True))
+  if not is_remote(pattern):
+    return sorted(local_glob.glob(pattern, recursive=True))
+  with file_system(pattern) as system:
+    return sorted(system.glob(pattern))
 
 
 def makedirs(folder):
@@ -206,29 +147,26 @@ def makedirs(folder):
     DeepcompError: it cannot be made, for example since its bucket does not exist.
   """
   try:
-    if not is_remote(folder):
-      os.makedirs(folder, exist_ok=True)
-    else:
-      with _remote(folder) as gfile:
-        gfile.makedirs(folder)
+    with file_system(folder) as system:
+      system.makedirs(folder, exist_ok=True)
   except OSError as error:
     raise DeepcompError(f"expected a folder that can be written. Received: {folder} ({error.strerror})") from None
 
 
 def rmtree(folder):
   """Removes a folder and all that is in it, if it is there."""
-  if not is_remote(folder):
+  if not is_remote(folder):  # as much of it as can be removed
     shutil.rmtree(folder, ignore_errors=True)
   elif isdir(folder):
-    with _remote(folder) as gfile:
-      gfile.rmtree(folder)
+    with file_system(folder) as system:
+      system.rmtree(folder)
 
 
 def check_place(folder):
-  """Refuses a folder on this machine that does not exist; remote ones may come into being with the files in them.
+  """Refuses a folder on this machine that does not exist. Remote folders may come into being with the files in them.
 
   Raises:
-    DeepcompError: that is so.
+    DeepcompError: the folder does not exist.
   """
   if not is_remote(folder) and not os.path.isdir(folder):
     raise DeepcompError(f"expected an existing folder to write to. Received: {folder}")
@@ -241,8 +179,8 @@ class ExistsError(DeepcompError):
 def write_file(path, data, overwrite=False):
   """Writes bytes to a file: it is there whole or not at all.
 
-  Where it may not be overwritten, two processes cannot both write it on a local disk. Object stores copy in place of renaming,
-  so that there the later of two that begin within the time of a request wins.
+  Where it may not be overwritten, two processes cannot both write it on a local disk. Object stores copy instead of renaming: there
+  the later of two writers wins if both begin within the time of a request.
 
   Raises:
     ExistsError: the file exists and `overwrite` is false.
@@ -253,48 +191,45 @@ def write_file(path, data, overwrite=False):
     raise exists_error
   folder = os.path.dirname(path) or "."
   check_place(folder)
-  temporary = os.path.join(folder, f".{uuid.uuid4().hex}.tmp")
-  if is_remote(path):
-    try:
-      with _remote(path) as gfile:
-        with gfile.GFile(temporary, "wb") as file:
-          file.write(data)
-        if not overwrite and gfile.exists(path):
-          gfile.remove(temporary)
-          raise exists_error
-        gfile.rename(temporary, path, overwrite=True)
-    except FileNotFoundError:
-      raise DeepcompError(f"expected an existing bucket or folder to write to. Received: {folder}") from None
-    return
+  temporary = _temporary(folder)
   try:
-    with open(temporary, "wb") as file:
-      file.write(data)
-    if not overwrite:
-      _claim(temporary, path)
-    os.replace(temporary, path)
-  except FileExistsError:
-    raise exists_error from None
-  finally:
-    with contextlib.suppress(FileNotFoundError):
-      os.remove(temporary)
+    with file_system(path) as system:
+      try:
+        with system.open(temporary, "wb") as file:
+          file.write(data)
+        if not overwrite and not _claim(temporary, path):
+          raise exists_error
+        system.replace(temporary, path)
+      finally:
+        with contextlib.suppress(FileNotFoundError):
+          system.remove(temporary)
+  except FileNotFoundError:
+    raise DeepcompError(f"expected an existing bucket or folder to write to. Received: {folder}") from None
+
+
+def _temporary(folder):
+  """A name in a folder that nobody else uses, on this machine or another: two containers may have the same process ids."""
+  return os.path.join(folder, f".{uuid.uuid4().hex}.tmp")
 
 
 def _claim(temporary, path):
-  """Makes a file that does not exist; of two processes that try, one gets a FileExistsError."""
+  """Whether a file that does not exist may be made here; of two processes that ask on a local disk, only one may."""
+  if is_remote(path):
+    return not exists(path)
   try:
     os.link(temporary, path)
   except FileExistsError:
-    raise
+    return False
   except OSError:  # a file system without links: an empty file keeps the place
-    os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY))
+    try:
+      os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY))
+    except FileExistsError:
+      return False
+  return True
 
 
 def write_json(path, value, **options):
-  """Writes a value as JSON, replacing what is there.
-
-  Args:
-    **options: of `json.dumps`.
-  """
+  """Writes a value as JSON, replacing what is there; options are those of `json.dumps`."""
   text = json.dumps(value, **{"indent": 1, **options}) + "\n"
   write_file(path, text.encode(), overwrite=True)
 
@@ -316,15 +251,14 @@ def append_line(path, text):
 
 @contextlib.contextmanager
 def whole_folder(path, last):
-  """Context that gives a new folder to fill, on this machine, which takes the place of `path` when the context ends without an
-  error.
+  """Context that gives a new folder on this machine to fill. It takes the place of `path` when the context ends without an error.
 
-  Remote file systems do not rename folders at a stroke: there the folder is copied file by file, the file `last` removed before
-  all others and written after them. A remote folder is whole when that file is in it.
+  Remote file systems do not rename folders at a stroke. There it is copied file by file; the file `last` is removed before all
+  others and written after them, so that a folder with that file in it is whole.
 
   Args:
-    path: of the folder; those that it lies in are made.
-    last: name of the file that tells the folder.
+    path: the folder; those that it lies in are made.
+    last: name of the file by which such a folder is known.
   """
   path = normal(path)
   if is_remote(path):
@@ -332,9 +266,9 @@ def whole_folder(path, last):
       yield new
       _put_in_place(new, path, last)
     return
-  makedirs(os.path.dirname(path) or ".")
-  temporary, old = (f"{path}.{os.getpid()}.{part}" for part in ("tmp", "old"))
-  shutil.rmtree(temporary, ignore_errors=True)
+  parent = os.path.dirname(path) or "."
+  makedirs(parent)
+  temporary, old = _temporary(parent), _temporary(parent)
   os.mkdir(temporary)
   try:
     yield temporary
@@ -351,8 +285,8 @@ def whole_folder(path, last):
 def _put_in_place(folder, path, last):
   """Copies a folder of this machine to a remote path, in place of what is there; see `whole_folder`."""
   if exists(os.path.join(path, last)):
-    with _remote(path) as gfile:
-      gfile.remove(os.path.join(path, last))
+    with file_system(path) as system:
+      system.remove(os.path.join(path, last))
   rmtree(path)
   names = [os.path.relpath(file, folder) for file in walk(folder)]
   for name in sorted(names, key=lambda name: name == last):

@@ -37,7 +37,7 @@ from deepcomp_tf.codec import entropy_coder
 from deepcomp_tf.evaluation import baselines
 from deepcomp_tf.codec.inputs import NetworkInput
 from deepcomp_tf.files import write_json
-from deepcomp_tf.inference.segmenter import class_ids
+from deepcomp_tf.tasks.segment import class_ids
 from deepcomp_tf.representation import STRIDE
 from deepcomp_tf.models.graft import make_backbone
 from deepcomp_tf.models.resnet import make_network

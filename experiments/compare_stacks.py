@@ -26,7 +26,7 @@ from deepcomp_tf import files
 from deepcomp_tf import samples
 from deepcomp_tf.codec.container import EXTENSION
 from deepcomp_tf.codec.inputs import NetworkInput
-from deepcomp_tf.inference.segmenter import class_ids
+from deepcomp_tf.tasks.segment import class_ids
 from deepcomp_tf.models.resnet import make_network
 from deepcomp_tf.models.resnet import takes_representation
 from deepcomp_tf.training import flags as training_flags

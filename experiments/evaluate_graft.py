@@ -23,10 +23,10 @@ from deepcomp_tf.data.answers import Squares
 from deepcomp_tf.data.answers import square
 from deepcomp_tf.evaluation import agreement
 from deepcomp_tf.files import write_json
-from deepcomp_tf.inference import aim
+from deepcomp_tf.tasks import aim
 from deepcomp_tf.models import graft
 from deepcomp_tf.training import flags as training_flags
-from deepcomp_tf.training import teachers
+from deepcomp_tf.tasks import teachers
 
 FLAGS = flags.FLAGS
 flags.DEFINE_list("classifiers", None, "Grafts of one backbone, and that backbone trained on decoded pixels: shipped names, or "

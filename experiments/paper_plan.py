@@ -167,44 +167,41 @@ def plan():
     yield measured(point, point_dir(point), point=point)
     yield Step(f"storage_{point}", "compress_dataset", *compress_flags(point_dir(point)), point=point)
   for point in dc.operating_points.names() if small else []:  # as the paper has them
-    step = Step(f"paper_setting_{point}", "train_compression", *flags_of("compression", f"{point}_paper"), *photos, *note)
+    step = Step(f"paper_setting_{point}", "train_compression", *flags_of("compression", f"{point}_paper_small"), *photos, *note)
     yield step
     yield measured(step.name, step.point_dir, needs=step)
   for seed in (0, 1) if small else (0,):
     for row in ROWS if seed == 0 else SECOND_SEED:
-      point = row.split("_")[1] if "bpp" in row else None
-      step = Step(named(f"classification_{row}", seed), "train_classification", *flags_of("classification", row),
-                  f"--seed={seed}", *(compressed_images(point) if point else images),
-                  *([f"--operating_point={point_dir(point)}"] if point and not small else []), *note, point=point)
+      point = point_of(row)
+      step = Step(named(f"classification_{row}", seed), "train_classification", *row_flags("classification", row),
+                  f"--seed={seed}", *(compressed_images(point) if point else images), *note, point=point)
       classifiers[row, seed] = step
       yield step
   for row in ROWS:
     start = classifiers[row, 0]
-    yield Step(f"segmentation_{row}", "train_segmentation", *flags_of("segmentation", row),
-               f"--classifier={start.network_dir}", *masks,
-               *([f"--operating_point={point_dir(start.point)}"] if start.point and not small else []), *note, point=start.point,
-               needs=start)
+    yield Step(f"segmentation_{row}", "train_segmentation", *row_flags("segmentation", row), f"--classifier={start.network_dir}",
+               *masks, *note, point=start.point, needs=start)
   for point, seed in [(point, 0) for point in JOINT] + [(point, 1) for point in JOINT_SECOND_SEED if small]:
     row, alone = f"cresnet51_{point}", f"{point}_compression_only"
     start = classifiers[row, seed]
     seeded = [f"--seed={seed}", *note]
-    both, fixed = (Step(named(name, seed), "train_joint", *flags_of("joint", kind), f"--name={named(ends_in, seed)}",
+    both, fixed = (Step(named(name, seed), "train_joint", *flags_of("joint", scaled(kind)), f"--name={named(ends_in, seed)}",
                         f"--classifier={start.network_dir}", f"--operating_point={point_dir(point)}",
                         *(images[:1] if small else images), *photos, *seeded, point=point, needs=start)
                    for name, kind, ends_in in ((f"joint_{point}", point, f"{point}_joint"),
                                                (f"control_{point}", alone, alone)))
     on_fixed = [f"--operating_point={fixed.point_dir}", *compressed_images(named(alone, seed)), *seeded]
-    scratch = Step(named(f"control_{point}_classification", seed), "train_classification", *flags_of("classification", row),
+    scratch = Step(named(f"control_{point}_classification", seed), "train_classification", *row_flags("classification", row),
                    *on_fixed, point=point, needs=fixed)
     longer = Step(named(f"control_{point}_classification_longer", seed), "train_classification",
-                  *flags_of("classification", row), *flags_of("joint", "schedule"), f"--start={scratch.network_dir}", *on_fixed,
-                  point=point, needs=scratch)
+                  *row_flags("classification", row), *flags_of("joint", scaled("schedule")), f"--start={scratch.network_dir}",
+                  *on_fixed, point=point, needs=scratch)
     yield from (both, fixed, scratch, longer)
     for name, step in ((f"joint_{point}", both), (f"control_{point}", fixed)):
       yield measured(name, step.point_dir, seed, point=point, needs=step)
     if seed == 0:  # as the rows of Table 2
       for name, before, folder in ((f"joint_{point}", both, both.point_dir), (f"control_{point}", longer, fixed.point_dir)):
-        yield Step(f"{name}_segmentation", "train_segmentation", *flags_of("segmentation", row),
+        yield Step(f"{name}_segmentation", "train_segmentation", *row_flags("segmentation", row),
                    f"--classifier={before.network_dir}", f"--operating_point={folder}", *masks, *note, point=point,
                    needs=before)
 
@@ -213,13 +210,37 @@ def named(name, seed):
   return name + (f"_seed{seed}" if seed else "")
 
 
-def flags_of(task, row):
-  """The flagfile of a step, and --share of its steps."""
-  path = f"flags/{task}/{row}{'_small' if FLAGS.scale == 'small' else ''}.flags"
-  chosen = [f"--flagfile={path}"]
+def flags_of(task, name):
+  """A flagfile, and --share of its steps."""
+  chosen = [f"--flagfile=flags/{task}/{name}.flags"]
   if task in ("compression", "segmentation") and FLAGS.share < 1:
     steps = [flag for flag in flags.FlagValues().read_flags_from_files(chosen) if flag.startswith("--steps=")]
     chosen.append(f"--steps={max(1, round(FLAGS.share * int(steps[-1].split('=')[1])))}")
+  return chosen
+
+
+def scaled(name):
+  """Name of a flagfile for this scale, of which there are two forms."""
+  return f"{name}_small" if FLAGS.scale == "small" else name
+
+
+def point_of(row):
+  """The operating point of a row of Table 2; None for original pixels."""
+  point = row.split("_")[1]
+  return None if point == "original" else point
+
+
+def row_flags(task, row):
+  """Flags of a row of Table 2: what all rows share, its network, and what that sees of a photo."""
+  point, from_files = point_of(row), row.startswith("cresnet")
+  common = "small" if FLAGS.scale == "small" else {"classification": "imagenet", "segmentation": "voc"}[task]
+  chosen = flags_of(task, common) + [
+      f"--network={row.split('_')[0].replace('resnet', 'ResNet-')}",
+      f"--input={'representation' if from_files else 'decoded' if point else 'original'}"]
+  if point:
+    chosen.append(f"--operating_point={point_dir(point)}")
+  if task == "classification" and from_files and FLAGS.scale == "paper":  # files are compressed as a whole, then cropped
+    chosen += ["--crop=representation", "--image_size=256"]
   return chosen
 
 

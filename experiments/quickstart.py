@@ -72,7 +72,7 @@ def main(argv):
     columns = [[(name, photos[name])]]
     for segmenter in segmenters:
       data = read_compressed(name, segmenter.operating_point)
-      columns.append([(f"{segmenter.operating_point}, {len(data)} bytes", segmenter.mask_ids[segmenter.segment(data)])])
+      columns.append([(f"{segmenter.operating_point}, {len(data)} bytes", segmenter.segment(data))])
     masks.append(columns)
   segmentation = os.path.join(FLAGS.output_dir, "segmentation.png")
   write_file(segmentation, figures.segmentation_figure(masks, segmenters[0].classes), overwrite=True)

@@ -12,7 +12,7 @@ many epochs; so many of the steps of compression and segmentation.
 At small scale, --images is a classification set of 128x128 images (split/class/*.jpg with the splits train and val),
 --masks a segmentation set (images/SPLIT/*.jpg and masks/SPLIT/*.png), --photos a folder of larger photos, for the
 operating points in the paper's own setting and for the coder's tables of those that joint training ends in. Every experiment runs
-with its small flagfile, on the shipped operating points.
+at reduced scale, on the shipped operating points.
 
 --test_photos are those that rate and distortion are reported on. What is recorded in --results_dir is skipped, what was stopped
 goes on; before anything starts, the plan says what is left, and how long it took where that is known. An operating point that
@@ -169,9 +169,8 @@ def segment_samples(step, segmenter):
   for name in SEGMENTED:
     photo = samples.photos(LONGER_SIDE)[name]
     codec = segmenter.codec
-    classes = segmenter.segment(codec.compress(photo)) if codec else segmenter.predict(photo, *photo.shape[:2])
-    mask = segmentation.encode_mask(segmenter.mask_ids[classes], segmenter.classes)
-    files.write_file(beside(step, f"_{name}.png"), mask, overwrite=True)
+    mask = segmenter.segment(codec.compress(photo)) if codec else segmenter.mask_ids[segmenter.predict(photo, *photo.shape[:2])]
+    files.write_file(beside(step, f"_{name}.png"), segmentation.encode_mask(mask, segmenter.classes), overwrite=True)
 
 
 def trained(step):

@@ -27,7 +27,7 @@ from deepcomp_tf.training import losses
 from deepcomp_tf.training import optimizers
 from deepcomp_tf.training import runs
 from deepcomp_tf.training import schedules
-from deepcomp_tf.training import teachers
+from deepcomp_tf.tasks import teachers
 
 FLAGS = flags.FLAGS
 training_flags.define_flags()

@@ -5,6 +5,8 @@ import errno
 import itertools
 import json
 import os
+import subprocess
+import sys
 import threading
 
 import pytest
@@ -88,6 +90,22 @@ def test_a_folder_is_not_lost_where_its_renaming_is_interrupted(tmp_path, monkey
     with files.whole_folder(str(tmp_path / "folder"), last="whole") as new:
       files.write_file(os.path.join(new, "whole"), b"new")
   assert [path.name for path in tmp_path.iterdir()] == ["folder"] and (tmp_path / "folder/whole").read_bytes() == b"old"
+
+
+def test_two_may_write_a_folder_at_once(tmp_path):
+  """Two containers on one share may have the same process id, as these two writers in one process have."""
+  with files.whole_folder(str(tmp_path / "folder"), last="whole") as first:
+    with files.whole_folder(str(tmp_path / "folder"), last="whole") as second:
+      for number, new in ((b"1", first), (b"2", second)):
+        files.write_file(os.path.join(new, "whole"), number)
+    assert (tmp_path / "folder/whole").read_bytes() == b"2"
+  assert (tmp_path / "folder/whole").read_bytes() == b"1" and os.listdir(tmp_path) == ["folder"]
+
+
+def test_local_paths_need_no_tensorflow(tmp_path):
+  code = ("import sys; from deepcomp_tf import files; files.makedirs(sys.argv[1]); files.walk(sys.argv[1]); "
+          "files.write_json(sys.argv[1] + '/a', 1); assert 'tensorflow' not in sys.modules")
+  subprocess.run([sys.executable, "-c", code, str(tmp_path / "a")], check=True)
 
 
 def test_a_missing_folder_is_named(tmp_path):

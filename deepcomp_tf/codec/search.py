@@ -74,7 +74,7 @@ class Search:
     self._one_at_a_time = threading.Lock()  # each search takes all cores, and much memory
 
   def improve(self, image, symbols, sweeps, rate=1.0):
-    """Symbols whose loss is at most that of those that are given; the same ones for the same image on the same machine.
+    """Symbols with no larger loss than those given; the same each time for the same image on the same machine.
 
     Args:
       image: uint8 `[H, W, 3]`.

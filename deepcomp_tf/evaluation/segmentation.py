@@ -1,13 +1,11 @@
-"""Mean intersection over union, and pictures of segmentations (section 5, Figures 5 and 10)."""
-
-import io
+"""Mean intersection over union, and places in masks to write names at (section 5, Figures 5 and 10)."""
 
 import numpy as np
-from PIL import Image
 import tensorflow as tf
 
 from deepcomp_tf.mask_classes import BACKGROUND
-from deepcomp_tf.mask_classes import palette
+from deepcomp_tf.mask_classes import encode_mask  # pylint: disable=unused-import
+from deepcomp_tf.mask_classes import overlay  # pylint: disable=unused-import
 from deepcomp_tf.mask_classes import VOID
 
 
@@ -16,7 +14,7 @@ def evaluate(predict, examples, num_classes, well_covered=(), progress=lambda it
 
   Args:
     predict: function of (stored uint8 `[h', w', c]`, height, width) that returns uint8 `[height, width]`, as
-      `inference.Segmenter.predict`.
+      `tasks.segment.Segmenter.predict`.
     examples: `data.segmentation.SegmentationExamples`.
     num_classes: of the labels; 255 is left out.
     well_covered: classes whose mean IoU is reported besides, over the pixels that are labelled as one of them.
@@ -109,19 +107,3 @@ def named_regions(mask, classes, share=0.01):
     if one.name != BACKGROUND and len(rows) and len(rows) >= share * mask.size:
       nearest = np.argmin((rows - rows.mean()) ** 2 + (columns - columns.mean()) ** 2)
       yield one.name, rows[nearest], columns[nearest]
-
-
-def encode_mask(mask, classes):
-  """uint8 `[h, w]` ids of a list of `MaskClass` -> the bytes of a palette PNG in their colours."""
-  image = Image.fromarray(mask)
-  image.putpalette(palette(classes).ravel().tolist())
-  buffer = io.BytesIO()
-  image.save(buffer, "png")
-  return buffer.getvalue()
-
-
-def overlay(image, mask, classes, opacity=0.6):
-  """A photo uint8 `[h, w, 3]` with a mask `[h, w]` laid over it; background and what is no class stay as they are."""
-  blended = np.rint((1 - opacity) * image + opacity * palette(classes)[mask]).astype(np.uint8)
-  shown = np.isin(mask, [one.id for one in classes if one.name != BACKGROUND])
-  return np.where(shown[..., np.newaxis], blended, image)

@@ -289,6 +289,27 @@ def test_the_papers_scale_from_imagenet_to_the_figures(tmp_path, monkeypatch, ca
   assert {f"figure_{number}.png" for number in (1, 3, 4, 6, 7, 8, 9, 11)} <= pictures
 
 
+def test_the_rows_of_table_2():
+  """Each has its network, input and operating point at both scales; where a row has flagfiles, they say the same."""
+  flags.FLAGS.mark_as_parsed()
+  for scale, ending, place in (("small", "_small", ""), ("paper", "", "results/operating_points/")):
+    with flagsaver.flagsaver(scale=scale, results_dir="results"):
+      steps = {step.name: paper_costs.values_of(step) for step in paper_plan.plan()
+               if step.task in ("classification", "segmentation")}
+    for (point, name), task in itertools.product(paper.TABLE_2, ("classification", "segmentation")):
+      row = f"{name.lower().replace('-', '')}_{point or 'original'}"
+      values = steps[f"{task}_{row}"]
+      assert (values["network"], values["input"], values.get("operating_point")) == (
+          name, "representation" if name.startswith("c") else "decoded" if point else "original", point and place + point)
+      path = programs.ROOT / f"flags/{task}/{row}{ending}.flags"
+      if path.exists():
+        given = flags.FlagValues().read_flags_from_files([f"--flagfile={path}"])
+        expected = dict(flag.removeprefix("--").split("=", 1) for flag in given)
+        settled = {"dataset", "operating_point"}  # where it is run
+        assert {key: values[key] for key in expected if key not in settled} == {
+            key: value for key, value in expected.items() if key not in settled}
+
+
 @pytest.mark.slow
 def test_what_the_paper_takes_is_reckoned_from_its_plan():
   flags.FLAGS.mark_as_parsed()

@@ -8,9 +8,9 @@ import tensorflow as tf
 
 import deepcomp_tf as dc
 from deepcomp_tf import mask_classes
-from deepcomp_tf.inference.stored import share_weights
+from deepcomp_tf.tasks.folder import share_weights
 from deepcomp_tf.models import graft
-from deepcomp_tf.training.teachers import Teacher
+from deepcomp_tf.tasks.teachers import Teacher
 
 
 def _random_backbone(name, classes=11):
