@@ -87,7 +87,7 @@ def test_errors_of_several_files(codec, data, read, networks):
 @pytest.fixture(name="networks", scope="module")
 def fixture_networks(codec):
   """Methods of small untrained networks."""
-  inputs, features = NetworkInput("representation", codec), dc.models.CResNet(39, None, width=0.01, dilated=True)
-  return {"classify": dc.Classifier(dc.models.CResNet(39, 2, width=0.01), inputs, ["cup", "cat"]).classify,
+  inputs, features = NetworkInput("representation", codec), dc.models.CResNet(12, None, width=0.01, dilated=True)
+  return {"classify": dc.Classifier(dc.models.CResNet(12, 2, width=0.01), inputs, ["cup", "cat"]).classify,
           "segment": dc.Segmenter(dc.models.DeepLab(features, 2), inputs, mask_classes.VOC[:2]).segment,
-          "embed": dc.Embedder(dc.models.CResNet(39, None, width=0.01), inputs).embed}
+          "embed": dc.Embedder(dc.models.CResNet(12, None, width=0.01), inputs).embed}

@@ -122,11 +122,11 @@ def test_what_a_folder_leaves_out_is_said(folder, tmp_path):
   photo = (folder / "coffee.png").read_bytes()
   for name, data in (("a.png", photo), ("b.jfif", photo), (os.fsdecode(b"caf\xe9"), photo), ("notes.txt", b"")):
     (photos / name).write_bytes(data)
-  result = deepcomp("compress", "photos", "--effort=0", cwd=tmp_path)
+  result = deepcomp_here("compress", "photos", "--effort=0", cwd=tmp_path)
   assert (result.returncode, result.stdout) == (0, "3 of 3 files done\n")
   assert result.stderr.splitlines()[-1] == "Left out: 1 file that is no photo: photos/notes.txt"
   (photos / "c.png").symlink_to("gone.png")
-  result = deepcomp("compress", "photos", "--resume", "--effort=0", cwd=tmp_path)
+  result = deepcomp_here("compress", "photos", "--resume", "--effort=0", cwd=tmp_path)
   assert (result.returncode, result.stdout) == (1, "3 of 4 files done, 3 of them before, 1 failed\n")
   result = deepcomp("compress", f"photos/{os.fsdecode(b'caf' + bytes([0xe9]))}", "--overwrite", "--effort=0", cwd=tmp_path)
   assert result.returncode == 0 and result.stdout.startswith(r"photos/caf\xe9 -> photos/caf\xe9.deepcomp: 120x96, ")

@@ -20,8 +20,8 @@ def _small_backbone():
 
 
 NETWORKS = {
-    "ResNet": (lambda: models.ResNet(50, 5, width=0.01), 3),
-    "CResNet": (lambda: models.CResNet(39, 5, width=0.01), 4),
+    "ResNet": (lambda: models.ResNet(14, 5, width=0.01), 3),
+    "CResNet": (lambda: models.CResNet(12, 5, width=0.01), 4),
     "Graft": (lambda: models.Graft(_small_backbone(), filters=8, units=1), 4),
     "Backbone": (lambda: models.Backbone(_small_backbone(), preprocessing="none"), 3),
 }
