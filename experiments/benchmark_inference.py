@@ -39,7 +39,7 @@ from deepcomp_tf.codec.inputs import NetworkInput
 from deepcomp_tf.files import write_json
 from deepcomp_tf.inference.segmenter import class_ids
 from deepcomp_tf.representation import STRIDE
-from deepcomp_tf.models.graft import make_backbone
+from deepcomp_tf.models.pretrained import make_backbone
 from deepcomp_tf.models.resnet import make_network
 from deepcomp_tf.models.resnet import takes_representation
 from deepcomp_tf.training import flags as training_flags

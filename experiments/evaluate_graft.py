@@ -24,7 +24,7 @@ from deepcomp_tf.data.answers import square
 from deepcomp_tf.evaluation import agreement
 from deepcomp_tf.files import write_json
 from deepcomp_tf.inference import aim
-from deepcomp_tf.models import graft
+from deepcomp_tf.models.pretrained import PREPROCESSINGS
 from deepcomp_tf.training import flags as training_flags
 from deepcomp_tf.training import teachers
 
@@ -34,7 +34,7 @@ flags.DEFINE_list("classifiers", None, "Grafts of one backbone, and that backbon
 flags.DEFINE_string("operating_point", None, "Folder of their operating point, where that is not where they say.")
 flags.DEFINE_list("photos", None, "As of experiments.train_graft.", required=True)
 flags.DEFINE_string("backbone_weights", None, "As of experiments.train_graft.")
-flags.DEFINE_enum("preprocessing", None, graft.PREPROCESSINGS, "As of experiments.train_graft.")
+flags.DEFINE_enum("preprocessing", None, PREPROCESSINGS, "As of experiments.train_graft.")
 flags.DEFINE_string("backbone", None, "File of the backbone, where Keras saved it.")
 flags.DEFINE_string("data_dir", None, "Where TFDS keeps its sets.")
 flags.DEFINE_string("cache_dir", None, "As of experiments.train_graft.")
