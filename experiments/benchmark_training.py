@@ -28,6 +28,7 @@ from deepcomp_tf.training import distribution
 from deepcomp_tf.training import flags as training_flags
 from deepcomp_tf.training import losses
 from deepcomp_tf.training import optimizers
+from experiments import measuring
 
 FLAGS = flags.FLAGS
 flags.DEFINE_enum("network", "cResNet-51", list(ARCHITECTURES), "Network of Table 1, for 1000 classes.")
@@ -82,18 +83,15 @@ def measure(devices, batch, gpus):
       environment["TF_CONFIG"] = json.dumps({"cluster": {"worker": workers}, "task": {"type": "worker", "index": number}})
     pin = None if core is None else lambda core=core: os.sched_setaffinity(0, [core])
     processes.append(subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment, preexec_fn=pin))
-  outputs = [process.communicate()[0] for process in processes]
-  if any(process.returncode for process in processes):
-    raise SystemExit("error: a measurement failed")
-  return max(float(output.split()[-1]) for output in outputs)
+  return max(float(output.split()[-1]) for output in measuring.outputs_of(processes))
 
 
 def free_ports(count):
   """Numbers of ports that nothing listens on."""
   sockets = [socket.create_server(("localhost", 0)) for _ in range(count)]
-  ports = [one.getsockname()[1] for one in sockets]
-  for one in sockets:
-    one.close()
+  ports = [listening.getsockname()[1] for listening in sockets]
+  for listening in sockets:
+    listening.close()
   return ports
 
 

@@ -4,7 +4,7 @@ import numpy as np
 
 from deepcomp_tf.codec import context
 from deepcomp_tf.codec import kernels
-from deepcomp_tf.codec import prediction
+from deepcomp_tf.codec import layout
 from deepcomp_tf.threads import in_slices
 
 
@@ -62,14 +62,14 @@ class CompiledCoder:
     in_slices(lambda part: work(part, self._make_scratch(heights[part], widths[part])), heights.size, threads)
 
   def _make_scratch(self, heights, widths):
-    """The `prediction.Scratch` for maps of these sizes."""
-    model, vector = self._model, prediction.VECTOR
-    sides = [prediction.plane_side(sides) for sides in (heights, widths)]
+    """The `layout.Scratch` for maps of these sizes."""
+    model, vector = self._model, layout.VECTOR
+    sides = [layout.plane_side(sides) for sides in (heights, widths)]
     size = 4 * model.channels * int((sides[0] * sides[1]).max())
     positions = int((heights * widths).max())
-    lanes = -(-max(prediction.LANES, int(widths.max()), int(sides[1].max())) // vector) * vector
+    lanes = -(-max(layout.LANES, int(widths.max()), int(sides[1].max())) // vector) * vector
     ints = lambda count: np.empty(count, np.int32)
-    return prediction.Scratch(
+    return layout.Scratch(
         map=ints(size + vector + (self._features + 1) * lanes), truth=ints(size),
         rows=np.empty(int(heights.max()) + 2 * model.reach, np.int64),
         columns=np.empty(int(widths.max()) + 2 * model.reach, np.int64),
@@ -98,27 +98,27 @@ def cumulative_counts(counts):
 
 
 def model_arrays(model):
-  """A `ContextModel` as `prediction.ModelArrays`."""
+  """A `ContextModel` as `layout.ModelArrays`."""
   parts, features, means, scales = [], [], [], []
   for predictor in (predictor for passes in model.predictors for predictor in passes):
     zero = len(predictor.features)
     part = [len(features), len(features) + zero, len(means)]
     features += predictor.features
     means += [(feature, weight) for feature, weight in enumerate(predictor.mean) if weight]
-    means += [(zero, 0)] * (-len(means) % prediction.TERMS)
+    means += [(zero, 0)] * (-len(means) % layout.TERMS)
     part += [len(means), len(scales)]
     # A feature minus itself counts as the feature, as in the reference's matrix.
     scales += [(i % zero, j if 0 <= j != i else zero, weight)
                for (i, j), weight in zip(predictor.differences, predictor.scale)]
-    scales += [(zero, zero, 0)] * (-len(scales) % prediction.TERMS)
+    scales += [(zero, zero, 0)] * (-len(scales) % layout.TERMS)
     distance = max((max(abs(dy), abs(dx)) for _, dy, dx in predictor.features), default=0)
     parts.append(part + [len(scales), predictor.mean_bias, predictor.scale_bias, distance])
   features = np.array(features, np.int64).reshape(-1, 3)
   means, scales = np.array(means, np.int64).reshape(-1, 2), np.array(scales, np.int64).reshape(-1, 3)
   most = np.iinfo(np.int32).max
   thresholds = np.minimum(model.thresholds.astype(np.float64), most).astype(np.int32)
-  thresholds = np.append(thresholds, np.full(-thresholds.size % prediction.TERMS, most, np.int32))
-  return prediction.ModelArrays(
+  thresholds = np.append(thresholds, np.full(-thresholds.size % layout.TERMS, most, np.int32))
+  return layout.ModelArrays(
       channels=model.channels, low=-model.origin, high=model.num_symbols - 1 - model.origin,
       reach=int(np.abs(features[:, 1:]).max(initial=0)), fraction_shift=(context.ONE // model.fractions).bit_length() - 1,
       parts=np.array(parts, np.int64), features=features,

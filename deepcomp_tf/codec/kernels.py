@@ -11,11 +11,11 @@ the lower end of the range.
 
 import numpy as np
 
-from deepcomp_tf.codec.prediction import geometry
-from deepcomp_tf.codec.prediction import jit
+from deepcomp_tf.codec.layout import geometry
+from deepcomp_tf.codec.layout import jit
+from deepcomp_tf.codec.layout import place_of
 from deepcomp_tf.codec.prediction import mirror
 from deepcomp_tf.codec.prediction import PASSES
-from deepcomp_tf.codec.prediction import place_of
 from deepcomp_tf.codec.prediction import predict
 from deepcomp_tf.codec.prediction import sort
 from deepcomp_tf.codec.prediction import start
