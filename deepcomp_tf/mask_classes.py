@@ -80,7 +80,7 @@ def check_classes(entries, source):
                           f"Received: {json.dumps(entry)[:120]}")
     classes.append(MaskClass(name, number, tuple(color)))
   for part in ("name", "id"):
-    values = [getattr(one, part) for one in classes]
+    values = [getattr(mask_class, part) for mask_class in classes]
     if len(set(values)) < len(values):
       twice = next(value for value in values if values.count(value) > 1)
       raise DeepcompError(f"expected each {part} once in {source}. Received: {twice} more than once")
@@ -89,14 +89,14 @@ def check_classes(entries, source):
 
 def describe_classes(classes):
   """What `check_classes` reads: list of dicts for a JSON file."""
-  return [{"id": one.id, "name": one.name, "color": list(one.color)} for one in classes]
+  return [{"id": of.id, "name": of.name, "color": list(of.color)} for of in classes]
 
 
 def palette(classes):
   """The colours of mask ids: uint8 `[256, 3]`; VOC's where an id is no class's."""
   colors = voc_colors()
-  for one in classes:
-    colors[one.id] = one.color
+  for mask_class in classes:
+    colors[mask_class.id] = mask_class.color
   return colors
 
 

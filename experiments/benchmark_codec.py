@@ -113,7 +113,8 @@ def measure_memory():
   assert codec.decompress(data).shape == photo.shape
   end = time.perf_counter()
   print(f"{codec.operating_point}, effort {FLAGS.memory_effort}, {photo.shape[1]}x{photo.shape[0]}: peak resident memory "
-        f"{measuring.peak_memory() / 1024 ** 3:.2f} GiB; compressed in {middle - begin:.0f} s to {len(data)} bytes, decompressed in {end - middle:.0f} s")
+        f"{measuring.peak_memory() / 1024 ** 3:.2f} GiB; compressed in {middle - begin:.0f} s to {len(data)} bytes, "
+        f"decompressed in {end - middle:.0f} s")
 
 
 if __name__ == "__main__":

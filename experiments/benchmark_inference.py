@@ -91,7 +91,7 @@ def main(argv):
   names = {"classification": ("cResNet-39", "cResNet-51", "cResNet-72", "ResNet-50", "ResNet-71"),
            "segmentation": ("cResNet-39", "cResNet-51", "ResNet-50"),
            "graft": (f"graft of {FLAGS.backbone}", FLAGS.backbone)}[FLAGS.task]
-  if FLAGS.memory:  # before there is much in this process: a new one begins with the peak of the one that made it
+  if FLAGS.memory:  # before there is much in this process: a new process begins with its parent's peak
     for name in names:
       subprocess.run([sys.executable, "-m", "experiments.benchmark_inference", f"--memory_of={name}", f"--task={FLAGS.task}",
                       f"--operating_point={FLAGS.operating_point}"], check=True)
@@ -204,8 +204,9 @@ def measure_memory(codec, name):
   before = measuring.peak_memory()
   begin = time.perf_counter()
   tf.function(way.network, jit_compile=False)(way.read([data])[0][np.newaxis]).numpy()
-  print(f"{label(name)}, {MEMORY_SHAPE[1]}x{MEMORY_SHAPE[0]}: peak resident memory {measuring.peak_memory() / 1024 ** 3:.2f} GiB, "
-        f"{before / 1024 ** 3:.2f} before the file was read; {time.perf_counter() - begin:.1f} s")
+  print(f"{label(name)}, {MEMORY_SHAPE[1]}x{MEMORY_SHAPE[0]}: peak resident memory "
+        f"{measuring.peak_memory() / 1024 ** 3:.2f} GiB, {before / 1024 ** 3:.2f} before the file was read; "
+        f"{time.perf_counter() - begin:.1f} s")
 
 
 if __name__ == "__main__":

@@ -2,9 +2,9 @@
 
   python -m experiments.benchmark_store --examples=200000
 
-A set of compressed files, of parts of the sample photos' symbols at --operating_point, is decoded into a `data.store.Store`: by one core and by
-all, with the peak memory of that; then opened by two processes at once that read all of it, with the proportional set size
-of each; then read as training reads it, in random crops. Every measurement is a process of its own.
+A set of compressed files, of parts of the sample photos' symbols at --operating_point, is decoded into a `data.store.Store`: by
+one core and by all, with the peak memory of that; then opened by two processes at once that read all of it, with the
+proportional set size of each; then read as training reads it, in random crops. Every measurement has its process.
 """
 
 import os
@@ -37,7 +37,7 @@ flags.DEFINE_integer("crop_size", 112, "Edge of the crops in pixels, a multiple 
 flags.DEFINE_integer("batch_size", 64, "Crops a batch.", lower_bound=1)
 flags.DEFINE_integer("batches", 3000, "Batches that are timed.", lower_bound=1)
 flags.DEFINE_string("cache_dir", None, "Folder on a local disk; empty: a temporary one.")
-flags.DEFINE_enum("part", None, ["fill", "read"], "Measure only this, in this process: what the program starts for itself.")
+flags.DEFINE_enum("part", None, ["fill", "read"], "Measure only this, in this process; the program starts itself with it.")
 
 # Different files; they are repeated.
 FILES = 500

@@ -4,8 +4,8 @@
 
 On a machine with GPUs: one of them against all of them, each with --batch_size images; the efficiency is the speed of all over
 that of one times their number. On a machine without: one device with all cores against as many worker processes as there are
-cores, each on one of them, with the same global batch, so that the ratio is what the strategy itself costs. Each measurement is
-processes of its own; the median of the rounds counts.
+cores, each on one of them, with the same global batch, so that the ratio is what the strategy itself costs. Each measurement
+starts new processes; the median of the rounds counts.
 """
 
 import json
@@ -40,8 +40,8 @@ flags.DEFINE_integer("steps", 10, "Steps that are timed.", lower_bound=1)
 flags.DEFINE_integer("rounds", 3, "Turns.", lower_bound=1)
 flags.DEFINE_bool("synchronized_batch_norm", False, "As of the training programs.")
 flags.DEFINE_enum("precision", "float32", distribution.PRECISIONS, "As of the training programs.")
-flags.DEFINE_integer("devices", 0, "Measure on so many GPUs or workers, and print the seconds a step only: what the program "
-                     "starts for itself.", lower_bound=0)
+flags.DEFINE_integer("devices", 0, "Measure on so many GPUs or workers, and print the seconds a step only; the program "
+                     "starts itself with it.", lower_bound=0)
 
 
 def main(argv):

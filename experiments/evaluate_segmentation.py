@@ -40,8 +40,8 @@ def main(argv):
   segmenters = [dc.Segmenter.load(name, codec) for name in FLAGS.segmenters]
   builder = segmentation.open_builder(FLAGS.dataset, FLAGS.data_dir)
   classes = segmentation.classes_of(builder, FLAGS.classes)
-  ids = {one.name: one.id for one in classes}
-  well_covered = [one.name for one in training_flags.chosen_classes("well_covered_ids", classes)]
+  ids = {mask_class.name: mask_class.id for mask_class in classes}
+  well_covered = [mask_class.name for mask_class in training_flags.chosen_classes("well_covered_ids", classes)]
   counts, sheet = [], []
   for name, segmenter in zip(FLAGS.segmenters, segmenters):
     if not ids.keys() & set(segmenter.class_names):

@@ -11,7 +11,7 @@ many epochs; so many of the steps of compression and segmentation.
 
 At small scale, --images is a classification set of 128x128 images (split/class/*.jpg with the splits train and val),
 --masks a segmentation set (images/SPLIT/*.jpg and masks/SPLIT/*.png), --photos a folder of larger photos, for the
-operating points in the paper's own setting and for the coder's tables of those that joint training ends in. Every experiment runs
+operating points in the paper's setting and for the coder's tables of those that joint training ends in. Every experiment runs
 at reduced scale, on the shipped operating points.
 
 --test_photos are those that rate and distortion are reported on. What is recorded in --results_dir is skipped, what was stopped
@@ -74,8 +74,8 @@ def check_data(steps):
   small = FLAGS.scale == "small"
   for flag, needed, folders in (
       ("images", small and tasks & {"compress_dataset", "classification", "joint"}, ("train", "val")),
-      ("masks", small and "segmentation" in tasks, ("images", "masks")), ("photos", small and tasks & {"joint", "compression"}, ("",)),
-      ("test_photos", "evaluate" in tasks, ("",))):
+      ("masks", small and "segmentation" in tasks, ("images", "masks")), ("photos", small and tasks & {"joint", "compression"},
+      ("",)), ("test_photos", "evaluate" in tasks, ("",))):
     path = FLAGS[flag].value
     if needed and not (path and all(files.isdir(os.path.join(path, name)) for name in folders)):
       raise dc.DeepcompError(f"expected a folder{f' with {folders[0]}/ and {folders[1]}/' if folders[0] else ''}. Received: "

@@ -1,4 +1,5 @@
-"""The entropy coder on compiled kernels: batches of files on several threads (`kernels.py` and `prediction.py` have the loops)."""
+"""The entropy coder on compiled kernels: batches of files on several threads (`kernels.py` and `prediction.py` have the
+loops)."""
 
 import numpy as np
 
@@ -58,7 +59,7 @@ class CompiledCoder:
     return [words[begin:begin + size].astype("<u4").tobytes() for begin, size in zip(files[:, 3], sizes)]
 
   def _spread(self, work, heights, widths, threads):
-    """Calls `work` for slices of the files, each with memory of its own, on several threads."""
+    """Calls `work` for slices of the files on several threads, each with its memory."""
     in_slices(lambda part: work(part, self._make_scratch(heights[part], widths[part])), heights.size, threads)
 
   def _make_scratch(self, heights, widths):

@@ -4,7 +4,7 @@
 even and the odd rows, and of these the even and the odd columns, each with a margin that repeats what is mirrored at the
 edge. The positions of the two finest passes, three quarters of all, then fill a plane, and their neighbours at one offset
 lie in another in the same order: predictions are sums of shifted planes, loops over unit strides that become vector
-instructions. (Lanes that fall on the margin hold something, and what becomes of them is not looked at.) For the coarser
+instructions. (What is computed for lanes on the margin is not used.) For the coarser
 passes, and for maps narrower than the margin, each feature's values are copied to the tail of the map first.
 """
 

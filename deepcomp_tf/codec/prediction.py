@@ -94,8 +94,8 @@ def _choose(model, scratch, lanes):
 
 @jit
 def _gather(model, scratch, part, rows, columns, whole, channel_size, tail):
-  """Copies the features' values at the positions of a grid to the tail; `rows` and `columns` are ranges. `whole`: every place in
-  `scratch.rows` and `scratch.columns` is one, none -1."""
+  """Copies the features' values at the positions of a grid to the tail; `rows` and `columns` are ranges. `whole`: no place in
+  `scratch.rows` and `scratch.columns` is -1."""
   known, reach, lanes = scratch.map, model.reach, scratch.means.size
   first, across, step = model.parts[part, 0], len(columns), np.uint64(columns.step)
   for f in range(first, model.parts[part, 1]):

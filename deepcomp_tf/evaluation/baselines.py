@@ -77,7 +77,7 @@ def setting(name, rung):
 def encode_at_most(name, image, size):
   """The largest file of a format that has at most `size` bytes, found by bisection of its qualities.
 
-  Where even its smallest file is larger, that one: the comparison then favours the other format, and its mean
+  Where even its smallest file is larger, it is taken: the comparison then favours the other format, and its mean
   rate in the tables shows it.
 
   Args:
@@ -101,6 +101,6 @@ def encode_at_most(name, image, size):
 
 
 def decode(data):
-  """The picture in a file of one of the formats: bytes -> uint8 `[h, w, 3]`."""
+  """The picture in a file of one of `FORMATS`: bytes -> uint8 `[h, w, 3]`."""
   with Image.open(io.BytesIO(data)) as picture:
     return np.array(picture.convert("RGB"))

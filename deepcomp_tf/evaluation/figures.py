@@ -19,7 +19,7 @@ _STYLES = {"deepcomp": ("o", "-", "#c0392b"), "jpeg": ("s", ":", "#7f8c8d"), "jp
 def rate_distortion_figure(summary, title):
   """PNG bytes: MS-SSIM, SSIM and PSNR over bits per pixel, a line per codec (Figure 8).
 
-  Where there are points of curves, the peers' lines are through their qualities, and ours is a short one through each operating
+  Where there are points of curves, the peers' lines go through their qualities, and ours are short lines through each operating
   point, which is marked.
 
   Args:
@@ -154,7 +154,7 @@ def segmentation_figure(examples, classes):
 
 
 def channel_entropy(symbols):
-  """Entropy of the symbols' own histogram, in bits per symbol."""
+  """Entropy of the histogram of these symbols, in bits per symbol."""
   counts = np.bincount(symbols.ravel())
   p = counts[counts > 0] / symbols.size
   return float(-(p * np.log2(p)).sum())

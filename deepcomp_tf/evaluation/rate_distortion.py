@@ -16,10 +16,10 @@ COLUMNS = ("image", "operating_point", "codec", "setting", "bytes", "bits_per_pi
 # The columns that are text; those behind them are figures.
 _TEXTS = 4
 
-# Rows of our own codec have this in the column `codec`.
+# Rows of this project's codec have this in the column `codec`.
 OURS = "deepcomp"
 
-# The factors on the weight of the bits that move our files away from an operating point, in each direction one after the other.
+# The factors on the weight of the bits that move our files away from an operating point, a sequence for each direction.
 # Below 1/4 files hardly grow, and above 9 the next operating point's are better.
 RATES = ((0.25,), (3.0, 9.0))
 
@@ -82,7 +82,7 @@ def _peers_curves(name, image, peers):
 
 
 def _side_by_side(row, files_of):
-  """Rows, made on all cores: TensorFlow's SSIM keeps one of them busy, for longer than all else together."""
+  """Rows, made on all cores: TensorFlow's SSIM runs on a single core, and takes longer than all else together."""
   return ordered_map(row, files_of, cores())
 
 
@@ -120,7 +120,8 @@ def table(summary):
     saved = "" if np.isnan(pooled) else f"{pooled:.4f} ({100 * (row['bits_per_pixel'] / pooled - 1):+.0f} %)"
     lines.append(f"{row['operating_point']:16} {label(row['codec']):12} {row['bits_per_pixel']:10.4f} "
                  f"{row['psnr']:7.2f} {row['ssim']:7.4f} {row['ms_ssim']:8.4f}  {saved:>14}")
-  exact = [f"{label(row['codec'])} at {row['operating_point']} {row['exact']} of {row['images']}" for row in summary if row["exact"]]
+  exact = [f"{label(row['codec'])} at {row['operating_point']} {row['exact']} of {row['images']}"
+           for row in summary if row["exact"]]
   if exact:
     lines.append(f"Left out of the mean PSNR, since it is infinite, are images that are reproduced exactly: {', '.join(exact)}")
   return "\n".join(lines)

@@ -64,8 +64,8 @@ class CutNetwork(tf.keras.Model):
 class Backbone(CutNetwork):
   """A whole network for pixels, for photos of any size: centered pixels `[batch, h, w, 3]` -> logits `[batch, num_classes]`.
 
-  A graft is compared with it: with the network as it is on decoded pixels, or trained on them. It has a graft's methods; its first
-  part stands in place of the adapter.
+  A graft is compared with it: with the network as it is on decoded pixels, or trained on them. It has a graft's methods; its
+  first part stands in place of the adapter.
 
   Args:
     backbone, cut, num_classes: as of `Graft`.

@@ -25,7 +25,8 @@ class Graft(CutNetwork):
   replace what was before it.
 
   Args:
-    backbone: a name for `pretrained.make_backbone`, a Keras functional network that ends with logits or a softmax, or its `to_json()`.
+    backbone: a name for `pretrained.make_backbone`, a Keras functional network that ends with logits or a softmax, or its
+    `to_json()`.
     cut: name of the layer of the backbone that the adapter replaces, with all before it; by default that of `surgery.find_cut`.
     filters, units: of the adapter.
     num_classes: of a backbone that is given by its name; None for a graft that ends with its features.

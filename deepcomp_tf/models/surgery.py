@@ -12,9 +12,9 @@ _CONVOLUTIONS = (tf.keras.layers.Conv2D, tf.keras.layers.DepthwiseConv2D, tf.ker
 def find_cut(backbone):
   """Name of the layer of a functional network behind which it is cut by default.
 
-  Its maps have an eighth of the photo's size, and all paths lead through it. Where a network gets to that size by 1x1 convolutions
-  that subsample, as ResNet-50 does in conv3_1, it is the layer before these, whose strides the graft takes away; elsewhere the last
-  of the layers with the fewest channels.
+  Its maps have an eighth of the photo's size, and all paths lead through it. Where a network gets to that size by 1x1
+  convolutions that subsample, as ResNet-50 does in conv3_1, it is the layer before these, whose strides the graft takes away;
+  elsewhere the last of the layers with the fewest channels.
 
   Raises:
     DeepcompError: there is no such place.
