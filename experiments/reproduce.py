@@ -74,8 +74,8 @@ def check_data(steps):
   small = FLAGS.scale == "small"
   for flag, needed, folders in (
       ("images", small and tasks & {"compress_dataset", "classification", "joint"}, ("train", "val")),
-      ("masks", small and "segmentation" in tasks, ("images", "masks")), ("photos", small and tasks & {"joint", "compression"},
-      ("",)), ("test_photos", "evaluate" in tasks, ("",))):
+      ("masks", small and "segmentation" in tasks, ("images", "masks")),
+      ("photos", small and tasks & {"joint", "compression"}, ("",)), ("test_photos", "evaluate" in tasks, ("",))):
     path = FLAGS[flag].value
     if needed and not (path and all(files.isdir(os.path.join(path, name)) for name in folders)):
       raise dc.DeepcompError(f"expected a folder{f' with {folders[0]}/ and {folders[1]}/' if folders[0] else ''}. Received: "
