@@ -3,17 +3,9 @@
 import tensorflow as tf
 
 from deepcomp_tf.errors import DeepcompError
+from deepcomp_tf.models import pretrained
+from deepcomp_tf.models import surgery
 from deepcomp_tf.models.compression import PIXEL_MEAN
-from deepcomp_tf.models.pretrained import backbone_names
-from deepcomp_tf.models.pretrained import open_backbone
-from deepcomp_tf.models.pretrained import preprocessing_of
-from deepcomp_tf.models.pretrained import PREPROCESSINGS
-from deepcomp_tf.models.surgery import find_cut
-from deepcomp_tf.models.surgery import layer_at
-from deepcomp_tf.models.surgery import remainder_of
-from deepcomp_tf.models.surgery import stride_at
-from deepcomp_tf.models.surgery import take_layers
-from deepcomp_tf.models.surgery import variables_of
 from deepcomp_tf.representation import STRIDE
 
 
@@ -34,8 +26,8 @@ class CutNetwork(tf.keras.Model):
 
   def __init__(self, source, whole, cut, dilated=False, classes=True, **kwargs):
     super().__init__(**kwargs)
-    self.source, self.cut = source, cut or find_cut(whole)
-    self.remainder = remainder_of(whole, self.cut, dilated, classes, self.dtype_policy)
+    self.source, self.cut = source, cut or surgery.find_cut(whole)
+    self.remainder = surgery.remainder_of(whole, self.cut, dilated, classes, self.dtype_policy)
     self.num_classes = self.remainder.output_shape[-1] if classes else None
     self.mean, self.deviation = (
         self.add_weight(name=name, shape=[self.remainder.input_shape[-1]], initializer=start, trainable=False, dtype="float32")
@@ -76,14 +68,15 @@ class Backbone(CutNetwork):
   """
 
   def __init__(self, backbone, cut=None, num_classes=1000, preprocessing=None, **kwargs):
-    source, name, whole = open_backbone(backbone, num_classes)
+    source, name, whole = pretrained.open_backbone(backbone, num_classes)
     super().__init__(source, whole, cut, **kwargs)
     self.architecture, self.preprocessing = name, preprocessing or source
-    if self.preprocessing not in (*PREPROCESSINGS, *backbone_names()):
-      raise DeepcompError(f"`preprocessing` must be one of {', '.join(PREPROCESSINGS)}. Received: {self.preprocessing[:50]}")
-    self._preprocess = preprocessing_of(self.preprocessing)
+    if self.preprocessing not in (*pretrained.PREPROCESSINGS, *pretrained.backbone_names()):
+      raise DeepcompError(f"`preprocessing` must be one of {', '.join(pretrained.PREPROCESSINGS)}. Received: "
+                          f"{self.preprocessing[:50]}")
+    self._preprocess = pretrained.preprocessing_of(self.preprocessing)
     # Where the remainder's first layers subsampled the maps, it takes them subsampled.
-    self._step = STRIDE // stride_at(whole, layer_at(whole, self.cut))
+    self._step = STRIDE // surgery.stride_at(whole, surgery.layer_at(whole, self.cut))
     # The network itself takes photos of one size.
     self.before = tf.keras.models.clone_model(
         tf.keras.Model(whole.input, whole.get_layer(self.cut).output), input_tensors=tf.keras.Input([None, None, 3]),
@@ -107,12 +100,12 @@ class Backbone(CutNetwork):
   def take_weights(self, backbone):
     """Copies the weights of a network of the same layers."""
     for part in (self.before, self.remainder):
-      take_layers(part, backbone)
+      surgery.take_layers(part, backbone)
 
   def named_variables(self):
     """The variables by names such as `before/stem/kernel` and `remainder/head/kernel`."""
-    return {"before/mean": self.mean, "before/deviation": self.deviation, **variables_of("before", self.before),
-            **variables_of("remainder", self.remainder)}
+    return {"before/mean": self.mean, "before/deviation": self.deviation, **surgery.variables_of("before", self.before),
+            **surgery.variables_of("remainder", self.remainder)}
 
   def blueprint(self):
     """As of `Graft`."""
