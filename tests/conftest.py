@@ -1,17 +1,16 @@
-"""What tests share: the order of their files, a folder for caches, and a remote file system."""
+"""What tests share: small networks, the shipped codecs, a folder for caches, and a remote file system."""
 
-import collections
+import functools
 import os
+from unittest import mock
 import uuid
 
+import numpy as np
+import programs  # pylint: disable=unused-import  # it adds small networks to those that there are
 import pytest
 import tensorflow as tf
 
-
-def pytest_collection_modifyitems(items):
-  """Files with most tests of whole programs come first, so that no worker is left with them at the end."""
-  slow = collections.Counter(item.path for item in items if item.get_closest_marker("slow"))
-  items.sort(key=lambda item: (-slow[item.path], item.path))
+import deepcomp_tf as dc
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -27,3 +26,20 @@ def fixture_remote():
   tf.io.gfile.makedirs(folder)
   yield folder
   tf.io.gfile.rmtree(folder)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def fixture_shipped_codecs():
+  """Shipped operating points are loaded once a process, since it takes a second or two to trace what they compute."""
+  load = dc.Codec.load
+  shared = functools.cache(load)
+
+  def load_once(name, encoder_version=None, aim=None):
+    own = name not in dc.operating_points.names() or encoder_version or aim
+    return load(name, encoder_version, aim) if own else shared(name)
+
+  with mock.patch.object(dc.Codec, "load", load_once):
+    yield
+  for name in dc.operating_points.names():  # no test has changed what the next one takes
+    for found, expected in zip(shared(name).model.weights, load(name).model.weights, strict=True):
+      np.testing.assert_array_equal(found, expected)

@@ -3,6 +3,9 @@
 Programs are forked off a process that has imported what takes long, and not begun to use it.
 """
 
+import argparse
+import contextlib
+import io
 import multiprocessing
 from multiprocessing import forkserver
 import os
@@ -15,13 +18,22 @@ import tempfile
 import time
 from unittest import mock
 
+from absl import app
+from absl.flags import argparse_flags
 import tensorflow as tf
+
+from deepcomp_tf import cli
+from deepcomp_tf.models import resnet
 
 ROOT = pathlib.Path(__file__).parents[1]
 
 _SERVER = multiprocessing.get_context("forkserver")
 _SERVER.set_forkserver_preload(["tensorflow", "tensorflow_datasets", "numba", "matplotlib.figure"])
 _ENVIRONMENT = {"PYTHONPATH": str(ROOT), "TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": ""}
+
+# `ARCHITECTURES` of the tests, with units of every form and no more: for what holds at any depth, a third of the work to trace.
+SMALL_NETWORKS = {"ResNet-14": (1, 1, 1, 1), "cResNet-12": (0, 2, 1, 1)}
+resnet.ARCHITECTURES.update(SMALL_NETWORKS)
 
 
 class Program:
@@ -78,6 +90,9 @@ def _run(module, arguments, devices, environment, cwd, said):
   os.chdir(cwd)
   sys.path.insert(0, str(ROOT))
   sys.argv = [module, *arguments]
+  if module == "experiments.make_figures":  # which tells of every network
+    for name in SMALL_NETWORKS:
+      del resnet.ARCHITECTURES[name]
   if devices:
     tf.config.set_logical_device_configuration(
         tf.config.list_physical_devices("CPU")[0], [tf.config.LogicalDeviceConfiguration()] * devices)
@@ -97,6 +112,30 @@ def finish(program):
 def deepcomp(*arguments, cwd):
   """A call of the command, which has ended: `subprocess.CompletedProcess`."""
   return subprocess.CompletedProcess(arguments, *Program("deepcomp_tf.cli", arguments, cwd=cwd, errors_apart=True).wait(600))
+
+
+def deepcomp_here(*arguments, cwd):
+  """As `deepcomp`, in this process, which has loaded the codecs: for tests that call the command again and again."""
+  output, errors = (io.TextIOWrapper(io.BytesIO(), encoding="utf-8", errors=how) for how in ("strict", "backslashreplace"))
+  before, code = os.getcwd(), 0
+  # Flags of programs that a test has imported are not the command's.
+  with (mock.patch.object(argparse_flags, "ArgumentParser", argparse.ArgumentParser),
+        mock.patch.object(app, "run", lambda main, flags_parser: sys.exit(main(flags_parser(sys.argv)))),
+        mock.patch.object(sys, "argv", ["deepcomp", *map(str, arguments)]),
+        contextlib.redirect_stdout(output), contextlib.redirect_stderr(errors)):
+    os.chdir(cwd)
+    try:
+      cli.main()
+    except SystemExit as end:
+      code = end.code or 0
+    finally:
+      os.chdir(before)
+  said = []
+  for stream in (output, errors):
+    stream.seek(0)
+    said.append(stream.read())
+  assert isinstance(code, int), code
+  return subprocess.CompletedProcess(arguments, code, *said)
 
 
 def wait_until(true, program):

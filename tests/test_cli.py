@@ -16,6 +16,7 @@ from deepcomp_tf import mask_classes
 from deepcomp_tf.codec.images import read_image
 from deepcomp_tf.codec.inputs import NetworkInput
 from programs import deepcomp
+from programs import deepcomp_here
 
 
 @pytest.fixture(scope="module")
@@ -28,40 +29,42 @@ def folder(tmp_path_factory):
 
 
 def test_compress_info_decompress(folder, tmp_path):
-  result = deepcomp("compress", str(folder / "coffee.png"), str(folder / "broken.png"), str(folder / "rocket.png"),
-                    "--output_dir=.", "--operating_point=bpp0.635", cwd=tmp_path)
+  result = deepcomp_here("compress", str(folder / "coffee.png"), str(folder / "broken.png"), str(folder / "rocket.png"),
+                         "--output_dir=.", "--operating_point=bpp0.635", "--effort=0", cwd=tmp_path)
   assert result.returncode == 1
   assert "broken.png" in result.stderr and "2 of 3 files done, 1 failed" in result.stdout
   assert sorted(os.listdir(tmp_path)) == ["coffee.deepcomp", "rocket.deepcomp"]
 
-  result = deepcomp("compress", str(folder / "coffee.png"), "--output_dir=.", "--overwrite", "--effort=1", cwd=tmp_path)
+  result = deepcomp_here("compress", str(folder / "coffee.png"), "--output_dir=.", "--overwrite", cwd=tmp_path)
   assert result.returncode == 0, result.stderr
-  assert (tmp_path / "coffee.deepcomp").read_bytes() == dc.Codec.load("bpp0.330").compress(read_image(folder / "coffee.png"), effort=1)
-  result = deepcomp("compress", str(folder / "coffee.png"), "--effort=10", cwd=tmp_path)
+  expected = dc.Codec.load("bpp0.330").compress(read_image(folder / "coffee.png"), effort=4)
+  assert (tmp_path / "coffee.deepcomp").read_bytes() == expected
+  result = deepcomp_here("compress", str(folder / "coffee.png"), "--effort=10", cwd=tmp_path)
   assert result.returncode == 1 and "`effort` must be an integer in 0..9. Received: effort=10" in result.stderr
-  result = deepcomp("compress", str(folder / "coffee.png"), "--output_dir=.", "--overwrite", "--max_bytes=500", cwd=tmp_path)
+  result = deepcomp_here("compress", str(folder / "coffee.png"), "--output_dir=.", "--overwrite", "--max_bytes=500", "--effort=1",
+                         cwd=tmp_path)
   assert result.returncode == 0 and 400 < os.path.getsize(tmp_path / "coffee.deepcomp") <= 500, result.stderr
-  deepcomp("compress", str(folder / "coffee.png"), "--output_dir=.", "--operating_point=bpp0.635", "--overwrite", cwd=tmp_path)
+  deepcomp_here("compress", str(folder / "coffee.png"), "--output_dir=.", "--operating_point=bpp0.635", "--overwrite", "--effort=0",
+                cwd=tmp_path)
 
-  result = deepcomp("info", "coffee.deepcomp", cwd=tmp_path)
+  result = deepcomp_here("info", "coffee.deepcomp", cwd=tmp_path)
   size = os.path.getsize(tmp_path / "coffee.deepcomp")
   assert result.returncode == 0
   codec = dc.Codec.load("bpp0.635")
   assert (f"120x96 pixels, operating point bpp0.635, encoder version {codec.encoder_version}, decoder version {codec.decoder_version}, "
           f"{size} bytes, {8 * size / (96 * 120):.4f} bits") in result.stdout
 
-  result = deepcomp("decompress", "coffee.deepcomp", cwd=tmp_path)
+  result = deepcomp_here("decompress", "coffee.deepcomp", cwd=tmp_path)
   assert result.returncode == 0, result.stderr
   data = (tmp_path / "coffee.deepcomp").read_bytes()
   np.testing.assert_array_equal(np.array(Image.open(tmp_path / "coffee.png")), dc.Codec.load_for(data).decompress(data))
 
-  result = deepcomp("decompress", "coffee.deepcomp", cwd=tmp_path)
+  result = deepcomp_here("decompress", "coffee.deepcomp", cwd=tmp_path)
   assert result.returncode == 1 and "--overwrite" in result.stderr
-  assert deepcomp("decompress", "--overwrite", "coffee.deepcomp", cwd=tmp_path).returncode == 0
 
   decoded, sizes = dc.Codec.load_for(data).decompress(data), []
   for ending, kind, arguments in (("jpg", "JPEG", ["--quality=30"]), ("jpg", "JPEG", ["--overwrite"]), ("webp", "WEBP", [])):
-    result = deepcomp("decompress", "coffee.deepcomp", "-o", "lossy", f"--format={ending}", *arguments, cwd=tmp_path)
+    result = deepcomp_here("decompress", "coffee.deepcomp", "-o", "lossy", f"--format={ending}", *arguments, cwd=tmp_path)
     path = tmp_path / "lossy" / f"coffee.{ending}"
     assert result.returncode == 0 and Image.open(path).format == kind, result.stderr
     assert 0 < np.abs(np.array(Image.open(path)).astype(int) - decoded).mean() < 10
@@ -69,7 +72,7 @@ def test_compress_info_decompress(folder, tmp_path):
   assert sizes[0] < sizes[1]
 
   (tmp_path / "cut.deepcomp").write_bytes(data[:-3])
-  result = deepcomp("decompress", "cut.deepcomp", cwd=tmp_path)
+  result = deepcomp_here("decompress", "cut.deepcomp", cwd=tmp_path)
   assert result.returncode == 1 and "damaged or truncated" in result.stderr
   assert not (tmp_path / "cut.png").exists()
 
@@ -78,29 +81,29 @@ def test_compress_folders(folder, tmp_path):
   (tmp_path / "photos/in").mkdir(parents=True)
   for source, place in (("coffee.png", "a.png"), ("rocket.png", "in/a.png"), ("broken.png", "in/broken.png")):
     (tmp_path / "photos" / place).write_bytes((folder / source).read_bytes())
-  compress = ("compress", "photos", str(folder / "chelsea.png"), "--output_dir=out", "--jobs=2")
-  result = deepcomp(*compress, cwd=tmp_path)
+  compress = ("compress", "photos", str(folder / "chelsea.png"), "--output_dir=out", "--jobs=2", "--effort=0")
+  result = deepcomp_here(*compress, cwd=tmp_path)
   assert result.returncode == 1 and "3 of 4 files done, 1 failed" in result.stdout
   assert "deepcomp: photos/in/broken.png: expected an image file" in result.stderr.splitlines()[-1]
   files = lambda: sorted(str(path.relative_to(tmp_path / "out")) for path in (tmp_path / "out").rglob("*") if path.is_file())
   assert files() == ["a.deepcomp", "chelsea.deepcomp", "in/a.deepcomp"]
 
   (tmp_path / "out/in/a.deepcomp").unlink()
-  result = deepcomp(*compress, cwd=tmp_path)
+  result = deepcomp_here(*compress, cwd=tmp_path)
   assert result.returncode == 1 and "give --overwrite to replace it or --resume to leave it" in result.stderr
   (tmp_path / "out/in/a.deepcomp").unlink()
-  result = deepcomp(*compress, "--resume", cwd=tmp_path)
+  result = deepcomp_here(*compress, "--resume", cwd=tmp_path)
   assert result.returncode == 1 and "3 of 4 files done, 2 of them before, 1 failed" in result.stdout
   assert files() == ["a.deepcomp", "chelsea.deepcomp", "in/a.deepcomp"]
   (tmp_path / "photos/in/broken.png").unlink()
-  assert deepcomp(*compress, "--resume", cwd=tmp_path).returncode == 0
+  assert deepcomp_here(*compress, "--resume", cwd=tmp_path).returncode == 0
 
-  result = deepcomp("info", "out", cwd=tmp_path)
+  result = deepcomp_here("info", "out", cwd=tmp_path)
   assert result.returncode == 0, result.stderr
   *lines, last = result.stdout.splitlines()
   assert [line.split(":")[0] for line in lines] == [f"out/{name}" for name in files()] and last == "3 of 3 files done"
   (tmp_path / "out/note.txt").write_text("no photo")
-  result = deepcomp("decompress", "out", "--output_dir=pictures", cwd=tmp_path)
+  result = deepcomp_here("decompress", "out", "--output_dir=pictures", cwd=tmp_path)
   assert result.returncode == 0, result.stderr
   assert sorted(map(str, (tmp_path / "pictures").rglob("*.png"))) == [
       str(tmp_path / "pictures" / name) for name in ("a.png", "chelsea.png", "in/a.png")]
@@ -112,13 +115,13 @@ def test_what_a_folder_leaves_out_is_said(folder, tmp_path):
   photo = (folder / "coffee.png").read_bytes()
   for name, data in (("a.png", photo), ("b.jfif", photo), (os.fsdecode(b"caf\xe9"), photo), ("notes.txt", b"")):
     (photos / name).write_bytes(data)
-  result = deepcomp("compress", "photos", cwd=tmp_path)
+  result = deepcomp("compress", "photos", "--effort=0", cwd=tmp_path)
   assert (result.returncode, result.stdout) == (0, "3 of 3 files done\n")
   assert result.stderr.splitlines()[-1] == "Left out: 1 file that is no photo: photos/notes.txt"
   (photos / "c.png").symlink_to("gone.png")
-  result = deepcomp("compress", "photos", "--resume", cwd=tmp_path)
+  result = deepcomp("compress", "photos", "--resume", "--effort=0", cwd=tmp_path)
   assert (result.returncode, result.stdout) == (1, "3 of 4 files done, 3 of them before, 1 failed\n")
-  result = deepcomp("compress", f"photos/{os.fsdecode(b'caf' + bytes([0xe9]))}", "--overwrite", cwd=tmp_path)
+  result = deepcomp("compress", f"photos/{os.fsdecode(b'caf' + bytes([0xe9]))}", "--overwrite", "--effort=0", cwd=tmp_path)
   assert result.returncode == 0 and result.stdout.startswith(r"photos/caf\xe9 -> photos/caf\xe9.deepcomp: 120x96, ")
 
 
@@ -127,7 +130,7 @@ def fixture_networks(tmp_path_factory):
   """An untrained classifier and segmenter of bpp0.330."""
   root = tmp_path_factory.mktemp("networks")
   inputs = NetworkInput("representation", dc.Codec.load("bpp0.330"))
-  network = dc.models.CResNet(39, 2, width=0.125)
+  network = dc.models.CResNet(12, 2, width=0.125)
   dc.Classifier(network, inputs, ["cup", "cat"]).save(root / "classifier")
   dc.Segmenter(dc.models.DeepLab.from_classifier(network, 3), inputs, [mask_classes.VOC[i] for i in (0, 8, 15)]).save(
       root / "segmenter")
@@ -140,21 +143,21 @@ def test_classify_and_segment(networks, tmp_path):
   (tmp_path / "cat.deepcomp").write_bytes(data)
   (tmp_path / "other.deepcomp").write_bytes(dc.Codec.load("bpp0.635").compress(np.zeros([16, 16, 3], np.uint8)))
 
-  result = deepcomp("classify", "cat.deepcomp", "other.deepcomp", f"--classifier={networks}/classifier", cwd=tmp_path)
+  result = deepcomp_here("classify", "cat.deepcomp", "other.deepcomp", f"--classifier={networks}/classifier", cwd=tmp_path)
   expected = dc.Classifier.load(str(networks / "classifier")).classify(data)
   assert "knows 2 classes: cup, cat" in result.stdout
   assert f"cat.deepcomp: {expected[0][0]} {100 * expected[0][1]:.1f} %" in result.stdout
   assert result.returncode == 1 and "other.deepcomp: of another operating point" in result.stderr
 
   segment = ("segment", "cat.deepcomp", f"--segmenter={networks}/segmenter", "--output=mask.png", "--overlay=new/overlay.png")
-  result = deepcomp(*segment, cwd=tmp_path)
+  result = deepcomp_here(*segment, cwd=tmp_path)
   assert result.returncode == 0 and "75x61" in result.stdout, result.stderr
   classes = dc.Segmenter.load(str(networks / "segmenter")).segment(data)
   with Image.open(tmp_path / "mask.png") as mask, Image.open(tmp_path / "new/overlay.png") as overlay:
     assert mask.mode == "P" and overlay.size == (75, 61)
     np.testing.assert_array_equal(np.array(mask), np.array([0, 8, 15])[classes])
     assert mask.getpalette()[3 * 8:3 * 9] == [64, 0, 0]  # a cat's colour in VOC
-  result = deepcomp(*segment, cwd=tmp_path)
+  result = deepcomp_here(*segment, cwd=tmp_path)
   assert result.returncode == 1 and "mask.png exists; give --overwrite" in result.stderr
 
   for kind in ("classifier", "segmenter"):  # as if their operating point had been lost and found
@@ -163,18 +166,18 @@ def test_classify_and_segment(networks, tmp_path):
     path.write_text(path.read_text().replace('"bpp0.330"', '"lost/point"'))
   for command in (("classify", "cat.deepcomp", "--classifier=classifier"),
                   ("segment", "cat.deepcomp", "--segmenter=segmenter", "--output=again.png")):
-    result = deepcomp(*command, cwd=tmp_path)
+    result = deepcomp_here(*command, cwd=tmp_path)
     assert result.returncode == 1 and "'lost/point'" in result.stderr and len(result.stderr.splitlines()) == 1, result.stderr
-  assert deepcomp(*command, "--operating_point=bpp0.330", cwd=tmp_path).returncode == 0
-  result = deepcomp("segment", "other.deepcomp", f"--segmenter={networks}/segmenter", "--output=none.png", cwd=tmp_path)
+  assert deepcomp_here(*command, "--operating_point=bpp0.330", cwd=tmp_path).returncode == 0
+  result = deepcomp_here("segment", "other.deepcomp", f"--segmenter={networks}/segmenter", "--output=none.png", cwd=tmp_path)
   assert result.returncode == 1 and "other.deepcomp: of another operating point" in result.stderr
   assert not (tmp_path / "none.png").exists()
 
 
 @pytest.mark.slow
 def test_evaluate(folder, tmp_path):
-  result = deepcomp("evaluate", f"--images={folder}", "--operating_point=bpp0.330", "-o", "a/report", "--effort=1", "--curves",
-                    cwd=tmp_path)
+  result = deepcomp_here("evaluate", f"--images={folder}", "--operating_point=bpp0.330", "-o", "a/report", "--effort=1",
+                         "--curves", cwd=tmp_path)
   tmp_path /= "a/report"
   assert result.returncode == 1 and "1 of 5 images failed" in result.stderr
   assert "AVIF" in result.stdout
@@ -274,15 +277,17 @@ def test_outputs_that_would_collide_are_refused(tmp_path):
 def test_remote_files(folder, tmp_path):
   there = f"file://{tmp_path}/new"  # a remote path that processes share
   (tmp_path / "new").mkdir()
-  result = deepcomp("compress", f"file://{folder}/coffee.png", "s3://bucket/photo.png", f"--output_dir={there}", cwd=tmp_path)
+  result = deepcomp_here("compress", f"file://{folder}/coffee.png", "s3://bucket/photo.png", f"--output_dir={there}", "--effort=0",
+                         cwd=tmp_path)
   assert "1 of 2 files done, 1 failed" in result.stdout and "Traceback" not in result.stderr
   assert "s3://bucket/photo.png: expected a" in result.stderr
-  result = deepcomp("info", f"{there}/coffee.deepcomp", cwd=tmp_path)
+  result = deepcomp_here("info", f"{there}/coffee.deepcomp", cwd=tmp_path)
   assert result.returncode == 0 and f"{there}/coffee.deepcomp: 120x96 pixels" in result.stdout
-  result = deepcomp("decompress", f"{there}/coffee.deepcomp", cwd=tmp_path)  # beside it
+  result = deepcomp_here("decompress", f"{there}/coffee.deepcomp", cwd=tmp_path)  # beside it
   assert result.returncode == 0 and Image.open(tmp_path / "new/coffee.png").size == (120, 96)
-  result = deepcomp("decompress", f"{there}/coffee.deepcomp", f"{there}/none.deepcomp", cwd=tmp_path)
+  result = deepcomp_here("decompress", f"{there}/coffee.deepcomp", f"{there}/none.deepcomp", cwd=tmp_path)
   assert "coffee.png exists; give --overwrite" in result.stderr and "none.deepcomp: cannot be read: No such file" in result.stderr
-  result = deepcomp("compress", f"{folder}/coffee.png", "--operating_point=gs:/point", f"--output_dir={there}/none", cwd=tmp_path)
+  result = deepcomp_here("compress", f"{folder}/coffee.png", "--operating_point=gs:/point", f"--output_dir={there}/none",
+                         cwd=tmp_path)
   assert result.returncode == 1 and "no operating point 'gs:/point'" in result.stderr
   assert os.listdir(tmp_path) == ["new"]

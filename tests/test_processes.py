@@ -26,7 +26,7 @@ def fixture_data(codec):
 @pytest.fixture(name="classifier", scope="module")
 def fixture_classifier(codec, tmp_path_factory):
   folder = str(tmp_path_factory.mktemp("networks") / "classifier")
-  dc.Classifier(dc.models.CResNet(39, 2, width=0.125), NetworkInput("representation", codec), ["cup", "cat"]).save(folder)
+  dc.Classifier(dc.models.CResNet(12, 2, width=0.125), NetworkInput("representation", codec), ["cup", "cat"]).save(folder)
   return dc.Classifier.load(folder)
 
 

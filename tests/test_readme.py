@@ -17,7 +17,7 @@ import deepcomp_tf as dc
 from deepcomp_tf import mask_classes
 from deepcomp_tf import samples
 from deepcomp_tf.codec.inputs import NetworkInput
-from programs import deepcomp
+from programs import deepcomp_here
 
 ROOT = pathlib.Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
@@ -40,7 +40,7 @@ def photos(tmp_path_factory):
     Image.fromarray(image[:184, :192]).save(folder / "more" / f"{name}.png")
   Image.fromarray(samples.photos()["rocket"][:64, :64]).save(folder / "photo.jpg")
   inputs = NetworkInput("representation", dc.Codec.load("bpp0.330"))
-  network = dc.models.CResNet(39, 2, width=0.125)
+  network = dc.models.CResNet(12, 2, width=0.125)
   dc.Classifier(network, inputs, ["cat", "dog"]).save(folder / "RUN_DIR/classifier")
   dc.Segmenter(dc.models.DeepLab.from_classifier(network, 2), inputs, [mask_classes.VOC[i] for i in (0, 8)]).save(
       folder / "SEGMENTATION_DIR/segmenter")
@@ -61,7 +61,7 @@ def test_deepcomp_examples(photos):
   assert {line.split()[1] for line in lines} >= {"compress", "info", "decompress", "evaluate", "classify", "segment"}
   for line in lines:
     words = shlex.split(line.replace("FOLDER", "more"))[1:]
-    result = deepcomp(*(path for word in words for path in sorted(glob.glob(word, root_dir=photos)) or [word]), cwd=photos)
+    result = deepcomp_here(*(path for word in words for path in sorted(glob.glob(word, root_dir=photos)) or [word]), cwd=photos)
     assert result.returncode == 0, (line, result.stderr)
 
 

@@ -94,7 +94,7 @@ def test_an_operating_point_a_classifier_and_a_segmenter(remote):
   assert dc.operating_points.load(place).channels == shipped.channels
 
   inputs = NetworkInput("representation", codec)
-  network = dc.models.CResNet(39, 2, width=0.125)
+  network = dc.models.CResNet(12, 2, width=0.125)
   classifier = dc.Classifier(network, inputs, ["cup", "cat"])
   classifier.save(f"{remote}/classifier/", place)
   assert files.read_json(f"{remote}/classifier/classifier.json")["operating_point"] == "../run/operating_point"

@@ -69,12 +69,12 @@ def beam_options():
 
 def main(program):
   """Runs a program's main function; bad input, and what cannot be read or written, ends it with one line instead of a traceback,
-  Ctrl-C as `quiet.run` says.
+  Ctrl-C as `quiet.run` says. AutoGraph, which nothing in them needs, converts nothing: a training begins seconds sooner.
   """
   def guarded(argv):
     message = None
     try:
-      program(argv)
+      tf.autograph.experimental.do_not_convert(program)(argv)
     except (DeepcompError, OSError) as error:
       message = f"error: {one_line_of(error)}"
     except (tf.errors.NotFoundError, tf.errors.PermissionDeniedError) as error:

@@ -17,7 +17,7 @@ COMPRESSION = ["--held_out=1", "--channels=4", "--num_centers=9", "--entropy=poo
                "--crop_size=32", "--batch_size=2", "--learning_rate=1e-3", "--name=tiny", "--start=klt", "--klt_step=100",
                "--steps=12", "--validate_every=4", "--checkpoint_every=4", "--summary_every=2"]
 CLASSIFICATION = ["--train_split=train", "--validation_split=val", "--width=0.125", "--crop_size=32", "--batch_size=8",
-                  "--network=ResNet-50", "--input=original", "--epochs=2", "--decay_epochs=", "--summary_every=1",
+                  "--network=ResNet-14", "--input=original", "--epochs=2", "--decay_epochs=", "--summary_every=1",
                   "--checkpoint_every=4"]
 
 # Copies a folder to ram://set, trains in ram://run, is stopped by the first checkpoint, goes on, and copies the run here.

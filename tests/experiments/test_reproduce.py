@@ -39,7 +39,7 @@ def fixture_folders(images, tmp_path):
 
 def _step(point):
   return paper_plan.Step(
-      "classification_row", "train_classification", "--flagfile=flags/classification/small.flags", "--network=cResNet-39",
+      "classification_row", "train_classification", "--flagfile=flags/classification/small.flags", "--network=cResNet-12",
       "--input=representation", f"--operating_point={point}", "--width=0.125", "--crop_size=32", "--batch_size=8",
       "--epochs=2", "--decay_epochs=1", f"--dataset={flags.FLAGS.images}", "--crop=representation", "--image_size=40",
       point=point)
@@ -51,9 +51,9 @@ def test_a_step_is_recorded_once(folders, capsys, monkeypatch):
   assert step.record() is None
   reproduce.run(step)
   record = step.record()
-  assert [line["epoch"] for line in record["history"]] == [1, 2] and record["settings"]["network"] == "cResNet-39"
+  assert [line["epoch"] for line in record["history"]] == [1, 2] and record["settings"]["network"] == "cResNet-12"
   assert (record["operating_point"], record["settings"]["width"]) == ("bpp0.330", 0.125)
-  network = dc.models.CResNet(39, 2, width=0.125)
+  network = dc.models.CResNet(12, 2, width=0.125)
   assert record["multiply_adds"] == dc.evaluation.multiply_adds(network, (4, 4, 16)) and record["seconds"] >= 0
   with open(step.run_dir + "/history.jsonl", "a", encoding="utf-8") as file:
     file.write('{"step": 8, "top_')  # as a kill leaves it
@@ -342,7 +342,7 @@ def test_masks_and_rates_are_kept_beside_the_records(folders):
   assert (ours["image"], ours["bytes"]) == ("cat.png", len(data)) and len(rows) == 5
   np.testing.assert_allclose(ours["psnr"], peak_signal_noise_ratio(photo, codec.decompress(data)), rtol=1e-4)
 
-  network = dc.models.DeepLab(dc.models.CResNet(39, None, width=0.125, dilated=True), 3)
+  network = dc.models.DeepLab(dc.models.CResNet(12, None, width=0.125, dilated=True), 3)
   segmenter = dc.Segmenter(network, NetworkInput("representation", codec), [mask_classes.VOC[i] for i in (8, 15, 0)])
   reproduce.segment_samples(step, segmenter)
   photo = samples.photos(reproduce.LONGER_SIDE)["chelsea"]

@@ -15,7 +15,7 @@ pytestmark = pytest.mark.slow
 
 SMALL = ["--train_split=train", "--validation_split=val", "--width=0.125", "--crop_size=32", "--batch_size=8",
          "--epochs=6", "--decay_epochs=4", "--cache=decoded", "--summary_every=2", "--checkpoint_every=4"]
-REPRESENTATION = [*SMALL, "--network=cResNet-39", "--input=representation", "--operating_point=bpp0.0983"]
+REPRESENTATION = [*SMALL, "--network=cResNet-12", "--input=representation", "--operating_point=bpp0.0983"]
 STEPS = 6 * 3
 
 
@@ -120,7 +120,7 @@ def test_a_finished_run_is_left_alone(finished, sets):
 
 
 def test_original_pixels_with_a_broken_image_on_two_devices(images, tmp_path):
-  flags = [f"--dataset={images}", *SMALL, "--network=ResNet-50", "--input=original", "--epochs=1"]
+  flags = [f"--dataset={images}", *SMALL, "--network=ResNet-14", "--input=original", "--epochs=1"]
   code, output = programs.finish(_start(tmp_path / "run", *flags, "--strategy=mirrored", devices=2))
   assert code == 0 and "1 examples of" in output and "left out" in output, output[-3000:]
   assert dc.Classifier.load(str(tmp_path / "run/classifier")).operating_point is None

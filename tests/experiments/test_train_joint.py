@@ -39,7 +39,7 @@ def fixture_start(images, tmp_path_factory):
   tf.keras.utils.set_random_seed(0)
   folder = tmp_path_factory.mktemp("classifier")
   inputs = NetworkInput("representation", dc.Codec.load("bpp0.0983"))
-  network = dc.models.CResNet(39, 2, width=0.125)
+  network = dc.models.CResNet(12, 2, width=0.125)
   network.build([None, None, None, 8])
   for unit in network.units:  # so that random features do not explode, and twelve steps go somewhere on every CPU
     unit.bn3.gamma.assign(0.1 * tf.ones_like(unit.bn3.gamma))

@@ -45,7 +45,7 @@ def fixture_folder(tmp_path_factory):
 def fixture_classifier(tmp_path_factory):
   tf.keras.utils.set_random_seed(0)
   folder = tmp_path_factory.mktemp("classifier")
-  network = dc.models.CResNet(39, 2, width=0.125)
+  network = dc.models.CResNet(12, 2, width=0.125)
   x = tf.random.stateless_normal([16, 8, 8, 8], [0, 1])
   network(x)
   for unit in network.units:  # statistics as after training and small residuals, without which random features explode

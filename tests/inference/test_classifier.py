@@ -26,8 +26,8 @@ def fixture_codec():
 
 def _classifier(codec, kind="representation", network=None):
   tf.keras.utils.set_random_seed(0)
-  network = network or (dc.models.CResNet(39, 3, width=0.125) if kind == "representation" else
-                        dc.models.ResNet(50, 3, width=0.125))
+  network = network or (dc.models.CResNet(12, 3, width=0.125) if kind == "representation" else
+                        dc.models.ResNet(14, 3, width=0.125))
   inputs = NetworkInput(kind, codec if kind != "original" else None)
   network(tf.zeros([1, 32, 32, inputs.channels]))
   rng = np.random.default_rng(0)
@@ -170,11 +170,11 @@ def test_the_shipped_one_of_a_file(codec, files, tmp_path, monkeypatch):
     dc.Classifier.load_for(files[0])
   _classifier(codec).save(tmp_path / "one")
   _classifier(codec, "original").save(tmp_path / "pixels")  # is for no compressed file
-  few = dc.Classifier(dc.models.CResNet(39, 2, width=0.125), NetworkInput("representation", codec), ["cup", "cat"])
+  few = dc.Classifier(dc.models.CResNet(12, 2, width=0.125), NetworkInput("representation", codec), ["cup", "cat"])
   few.save(tmp_path / "two")
   loaded = dc.Classifier.load_for(files[0])
   assert loaded.operating_point == "bpp0.0983" and loaded.describe() == (
-      "cResNet-39 at bpp0.0983 knows 3 classes: cup, cat, rocket")
+      "cResNet-12 at bpp0.0983 knows 3 classes: cup, cat, rocket")
   with pytest.raises(dc.DeepcompError, match=f"expected one of {codec.fingerprint.hex()} .one."):
     dc.Classifier.load_for(dc.Codec.load("bpp0.330").compress(np.zeros([32, 32, 3], np.uint8)))
   with pytest.raises(dc.BitstreamError):
@@ -191,7 +191,7 @@ def test_bad_input(codec, tmp_path):
   with pytest.raises(dc.DeepcompError, match="no classifier 'nowhere'"):
     dc.Classifier.load("nowhere")
   with pytest.raises(dc.DeepcompError, match="3 classes.*2 names"):
-    dc.Classifier(dc.models.CResNet(39, 3, width=0.125), NetworkInput("representation", codec), ["a", "b"])
+    dc.Classifier(dc.models.CResNet(12, 3, width=0.125), NetworkInput("representation", codec), ["a", "b"])
   with pytest.raises(dc.DeepcompError, match="original pixels"):
     _classifier(codec, "original").classify(b"")
   for given, said in (("x.deepcomp", "the path x.deepcomp"), (tmp_path, f"the path {tmp_path}"),

@@ -16,7 +16,7 @@ from deepcomp_tf.layers.naming import build
 @pytest.fixture(name="network", scope="module")
 def fixture_network():
   tf.keras.utils.set_random_seed(0)
-  network = dc.models.CResNet(39, 2, width=0.125)
+  network = dc.models.CResNet(12, 2, width=0.125)
   build(network, 8)
   return network
 

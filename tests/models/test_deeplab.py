@@ -45,8 +45,8 @@ def test_atrous_convolution_is_tensorflows(rate, shape):
 
 @pytest.mark.parametrize("stride_in", ["conv1", "conv2"])
 @pytest.mark.parametrize("make, shape, gave_up", [
-    (lambda **k: dc.models.ResNet(50, 5, width=0.125, **k), (64, 80, 3), 4),
-    (lambda **k: dc.models.CResNet(39, 5, width=0.125, **k), (12, 9, 8), 4)])
+    (lambda **k: dc.models.ResNet(14, 5, width=0.125, **k), (64, 80, 3), 4),
+    (lambda **k: dc.models.CResNet(12, 5, width=0.125, **k), (12, 9, 8), 4)])
 def test_features_are_the_classifiers_where_it_has_them(make, shape, gave_up, stride_in):
   """TF-Slim's test of its atrous networks."""
   network = make(stride_in=stride_in)
@@ -64,14 +64,14 @@ def test_features_are_the_classifiers_where_it_has_them(make, shape, gave_up, st
 
 
 def test_one_position_stands_for_8x8_pixels():
-  pixels = dc.models.DeepLab(dc.models.ResNet(50, None, width=0.125, dilated=True), 21)
+  pixels = dc.models.DeepLab(dc.models.ResNet(14, None, width=0.125, dilated=True), 21)
   representation = dc.models.DeepLab(dc.models.CResNet(51, None, width=0.125, dilated=True), 21)
   assert pixels(tf.zeros([2, 65, 48, 3])).shape == (2, 9, 6, 21)
   assert representation(tf.zeros([2, 9, 6, 16])).shape == (2, 9, 6, 21)
 
 
 def test_statistics_stay_in_training():
-  deeplab = dc.models.DeepLab(dc.models.CResNet(39, None, width=0.125, dilated=True), 3)
+  deeplab = dc.models.DeepLab(dc.models.CResNet(12, None, width=0.125, dilated=True), 3)
   x = tf.random.stateless_normal([2, 8, 8, 4], [0, 1])
   before = deeplab(x)
   np.testing.assert_array_equal(deeplab(x, training=True), before)
@@ -79,7 +79,7 @@ def test_statistics_stay_in_training():
 
 
 def test_round_trip(tmp_path):
-  deeplab = dc.models.DeepLab(dc.models.CResNet(39, None, width=0.125, dilated=True), 3, rates=(1, 2))
+  deeplab = dc.models.DeepLab(dc.models.CResNet(12, None, width=0.125, dilated=True), 3, rates=(1, 2))
   x = tf.random.stateless_normal([1, 8, 8, 4], [0, 1])
   expected = deeplab(x)
   deeplab.save(tmp_path / "deeplab.keras")
@@ -88,8 +88,8 @@ def test_round_trip(tmp_path):
 
 def test_bad_arguments():
   with pytest.raises(dc.DeepcompError, match="dilated=False"):
-    dc.models.DeepLab(dc.models.CResNet(39, None), 3)
+    dc.models.DeepLab(dc.models.CResNet(12, None), 3)
   with pytest.raises(dc.DeepcompError, match="num_classes=0"):
     dc.layers.AtrousSpatialPyramidPooling(0)
   with pytest.raises(dc.DeepcompError, match="without weights"):
-    dc.models.DeepLab.from_classifier(dc.models.CResNet(39, 3), 3)
+    dc.models.DeepLab.from_classifier(dc.models.CResNet(12, 3), 3)

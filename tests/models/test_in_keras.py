@@ -18,7 +18,7 @@ def test_a_functional_model_of_quantizer_and_cresnet(tmp_path):
   z = encoder(IMAGES).numpy()
   inputs = tf.keras.Input([None, None, 8])
   values = dc.layers.Quantizer(num_centers=9, centers=np.linspace(-12, 12, 9), name="quantizer")(inputs).values
-  outputs = dc.models.CResNet(39, num_classes=3, width=0.125, name="network")(values)
+  outputs = dc.models.CResNet(12, num_classes=3, width=0.125, name="network")(values)
   model = tf.keras.Model(inputs, outputs)
   model.compile(tf.keras.optimizers.Adam(0.003), tf.keras.losses.SparseCategoricalCrossentropy(from_logits=True),
                 metrics=["accuracy"])

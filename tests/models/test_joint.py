@@ -14,7 +14,7 @@ GAMMA = 0.01
 @pytest.fixture(name="model", scope="module")
 def fixture_model():
   tf.keras.utils.set_random_seed(0)
-  model = dc.models.JointModel(dc.models.CompressionModel(3, 5), dc.models.CResNet(39, 4, width=0.125),
+  model = dc.models.JointModel(dc.models.CompressionModel(3, 5), dc.models.CResNet(12, 4, width=0.125),
                                mean=[0.1, 0.2, 0.3], deviation=[1.0, 2.0, 0.5])
   model(tf.zeros([1, 32, 32, 3]))
   return model
@@ -72,4 +72,4 @@ def test_round_trip(model, tmp_path):
 
 def test_a_statistic_for_each_channel():
   with pytest.raises(dc.DeepcompError, match="each of the 3 channels.*.2,."):
-    dc.models.JointModel(dc.models.CompressionModel(3), dc.models.CResNet(39, 4, width=0.125), mean=[0.0, 1.0])
+    dc.models.JointModel(dc.models.CompressionModel(3), dc.models.CResNet(12, 4, width=0.125), mean=[0.0, 1.0])

@@ -27,7 +27,7 @@ PROGRAMS = {
     "compression_context": ("train_compression", ["--entropy=context", "--gradient_clip=50", "--weight_average=0.9"],
                             "operating_point"),
     "classification": ("train_classification", [
-        *CLASSES, "--network=cResNet-39", "--input=representation", "--operating_point=bpp0.0983", "--width=0.125",
+        *CLASSES, "--network=cResNet-12", "--input=representation", "--operating_point=bpp0.0983", "--width=0.125",
         "--crop=representation", "--image_size=40", "--crop_size=32"], "classifier"),
     "graft": ("train_graft", [
         "--preprocessing=none", "--operating_point=bpp0.0983", "--image_size=48", "--crop_size=32", "--batch_size=4", "--steps=5",
@@ -71,7 +71,7 @@ def fixture_folders(tmp_path_factory):
   graft = dc.models.Graft(backbone, filters=8, units=3)
   graft.build([None, None, None, 8])
   dc.Classifier(graft, NetworkInput("representation", dc.Codec.load("bpp0.0983")), ["calm", "wild"]).save(root / "graft")
-  network = dc.models.CResNet(39, 2, width=0.125)
+  network = dc.models.CResNet(12, 2, width=0.125)
   inputs = NetworkInput("representation", dc.Codec.load("bpp0.0983"))
   network.build([None, None, None, 8])
   for unit in network.units:  # so that random features do not explode
