@@ -34,7 +34,7 @@ def _quota(*paths):
 
 @functools.lru_cache(maxsize=4)
 def pool(count):
-  """A `ThreadPoolExecutor` of so many threads, kept for the process. Its tasks must not wait for each other."""
+  """A `ThreadPoolExecutor` of `count` threads, kept for the process. Its tasks must not wait for each other."""
   return concurrent.futures.ThreadPoolExecutor(count, thread_name_prefix="deepcomp")
 
 
@@ -44,7 +44,7 @@ def in_slices(function, count, threads=None, most=16):
   Args:
     function: of a slice.
     count: of the things.
-    threads: at most so many; None for as many as there are cores.
+    threads: the most to use; None for one per core.
     most: things in a part, where there are several threads.
   """
   threads = threads or cores()

@@ -28,7 +28,7 @@ from experiments import measuring
 
 FLAGS = flags.FLAGS
 flags.DEFINE_integer("repeats", 20, "Measurements of each; the median counts.", lower_bound=3)
-flags.DEFINE_float("megapixels", 0.0, "Also measure the memory for a photo of so many million pixels.", lower_bound=0.0)
+flags.DEFINE_float("megapixels", 0.0, "Also measure the memory for a photo of this many million pixels.", lower_bound=0.0)
 flags.DEFINE_bool("memory_only", False, "Measure nothing but the memory, in this process.")
 flags.DEFINE_string("memory_operating_point", "bpp0.635", "Operating point of the memory measurement.")
 flags.DEFINE_integer("memory_effort", 0, "Its --effort.", lower_bound=0)

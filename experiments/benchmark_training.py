@@ -3,7 +3,7 @@
   python -m experiments.benchmark_training --network=cResNet-51
 
 On a machine with GPUs: one of them against all of them, each with --batch_size images; the efficiency is the speed of all over
-that of one times their number. On a machine without: one device with all cores against as many worker processes as there are
+their number times the speed of one. On a machine without: one device with all cores against as many worker processes as there are
 cores, each on one of them, with the same global batch, so that the ratio is what the strategy itself costs. Each measurement
 starts new processes; the median of the rounds counts.
 """
@@ -40,7 +40,7 @@ flags.DEFINE_integer("steps", 10, "Steps that are timed.", lower_bound=1)
 flags.DEFINE_integer("rounds", 3, "Turns.", lower_bound=1)
 flags.DEFINE_bool("synchronized_batch_norm", False, "As of the training programs.")
 flags.DEFINE_enum("precision", "float32", distribution.PRECISIONS, "As of the training programs.")
-flags.DEFINE_integer("devices", 0, "Measure on so many GPUs or workers, and print the seconds a step only; the program "
+flags.DEFINE_integer("devices", 0, "Measure on this many GPUs or workers, and print the seconds a step only; the program "
                      "starts itself with it.", lower_bound=0)
 
 

@@ -29,7 +29,7 @@ flags.DEFINE_string("dataset", "voc_segmentation", "TFDS set with images and mas
 flags.DEFINE_string("classes", None, "JSON file of the classes of the masks, where --dataset does not name them.")
 flags.DEFINE_string("data_dir", None, "Where TFDS keeps its sets.")
 flags.DEFINE_string("split", "validation", "Split of --dataset.")
-flags.DEFINE_list("well_covered_ids", [], "Mask ids whose mean IoU is reported besides, for a set where others are rare.")
+flags.DEFINE_list("well_covered_ids", [], "Mask ids whose mean IoU is reported, too, for a set where others are rare.")
 flags.DEFINE_string("contact_sheet", "", "PNG file for a picture of --examples photos and their masks; overwritten.")
 flags.DEFINE_integer("examples", 4, "Photos in the contact sheet, spread over the split.", lower_bound=1)
 

@@ -38,7 +38,7 @@ flags.DEFINE_list("photos", None, "Folders of photos, which are gone through wit
                   "(.txt).", required=True)
 flags.DEFINE_string("output_dir", None, "Folder of the set.", required=True)
 flags.DEFINE_string("split", "train", "Its split.")
-flags.DEFINE_float("min_share", 0.02, "Of a photo's pixels that are some object's.", lower_bound=0.0, upper_bound=1.0)
+flags.DEFINE_float("min_share", 0.02, "Share of a photo's pixels that show objects.", lower_bound=0.0, upper_bound=1.0)
 
 _PADDING = 127
 

@@ -53,7 +53,7 @@ def main(argv):
 
 
 class Counted:
-  """Multiply-adds of the steps of the plan; those of a network and a size are counted once."""
+  """Multiply-adds of the steps of the plan; each network is counted once for each size."""
 
   def __init__(self):
     self._known = {}

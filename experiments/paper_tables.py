@@ -36,8 +36,8 @@ def storage_table(codecs):
     rows.append([point, f"{written / 1e6:.2f}", f"{written / blocks / 8:.2f}",
                  f"1/{source / written:.1f} of {source / 1e6:.1f} MB", f"{source / blocks / 8:.2f}",
                  f"{record['symbol_bytes'] / 1e6:.1f}", theirs])
-  return markdown("operating point | files, MB | bits/pixel | share of the JPEG files | their bits/pixel | symbols in memory, MB | "
-                  "ImageNet in the paper", rows)
+  return markdown("operating point | files, MB | bits/pixel | share of the JPEG files | their bits/pixel | "
+                  "symbols in memory, MB | ImageNet in the paper", rows)
 
 
 def table_2(rows, masks):
@@ -55,8 +55,8 @@ def table_2(rows, masks):
     cells += [f"{mean_iou:.1f}", f"{rows[key][0]['multiply_adds'] / 1e9:.3f}",
               " + ".join(f"{seconds / 60:.0f}" for seconds in times)]
     lines.append(cells)
-  return markdown("bits/pixel | network | top-1 ours | top-1 paper | top-5 ours | top-5 paper | mIoU of 7 ours | of 21 ours | of 21 "
-                  "paper | G multiply-adds ours | minutes", lines)
+  return markdown("bits/pixel | network | top-1 ours | top-1 paper | top-5 ours | top-5 paper | mIoU of 7 ours | "
+                  "of 21 ours | of 21 paper | G multiply-adds ours | minutes", lines)
 
 
 def rate_distortion_table(measured):

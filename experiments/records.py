@@ -15,8 +15,8 @@ from experiments import paper
 FLAGS = flags.FLAGS
 flags.DEFINE_string("results_dir", "docs/results/runs", "Folder of the records, a JSON file for each run.")
 
-# The stages of section 6.1: name, beginnings of the records of the coder, the classifier and the segmenter, which {} makes
-# those of an operating point.
+# The stages of section 6.1: name, beginnings of the records of the coder, the classifier and the segmenter, with {} for
+# the operating point.
 _STAGES = (("fixed", "{}", "classification_cresnet51_{}", "segmentation_cresnet51_{}"),
            ("compression only", "control_{}", "control_{}_classification_longer", "control_{}_segmentation"),
            ("joint", "joint_{}", "joint_{}", "joint_{}_segmentation"))

@@ -6,8 +6,8 @@
 
 At the paper's scale, the operating points are trained first, on ImageNet; ImageNet is then compressed at each of them once, and
 all rows that read files train from that. --images and --masks are the TFDS sets, --data_dir is where TFDS keeps them. Records,
-with the trained operating points, go to WORK/results. --share=0.01 shortens all of it in proportion: so much of ImageNet, as
-many epochs; so many of the steps of compression and segmentation.
+with the trained operating points, go to WORK/results. --share=0.01 takes a hundredth of ImageNet, for as
+many epochs, and a hundredth of the steps of compression and segmentation.
 
 At small scale, --images is a classification set of 128x128 images (split/class/*.jpg with the splits train and val),
 --masks a segmentation set (images/SPLIT/*.jpg and masks/SPLIT/*.png), --photos a folder of larger photos, for the

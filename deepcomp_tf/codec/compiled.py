@@ -26,10 +26,10 @@ class CompiledCoder:
     Args:
       jobs: list of `entropy_coder.Job`, their payloads multiples of 4 bytes, their maps at least 1 in size.
       symbols: flat uint8, receives the windows, `[height, width, C]` each.
-      threads: at most so many; None for as many as there are cores.
+      threads: the most to use; None for one per core.
 
     Returns:
-      int64 `[len(jobs)]`: `kernels.GOOD`, or what else became of a file, whose window is left as it is.
+      int64 `[len(jobs)]`: `kernels.GOOD`, or another outcome of a file, whose window is left as it is.
     """
     words = np.frombuffer(b"".join(job.payload for job in jobs), "<u4").astype(np.uint32, copy=False)
     ends = np.cumsum([len(job.payload) // 4 for job in jobs])

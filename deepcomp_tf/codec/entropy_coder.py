@@ -98,7 +98,7 @@ class EntropyCoder:
 
     Args:
       maps: list of uint8 `[h, w, C]`, of any sizes.
-      threads: at most so many; None for as many as there are cores.
+      threads: the most to use; None for one per core.
 
     Returns:
       list of bytes.
@@ -156,7 +156,7 @@ class EntropyCoder:
     Args:
       jobs: list of `Job`.
       symbols: uint8, contiguous, receives the windows.
-      threads: at most so many; None for as many as there are cores.
+      threads: the most to use; None for one per core.
 
     Returns:
       list of None, or the `BitstreamError` of a job whose payload is damaged; its window holds anything.

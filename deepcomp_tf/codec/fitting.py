@@ -3,7 +3,7 @@
 Least squares all through: the mean of a symbol on its best few known neighbours (chosen greedily), then the
 magnitude of what is left on magnitudes of neighbours and of their differences, then both again with every
 symbol weighted by its expected deviation. Coefficients are rounded to integers, and only then are the tables
-counted, so that they are those of the integer model.
+counted, so that they fit the integer model.
 """
 
 import numpy as np

@@ -86,7 +86,7 @@ class Scratch(NamedTuple):
 
 
 def plane_side(side):
-  """Rows or columns of a plane, with the margin, for so many of the map's."""
+  """Rows or columns of a plane, with the margin, for `side` of the map's."""
   return (side >> 1) + MARGIN + 1
 
 

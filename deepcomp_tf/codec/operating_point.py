@@ -197,7 +197,7 @@ def _kept_weights(model):
 
 
 def _kept_variables(model):
-  """The variables of a `CompressionModel` that an operating point keeps: all but those of the entropy layer."""
+  """The variables of a `CompressionModel` that an operating point keeps: all except the entropy layer's."""
   return {name: variable for name, variable in model.named_variables().items() if not name.startswith("entropy/")}
 
 

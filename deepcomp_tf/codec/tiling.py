@@ -14,7 +14,7 @@ from deepcomp_tf.representation import STRIDE
 TILE = 128
 
 # The encoder sees 31 pixels before and 38 behind a position's 8x8 block, the decoder 6 positions before and 5
-# behind that of a pixel; both from the kernel sizes and strides of appendix A.1.
+# behind a pixel's; both from the kernel sizes and strides of appendix A.1.
 HALO = 6
 
 

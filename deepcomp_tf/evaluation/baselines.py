@@ -17,7 +17,7 @@ class Format(NamedTuple):
   options: function from a rung, 0..rungs-1 from the smallest file up, to Pillow's options for saving.
   rungs: how many there are.
   feature: what Pillow must have been built with.
-  curve: the rungs that curves are drawn through. Photos have some 0.05 to 1 bits per pixel there, or from the format's smallest
+  curve: the rungs that curves are drawn through. Photos have about 0.05 to 1 bits per pixel there, or from the format's smallest
     file on.
   """
   label: str

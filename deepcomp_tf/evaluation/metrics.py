@@ -47,5 +47,5 @@ def means(figures):
 
 
 def exact(figures):
-  """How many of the images of these dicts are reproduced exactly: those of infinite PSNR."""
+  """How many of the images of these dicts are reproduced exactly, and so have infinite PSNR."""
   return sum(np.isposinf(figure["psnr"]) for figure in figures)

@@ -60,25 +60,25 @@ def _rows(codec, name, image, peers, effort, curves):
           for setting, symbols in found.items()}
 
   def row(file):
-    kind, setting = file
-    if kind != OURS:
-      data = baselines.encode_at_most(kind, image, len(ours[""]))
-      return _row(name, image, codec.operating_point, kind, setting, data, baselines.decode(data))
+    format_name, setting = file
+    if format_name != OURS:
+      data = baselines.encode_at_most(format_name, image, len(ours[""]))
+      return _row(name, image, codec.operating_point, format_name, setting, data, baselines.decode(data))
     pooled = codec.estimated_bits(found[setting]) / (image.shape[0] * image.shape[1])
-    return _row(name, image, codec.operating_point, kind, setting, ours[setting], codec.decompress(ours[setting]), pooled)
+    return _row(name, image, codec.operating_point, format_name, setting, ours[setting], codec.decompress(ours[setting]), pooled)
 
   _, *around = found
-  return _side_by_side(row, [(OURS, ""), *((kind, "") for kind in peers), *((OURS, setting) for setting in around)])
+  return _side_by_side(row, [(OURS, ""), *((format_name, "") for format_name in peers), *((OURS, setting) for setting in around)])
 
 
 def _peers_curves(name, image, peers):
   """Of an image: the peers' at all qualities of their curves."""
   def row(file):
-    kind, rung = file
-    data = baselines.encode(kind, image, rung)
-    return _row(name, image, "", kind, baselines.setting(kind, rung), data, baselines.decode(data))
+    format_name, rung = file
+    data = baselines.encode(format_name, image, rung)
+    return _row(name, image, "", format_name, baselines.setting(format_name, rung), data, baselines.decode(data))
 
-  return _side_by_side(row, [(kind, rung) for kind in peers for rung in baselines.FORMATS[kind].curve])
+  return _side_by_side(row, [(format_name, rung) for format_name in peers for rung in baselines.FORMATS[format_name].curve])
 
 
 def _side_by_side(row, files_of):
@@ -86,8 +86,8 @@ def _side_by_side(row, files_of):
   return ordered_map(row, files_of, cores())
 
 
-def _row(name, image, point, kind, setting, data, decoded, pooled=float("nan")):
-  return {"image": name, "operating_point": point, "codec": kind, "setting": setting, "bytes": len(data),
+def _row(name, image, point, format_name, setting, data, decoded, pooled=float("nan")):
+  return {"image": name, "operating_point": point, "codec": format_name, "setting": setting, "bytes": len(data),
           "bits_per_pixel": 8 * len(data) / (image.shape[0] * image.shape[1]), "bits_per_pixel_pooled": pooled,
           **metrics.distortion(image, decoded)}
 
@@ -101,13 +101,13 @@ def means(rows):
     groups.setdefault((row["operating_point"], row["codec"], row.get("setting", "")), []).append(row)
   figures = COLUMNS[_TEXTS:]
   nothing = dict.fromkeys(figures, float("nan"))
-  return [{"operating_point": point, "codec": kind, "setting": setting, "images": len(group), "exact": metrics.exact(group),
-           **nothing, **metrics.means([{key: row[key] for key in figures} for row in group])}
-          for (point, kind, setting), group in groups.items()]
+  return [{"operating_point": point, "codec": format_name, "setting": setting, "images": len(group),
+           "exact": metrics.exact(group), **nothing, **metrics.means([{key: row[key] for key in figures} for row in group])}
+          for (point, format_name, setting), group in groups.items()]
 
 
-def label(kind):
-  return baselines.FORMATS[kind].label if kind in baselines.FORMATS else "deepcomp_tf"
+def label(format_name):
+  return baselines.FORMATS[format_name].label if format_name in baselines.FORMATS else "deepcomp_tf"
 
 
 def table(summary):

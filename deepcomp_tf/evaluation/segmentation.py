@@ -19,7 +19,7 @@ def evaluate(predict, examples, num_classes, well_covered=(), progress=lambda it
       `inference.Segmenter.predict`.
     examples: `data.segmentation.SegmentationExamples`.
     num_classes: of the labels; 255 is left out.
-    well_covered: classes whose mean IoU is reported besides, over the pixels that are labelled as one of them.
+    well_covered: classes whose mean IoU is reported, too, over the pixels that are labelled with them.
     progress: wraps the iteration over the examples.
 
   Returns:

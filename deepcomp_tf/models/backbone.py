@@ -15,7 +15,7 @@ class CutNetwork(tf.keras.Model):
   Args:
     source: the backbone's name or JSON.
     whole: the backbone, a functional network.
-    cut: name of the layer that it is cut behind; None for that of `find_cut`.
+    cut: name of the layer that it is cut behind; None for the result of `find_cut`.
     dilated, classes: as of `remainder_of`.
 
   Attributes:
@@ -61,7 +61,7 @@ class Backbone(CutNetwork):
 
   Args:
     backbone, cut, num_classes: as of `Graft`.
-    preprocessing: what becomes of pixels in 0..255 before it, a name for `preprocessing_of`; by default the backbone's name.
+    preprocessing: of pixels in 0..255, a name for `preprocessing_of`; by default the backbone's name.
 
   Attributes:
     before: the functional network up to the cut.

@@ -9,7 +9,8 @@ from deepcomp_tf.layers.naming import copy_weights
 from deepcomp_tf.layers.naming import named_variables
 from deepcomp_tf.models.backbone import Backbone  # pylint: disable=unused-import  # for those who take it from here
 from deepcomp_tf.models.backbone import CutNetwork
-from deepcomp_tf.models.pretrained import backbone_names, make_backbone, preprocessing_of, PREPROCESSINGS  # pylint: disable=unused-import
+from deepcomp_tf.models.pretrained import backbone_names, make_backbone  # pylint: disable=unused-import
+from deepcomp_tf.models.pretrained import preprocessing_of, PREPROCESSINGS  # pylint: disable=unused-import
 from deepcomp_tf.models.pretrained import open_backbone
 from deepcomp_tf.models.surgery import find_cut, layer_at, remainder_of  # pylint: disable=unused-import
 from deepcomp_tf.models.surgery import take_layers
@@ -27,7 +28,8 @@ class Graft(CutNetwork):
   Args:
     backbone: a name for `pretrained.make_backbone`, a Keras functional network that ends with logits or a softmax, or its
     `to_json()`.
-    cut: name of the layer of the backbone that the adapter replaces, with all before it; by default that of `surgery.find_cut`.
+    cut: name of the layer of the backbone that the adapter replaces, with all before it; by default the result of
+    `surgery.find_cut`.
     filters, units: of the adapter.
     num_classes: of a backbone that is given by its name; None for a graft that ends with its features.
     dilated: whether the strides behind the cut become dilation rates, for segmentation: output stride 1. Depthwise kernels

@@ -41,7 +41,7 @@ def read(text):
 
 
 def _check(value):
-  """Refuses a part of the JSON that would lead Keras to other code than that of its networks."""
+  """Refuses a part of the JSON that would make Keras run other code than its networks'."""
   if isinstance(value, list):
     for entry in value:
       _check(entry)

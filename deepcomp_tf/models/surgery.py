@@ -26,7 +26,7 @@ def find_cut(backbone):
     if places:
       fewest = min(layer.output.shape[-1] for layer in places)
       return [layer.name for layer in places if layer.output.shape[-1] == fewest][-1]
-  raise DeepcompError(f"expected a network whose maps have an eighth of the photo's size at some place that all paths lead "
+  raise DeepcompError(f"expected a network whose maps have an eighth of the photo's size at a place that all paths lead "
                       f"through. Received: {backbone.name}, for photos of {size} pixels")
 
 

@@ -194,7 +194,7 @@ def test_places_where_a_network_cannot_be_cut():
     with pytest.raises(dc.DeepcompError, match=message):
       dc.models.Graft(backbone, cut)
   pixels = tf.keras.Input([64, 64, 3])
-  with pytest.raises(dc.DeepcompError, match="an eighth of the photo's size at some place"):
+  with pytest.raises(dc.DeepcompError, match="an eighth of the photo's size at a place"):
     find_cut(tf.keras.Model(pixels, tf.keras.layers.Conv2D(3, 3, 16)(pixels)))
   with pytest.raises(dc.DeepcompError, match="must be one of EfficientNet-Lite0.*ResNet50.*Received: 'ResNet51'"):
     dc.models.Graft("ResNet51")
