@@ -44,7 +44,8 @@ def failed(error, number, count, errors):
 
 
 def printable(name):
-  """A name, or a text with names in it, on one line: line breaks and bytes that are no text are escaped as in Python's strings."""
+  """A name, or a text with names in it, on one line: line breaks and bytes that are no text are escaped as in Python's
+  strings."""
   if name.isprintable():
     return name
   text = os.fsencode(name).decode(errors="backslashreplace")

@@ -82,7 +82,7 @@ def check_classes(entries, source):
                           f"Received: {json.dumps(entry)[:120]}")
     classes.append(MaskClass(name, number, tuple(color)))
   for part in ("name", "id"):
-    values = [getattr(known, part) for known in classes]
+    values = [getattr(mask_class, part) for mask_class in classes]
     if len(set(values)) < len(values):
       twice = next(value for value in values if values.count(value) > 1)
       raise DeepcompError(f"expected each {part} once in {source}. Received: {twice} more than once")
@@ -97,8 +97,8 @@ def describe_classes(classes):
 def palette(classes):
   """The colours of mask ids: uint8 `[256, 3]`; VOC's where an id is no class's."""
   colors = voc_colors()
-  for known in classes:
-    colors[known.id] = known.color
+  for mask_class in classes:
+    colors[mask_class.id] = mask_class.color
   return colors
 
 

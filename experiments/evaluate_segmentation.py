@@ -29,7 +29,7 @@ flags.DEFINE_string("dataset", "voc_segmentation", "TFDS set with images and mas
 flags.DEFINE_string("classes", None, "JSON file of the classes of the masks, where --dataset does not name them.")
 flags.DEFINE_string("data_dir", None, "Where TFDS keeps its sets.")
 flags.DEFINE_string("split", "validation", "Split of --dataset.")
-flags.DEFINE_list("well_covered_ids", [], "Mask ids whose mean IoU is reported besides, for a set where others are rare.")
+flags.DEFINE_list("well_covered_ids", [], "Mask ids whose mean IoU is reported, too, for a set where others are rare.")
 flags.DEFINE_string("contact_sheet", "", "PNG file for a picture of --examples photos and their masks; overwritten.")
 flags.DEFINE_integer("examples", 4, "Photos in the contact sheet, spread over the split.", lower_bound=1)
 
@@ -40,8 +40,8 @@ def main(argv):
   segmenters = [dc.Segmenter.load(name, codec) for name in FLAGS.segmenters]
   builder = segmentation.open_builder(FLAGS.dataset, FLAGS.data_dir)
   classes = segmentation.classes_of(builder, FLAGS.classes)
-  ids = {one.name: one.id for one in classes}
-  well_covered = [one.name for one in training_flags.chosen_classes("well_covered_ids", classes)]
+  ids = {mask_class.name: mask_class.id for mask_class in classes}
+  well_covered = [mask_class.name for mask_class in training_flags.chosen_classes("well_covered_ids", classes)]
   counts, sheet = [], []
   for name, segmenter in zip(FLAGS.segmenters, segmenters):
     if not ids.keys() & set(segmenter.names_in_order):

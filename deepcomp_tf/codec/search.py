@@ -20,7 +20,7 @@ import tensorflow as tf
 from deepcomp_tf.codec import context
 from deepcomp_tf.codec.entropy_coder import EntropyCoder
 from deepcomp_tf.layers import similarity
-from deepcomp_tf.layers.table_entropy import TableEntropy
+from deepcomp_tf.codec.table_entropy import TableEntropy
 from deepcomp_tf.representation import STRIDE
 
 # Sweeps of a tile, by the effort.

@@ -15,7 +15,7 @@ from deepcomp_tf.threads import check_fork
 TILE = 128
 
 # The encoder sees 31 pixels before and 38 behind a position's 8x8 block, the decoder 6 positions before and 5
-# behind the one that a pixel lies in; both from the kernel sizes and strides of appendix A.1.
+# behind a pixel's; both from the kernel sizes and strides of appendix A.1.
 HALO = 6
 
 
