@@ -272,9 +272,13 @@ def whole_folder(path, last):
   os.mkdir(temporary)
   try:
     yield temporary
-    if os.path.exists(path):
+    with contextlib.suppress(FileNotFoundError):
       os.rename(path, old)
-    os.rename(temporary, path)
+    try:
+      os.rename(temporary, path)
+    except OSError as error:
+      if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+        raise  # else another writer has put its folder there meanwhile, which is whole, too
   finally:
     if os.path.exists(old) and not os.path.exists(path):  # interrupted between the two
       os.rename(old, path)
