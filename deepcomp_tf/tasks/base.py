@@ -15,7 +15,6 @@ from deepcomp_tf.errors import failed
 from deepcomp_tf.tasks import folder as folders
 
 with epy.lazy_imports():  # the command tells its subcommands and their flags before TensorFlow is imported
-  import tensorflow as tf
   from deepcomp_tf.layers import naming
   from deepcomp_tf.tasks import saved_model
 
