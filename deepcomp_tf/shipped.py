@@ -67,7 +67,7 @@ def _absolute(path):
 
 
 def seen_from(folder, path):
-  """An absolute path as it is written down in a folder: relative where both can be moved together, on one machine or in a bucket."""
+  """How an absolute path is written down in a folder: relative where both may be moved together, on a machine or in a bucket."""
   if not files.is_remote(path) and not files.is_remote(folder):
     return os.path.relpath(path, _absolute(folder))
   path, folder = files.normal(path), files.normal(folder)

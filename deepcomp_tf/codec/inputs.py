@@ -9,7 +9,7 @@ from deepcomp_tf.representation import STRIDE
 
 
 class NetworkInput:
-  """From what is stored, one byte a value, to what a network takes.
+  """From what is stored, bytes of symbols or pixels, to what a network takes.
 
   Args:
     kind: "original" pixels, "decoded" ones, or the "representation". Pixels are centered by their mean over ImageNet

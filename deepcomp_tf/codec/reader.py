@@ -62,7 +62,7 @@ class Reader:
     """
     check_errors(errors)
     if container.is_one(data):
-      return self.symbols([data], threads=threads)[0]
+      return self.symbols([data], threads=1)[0]
     files = container.list_of(data)
     results, opened, jobs, end = [None] * len(files), {}, {}, 0
     for number, data in enumerate(files):

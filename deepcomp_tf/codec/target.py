@@ -3,6 +3,7 @@
 import math
 
 from deepcomp_tf.codec import container
+from deepcomp_tf.errors import check_errors
 from deepcomp_tf.errors import DeepcompError
 
 # Files are near enough where less than this share of what they may have is left, or less than the words of a payload can differ by.
@@ -79,6 +80,10 @@ class ToSize:
 
   def compress_many(self, images, errors="raise", effort=2):
     """Images as the bytes of their files, as of `Codec.compress_many`."""
+    check_errors(errors)
+    return self._compress_many(images, errors, effort)
+
+  def _compress_many(self, images, errors, effort):
     for image in images:
       try:
         if isinstance(image, DeepcompError):

@@ -15,7 +15,6 @@ from deepcomp_tf.errors import failed
 from deepcomp_tf.tasks import folder as folders
 
 with epy.lazy_imports():  # the command tells its subcommands and their flags before TensorFlow is imported
-  import tensorflow as tf
   from deepcomp_tf.layers import naming
   from deepcomp_tf.tasks import saved_model
 
@@ -32,11 +31,9 @@ class Task(abc.ABC):
     KIND: what people call such a network, and its JSON file and the command's flag for its name: "classifier".
     from_json, to_json: how its folder's JSON tells the network and the meaning of its answers.
     run: from what files hold to answers; the method that users call, such as `classify`, is `answer` with a docstring.
-    served: what a SavedModel of it gives.
-  for the command
-    HELP, MANY, add_arguments, check_arguments, report, finish
-  and for the page of `deepcomp demo`, if there is something to see,
-    show.
+    served: what a SavedModel of it gives,
+  for the command HELP, MANY, add_arguments, check_arguments, report and finish,
+  and for the page of `deepcomp demo`, if there is something to see, show.
 
   Args:
     network: see `models.protocol`; built here where it is not.
@@ -260,15 +257,23 @@ class Task(abc.ABC):
   def finish(cls, args):
     """Called once, behind the last file."""
 
-  # On the page of `deepcomp demo`. None: it has nothing to show there.
-  #
-  # def show(self, answer, picture):
-  #   """What the page shows of an answer, beside the decoded picture, uint8 `[H, W, 3]`.
-  #
-  #   Returns:
-  #     dict of any of entries: list of str; text: str; picture: uint8 `[H, W, 3]`, with alt: str, which says what is on it.
-  #   """
-  show = None
+  # On the page of `deepcomp demo`, which asks only tasks that have this method for answers.
+
+  def show(self, answer, picture):
+    """What the page shows of an answer.
+
+    Args:
+      answer: of `run`.
+      picture: the decoded photo, uint8 `[H, W, 3]`.
+
+    Returns:
+      dict with any of entries: list of str; text: str; picture: uint8 `[H, W, 3]`, and alt: str, which says what is on it.
+    """
+
+  @classmethod
+  def shows(cls):
+    """Whether there is something to see of its answers."""
+    return cls.show is not Task.show
 
 
 def _batches(alike):

@@ -76,7 +76,7 @@ def read_tensors(data):
 
 def _array(storage, tensor):
   last = tensor.offset + sum((size - 1) * stride for size, stride in zip(tensor.shape, tensor.strides))
-  # With a stride below 0 the last value would not be the furthest one. PyTorch has none such.
+  # With a stride below 0 the last value would not be the furthest. PyTorch has no such strides.
   if min(tensor.strides, default=0) < 0 or min(tensor.shape, default=1) > 0 and not 0 <= tensor.offset <= last < storage.size:
     raise ValueError(f"a tensor of shape {tensor.shape} and strides {tensor.strides} in a storage of {storage.size} values")
   return np.lib.stride_tricks.as_strided(storage[tensor.offset:], tensor.shape,
