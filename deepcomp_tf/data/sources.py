@@ -14,6 +14,7 @@ import tqdm
 
 from deepcomp_tf import files
 from deepcomp_tf.codec import images
+from deepcomp_tf.data.damage import or_error
 from deepcomp_tf.errors import DeepcompError
 from deepcomp_tf.errors import one_line
 from deepcomp_tf.files import digest_of
@@ -239,7 +240,4 @@ def are_plain(batch):
 
 def decode_or_error(data):
   """The pixels of an image file's bytes as `images.read_image` reads them, or the `DeepcompError` that says why there are none."""
-  try:
-    return images.read_image("", data)
-  except DeepcompError as error:
-    return error
+  return or_error(images.read_image, "", data)
