@@ -1,4 +1,4 @@
-"""Photos without labels for grafts: what a file holds of them, and what a teacher answers, computed once and kept on local disk."""
+"""Photos without labels for grafts: their symbols and a teacher's answers, computed once and kept on local disk."""
 
 import itertools
 import os
@@ -41,7 +41,7 @@ class Squares:
     data_dir: where TFDS keeps its sets.
 
   Attributes:
-    identity: text that is another one for other photos or another size.
+    identity: text that differs for other photos and other sizes.
 
   Raises:
     DeepcompError: there are no such photos.
@@ -93,8 +93,8 @@ def square(photo, size):
 class Answers:
   """Photos as examples for a graft: symbols or decoded pixels, and the teacher's maps and logits.
 
-  Each kind is a file that is written once and mapped into memory by all processes of the machine; those of the teacher serve
-  all operating points.
+  Each lies in a file that is written once and mapped into memory by all processes of the machine. The teacher's serve all
+  operating points.
 
   Args:
     photos: `Squares`.
@@ -104,7 +104,7 @@ class Answers:
     cache_dir: of `store.cached_folder`.
 
   Attributes:
-    stored: what `inputs.compress` makes of the photos: uint8 symbols `[n, size / 8, size / 8, C]`, or pixels `[n, size, size, 3]`.
+    stored: `inputs.compress` of the photos: uint8 symbols `[n, size / 8, size / 8, C]`, or pixels `[n, size, size, 3]`.
     maps: float16 `[n, size / 8, size / 8, c]`.
     logits: float16 `[n, classes]`.
 
@@ -149,8 +149,8 @@ class Answers:
       crop_size: edge of the crops in pixels, a multiple of 8.
 
     Returns:
-      data set of what is stored, uint8 `[batch, k, k, C]` or `[batch, crop_size, crop_size, 3]`, of maps float16 `[batch, k, k, c]`
-      and logits float16 `[batch, classes]` of the whole photos.
+      data set of crops of `stored`, uint8 `[batch, k, k, C]` or `[batch, crop_size, crop_size, 3]`, of `maps` at the same places,
+      float16 `[batch, k, k, c]`, and of the whole photos' `logits`, float16 `[batch, classes]`.
     """
     begin, end = part.of(batch_size)
     order = np.random.default_rng([seed, epoch]).permutation(len(self))

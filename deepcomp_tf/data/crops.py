@@ -31,8 +31,8 @@ class Crops:
   Args:
     inputs: the network's `codec.inputs.NetworkInput`.
     bitstreams: whether the set holds compressed files.
-    crop_size: edge of the crops in pixels, 8 times that of the representation's.
-    crop: of images that are compressed on the way, what is cropped: their "pixels", or the "representation" of
+    crop_size: edge of the crops in pixels; the representation's is an eighth.
+    crop: what is cropped of images that are compressed on the way: their "pixels", or the "representation" of
       image_size x image_size pixels (of decoded images, the decoded pixels of these).
     image_size: see `crop`.
     resize: None, or (low, high): images are resized so that their shorter side is low for evaluation and drawn from
@@ -40,7 +40,7 @@ class Crops:
       their size.
 
   Attributes:
-    resize: what is done: None for compressed files.
+    resize: as given; None for compressed files.
 
   Raises:
     DeepcompError: sizes that do not go together.
@@ -58,14 +58,14 @@ class Crops:
     if self._crops_on_device and (image_size % STRIDE or image_size < crop_size):
       raise DeepcompError(f"`image_size` must be a multiple of {STRIDE} and at least crop_size={crop_size}. "
                           f"Received: image_size={image_size}")
-    self._symbols = bitstreams  # is what is stored, not pixels
+    self._symbols = bitstreams  # are stored, not pixels
     self._decodes = bitstreams and inputs.kind == "decoded"
     self._size = image_size if self._crops_on_device else crop_size // STRIDE if bitstreams else crop_size
 
   def training_batches(self, examples, batch_size, seed, epoch=0, first_step=0, part=WHOLE):
     """The batches of an epoch: random crops, mirrored at random: (stored, label `[batch]`).
 
-    The place of an example that cannot be decoded is taken by another one of its batch.
+    Another example of the batch takes the place of one that cannot be decoded.
 
     Args:
       examples: `data.classification.Examples` or a `data.store.Store`.
@@ -82,16 +82,16 @@ class Crops:
     order = seed * _EPOCHS + epoch
     begin, end = part.of(batch_size)
 
-    def own(step, items):
+    def in_part(step, items):
       return step, tf.nest.map_structure(lambda x: x[begin:end], (items, draw(order, step, batch_size)))
 
-    batches = examples.order(order).batch(batch_size, drop_remainder=True).enumerate().skip(first_step).map(own)
+    batches = examples.order(order).batch(batch_size, drop_remainder=True).enumerate().skip(first_step).map(in_part)
     return self._crop(examples, batches.map(lambda step, both: (step, *both)), training=True)
 
   def evaluation_batches(self, examples, batch_size, part=WHOLE):
     """All examples in the stored order, their centers. Otherwise as of `training_batches`.
 
-    Batches may be smaller, and empty: the last one, and those of which an example cannot be decoded.
+    The last batch may be smaller, and so may those with examples that cannot be decoded, down to none.
     """
     self._check(examples)
     begin, end = part.of(batch_size)
@@ -109,7 +109,7 @@ class Crops:
     return batches.prefetch(tf.data.AUTOTUNE)
 
   def _crop_together(self, examples, batches, training):
-    """Crops of symbols, and of what is in a store: whole batches in numpy, several at the same time.
+    """Crops of symbols, and from a store: whole batches in numpy, several at the same time.
 
     `tf.numpy_function` holds Python's lock around what it calls, so it is called once for a batch, and decoding gives the
     lock up.
@@ -208,7 +208,7 @@ class Crops:
 
     Args:
       symbols: uint8 `[n, h, w, C]`, maps of different sizes filled up to the largest.
-      sizes: int32 `[n, 2]`, what of each is its own.
+      sizes: int32 `[n, 2]`, of the maps before they were filled up.
       corners: int32 `[n, 2]`, the first row and column of each crop, in pixels.
       mirrored: bool `[n]`.
 
@@ -217,8 +217,8 @@ class Crops:
     """
     size = self.crop_size
 
-    def one(symbols, own, corner, mirror):
-      picture = self.inputs.picture(symbols[tf.newaxis, :own[0], :own[1]])[0]
+    def one(symbols, size_of_map, corner, mirror):
+      picture = self.inputs.picture(symbols[tf.newaxis, :size_of_map[0], :size_of_map[1]])[0]
       return tf.ensure_shape(cut(picture, corner, size, mirrored=mirror), [size, size, 3])
 
     return tf.map_fn(lambda args: one(*args), (symbols, sizes, corners, mirrored),

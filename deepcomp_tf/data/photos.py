@@ -136,7 +136,7 @@ def tfds_crops(name, split, data_dir, crop_size, batch_size, seed, first_step=0,
   Args:
     name, split, data_dir: as in `tfds.load`; the examples must have an `image`.
     builder: a TFDS builder to use in place of the one that `name` finds.
-    The others are those of `Photos.batches`.
+    crop_size, batch_size, seed, first_step, part: as of `Photos.batches`.
   """
   builder = builder or sources.prepared_builder(name, data_dir)
   if "image" not in builder.info.features:
@@ -175,9 +175,8 @@ def tfds_crops(name, split, data_dir, crop_size, batch_size, seed, first_step=0,
   examples = tf.data.Dataset.from_generator(
       examples, output_signature=(tf.TensorSpec([], tf.int64), tf.TensorSpec([], tf.string)))
   begin, end = part.of(batch_size)
-  own = examples.filter(lambda index, _: tf.logical_and(begin <= index % batch_size, index % batch_size < end))
-  return (own.batch(end - begin, drop_remainder=True).map(batch, num_parallel_calls=2, deterministic=True)
-          .prefetch(tf.data.AUTOTUNE))
+  return (examples.filter(lambda index, _: part.has(index, batch_size)).batch(end - begin, drop_remainder=True)
+          .map(batch, num_parallel_calls=2, deterministic=True).prefetch(tf.data.AUTOTUNE))
 
 
 def tfds_images(name, split, data_dir, builder=None, most=-1):

@@ -33,7 +33,7 @@ _SHUFFLE_BUFFER = 1024
 
 
 def open_builder(name, data_dir=None):
-  """The TFDS builder of a segmentation set; that of a folder is prepared if it is not yet.
+  """The TFDS builder of a segmentation set. A folder's is prepared if it is not yet.
 
   Args:
     name: a TFDS set with images and masks, such as "voc_segmentation" or "cityscapes"; or a folder as of
@@ -70,8 +70,8 @@ def classes_of(builder, path=None):
 
   Args:
     builder: of `open_builder`.
-    path: JSON file for `mask_classes.read_classes`; without it they are the folder's own, VOC's, or the labels of the
-      set's `LabeledImage`.
+    path: JSON file for `mask_classes.read_classes`; without it they are those of the folder's classes.json, VOC's, or the
+      labels of the set's `LabeledImage`.
 
   Raises:
     DeepcompError: the set does not say which they are, or the file is wrong.
@@ -130,7 +130,8 @@ class SegmentationExamples:
 
     def decode(example):
       image, mask = decode_image(example[self._image]), tf.cast(example[self._mask][..., 0], tf.uint8)
-      tf.debugging.assert_equal(tf.shape(image)[:2], tf.shape(mask), f"expected masks of their images' sizes in {self._builder.name}")
+      tf.debugging.assert_equal(tf.shape(image)[:2], tf.shape(mask),
+                                f"expected masks of their images' sizes in {self._builder.name}")
       return image, mask
 
     return dataset.map(decode, num_parallel_calls=tf.data.AUTOTUNE)
@@ -157,7 +158,7 @@ class SegmentationExamples:
     return {}
 
   def _load(self, index):
-    """(image where images are scaled, else what is cropped; label) of an example on disk."""
+    """(what is cropped, or the image where it is scaled first; label) of an example on disk."""
     stored, label = self._kept[index], self._classes[self._masks[index][..., 0]]
     if self.inputs.kind == "decoded" and not self._scale:
       stored = self.inputs.codec.reconstruct(stored, *label.shape)
@@ -170,18 +171,18 @@ class SegmentationExamples:
     symbols = self.inputs.codec.encode(image)
     return symbols if self.inputs.kind == "representation" else self.inputs.codec.reconstruct(symbols, *image.shape[:2])
 
-  def whole(self, own=None):
+  def whole(self, numbers=None):
     """Iterates over (stored uint8 `[h', w', c]`, label uint8 `[h, w]`), in the set's order, unscaled.
 
     Args:
-      own: the indices of those that are wanted; None for all.
+      numbers: which of them; None for all.
     """
     if self._kept is None:
       for number, (image, mask) in enumerate(self._read().as_numpy_iterator()):
-        if own is None or number in own:
+        if numbers is None or number in numbers:
           yield self._store(image), self._classes[mask]
       return
-    for number in range(len(self)) if own is None else own:
+    for number in range(len(self)) if numbers is None else numbers:
       data, label = self._load(number)
       yield self._store(data) if self._scale else data, label
 
@@ -217,19 +218,18 @@ class SegmentationExamples:
       return _random_crop(self.inputs(stored[tf.newaxis])[0], label, crop_size, self.inputs.stride, place, mirror)
 
     begin, end = part.of(batch_size)
-    own = lambda number: tf.logical_and(begin <= number % batch_size, number % batch_size < end)
-    return (self._shuffled(seed, first_step * batch_size, own).map(example, num_parallel_calls=tf.data.AUTOTUNE)
-            .batch(end - begin).prefetch(tf.data.AUTOTUNE))
+    examples = self._shuffled(seed, first_step * batch_size, lambda number: part.has(number, batch_size))
+    return examples.map(example, num_parallel_calls=tf.data.AUTOTUNE).batch(end - begin).prefetch(tf.data.AUTOTUNE)
 
-  def _shuffled(self, seed, first, own):
-    """Endless (number, stored or image, label) from number `first` on, every epoch in an order of its own.
+  def _shuffled(self, seed, first, wanted):
+    """Endless (number, stored or image, label) from number `first` on, in another order in each epoch.
 
     Args:
-      own: function of a number that says whether that example is wanted.
+      wanted: function of a number that says whether that example is read.
     """
     if self._kept is None:
       dataset = self._read(seed).shuffle(_SHUFFLE_BUFFER, seed=seed).repeat().enumerate().skip(first)
-      dataset = dataset.filter(lambda number, example: own(number))
+      dataset = dataset.filter(lambda number, example: wanted(number))
       classes = tf.constant(self._classes)
 
       def convert(number, example):
@@ -245,7 +245,7 @@ class SegmentationExamples:
           number % count, tf.stack([tf.constant(seed, tf.int64), number // count]), count - 1)
       return number, *from_numpy(self._load, [place], [(tf.uint8, [None, None, None]), (tf.uint8, [None, None])])
 
-    return tf.data.Dataset.counter(first, dtype=tf.int64).filter(own).map(load, num_parallel_calls=tf.data.AUTOTUNE)
+    return tf.data.Dataset.counter(first, dtype=tf.int64).filter(wanted).map(load, num_parallel_calls=tf.data.AUTOTUNE)
 
 
 def _random_crop(x, label, crop_size, stride, place, mirror):

@@ -1,6 +1,6 @@
 """Decoded examples in files on local disk, which all processes of a machine share.
 
-`cached_folder` holds them, `Maps` is one field of them (pixels, symbols, masks, a teacher's maps), and `Store` a classification set.
+They lie in a `cached_folder`. `Maps` is one field of them (pixels, symbols, masks, a teacher's maps), `Store` a classification set.
 """
 
 import contextlib
@@ -62,7 +62,8 @@ class Maps:
   @classmethod
   def of_array(cls, array, stride=1):
     """Those of an array `[n, h, w, c]`."""
-    return cls(np.asarray(array).reshape(-1, array.shape[-1]), np.tile(np.array(array.shape[1:3], np.int32), [len(array), 1]), stride)
+    sizes = np.tile(np.array(array.shape[1:3], np.int32), [len(array), 1])
+    return cls(np.asarray(array).reshape(-1, array.shape[-1]), sizes, stride)
 
   def __len__(self):
     return len(self.sizes)
@@ -160,7 +161,7 @@ class Store:
   """The examples of a set as pixels or symbols, uint8 `[h, w, c]`, with their labels, read by index.
 
   They lie in a folder that is written once, and that all processes of the machine map into memory, so that they share one
-  copy, of which the system keeps what is used:
+  copy, and the system keeps in memory what is used:
 
     maps.bin     one map after the other
     index.npz    their sizes and labels

@@ -82,7 +82,7 @@ class SymbolPairs:
     Args:
       crop_size: edge of the crops in pixels, 8 k, at most `smallest`.
       margin: pixels of a crop on each side of its window, a multiple of 8.
-      The others are those of `data.photos.Photos.batches`.
+      batch_size, seed, first_step, part: as of `data.photos.Photos.batches`.
 
     Yields:
       symbols uint8 `[batch, k, k, C]`, pixels uint8 `[batch, 8 k, 8 k, 3]`, and where the windows, of 8 k - 2 `margin` pixels,
