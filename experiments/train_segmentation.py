@@ -177,7 +177,7 @@ def make_optimizers(model):
 def validate(run, strategy, segmenter, validation, well_covered):
   """IoU on the validation split, into the curves and `history.jsonl`, with a few pictures."""
   begin = time.time()
-  num_classes = len(segmenter.class_names)
+  num_classes = len(segmenter.classes)
   counts = distribution.share_work(
       strategy, len(validation), num_classes ** 2,
       lambda own: (counts.ravel() for counts in measures.confusions(

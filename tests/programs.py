@@ -22,7 +22,6 @@ from absl import app
 from absl.flags import argparse_flags
 import tensorflow as tf
 
-from deepcomp_tf import cli
 from deepcomp_tf.models import resnet
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -116,6 +115,7 @@ def deepcomp(*arguments, cwd):
 
 def deepcomp_here(*arguments, cwd):
   """As `deepcomp`, in this process, which has loaded the codecs: for tests that call the command again and again."""
+  from deepcomp_tf import cli  # not in programs, which run it as their main module
   output, errors = (io.TextIOWrapper(io.BytesIO(), encoding="utf-8", errors=how) for how in ("strict", "backslashreplace"))
   before, code = os.getcwd(), 0
   # Flags of programs that a test has imported are not the command's.

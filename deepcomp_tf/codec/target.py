@@ -65,7 +65,7 @@ class ToSize:
       started.append((codec, symbols, len(_pack(codec, image, symbols))))
     most, least = self.most(*image.shape[:2]), math.inf
     distance = lambda size: math.log(size / most) if size > most else _BELOW * math.log(most / size)
-    # The nearest one first, then those whose files are smaller.
+    # The nearest first, then those whose files are smaller.
     started.sort(key=lambda start: distance(start[2]))
     for number, (codec, symbols, size) in enumerate(started):
       if number and size >= started[0][2]:

@@ -99,7 +99,7 @@ class Answers:
   Args:
     photos: `Squares`.
     inputs: the network's `codec.inputs.NetworkInput`.
-    teacher: `training.teachers.Teacher`.
+    teacher: `tasks.teachers.Teacher`.
     cut: the layer of the teacher whose maps are kept.
     cache_dir: of `store.cached_folder`.
 

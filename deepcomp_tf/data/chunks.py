@@ -240,7 +240,7 @@ def open_codec(operating_point, readers="people"):
 
 @functools.lru_cache(maxsize=2)
 def _load_codec(operating_point, readers):
-  from deepcomp_tf.inference import aim  # TensorFlow, which the rest of this file does without
+  from deepcomp_tf.tasks import aim  # TensorFlow, which the rest of this file does without
 
   codec = Codec.load(operating_point, aim=aim.load(readers, operating_point))
   codec.model  # made now, not by several threads  # pylint: disable=pointless-statement

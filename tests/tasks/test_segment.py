@@ -6,7 +6,7 @@ import pytest
 import deepcomp_tf as dc
 from deepcomp_tf import mask_classes
 from deepcomp_tf import samples
-from deepcomp_tf.inference import stored
+from deepcomp_tf.tasks import base
 
 
 @pytest.mark.slow
@@ -16,10 +16,10 @@ def test_shipped_segmenters():
   small, large = samples.photos(256), samples.photos()
   for point in points:
     codec = dc.Codec.load(point)
+    segmenter = dc.Segmenter.load_for(codec.compress(small["rocket"]))
     for photo, expected, least in ((small["chelsea"], "cat", 0.3), (large["chelsea"], "cat", 0.3),
                                    (large["astronaut"], "person", 0.15), (small["rocket"], None, 0)):
       data = codec.compress(photo)
-      segmenter = dc.Segmenter.load_for(data)
       mask = segmenter.segment(data)
       assert mask.shape == photo.shape[:2] and segmenter.classes == list(mask_classes.VOC)
       shares = np.bincount(mask.reshape(-1), minlength=len(segmenter.classes)) / mask.size
@@ -33,7 +33,7 @@ def test_shipped_segmenters():
 
 def test_several_files(monkeypatch):
   """Photos of equal size go through the network together, as many as fit: here two of three."""
-  monkeypatch.setattr(stored, "BATCH_PIXELS", 2 * 100 * 120)
+  monkeypatch.setattr(base, "BATCH_PIXELS", 2 * 100 * 120)
   segmenter = dc.Segmenter.load(dc.Segmenter.names()[0])
   files = [segmenter.codec.compress(photo[:100, :width])
            for photo, width in zip(samples.photos().values(), (120, 130, 120, 120), strict=True)]

@@ -14,7 +14,7 @@ from deepcomp_tf import samples
 from deepcomp_tf import shipped
 from deepcomp_tf.codec.inputs import NetworkInput
 from deepcomp_tf.data.answers import square
-from deepcomp_tf.inference import stored
+from deepcomp_tf.tasks import base
 
 CLASSES = ["cup", "cat", "rocket"]
 
@@ -59,7 +59,7 @@ def test_a_batch_is_its_files(codec, files, monkeypatch):
   classifier, seen = _classifier(codec), []
   logits = classifier.logits
   monkeypatch.setattr(classifier, "logits", lambda batch: seen.append(batch.shape[:3]) or logits(batch))
-  monkeypatch.setattr(stored, "BATCH_PIXELS", 2 * 96 * 128)
+  monkeypatch.setattr(base, "BATCH_PIXELS", 2 * 96 * 128)
   alone = [classifier.classify(data) for data in files]
   seen.clear()
   together = classifier.classify(3 * files)
@@ -165,7 +165,8 @@ def test_the_shipped_grafts_know_what_the_sample_photos_show(point):
 
 
 def test_the_shipped_one_of_a_file(codec, files, tmp_path, monkeypatch):
-  monkeypatch.setitem(shipped._KINDS, "classifier", (str(tmp_path), "classifier.json"))
+  place = shipped._place
+  monkeypatch.setattr(shipped, "_place", lambda kind: str(tmp_path) if kind == "classifier" else place(kind))
   with pytest.raises(dc.DeepcompError, match="expected one of .none."):
     dc.Classifier.load_for(files[0])
   _classifier(codec).save(tmp_path / "one")

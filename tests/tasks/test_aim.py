@@ -9,8 +9,8 @@ import tensorflow as tf
 import deepcomp_tf as dc
 from deepcomp_tf import samples
 from deepcomp_tf.codec.inputs import NetworkInput
-from deepcomp_tf.inference import aim
-from deepcomp_tf.training.teachers import Teacher
+from deepcomp_tf.tasks import aim
+from deepcomp_tf.tasks.teachers import Teacher
 
 PHOTO = samples.photos()["chelsea"][100:164, 120:184]
 NAMES = ["a", "b", "c"]

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import deepcomp_tf as dc
-from deepcomp_tf.training.torch_file import read_tensors
+from deepcomp_tf.tasks.torch_file import read_tensors
 
 
 def test_tensors_are_read_by_their_offsets_and_strides(torch_names):

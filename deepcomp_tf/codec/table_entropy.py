@@ -1,4 +1,4 @@
-"""What an operating point's own tables charge for a representation, with a gradient: the rate that files really pay."""
+"""What an operating point's tables charge for a representation, with a gradient: the rate that files really pay."""
 
 import functools
 
@@ -8,7 +8,7 @@ import tensorflow as tf
 from deepcomp_tf.codec import context
 
 
-# A change of one symbol changes a deviation that is predicted from it by about this much.
+# By about this much a deviation changes when a symbol that it is predicted from changes by 1.
 _STEP = context.ONE / 4
 
 
@@ -19,7 +19,7 @@ class TableEntropy:
   that is linear between a symbol and the next of its table, at the place of z between their centers: the mean of what rounding
   costs when noise, uniform over a step, is added to z before. An entry's influence on the symbols that are predicted from it is
   in the gradient, too: a prediction that moves up is an entry that moves down, and the predicted deviation acts by the
-  difference between the tables on both sides of the one that is taken.
+  difference between the tables on both sides of that which is taken.
 
   Args:
     context_model: a `ContextModel`.
@@ -42,7 +42,7 @@ class TableEntropy:
     self._rises = rises.reshape(-1, shape[-1]).astype(np.float32)
 
   def positions(self, z):
-    """Where entries lie among the centers: 0..L-1, float32, linear between one center and the next.
+    """Where entries lie among the centers: 0..L-1, float32, linear between neighbouring centers.
 
     The gradient goes on beyond the outermost centers.
     """
@@ -87,17 +87,14 @@ class TableEntropy:
 
 
 class _Terms:
-  """A context model's predictions on maps of one size, as sums over gathered entries.
+  """A context model's predictions on maps of a fixed size, as sums over gathered entries.
 
   Entries are numbered as in `ContextModel.run`, N = C h w of them; number N stands for what is not known and counts as 0.
   """
 
   def __init__(self, model, height, width):
     area, count = height * width, model.channels * height * width
-    places = context.positions(height, width)
-    passes = np.empty(area, np.int32)
-    for index, (rows, columns) in enumerate(places):
-      passes[rows * width + columns] = index
+    places, passes = context.positions(height, width), context.passes_of(height, width)
     flat = [predictor for predictors in model.predictors for predictor in predictors]
     most = [max(1, max(sum(map(bool, p.mean)) for p in flat)), max(1, max(sum(map(bool, p.scale)) for p in flat))]
     self._mean_of, self._mean = np.full([count, most[0]], count, np.int32), np.zeros([count, most[0], 1], np.float32)
@@ -107,18 +104,18 @@ class _Terms:
     for channel, predictors in enumerate(model.predictors):
       for index, predictor in enumerate(predictors):
         rows, columns = places[index]
-        own = rows * width + columns + channel * area
+        entries = rows * width + columns + channel * area
         seen = []
         for source, dy, dx in predictor.features:
           there = context.neighbours(rows, columns, dy, dx, height, width)
           seen.append(np.where(passes[there] + source < index + channel, there + source * area, count))
         for term, feature in enumerate(np.flatnonzero(predictor.mean)):
-          self._mean_of[own, term], self._mean[own, term] = seen[feature], predictor.mean[feature]
+          self._mean_of[entries, term], self._mean[entries, term] = seen[feature], predictor.mean[feature]
         for term, difference in enumerate(np.flatnonzero(predictor.scale)):
           for side, feature in enumerate(predictor.differences[difference]):
-            self._scale_of[side, own, term] = seen[feature] if feature >= 0 else count
-          self._scale[own, term] = predictor.scale[difference]
-        self._mean_bias[own], self._scale_bias[own] = predictor.mean_bias, predictor.scale_bias
+            self._scale_of[side, entries, term] = seen[feature] if feature >= 0 else count
+          self._scale[entries, term] = predictor.scale[difference]
+        self._mean_bias[entries], self._scale_bias[entries] = predictor.mean_bias, predictor.scale_bias
 
   def predict(self, values):
     """`[N, batch]` symbols minus the origin -> predictions of their values and deviations, `[N, batch]` in units of 1/ONE."""

@@ -9,7 +9,7 @@ from deepcomp_tf import samples
 from deepcomp_tf.codec.entropy_coder import EntropyCoder
 from deepcomp_tf.codec.fitting import flat_model
 from deepcomp_tf.codec.operating_point import OperatingPoint
-from deepcomp_tf.layers.table_entropy import TableEntropy
+from deepcomp_tf.codec.table_entropy import TableEntropy
 
 
 @pytest.fixture(name="points", scope="module")
