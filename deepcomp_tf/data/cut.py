@@ -24,7 +24,7 @@ def cut(field, corner, size, stride=1, mirrored=False):
     mirrored: bool, or a tensor of one: whether left and right are exchanged.
   """
   top, left = corner[0] // stride, corner[1] // stride
-  step = 1 - 2 * (tf.cast(mirrored, tf.int32) if tf.is_tensor(mirrored) else int(mirrored))
+  step = 1 - 2 * (int(mirrored) if isinstance(mirrored, (bool, np.bool_)) else tf.cast(mirrored, tf.int32))
   return field[top:top + size // stride, left:left + size // stride][:, ::step]
 
 
