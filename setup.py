@@ -28,15 +28,16 @@ setuptools.setup(
     package_data={
         "deepcomp_tf.data": ["checksums.tsv"],
         "deepcomp_tf.demo": ["*.html"],
-        "deepcomp_tf.inference": ["*.txt", "classifiers/*.npz", "classifiers/NOTICE", "classifiers/*/*", "segmenters/*/*"],
+        "deepcomp_tf.inference": ["classifiers/*.npz", "classifiers/NOTICE", "classifiers/*/*", "segmenters/*/*"],
         "deepcomp_tf.operating_points": ["*/*.npz", "*/*.json"],
         "deepcomp_tf.samples": ["*.json", "*.png", "*.jpg", "*.md"],
+        "deepcomp_tf.tasks": ["*.txt"],
     },
     entry_points={"console_scripts": ["deepcomp = deepcomp_tf.cli:main"]},
     install_requires=[requirement + SUPPORTED for requirement in [
         "absl-py>=2.0,<3",
         "constriction>=0.4,<0.6",
-        # It comes with TensorFlow Datasets, too.
+        # It comes with TensorFlow Datasets, too: paths, and imports that wait until they are needed.
         "etils[epath]>=1.9.1,<2",
         # TensorFlow Datasets needs it to write a set, and says so for old Pythons only.
         "importlib-resources>=5,<8",

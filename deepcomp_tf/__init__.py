@@ -6,6 +6,7 @@ wait for TensorFlow.
 
 import importlib
 
+from deepcomp_tf import tasks
 from deepcomp_tf.errors import BitstreamError
 from deepcomp_tf.errors import DeepcompError
 
@@ -13,9 +14,9 @@ __version__ = "0.2.0"
 
 _MODULES = ("evaluation", "layers", "models", "operating_points")
 _CLASSES = {
-    "Classifier": "deepcomp_tf.inference.classifier",
+    "Bitstream": "deepcomp_tf.bitstream",
     "Codec": "deepcomp_tf.codec.codec",
-    "Segmenter": "deepcomp_tf.inference.segmenter",
+    **{task: module for module, task in tasks.REGISTERED.values()},
 }
 __all__ = ["BitstreamError", "DeepcompError", *_CLASSES, *_MODULES]
 

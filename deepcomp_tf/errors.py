@@ -21,8 +21,31 @@ def one_line(error):
   return line.split("}} ")[-1].split(" [Op:")[0]
 
 
+def check_errors(errors):
+  """Refuses another value of the argument `errors` than those that functions of several files or images take; see `failed`."""
+  if errors not in ("raise", "return"):
+    raise DeepcompError(f"`errors` must be raise or return. Received: errors={errors!r}")
+
+
+def failed(error, number, count, errors):
+  """What a function of several files puts in its results for one that failed: with errors="return" the error itself.
+
+  Args:
+    error: the `DeepcompError`.
+    number, count: place of the file, and how many there are.
+    errors: "raise", or "return".
+
+  Raises:
+    DeepcompError: with errors="raise", saying which of several files it was.
+  """
+  if errors == "raise":
+    raise error if count == 1 else type(error)(f"file {number} of {count}: {error}")
+  return error
+
+
 def printable(name):
-  """A name, or a text with names in it, on one line: line breaks and bytes that are no text are escaped as in Python's strings."""
+  """A name, or a text with names in it, on one line: line breaks and bytes that are no text are escaped as in Python's
+  strings."""
   if name.isprintable():
     return name
   text = os.fsencode(name).decode(errors="backslashreplace")

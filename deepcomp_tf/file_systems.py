@@ -1,8 +1,8 @@
 """The file systems that a path may lie on, by `etils.epath`.
 
-A path with `://`, such as gs://bucket/run, goes through TensorFlow's file systems, which are imported only then; any other path goes
-through `os`. What does not exist raises `FileNotFoundError` as `open` does; whatever else a remote file system refuses is a
-`DeepcompError` of one line.
+A path with `://`, such as gs://bucket/run, goes through TensorFlow's file systems, which are imported only then; any other path
+goes through `os`. What does not exist raises `FileNotFoundError` as `open` does; whatever else a remote file system refuses is
+a `DeepcompError` of one line.
 """
 
 import contextlib
@@ -34,7 +34,8 @@ def normal(path):
 
 @contextlib.contextmanager
 def file_system(path):
-  """Context that gives epath's functions for a path, and turns a remote file system's errors into those that this file promises."""
+  """Context that gives epath's functions for a path, and turns a remote file system's errors into those that this file
+  promises."""
   if not is_remote(path):
     yield backend.os_backend
     return
@@ -50,7 +51,8 @@ def file_system(path):
 
 
 def _check_scheme(path, gfile):
-  """Refuses a path whose file system neither TensorFlow has nor tensorflow-io, which adds s3:// and others where it is installed."""
+  """Refuses a path whose file system neither TensorFlow has nor tensorflow-io, which adds s3:// and others where it is
+  installed."""
   scheme, reason = path.split("://", 1)[0], ""
   if scheme not in gfile.get_registered_schemes():
     try:

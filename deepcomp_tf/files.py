@@ -1,7 +1,7 @@
 """Files and folders, on this machine or remote, written so that each is there whole or not at all.
 
-`os.path.join`, `dirname`, `basename` and `splitext` do what they should with both sorts of paths (`file_systems.py` says which there
-are); `os.path.normpath` does not, `normal` does.
+`os.path.join`, `dirname`, `basename` and `splitext` do what they should with both sorts of paths (`file_systems.py` says which
+there are); `os.path.normpath` does not, `normal` does.
 """
 
 import contextlib
@@ -179,8 +179,8 @@ class ExistsError(DeepcompError):
 def write_file(path, data, overwrite=False):
   """Writes bytes to a file: it is there whole or not at all.
 
-  Where it may not be overwritten, two processes cannot both write it on a local disk. Object stores copy instead of renaming: there
-  the later of two writers wins if both begin within the time of a request.
+  Where it may not be overwritten, two processes cannot both write it on a local disk. Object stores copy instead of renaming:
+  there the later of two writers wins if both begin within the time of a request.
 
   Raises:
     ExistsError: the file exists and `overwrite` is false.
@@ -272,9 +272,13 @@ def whole_folder(path, last):
   os.mkdir(temporary)
   try:
     yield temporary
-    if os.path.exists(path):
+    with contextlib.suppress(FileNotFoundError):
       os.rename(path, old)
-    os.rename(temporary, path)
+    try:
+      os.rename(temporary, path)
+    except OSError as error:
+      if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+        raise  # else another writer has put its folder there meanwhile, which is whole, too
   finally:
     if os.path.exists(old) and not os.path.exists(path):  # interrupted between the two
       os.rename(old, path)

@@ -1,9 +1,11 @@
-"""The classes of segmentation masks: `MaskClass`, Pascal VOC's, and those of a JSON file."""
+"""The classes of segmentation masks, `MaskClass`: Pascal VOC's, and those of a JSON file; and pictures of masks."""
 
+import io
 import json
 from typing import NamedTuple
 
 import numpy as np
+from PIL import Image
 
 from deepcomp_tf import files
 from deepcomp_tf.errors import DeepcompError
@@ -80,7 +82,7 @@ def check_classes(entries, source):
                           f"Received: {json.dumps(entry)[:120]}")
     classes.append(MaskClass(name, number, tuple(color)))
   for part in ("name", "id"):
-    values = [getattr(one, part) for one in classes]
+    values = [getattr(mask_class, part) for mask_class in classes]
     if len(set(values)) < len(values):
       twice = next(value for value in values if values.count(value) > 1)
       raise DeepcompError(f"expected each {part} once in {source}. Received: {twice} more than once")
@@ -89,14 +91,14 @@ def check_classes(entries, source):
 
 def describe_classes(classes):
   """What `check_classes` reads: list of dicts for a JSON file."""
-  return [{"id": one.id, "name": one.name, "color": list(one.color)} for one in classes]
+  return [{"id": known.id, "name": known.name, "color": list(known.color)} for known in classes]
 
 
 def palette(classes):
   """The colours of mask ids: uint8 `[256, 3]`; VOC's where an id is no class's."""
   colors = voc_colors()
-  for one in classes:
-    colors[one.id] = one.color
+  for mask_class in classes:
+    colors[mask_class.id] = mask_class.color
   return colors
 
 
@@ -108,6 +110,22 @@ def voc_colors():
     for channel in range(3):
       colors[:, channel] |= ((ids >> (3 * bit + channel) & 1) << (7 - bit)).astype(np.uint8)
   return colors
+
+
+def encode_mask(mask, classes):
+  """uint8 `[h, w]` ids of a list of `MaskClass` -> the bytes of a palette PNG in their colours."""
+  image = Image.fromarray(mask)
+  image.putpalette(palette(classes).ravel().tolist())
+  buffer = io.BytesIO()
+  image.save(buffer, "png")
+  return buffer.getvalue()
+
+
+def overlay(image, mask, classes, opacity=0.6):
+  """A photo uint8 `[h, w, 3]` with a mask `[h, w]` laid over it; background and what is no class stay as they are."""
+  blended = np.rint((1 - opacity) * image + opacity * palette(classes)[mask]).astype(np.uint8)
+  shown = np.isin(mask, [known.id for known in classes if known.name != BACKGROUND])
+  return np.where(shown[..., np.newaxis], blended, image)
 
 
 # Pascal VOC's, the classes of the paper's section 5.

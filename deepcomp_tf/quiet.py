@@ -1,4 +1,4 @@
-"""Commands and programs that say no more than their own lines, when TensorFlow starts and when somebody ends them.
+"""Commands and programs that print nothing but their lines, when TensorFlow starts and when they are interrupted.
 
 `TF_CPP_MIN_LOG_LEVEL` in the environment, if it is not 3, brings TensorFlow's start-up lines back.
 """
@@ -12,12 +12,12 @@ import tempfile
 
 
 def run(program):
-  """Calls the main function of a command or program, and ends the process without a traceback where somebody else ends it.
+  """Calls the main function of a command or program, and ends the process without a traceback when it is interrupted.
 
-  Ctrl-C is exit code 130; 141 where nobody reads what it prints any more, as behind `| head`: what a shell says of processes that
-  these signals end. Whatever was begun to be written has been put away by then, by the `finally` of those who write.
+  Ctrl-C gives exit code 130, and 141 is where nobody reads its output any more, as behind `| head`: the codes that a shell
+  gives for these signals. Half-written files have been removed by then, by the `finally` of whoever writes them.
 
-  What cannot be printed, such as a file's name that is no text, is printed as Python writes it in a string.
+  What cannot be printed, such as a file's name that is no text, is escaped as in Python's strings.
   """
   if hasattr(sys.stdout, "reconfigure"):  # not where a test has put another object in its place
     sys.stdout.reconfigure(errors="backslashreplace")
@@ -28,7 +28,7 @@ def run(program):
       sys.stdout.flush()  # here, where a pipe's end can still be told
     return
   except KeyboardInterrupt:
-    signal.signal(signal.SIGINT, signal.SIG_DFL)  # a second one need not wait for threads
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # a second Ctrl-C need not wait for threads
     code = 128 + signal.SIGINT
   except BrokenPipeError:
     if not _without_reader():
@@ -41,7 +41,7 @@ def run(program):
 
 
 def _without_reader():
-  """Those of standard output and standard error that are pipes whose other end is closed."""
+  """Standard output and standard error (1, 2), where they are pipes whose other end is closed."""
   poll = select.poll()
   for output in (1, 2):
     poll.register(output, 0)
@@ -49,7 +49,7 @@ def _without_reader():
 
 
 def heed_interrupts():
-  """Ends the process as `run` does when Ctrl-C comes before it, while modules are imported, which takes seconds."""
+  """Ends the process as `run` does when Ctrl-C comes while modules are imported, which takes seconds."""
   def hook(kind, error, traceback):
     if issubclass(kind, KeyboardInterrupt):
       sys.exit(128 + signal.SIGINT)

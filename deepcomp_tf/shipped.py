@@ -9,38 +9,42 @@ from deepcomp_tf.errors import DeepcompError
 
 _PACKAGE = os.path.dirname(__file__)
 
-# Where each kind lies in the package, and the file that tells a folder of that kind.
-_KINDS = {
-    "operating point": ("operating_points", "operating_point.json"),
-    "classifier": ("inference/classifiers", "classifier.json"),
-    "segmenter": ("inference/segmenters", "segmenter.json"),
-}
+
+def json_of(kind):
+  """Name of the JSON file by which a folder is known to hold a network of a kind."""
+  return f"{kind.replace(' ', '_')}.json"
+
+
+def _place(kind):
+  """The folder of the package with the networks of a kind, each in a folder of its name: operating_points, inference/classifiers."""
+  name = f"{kind.replace(' ', '_')}s"
+  beside = os.path.join(_PACKAGE, name)
+  return beside if os.path.isdir(beside) else os.path.join(_PACKAGE, "inference", name)
 
 
 def names(kind):
-  """Names of the shipped operating points, classifiers or segmenters, sorted; operating points come in order of rate."""
-  place, file = _KINDS[kind]
-  folder = os.path.join(_PACKAGE, place)
-  return sorted(name for name in os.listdir(folder) if os.path.exists(os.path.join(folder, name, file)))
+  """Names of the shipped networks of a kind, sorted; operating points come in order of rate."""
+  folder = _place(kind)
+  found = os.listdir(folder) if os.path.isdir(folder) else []
+  return sorted(name for name in found if os.path.exists(os.path.join(folder, name, json_of(kind))))
 
 
 def find(kind, name):
   """The folder of a shipped network, or a folder that training wrote.
 
   Args:
-    kind: "operating point", "classifier" or "segmenter".
+    kind: "operating point", or the KIND of a task.
     name: one of `names(kind)`, or a path.
 
   Raises:
     DeepcompError: there is no such network.
   """
-  place, file = _KINDS[kind]
   if not isinstance(name, (str, os.PathLike)):
     raise DeepcompError(f"expected the name or folder of a trained network ({kind}), a str or path. Received: {name!r:.40}")
-  for folder in (os.path.join(_PACKAGE, place, name), name):
-    if files.exists(os.path.join(folder, file)):
+  for folder in (os.path.join(_place(kind), name), name):
+    if files.exists(os.path.join(folder, json_of(kind))):
       return folder
-  raise DeepcompError(f"no {kind} {name!r}: expected one of {', '.join(names(kind)) or '(none)'}, or a folder with {file}")
+  raise DeepcompError(f"no {kind} {name!r}: expected one of {', '.join(names(kind)) or '(none)'}, or a folder with {json_of(kind)}")
 
 
 def source(kind, name):
@@ -52,8 +56,8 @@ def source(kind, name):
   folder = os.fspath(find(kind, name))
   if files.is_remote(folder):
     return folder
-  place, own = os.path.split(os.path.abspath(folder))
-  return own if place == os.path.join(_PACKAGE, _KINDS[kind][0]) else _absolute(folder)
+  place, last = os.path.split(os.path.abspath(folder))
+  return last if place == _place(kind) else _absolute(folder)
 
 
 def _absolute(path):
@@ -63,33 +67,33 @@ def _absolute(path):
 
 
 def seen_from(folder, path):
-  """An absolute path as it is written down in a folder: relative where both can be moved together, on one machine or in a bucket."""
+  """How an absolute path is written down in a folder: relative where both may be moved together, on a machine or in a bucket."""
   if not files.is_remote(path) and not files.is_remote(folder):
     return os.path.relpath(path, _absolute(folder))
   path, folder = files.normal(path), files.normal(folder)
-  (scheme, inside), (own, own_inside) = (place.split("://", 1) if files.is_remote(place) else ("", place)
-                                         for place in (path, folder))
-  if (scheme, inside.split("/")[0]) != (own, own_inside.split("/")[0]):
+  (scheme, inside), (folders_scheme, start) = (place.split("://", 1) if files.is_remote(place) else ("", place)
+                                               for place in (path, folder))
+  if (scheme, inside.split("/")[0]) != (folders_scheme, start.split("/")[0]):
     return path
-  return posixpath.relpath(inside, own_inside)
+  return posixpath.relpath(inside, start)
 
 
 def info_path(kind, name):
   """The JSON file that describes a network; see `find`."""
-  return os.path.join(find(kind, name), _KINDS[kind][1])
+  return os.path.join(find(kind, name), json_of(kind))
 
 
 class ByFile:
-  """Codecs or trained networks for files: the named one, or those of the files' operating points, each loaded once.
+  """Codecs or trained networks for files: the named one, or the shipped one of each file's operating point, loaded once.
 
   Args:
-    kind: `dc.Codec` or a `StoredNetwork`.
+    kind: `dc.Codec`, or a `tasks.base.Task`.
     name: for its `load`; empty: what its `load_for` finds.
     loaded: called with each one that is loaded.
     **options: for its `load`, with a name.
   """
 
-  def __init__(self, kind, name="", loaded=lambda one: None, **options):
+  def __init__(self, kind, name="", loaded=lambda network: None, **options):
     self._kind, self._name, self._announce, self._options = kind, name, loaded, options
     self._loaded = {}
 

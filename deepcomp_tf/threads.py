@@ -1,4 +1,4 @@
-"""Threads: how many there should be, those that are kept, maps on them, and what a fork leaves of them."""
+"""Threads: how many to use, pools of them, maps over them, and what remains of them after a fork."""
 
 import collections
 import concurrent.futures
@@ -9,18 +9,18 @@ import threading
 
 from deepcomp_tf.errors import DeepcompError
 
-# Where Linux says how much of its time a container may have on the cores: microseconds, and those of a period.
+# Where Linux says how much CPU time a container may use: microseconds, and the period that they are for.
 _QUOTAS = (("/sys/fs/cgroup/cpu.max",), ("/sys/fs/cgroup/cpu/cpu.cfs_quota_us", "/sys/fs/cgroup/cpu/cpu.cfs_period_us"))
 
 
 def cores():
-  """CPU cores that this process may use: those that it may run on, or fewer where its container's share is less."""
+  """CPU cores that this process may use: those it may run on, or fewer where its container's share is smaller."""
   count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
   return max(1, min(count, *(_quota(*paths) or count for paths in _QUOTAS)))
 
 
 def _quota(*paths):
-  """Whole cores that a container's share makes, at least one; None where it has no limit."""
+  """A container's share in whole cores, at least 1; None where it has no limit."""
   try:
     numbers = []
     for path in paths:
@@ -34,7 +34,7 @@ def _quota(*paths):
 
 @functools.lru_cache(maxsize=4)
 def pool(count):
-  """A `ThreadPoolExecutor` of so many threads, kept for the process. What it is given may not wait for others of its work."""
+  """A `ThreadPoolExecutor` of `count` threads, kept for the process. Its tasks must not wait for each other."""
   return concurrent.futures.ThreadPoolExecutor(count, thread_name_prefix="deepcomp")
 
 
@@ -44,7 +44,7 @@ def in_slices(function, count, threads=None, most=16):
   Args:
     function: of a slice.
     count: of the things.
-    threads: at most so many; None for as many as there are cores.
+    threads: the most to use; None for one per core.
     most: things in a part, where there are several threads.
   """
   threads = threads or cores()
@@ -55,7 +55,7 @@ def in_slices(function, count, threads=None, most=16):
     for part in parts:
       function(part)
 
-  # To wake a thread takes as long as ten files: this one works instead of waiting.
+  # Waking a thread takes as long as ten files: the calling thread works, too, instead of waiting.
   helpers = [pool(threads).submit(work) for _ in range(min(threads, -(-count // size)) - 1)]
   try:
     work()
@@ -70,7 +70,7 @@ _lost_threads = False
 
 
 def _after_fork():
-  """A forked process has none of the threads of its parent, and waits forever for what they would do."""
+  """A forked process has none of its parent's threads, and would wait forever for their work."""
   global _lost_threads
   pool.cache_clear()
   _lost_threads = _lost_threads or _tensorflow_works()
@@ -83,7 +83,7 @@ def _tensorflow_works():
     return False
   count = threading_options.get_inter_op_parallelism_threads()
   try:
-    # What can be set until then, and is set back.
+    # It can be changed until TensorFlow works; it is set back.
     threading_options.set_inter_op_parallelism_threads(count + 1)
     threading_options.set_inter_op_parallelism_threads(count)
   except RuntimeError:
@@ -92,10 +92,10 @@ def _tensorflow_works():
 
 
 def check_fork():
-  """Refuses to run networks in a process that was forked off one where TensorFlow had begun to work.
+  """Refuses to run networks in a process that was forked after TensorFlow had begun to work.
 
   Raises:
-    DeepcompError: that is so.
+    DeepcompError: this process is such a fork.
   """
   if _lost_threads:
     raise DeepcompError("expected networks to run in a process that was started by spawn or forkserver "
@@ -108,9 +108,9 @@ if hasattr(os, "register_at_fork"):
 
 
 class _Room:
-  """What results weigh together is kept below a limit, but for one that weighs more alone.
+  """Keeps the total weight of results below a limit; a result that is heavier than the limit enters alone.
 
-  They enter in their order: then the oldest, which is the next to leave, never waits for the room of younger ones.
+  Results enter in their order, so that the oldest, which is the next to leave, never waits for younger ones.
   """
 
   def __init__(self, most):
@@ -118,7 +118,7 @@ class _Room:
     self._changed = threading.Condition()
 
   def enter(self, number, weight=0):
-    """Waits until there is room for result `number`; does nothing for one that has entered."""
+    """Waits until there is room for result `number`, unless it has entered already."""
     with self._changed:
       if number < self._next:
         return
@@ -142,15 +142,15 @@ class _Room:
 
 
 def ordered_map(function, values, threads, ahead=None, most=None):
-  """Like `map`, on threads, with a bounded number of calls ahead of the one that is asked for.
+  """Like `map`, on threads, with a bounded number of calls ahead of the result that is asked for.
 
   Args:
-    function: of one value; with `most` also of a function of a number, which it calls with what its result will weigh before it
-      takes memory for it, and which waits until there is room.
+    function: of a value. With `most` its second argument is a function, which it calls with the weight of its result before it
+      allocates that, and which waits until there is room.
     values: iterable.
     threads: how many.
     ahead: calls that are begun or done before their result is asked for; by default four a thread.
-    most: what the results that have not been asked for weigh together, but for one that weighs more alone.
+    most: the total weight of the results that have not been asked for; a heavier result is kept alone.
 
   Yields:
     the results in the order of the values.

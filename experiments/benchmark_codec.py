@@ -9,10 +9,6 @@ photo of that size in a fresh process and reports its peak memory.
 """
 
 import functools
-import os
-import platform
-import resource
-import statistics
 import subprocess
 import sys
 import time
@@ -28,10 +24,11 @@ from deepcomp_tf.codec.entropy_coder import EntropyCoder
 from deepcomp_tf.codec.entropy_coder import Job
 from deepcomp_tf.codec.operating_point import OperatingPoint
 from deepcomp_tf.training import flags as training_flags
+from experiments import measuring
 
 FLAGS = flags.FLAGS
 flags.DEFINE_integer("repeats", 20, "Measurements of each; the median counts.", lower_bound=3)
-flags.DEFINE_float("megapixels", 0.0, "Also measure the memory for a photo of so many million pixels.", lower_bound=0.0)
+flags.DEFINE_float("megapixels", 0.0, "Also measure the memory for a photo of this many million pixels.", lower_bound=0.0)
 flags.DEFINE_bool("memory_only", False, "Measure nothing but the memory, in this process.")
 flags.DEFINE_string("memory_operating_point", "bpp0.635", "Operating point of the memory measurement.")
 flags.DEFINE_integer("memory_effort", 0, "Its --effort.", lower_bound=0)
@@ -47,8 +44,7 @@ def main(argv):
   if FLAGS.memory_only:
     measure_memory()
     return
-  print(f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores, "
-        f"{len(tf.config.list_physical_devices('GPU'))} GPUs, TensorFlow {tf.__version__}")
+  print(measuring.machine())
   # The photo is 768x512 as Kodak's are: the sample enlarged.
   photo = tf.image.resize(samples.photos()["coffee"], [512, 768], "bicubic")
   photo = tf.cast(tf.clip_by_value(tf.round(photo), 0, 255), tf.uint8).numpy()
@@ -68,7 +64,7 @@ def main(argv):
         "encoder": lambda: codec.encode(photo),
         "decoder": lambda: codec.reconstruct(symbols, *photo.shape[:2]),
     }
-    maps, alone = [codec.encode(one) for one in small], {}
+    maps, alone = [codec.encode(part) for part in small], {}
     payloads = EntropyCoder(point.context_model).encode_batch(maps)
     for form in FORMS:
       coder = EntropyCoder(point.context_model, compiled=form == "compiled")
@@ -76,11 +72,12 @@ def main(argv):
       works[f"encoding, {form}"] = functools.partial(coder.encode, symbols)
       works[f"decoding, {form}"] = functools.partial(coder.decode, payload, *symbols.shape[:2])
       alone["encoding", form] = functools.partial(coder.encode_batch, maps, 1)
-      jobs = [Job(one, *maps[0].shape[:2], 0, 0, *maps[0].shape[:2], number * maps[0].size)
-              for number, one in enumerate(payloads)]
+      jobs = [Job(data, *maps[0].shape[:2], 0, 0, *maps[0].shape[:2], number * maps[0].size)
+              for number, data in enumerate(payloads)]
       alone["decoding", form] = functools.partial(
           coder.decode_batch, jobs, np.empty([len(maps), *maps[0].shape], np.uint8), 1)
-    figures, coder_figures = measure(works), measure(alone, time.process_time)
+    figures = measuring.in_turns(works, FLAGS.repeats)
+    coder_figures = measuring.in_turns(alone, FLAGS.repeats, time.process_time)
     peak = MATRIX ** 3 / figures["matrix product"]
     print(f"\n{name}, {len(data)} bytes for 768x512; matrix product {peak / 1e9:.1f} G multiply-adds/s")
     for part, network, shape in (("encoder", codec.model.encoder, photo.shape),
@@ -92,7 +89,7 @@ def main(argv):
     for direction, network in (("encoding", "encoder"), ("decoding", "decoder")):
       print(f"  entropy {direction}: " + "; ".join(
           f"{form} {1000 * entropy:.1f} ms, {100 * entropy / (entropy + figures[network]):.1f} % of all, "
-          f"{1e9 * coder_figures[direction, form] / sum(one.size for one in maps):.0f} ns a symbol of {SMALL}x{SMALL}"
+          f"{1e9 * coder_figures[direction, form] / sum(symbols.size for symbols in maps):.0f} ns a symbol of {SMALL}x{SMALL}"
           for form, entropy in ((form, figures[f"{direction}, {form}"]) for form in FORMS)))
 
   begin = time.perf_counter()
@@ -105,38 +102,19 @@ def main(argv):
                    check=True)
 
 
-def measure(works, clock=time.perf_counter):
-  """Median seconds of each function, measured in turns so that all see the same machine."""
-  for work in works.values():
-    work()
-    work()
-  times = {name: [] for name in works}
-  for _ in range(FLAGS.repeats):
-    for name, work in works.items():
-      begin = clock()
-      result = work()
-      if tf.is_tensor(result):
-        result.numpy()
-      times[name].append(clock() - begin)
-  return {name: statistics.median(values) for name, values in times.items()}
-
-
 def measure_memory():
   """Peak resident memory of compressing and decompressing one large photo."""
   side = int(round((FLAGS.megapixels * 1e6 / 12) ** 0.5))
-  tile = samples.photos()["coffee"]
-  height, width = 3 * side, 4 * side
-  repeats = (-(-height // tile.shape[0]), -(-width // tile.shape[1]), 1)
-  photo = np.tile(tile, repeats)[:height, :width]
+  photo = measuring.large_photo(3 * side, 4 * side)
   codec = dc.Codec.load(FLAGS.memory_operating_point)
   begin = time.perf_counter()
   data = codec.compress(photo, FLAGS.memory_effort)
   middle = time.perf_counter()
   assert codec.decompress(data).shape == photo.shape
   end = time.perf_counter()
-  peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024 ** 2
-  print(f"{codec.operating_point}, effort {FLAGS.memory_effort}, {width}x{height}: peak resident memory {peak:.2f} GiB; compressed in "
-        f"{middle - begin:.0f} s to {len(data)} bytes, decompressed in {end - middle:.0f} s")
+  print(f"{codec.operating_point}, effort {FLAGS.memory_effort}, {photo.shape[1]}x{photo.shape[0]}: peak resident memory "
+        f"{measuring.peak_memory() / 1024 ** 3:.2f} GiB; compressed in {middle - begin:.0f} s to {len(data)} bytes, "
+        f"decompressed in {end - middle:.0f} s")
 
 
 if __name__ == "__main__":

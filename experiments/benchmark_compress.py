@@ -8,8 +8,9 @@ Three measurements on synthetic images, in a folder that is removed afterwards; 
             and at the end of the set, in turns. Above --real_up_to images a stand-in for the encoder gives every image the
             same symbols, since what grows with a set is reading; the output says which sizes are affected. Medians count.
             Drawn in --figure.
-  encoder   images a second of `Codec.compress_many` on JPEG files of --image_size, read and decoded by tf.data, over those of
-            the encoder network alone at a batch of 32, measured in turns.
+  encoder   images a second of `Codec.compress_many` on JPEG files of --image_size, read and decoded by tf.data, over images a
+  second
+            of the encoder network alone at a batch of 32, measured in turns.
   workers   images a second of `experiments.compress_dataset` on one Beam worker process that has one core, and on two that have
             two: with DirectRunner's multi_processing, one TensorFlow thread each. What starting takes, measured on a set of
             few images, is subtracted.
@@ -47,7 +48,7 @@ flags.DEFINE_string("operating_point", "bpp0.330", "A name or a folder.")
 flags.DEFINE_list("sizes", ["1000", "10000", "100000"], "Images in the sets of `size`.")
 flags.DEFINE_integer("small_size", 32, "Edge of their images in pixels.")
 flags.DEFINE_integer("real_up_to", 10_000, "Images of the largest set that the real encoder compresses.")
-flags.DEFINE_integer("image_size", 224, "Edge of the images of `encoder`, and half of it of those of `workers`.")
+flags.DEFINE_integer("image_size", 224, "Edge of the images of `encoder`; `workers` has images of half of it.")
 flags.DEFINE_integer("images", 256, "Images of `encoder`.")
 flags.DEFINE_list("worker_images", ["512", "2560"], "Images of the small and the large set of `workers`.")
 flags.DEFINE_integer("rounds", 5, "Measurements of each kind.", lower_bound=1)
@@ -119,7 +120,7 @@ def measure_size(folder):
     print(f"  {count} images{' (stand-in for the encoder)' if stand_in else ''}: {whole:.1f} s, "
           f"{1e3 * whole / count:.2f} ms an image", end="")
     tenth = len(each) // 10
-    if tenth:  # but for the first chunk, before which all is opened, and the last, beside which none is read
+    if tenth:  # without the first chunk, before which all is opened, and the last, beside which none is read
       first, last = statistics.median(each[1:tenth + 2]), statistics.median(each[-tenth - 2:-1])
       print(f"; a chunk in the first tenth {first:.3f} s, in the last {last:.3f} s, ratio {last / first:.3f}", end="")
     begin, end = (statistics.median(times) for times in zip(*by_place))
@@ -130,7 +131,7 @@ def measure_size(folder):
 
 
 def _seconds(read, part):
-  """What each of some chunks takes that are compressed in order."""
+  """Seconds for each of several chunks that are compressed in order."""
   begin = time.perf_counter()
   for _ in chunks.compress(read, FLAGS.operating_point, part):
     end = time.perf_counter()

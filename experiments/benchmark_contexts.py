@@ -1,10 +1,10 @@
-"""What context coding saves: the bits that the same symbols take under four kinds of tables.
+"""What context coding saves: the bits that the same symbols take under four sorts of tables.
 
   python -m experiments.benchmark_contexts --images=KODAK --training_images=PHOTOS
 
 Per operating point, mean over the images, in bits per pixel: the pooled histogram of each image (the paper's
-measure), one static table per channel counted on the training photos, each image's own table per channel (its
-cost of transmission left out), and the real files with their headers.
+measure), a static table for each channel counted on the training photos, a table of each image for each channel
+(without the cost of sending it), and the real files with their headers.
 """
 
 from absl import flags

@@ -2,8 +2,9 @@
 
   python -m experiments.benchmark_effort --images=PHOTOS --efforts=0,1,3,5
 
-Per operating point and effort, means over the images: seconds for each (without making the graphs for a new size of images, some
-seconds once), bits per pixel with every byte counted, PSNR, SSIM and MS-SSIM; and the bytes of all over those of effort 0.
+Per operating point and effort, means over the images: seconds for each (without the seconds that making
+the graphs for a new size of images takes once), bits per pixel with every byte counted, PSNR, SSIM and MS-SSIM; and the bytes
+of all over those of effort 0.
 """
 
 import time

@@ -12,12 +12,9 @@ For grafts: (a) with the graft of --backbone, (b) with the decoder and the whole
 Prints milliseconds per image (the median over the rounds, measured in turns), what of them is reading the bytes and what the
 decoder, which is also run alone, the ratio to (b) with ResNet-50, and the ratio of the multiply-adds of the networks; `--record`
 keeps them as JSON. The paper's batches (appendix A.9) are --batch_sizes=256, and 20 for segmentation. `--memory`
-also prints the peak resident memory of (a) and (b) for a photo of 2000x1500 pixels, each in a process of its own.
+also prints the peak resident memory of (a) and (b) for a photo of 2000x1500 pixels, each in its process.
 """
 
-import os
-import platform
-import resource
 import statistics
 import subprocess
 import sys
@@ -37,12 +34,13 @@ from deepcomp_tf.codec import entropy_coder
 from deepcomp_tf.evaluation import baselines
 from deepcomp_tf.codec.inputs import NetworkInput
 from deepcomp_tf.files import write_json
-from deepcomp_tf.inference.segmenter import class_ids
+from deepcomp_tf.tasks.segment import class_ids
 from deepcomp_tf.representation import STRIDE
-from deepcomp_tf.models.graft import make_backbone
+from deepcomp_tf.models.pretrained import make_backbone
 from deepcomp_tf.models.resnet import make_network
 from deepcomp_tf.models.resnet import takes_representation
 from deepcomp_tf.training import flags as training_flags
+from experiments import measuring
 
 FLAGS = flags.FLAGS
 flags.DEFINE_enum("task", "classification", ["classification", "segmentation", "graft"], "What the networks say.")
@@ -93,14 +91,13 @@ def main(argv):
   names = {"classification": ("cResNet-39", "cResNet-51", "cResNet-72", "ResNet-50", "ResNet-71"),
            "segmentation": ("cResNet-39", "cResNet-51", "ResNet-50"),
            "graft": (f"graft of {FLAGS.backbone}", FLAGS.backbone)}[FLAGS.task]
-  if FLAGS.memory:  # before there is much in this process: a new one begins with the peak of the one that made it
+  if FLAGS.memory:  # before there is much in this process: a new process begins with its parent's peak
     for name in names:
       subprocess.run([sys.executable, "-m", "experiments.benchmark_inference", f"--memory_of={name}", f"--task={FLAGS.task}",
                       f"--operating_point={FLAGS.operating_point}"], check=True)
   decoded = label(FLAGS.backbone if FLAGS.task == "graft" else "ResNet-50")
   networks = {name: full_network(name) for name in names}
-  machine = (f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores, "
-             f"{len(tf.config.list_physical_devices('GPU'))} GPUs, TensorFlow {tf.__version__}")
+  machine = measuring.machine()
   rows = []
   print(f"{machine}; {codec.operating_point}")
   print(f"{'pixels':<9}{'batch':>5}  {'':<42}{'ms/image':>9}{'reading':>9}{'decoding':>9}{'(b) takes':>11}"
@@ -202,16 +199,14 @@ def measure(ways, batch):
 
 def measure_memory(codec, name):
   """Peak resident memory from the bytes of one large photo to what the network says."""
-  tile = samples.photos()["coffee"]
-  photo = np.tile(tile, [-(-MEMORY_SHAPE[0] // tile.shape[0]), -(-MEMORY_SHAPE[1] // tile.shape[1]), 1])
-  data = codec.compress(photo[:MEMORY_SHAPE[0], :MEMORY_SHAPE[1]])
+  data = codec.compress(measuring.large_photo(*MEMORY_SHAPE))
   way = from_bitstream(codec, [], full_network(name), MEMORY_SHAPE)
-  before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024 ** 2
+  before = measuring.peak_memory()
   begin = time.perf_counter()
   tf.function(way.network, jit_compile=False)(way.read([data])[0][np.newaxis]).numpy()
-  peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024 ** 2
-  print(f"{label(name)}, {MEMORY_SHAPE[1]}x{MEMORY_SHAPE[0]}: peak resident memory {peak:.2f} GiB, {before:.2f} before the "
-        f"file was read; {time.perf_counter() - begin:.1f} s")
+  print(f"{label(name)}, {MEMORY_SHAPE[1]}x{MEMORY_SHAPE[0]}: peak resident memory "
+        f"{measuring.peak_memory() / 1024 ** 3:.2f} GiB, {before / 1024 ** 3:.2f} before the file was read; "
+        f"{time.perf_counter() - begin:.1f} s")
 
 
 if __name__ == "__main__":

@@ -2,13 +2,12 @@
 
   python -m experiments.benchmark_store --examples=200000
 
-A set of compressed files, of parts of the sample photos' symbols at --operating_point, is decoded into a `data.store.Store`: by one core and by
-all, with the peak memory of that; then opened by two processes at once that read all of it, with the proportional set size
-of each; then read as training reads it, in random crops. Every measurement is a process of its own.
+A set of compressed files, of parts of the sample photos' symbols at --operating_point, is decoded into a `data.store.Store`: by
+one core and by all, with the peak memory of that; then opened by two processes at once that read all of it, with the
+proportional set size of each; then read as training reads it, in random crops. Every measurement has its process.
 """
 
 import os
-import resource
 import subprocess
 import sys
 import tempfile
@@ -28,6 +27,7 @@ from deepcomp_tf.data import sources
 from deepcomp_tf.data.crops import Crops
 from deepcomp_tf.data.store import Store
 from deepcomp_tf.training import flags as training_flags
+from experiments import measuring
 
 FLAGS = flags.FLAGS
 flags.DEFINE_integer("examples", 200_000, "How many there are.", lower_bound=1000)
@@ -37,7 +37,7 @@ flags.DEFINE_integer("crop_size", 112, "Edge of the crops in pixels, a multiple 
 flags.DEFINE_integer("batch_size", 64, "Crops a batch.", lower_bound=1)
 flags.DEFINE_integer("batches", 3000, "Batches that are timed.", lower_bound=1)
 flags.DEFINE_string("cache_dir", None, "Folder on a local disk; empty: a temporary one.")
-flags.DEFINE_enum("part", None, ["fill", "read"], "Measure only this, in this process: what the program starts for itself.")
+flags.DEFINE_enum("part", None, ["fill", "read"], "Measure only this, in this process; the program starts itself with it.")
 
 # Different files; they are repeated.
 FILES = 500
@@ -77,10 +77,7 @@ def start(part, processes):
   running = [subprocess.Popen(
       [sys.executable, "-m", "experiments.benchmark_store", *sys.argv[1:], f"--part={part}", f"--cache_dir={cache}"],
       stdout=subprocess.PIPE, text=True, preexec_fn=lambda used=used: os.sched_setaffinity(0, used)) for cache, used in processes]
-  outputs = [process.communicate()[0] for process in running]
-  if any(process.returncode for process in running):
-    raise SystemExit("error: a measurement failed")
-  return [list(map(float, output.split())) for output in outputs]
+  return [list(map(float, output.split())) for output in measuring.outputs_of(running)]
 
 
 def examples():
@@ -94,8 +91,8 @@ def examples():
     photo = photos[number % len(photos)]
     top, left = (rng.integers(length - side + 1) for length in photo.shape[:2])
     maps.append(photo[top:top + side, left:left + side])
-  files = tf.constant([container.pack(codec.fingerprint, FLAGS.image_size, FLAGS.image_size, codec.encode_symbols(one))
-                       for one in maps])
+  files = tf.constant([container.pack(codec.fingerprint, FLAGS.image_size, FLAGS.image_size, codec.encode_symbols(symbols))
+                       for symbols in maps])
   source = sources.Source(
       "synthetic", ["one"], FLAGS.examples, True, codec.fingerprint.hex(), "synthetic",
       lambda begin, end: tf.data.Dataset.range(begin, end).map(lambda number: (files[number % FILES], tf.constant(0, tf.int64))),
@@ -107,12 +104,11 @@ def fill(cache_dir):
   """Prints the seconds, the memory that it took at most, and the bytes of symbols."""
   _, read_anew = examples()
   entropy_coder.warm_up()
-  before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+  before = measuring.peak_memory()
   begin = time.perf_counter()
   store = Store.open(cache_dir, read_anew)
   seconds = time.perf_counter() - begin
-  peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
-  print(seconds, 1024 * peak, store.memory_bytes)
+  print(seconds, measuring.peak_memory() - before, store.memory_bytes)
 
 
 def read(cache_dir):

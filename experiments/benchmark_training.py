@@ -3,9 +3,9 @@
   python -m experiments.benchmark_training --network=cResNet-51
 
 On a machine with GPUs: one of them against all of them, each with --batch_size images; the efficiency is the speed of all over
-that of one times their number. On a machine without: one device with all cores against as many worker processes as there are
-cores, each on one of them, with the same global batch, so that the ratio is what the strategy itself costs. Each measurement is
-processes of its own; the median of the rounds counts.
+their number times the speed of one. On a machine without: one device with all cores against as many worker processes as there are
+cores, each on one of them, with the same global batch, so that the ratio is what the strategy itself costs. Each measurement
+starts new processes; the median of the rounds counts.
 """
 
 import json
@@ -28,6 +28,7 @@ from deepcomp_tf.training import distribution
 from deepcomp_tf.training import flags as training_flags
 from deepcomp_tf.training import losses
 from deepcomp_tf.training import optimizers
+from experiments import measuring
 
 FLAGS = flags.FLAGS
 flags.DEFINE_enum("network", "cResNet-51", list(ARCHITECTURES), "Network of Table 1, for 1000 classes.")
@@ -39,8 +40,8 @@ flags.DEFINE_integer("steps", 10, "Steps that are timed.", lower_bound=1)
 flags.DEFINE_integer("rounds", 3, "Turns.", lower_bound=1)
 flags.DEFINE_bool("synchronized_batch_norm", False, "As of the training programs.")
 flags.DEFINE_enum("precision", "float32", distribution.PRECISIONS, "As of the training programs.")
-flags.DEFINE_integer("devices", 0, "Measure on so many GPUs or workers, and print the seconds a step only: what the program "
-                     "starts for itself.", lower_bound=0)
+flags.DEFINE_integer("devices", 0, "Measure on this many GPUs or workers, and print the seconds a step only; the program "
+                     "starts itself with it.", lower_bound=0)
 
 
 def main(argv):
@@ -82,18 +83,15 @@ def measure(devices, batch, gpus):
       environment["TF_CONFIG"] = json.dumps({"cluster": {"worker": workers}, "task": {"type": "worker", "index": number}})
     pin = None if core is None else lambda core=core: os.sched_setaffinity(0, [core])
     processes.append(subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment, preexec_fn=pin))
-  outputs = [process.communicate()[0] for process in processes]
-  if any(process.returncode for process in processes):
-    raise SystemExit("error: a measurement failed")
-  return max(float(output.split()[-1]) for output in outputs)
+  return max(float(output.split()[-1]) for output in measuring.outputs_of(processes))
 
 
 def free_ports(count):
   """Numbers of ports that nothing listens on."""
   sockets = [socket.create_server(("localhost", 0)) for _ in range(count)]
-  ports = [one.getsockname()[1] for one in sockets]
-  for one in sockets:
-    one.close()
+  ports = [listening.getsockname()[1] for listening in sockets]
+  for listening in sockets:
+    listening.close()
   return ports
 
 

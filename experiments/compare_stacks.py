@@ -26,7 +26,7 @@ from deepcomp_tf import files
 from deepcomp_tf import samples
 from deepcomp_tf.codec.container import EXTENSION
 from deepcomp_tf.codec.inputs import NetworkInput
-from deepcomp_tf.inference.segmenter import class_ids
+from deepcomp_tf.tasks.segment import class_ids
 from deepcomp_tf.models.resnet import make_network
 from deepcomp_tf.models.resnet import takes_representation
 from deepcomp_tf.training import flags as training_flags
@@ -38,7 +38,7 @@ flags.DEFINE_string("compare", "", "Folder that the other environment wrote.")
 flags.DEFINE_string("time", "", "Python of the other environment.")
 flags.DEFINE_string("only", "", "With --time: measure only what begins so, such as \"masks\".")
 flags.DEFINE_integer("turns", 5, "With --time: calls of each kind that count, after two that do not.", lower_bound=1)
-flags.DEFINE_bool("serve", False, "Run what is asked for on standard input: what --time starts in each environment.")
+flags.DEFINE_bool("serve", False, "Run what standard input asks for; --time starts it in each environment.")
 
 # File that says which environment wrote the folder.
 STACK = "stack.txt"
@@ -54,23 +54,32 @@ def main(argv):
                            f"--compare={FLAGS.compare} --time={FLAGS.time}")
   if FLAGS.time:
     measure([row for row in rows() if row.startswith(FLAGS.only)])
-    return
-  if FLAGS.write:
-    with files.whole_folder(FLAGS.write, last=STACK) as folder:
-      for name, codec, classifier, photo in works():
-        data = codec.compress(photo)
-        files.write_file(os.path.join(folder, name + EXTENSION), data)
-        np.savez_compressed(os.path.join(folder, name), **contents(codec, classifier, data))
-      files.write_file(os.path.join(folder, STACK), stack().encode())
-    print(f"{FLAGS.write}: written by {stack()}")
-    return
-  if not files.exists(os.path.join(FLAGS.compare, STACK)):
-    raise dc.DeepcompError(f"expected files that --write wrote. Received: {FLAGS.compare}")
+  elif FLAGS.write:
+    write(FLAGS.write)
+  else:
+    compare(FLAGS.compare)
+
+
+def write(path):
+  """Writes the files of this environment, and what it finds in them, to a folder."""
+  with files.whole_folder(path, last=STACK) as folder:
+    for name, codec, classifier, photo in works():
+      data = codec.compress(photo)
+      files.write_file(os.path.join(folder, name + EXTENSION), data)
+      np.savez_compressed(os.path.join(folder, name), **contents(codec, classifier, data))
+    files.write_file(os.path.join(folder, STACK), stack().encode())
+  print(f"{path}: written by {stack()}")
+
+
+def compare(path):
+  """Prints where this environment differs from that which wrote a folder."""
+  if not files.exists(os.path.join(path, STACK)):
+    raise dc.DeepcompError(f"expected files that --write wrote. Received: {path}")
   totals = {"symbols read otherwise": 0, "symbols written otherwise": 0, "symbols": 0, "largest difference of a pixel": 0,
             "pixels' values that differ": 0, "pixels' values": 0, "first classes that differ": 0, "files": 0}
   for name, codec, classifier, photo in works():
-    data = files.read(os.path.join(FLAGS.compare, name + EXTENSION))
-    theirs = files.read_arrays(os.path.join(FLAGS.compare, name + ".npz"))
+    data = files.read(os.path.join(path, name + EXTENSION))
+    theirs = files.read_arrays(os.path.join(path, name + ".npz"))
     ours = contents(codec, classifier, data)
     difference = np.abs(ours["pixels"].astype(int) - theirs["pixels"])
     for key, value in (("symbols read otherwise", (ours["symbols"] != theirs["symbols"]).sum()),
@@ -80,7 +89,7 @@ def main(argv):
                        ("first classes that differ", ours["first_class"] != theirs["first_class"]), ("files", 1)):
       totals[key] += int(value)
     totals["largest difference of a pixel"] = max(totals["largest difference of a pixel"], int(difference.max()))
-  print(f"written by {files.read(os.path.join(FLAGS.compare, STACK)).decode()}, read by {stack()}:")
+  print(f"written by {files.read(os.path.join(path, STACK)).decode()}, read by {stack()}:")
   for key, value in totals.items():
     print(f"  {key}: {value}")
 
@@ -157,7 +166,8 @@ def measure(names):
       processes.append(subprocess.Popen([python, "-m", "experiments.compare_stacks", "--serve"], text=True,
                                         stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL))
     versions = [subprocess.run([python, "-c", "from experiments.compare_stacks import stack; print(stack())"], text=True,
-                               check=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL).stdout.strip() for python in pythons]
+                               check=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL).stdout.strip()
+                for python in pythons]
     print(f"the other: {versions[0]}\nthis one: {versions[1]}")
     for name in names:
       for process in processes:

@@ -35,7 +35,7 @@ training_flags.define_beam_flags()
 # File in the folder of the set: its examples, and the bytes that they take in each form.
 STORAGE = "storage.json"
 
-# File beside it: the images that could not be decoded, one on each line, with the reason. There is none where all could.
+# File beside it: a line for each image that could not be decoded, with the reason. It is missing where all could.
 LEFT_OUT = "left_out.txt"
 
 
@@ -50,12 +50,12 @@ def main(argv):
     asked = {"fingerprint": codec.fingerprint.hex(), "encoder_version": codec.encoder_version, "shorter_side": FLAGS.shorter_side,
              "splits": FLAGS.splits, "effort": FLAGS.effort, "readers": FLAGS["for"].value,
              "source_identity": builder.source_identity()}
-    # The first sets do not say their splits, later ones not which of several sources of one name theirs was; all of these are the
-    # first encoder's.
+    # Early sets do not name their splits, later sets do not tell sources of the same name apart; all of these are of the first
+    # encoder.
     written = {"encoder_version": 1, "effort": 0, "readers": "people", **written}
     if any(written.get(name, value) != value for name, value in asked.items()):
-      raise dc.DeepcompError(f"{builder.data_dir} holds a set of another source, other networks, another size, effort or other splits "
-                             f"({written}); remove it or give another --output_dir")
+      raise dc.DeepcompError(f"{builder.data_dir} holds a set of another source, other networks, another size, effort or other "
+                             f"splits ({written}); remove it or give another --output_dir")
     print(f"{builder.data_dir} is there already.")
     return
   options = {"beam_runner": FLAGS.beam_runner, "beam_options": training_flags.beam_options()} if FLAGS.beam_runner else {}

@@ -1,4 +1,4 @@
-"""Compresses photos by the million: a list, a pattern or a folder of them, to files or to one TFDS set with their names.
+"""Compresses photos by the million: a list, a pattern or a folder of them, to files or to a TFDS set with their names.
 
   python -m experiments.compress_photos --photos=LIST.txt --operating_point=bpp0.330                       (beside the photos)
   python -m experiments.compress_photos --photos='PHOTOS/*/*.jpg' --operating_point=bpp0.330 --output_dir=OUT
@@ -46,7 +46,7 @@ def main(argv):
     raise dc.DeepcompError("expected --report or --output_dir. Received: neither")
   path = FLAGS.report or os.path.join(FLAGS.output_dir, "report.json")
   files.makedirs(os.path.dirname(path) or ".")
-  codec = chunks.open_codec(FLAGS.operating_point, FLAGS["for"].value)  # whatever the photos are, a wrong name is one error
+  codec = chunks.open_codec(FLAGS.operating_point, FLAGS["for"].value)  # a wrong name is a single error, whatever the photos are
   report = write_set() if FLAGS.set_name else write_files(codec, path)
   files.write_json(path, report)
   print(f"{report['photos'] - len(report['failed'])} of {report['photos']} photos done, "
@@ -57,6 +57,12 @@ def main(argv):
     sys.exit(1)
 
 
+def find_photos():
+  """The paths of the photos, and the folder whose tree is kept."""
+  photos = photo_files.find_photos(FLAGS.photos)
+  return photos, photo_files.common_root(photos) if FLAGS.root is None else FLAGS.root
+
+
 def write_files(codec, report_path):
   """Compresses to files, and returns their `photo_files.report`."""
   if FLAGS.beam_runner:
@@ -65,8 +71,7 @@ def write_files(codec, report_path):
       _ = pipeline | "photos" >> photo_files.on_beam(FLAGS.photos, FLAGS.root, FLAGS.output_dir, FLAGS.operating_point,
                                                      FLAGS.overwrite, report_path, FLAGS.effort, FLAGS["for"].value)
     return files.read_json(report_path)
-  photos = photo_files.find_photos(FLAGS.photos)
-  root = photo_files.common_root(photos) if FLAGS.root is None else FLAGS.root
+  photos, root = find_photos()
   tasks, refused = photo_files.tasks_of(photos, root, FLAGS.output_dir)
   done = photo_files.compress(codec, tasks, cores(), not FLAGS.overwrite, FLAGS.overwrite, FLAGS.effort)
   return photo_files.add_reports([photo_files.report(refused), photo_files.report(
@@ -75,8 +80,7 @@ def write_files(codec, report_path):
 
 def write_set():
   """Compresses to a TFDS set, and returns a report of it."""
-  photos = photo_files.find_photos(FLAGS.photos)
-  root = photo_files.common_root(photos) if FLAGS.root is None else FLAGS.root
+  photos, root = find_photos()
   config = compressed_photos.PhotosConfig(name=FLAGS.set_name, photos=photos, root=root, operating_point=FLAGS.operating_point,
                                           effort=FLAGS.effort, readers=FLAGS["for"].value)
   builder = compressed_photos.CompressedPhotos(config=config, data_dir=FLAGS.output_dir, beam=bool(FLAGS.beam_runner))

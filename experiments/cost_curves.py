@@ -81,7 +81,7 @@ def figure_6(panels, reduced):
 def equal_cost_table(panels):
   """Markdown lines of sections 4.5 and 5.4: what the representation saves, from the rows, with straight lines between them.
 
-  The paper's own statements stand beside what its Table 2 gives by the same reckoning.
+  The paper's statements stand beside what its Table 2 gives by the same reckoning.
   """
   lines = ["| | at equal cost, decoded pixels above the representation, points | at equal accuracy, decoded pixels cost more, G "
            "multiply-adds | with the decoder |", "|---" * 4 + "|"]
@@ -106,7 +106,7 @@ def equal_cost_table(panels):
 
 
 def mean_difference(first, second):
-  """Mean of y of one line of (x, y) less that of another over the x that both have; None where there are none.
+  """Mean of the first line's y less the second's over the x that both have; None where there are none. Lines are lists of (x, y).
 
   A line goes straight from point to point. Where its x do not rise with its points' order, it has no x at all.
   """
@@ -117,12 +117,12 @@ def mean_difference(first, second):
   if low >= high:
     return None
   at = np.linspace(low, high, 1001)
-  one, other = (np.interp(at, x, [y for _, y in places]) for x, places in zip(xs, (first, second)))
-  return float(np.mean(one - other))
+  upper, lower = (np.interp(at, x, [y for _, y in places]) for x, places in zip(xs, (first, second)))
+  return float(np.mean(upper - lower))
 
 
 def over_cost(axis, places, label):
-  """A line through (multiply-adds, figure, its standard error or None, name of the network) of one kind of input."""
+  """A line through (multiply-adds, figure, its standard error or None, name of the network) of networks with the same input."""
   if not places:
     return
   x, y, errors, names = zip(*places)

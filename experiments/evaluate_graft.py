@@ -3,9 +3,9 @@
   python -m experiments.evaluate_graft --classifiers=RUN_DIR/classifier,RUN_DIR/classifier --photos=FOLDER
 
 Agreement: the graft's first class is the backbone's (top-1), or the backbone's is among its first five. No labels are needed.
-Beside it the multiply-adds of each way from symbols to classes, and the payload of the files in bits per pixel. With --effort symbols
-are searched first, seconds for each photo; of what --for=networks finds, the backbone on decoded photos is the judge that the search
-did not know. `--record` keeps the figures as JSON.
+Beside it the multiply-adds of each way from symbols to classes, and the payload of the files in bits per pixel. With --effort
+symbols are searched first, seconds for each photo; of what --for=networks finds, the backbone on decoded photos is the judge
+that the search did not know. `--record` keeps the figures as JSON.
 """
 
 import platform
@@ -23,10 +23,10 @@ from deepcomp_tf.data.answers import Squares
 from deepcomp_tf.data.answers import square
 from deepcomp_tf.evaluation import agreement
 from deepcomp_tf.files import write_json
-from deepcomp_tf.inference import aim
-from deepcomp_tf.models import graft
+from deepcomp_tf.models.pretrained import PREPROCESSINGS
+from deepcomp_tf.tasks import aim
 from deepcomp_tf.training import flags as training_flags
-from deepcomp_tf.training import teachers
+from deepcomp_tf.tasks import teachers
 
 FLAGS = flags.FLAGS
 flags.DEFINE_list("classifiers", None, "Grafts of one backbone, and that backbone trained on decoded pixels: shipped names, or "
@@ -34,7 +34,7 @@ flags.DEFINE_list("classifiers", None, "Grafts of one backbone, and that backbon
 flags.DEFINE_string("operating_point", None, "Folder of their operating point, where that is not where they say.")
 flags.DEFINE_list("photos", None, "As of experiments.train_graft.", required=True)
 flags.DEFINE_string("backbone_weights", None, "As of experiments.train_graft.")
-flags.DEFINE_enum("preprocessing", None, graft.PREPROCESSINGS, "As of experiments.train_graft.")
+flags.DEFINE_enum("preprocessing", None, PREPROCESSINGS, "As of experiments.train_graft.")
 flags.DEFINE_string("backbone", None, "File of the backbone, where Keras saved it.")
 flags.DEFINE_string("data_dir", None, "Where TFDS keeps its sets.")
 flags.DEFINE_string("cache_dir", None, "As of experiments.train_graft.")
@@ -51,7 +51,8 @@ def main(argv):
   rows, done = [], set()
 
   def add(way, classifier, figures, count, rate):
-    rows.append({"way": way, "operating_point": classifier.operating_point, "multiply_adds": count, "bits_per_pixel": rate, **figures})
+    rows.append({"way": way, "operating_point": classifier.operating_point, "multiply_adds": count, "bits_per_pixel": rate,
+                 **figures})
     print(f"{way:<66}{100 * figures['top_1']:>6.1f}%{100 * figures['top_5']:>6.1f}%{count / 1e6:>14.0f} M"
           + (f"{rate:>12.4f}" if rate else ""))
 
@@ -67,10 +68,10 @@ def main(argv):
     inputs = NetworkInput(classifier.inputs.kind, codec, FLAGS.effort)
     answers = Answers(photos, inputs, teacher, network.cut, FLAGS.cache_dir)
     rate = mean_rate(codec, answers) if inputs.kind == "representation" else None
-    own, decoder, whole = agreement.costs(network, classifier.codec.model, teacher.network)
+    alone, decoder, whole = agreement.costs(network, classifier.codec.model, teacher.network)
     trained = "" if classifier.inputs.kind == "representation" else ", trained on decoded photos,"
     add(f"{network.architecture}{trained} at {classifier.operating_point}", classifier,
-        agreement.measure(network, inputs, answers, FLAGS.batch_size), own, rate)
+        agreement.measure(network, inputs, answers, FLAGS.batch_size), alone, rate)
     if classifier.operating_point not in done:
       done.add(classifier.operating_point)
       picture = inputs.picture if inputs.kind == "representation" else lambda pixels: pixels
@@ -81,8 +82,9 @@ def main(argv):
   if FLAGS.record_samples:
     record_samples(teacher, network.cut, size)
   if FLAGS.record:
-    write_json(FLAGS.record, {"photos": answers.name, "date": time.strftime("%Y-%m-%d"), "rows": rows,
-                              "effort": FLAGS.effort, "for": FLAGS["for"].value, "machine": f"{platform.machine()}, TensorFlow {tf.__version__}"}, sort_keys=True)
+    write_json(FLAGS.record, {
+        "photos": answers.name, "date": time.strftime("%Y-%m-%d"), "rows": rows, "effort": FLAGS.effort,
+        "for": FLAGS["for"].value, "machine": f"{platform.machine()}, TensorFlow {tf.__version__}"}, sort_keys=True)
 
 
 def mean_rate(codec, answers):

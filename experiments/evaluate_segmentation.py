@@ -29,7 +29,7 @@ flags.DEFINE_string("dataset", "voc_segmentation", "TFDS set with images and mas
 flags.DEFINE_string("classes", None, "JSON file of the classes of the masks, where --dataset does not name them.")
 flags.DEFINE_string("data_dir", None, "Where TFDS keeps its sets.")
 flags.DEFINE_string("split", "validation", "Split of --dataset.")
-flags.DEFINE_list("well_covered_ids", [], "Mask ids whose mean IoU is reported besides, for a set where others are rare.")
+flags.DEFINE_list("well_covered_ids", [], "Mask ids whose mean IoU is reported, too, for a set where others are rare.")
 flags.DEFINE_string("contact_sheet", "", "PNG file for a picture of --examples photos and their masks; overwritten.")
 flags.DEFINE_integer("examples", 4, "Photos in the contact sheet, spread over the split.", lower_bound=1)
 
@@ -40,17 +40,17 @@ def main(argv):
   segmenters = [dc.Segmenter.load(name, codec) for name in FLAGS.segmenters]
   builder = segmentation.open_builder(FLAGS.dataset, FLAGS.data_dir)
   classes = segmentation.classes_of(builder, FLAGS.classes)
-  ids = {one.name: one.id for one in classes}
-  well_covered = [one.name for one in training_flags.chosen_classes("well_covered_ids", classes)]
+  ids = {mask_class.name: mask_class.id for mask_class in classes}
+  well_covered = [mask_class.name for mask_class in training_flags.chosen_classes("well_covered_ids", classes)]
   counts, sheet = [], []
   for name, segmenter in zip(FLAGS.segmenters, segmenters):
-    if not ids.keys() & set(segmenter.class_names):
-      raise dc.DeepcompError(f"expected a set with classes of {name} ({', '.join(segmenter.class_names)}). Received: "
+    if not ids.keys() & set(segmenter.names_in_order):
+      raise dc.DeepcompError(f"expected a set with classes of {name} ({', '.join(segmenter.names_in_order)}). Received: "
                              f"{FLAGS.dataset} with {', '.join(ids)}")
     examples = segmentation.SegmentationExamples(
-        builder, FLAGS.split, segmenter.inputs, [ids.get(name) for name in segmenter.class_names], cache="none")
+        builder, FLAGS.split, segmenter.inputs, [ids.get(name) for name in segmenter.names_in_order], cache="none")
     counts.append(np.array(list(measures.confusions(
-        segmenter.predict, examples, len(segmenter.class_names),
+        segmenter.predict, examples, len(segmenter.names_in_order),
         lambda whole, count=len(examples): tqdm.tqdm(whole, total=count, unit="image", mininterval=5)))))
     if FLAGS.contact_sheet:
       sheet.append(list(pictures(segmenter, examples, ids)))
@@ -78,7 +78,7 @@ def pictures(segmenter, examples, ids):
     ids: dict of the set's mask ids by class name.
   """
   to_set = np.full(256, VOID, np.uint8)
-  to_set[:len(segmenter.class_names)] = [ids.get(name, VOID) for name in segmenter.class_names]
+  to_set[:len(segmenter.names_in_order)] = [ids.get(name, VOID) for name in segmenter.names_in_order]
   title = f"{segmenter.network.backbone.architecture}-d\n{segmenter.inputs.kind}"
   for stored, label in pictured(examples):
     mask = segmenter.predict(stored, *label.shape)
@@ -91,7 +91,7 @@ def print_table(segmenters, class_names, counts, well_covered):
   results = [measures.summary(of, classes) for of, classes in zip(counts, well_covered)]
   print(f"{'IoU [%]':<24}" + "".join(f"{f'({i + 1})':>9}" for i in range(len(segmenters))))
   for name in class_names:
-    cells = [result["iou"][segmenter.class_names.index(name)] if name in segmenter.class_names else None
+    cells = [result["iou"][segmenter.names_in_order.index(name)] if name in segmenter.names_in_order else None
              for segmenter, result in zip(segmenters, results)]
     if any(cell is not None for cell in cells):
       print(f"{name:<24}" + "".join(f"{'-' if cell is None else f'{100 * cell:.1f}':>9}" for cell in cells))

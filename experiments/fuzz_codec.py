@@ -4,9 +4,9 @@
   NUMBA_BOUNDSCHECK=1 python -m experiments.fuzz_codec --count=20000
 
 The second form has every access of the kernels to an array checked. Files of random sizes are made from random crops of
-the sample photos. Of each, one of these is read: the file with bits flipped, or cut short, as it is or with a checksum that
-is right; a payload of random, constant or repeated words with a right checksum; another size with a right checksum. Every
---compare_every-th file is also read by the numpy form, which must come to the same symbols, or refuse it, too.
+the sample photos. Of each file, something damaged is read: the file with bits flipped, or cut short, as it is or with a
+checksum that is right; a payload of random, constant or repeated words with a right checksum; another size with a right
+checksum. Every --compare_every-th file is also read by the numpy form, which must come to the same symbols, or refuse it, too.
 """
 
 import collections
@@ -27,7 +27,7 @@ from deepcomp_tf.training import flags as training_flags
 FLAGS = flags.FLAGS
 flags.DEFINE_integer("count", 100_000, "Damaged files.", lower_bound=1)
 flags.DEFINE_integer("seed", 0, "Of all random choices.")
-flags.DEFINE_integer("compare_every", 100, "One in so many is also read by the numpy form.", lower_bound=1)
+flags.DEFINE_integer("compare_every", 100, "Every so-manieth is also read by the numpy form.", lower_bound=1)
 
 BATCH = 256
 # Pixels of the largest file, and intact files that are damaged, for each operating point.

@@ -2,10 +2,10 @@
 
   python -m experiments.label_photos --model=deeplabv3_mnv2_pascal_quant.tflite --photos=FOLDER,FOLDER --output_dir=SET
 
-The model is a TensorFlow Lite file that takes one photo of 8-bit RGB and gives class ids, such as the DeepLab of
-google-coral/test_data (Apache-2.0). Photos are laid into its size with their aspect kept. What it says of a photo and what it
-says of the mirrored one have to agree; where they do not, the mask is void. Photos in which less than --min_share is something
-else than background are left out. SET/images/SPLIT and SET/masks/SPLIT are what --dataset takes; masks of people may lie beside.
+The model is a TensorFlow Lite file that takes a photo of 8-bit RGB and gives class ids, such as the DeepLab of
+google-coral/test_data (Apache-2.0). Photos are laid into its size with their aspect kept. Its answers for a photo
+and for the mirrored photo have to agree; where they do not, the mask is void. Photos with less than --min_share of objects are
+left out. SET/images/SPLIT and SET/masks/SPLIT are what --dataset takes; masks of people may lie beside.
 A run that was stopped goes on where it was.
 """
 
@@ -38,7 +38,7 @@ flags.DEFINE_list("photos", None, "Folders of photos, which are gone through wit
                   "(.txt).", required=True)
 flags.DEFINE_string("output_dir", None, "Folder of the set.", required=True)
 flags.DEFINE_string("split", "train", "Its split.")
-flags.DEFINE_float("min_share", 0.02, "Of a photo's pixels that are some object's.", lower_bound=0.0, upper_bound=1.0)
+flags.DEFINE_float("min_share", 0.02, "Share of a photo's pixels that show objects.", lower_bound=0.0, upper_bound=1.0)
 
 _PADDING = 127
 
@@ -93,7 +93,7 @@ class Masks:
     path: of the model.
 
   Raises:
-    DeepcompError: it is none, or takes or gives something else.
+    DeepcompError: it is not a model, or takes or gives something else.
   """
 
   def __init__(self, path):
@@ -115,9 +115,9 @@ class Masks:
     return self._local.model
 
   def of(self, photo):
-    """uint8 `[H, W, 3]` -> uint8 `[H, W]`: ids, void where the mirrored photo gets another one."""
-    one, other = self._predict(photo), self._predict(photo[:, ::-1])[:, ::-1]
-    return np.where(one == other, one, mask_classes.VOID).astype(np.uint8)
+    """uint8 `[H, W, 3]` -> uint8 `[H, W]`: ids, void where the mirrored photo gets another."""
+    ids, mirrored = self._predict(photo), self._predict(photo[:, ::-1])[:, ::-1]
+    return np.where(ids == mirrored, ids, mask_classes.VOID).astype(np.uint8)
 
   def _predict(self, photo):
     height, width = photo.shape[:2]

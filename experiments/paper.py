@@ -22,6 +22,6 @@ TABLE_2 = {
 # ImageNet in GB, its original files (None) and compressed, section 4.5.
 STORAGE_GB = {None: 144, "bpp0.635": 24.8}
 
-# Sections 4.5 and 5.4, at 0.0983 bits per pixel: decoded pixels are so many points above the representation at equal cost, and
-# cost so many G multiply-adds more at equal accuracy, without and with the decoder.
+# Sections 4.5 and 5.4, at 0.0983 bits per pixel: points by which decoded pixels are above the representation at equal cost, and
+# G multiply-adds that they cost more at equal accuracy, without and with the decoder.
 EQUAL_COST = {"top-5 accuracy": (0.25, -0.6, 2.2), "mIoU of 21 classes": (-0.7, 3.3, 6.1)}

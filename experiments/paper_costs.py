@@ -2,10 +2,11 @@
 
   python -m experiments.paper_costs --speed=10
 
-Goes through the plan of `experiments.reproduce --scale=paper` with its flagfiles. A training step counts as three forward passes of
-what is trained and one of what is fixed; reading, coding and waiting count as nothing. It is a calculation, not a measurement:
---speed is what a GPU sustains, for example 11.6 G (three times ResNet-50's 3.86 G) times the images a second at which it
-trains ResNet-50. Two columns of hours compare reading compressed sets, each written once, with compressing in every epoch.
+Goes through the plan of `experiments.reproduce --scale=paper` with its flagfiles. A training step counts as three forward
+passes of what is trained and a single pass of what is fixed; reading, coding and waiting count as nothing. It is a calculation,
+not a measurement: --speed is what a GPU sustains, for example 11.6 G (three times ResNet-50's 3.86 G) times the images a second
+at which it trains ResNet-50. Two columns of hours compare reading compressed sets, each written once, with compressing in every
+epoch.
 """
 
 from absl import flags
@@ -47,12 +48,12 @@ def main(argv):
   for kind, (runs, *costs) in totals.items():
     hours = [cost / FLAGS.speed / 1e12 / 3600 for cost in costs]
     cells = [[cost / 1e15 for cost in costs], hours, [hour / FLAGS.gpus / FLAGS.scaling for hour in hours]]
-    print(f"{kind:<34}{runs:>6}" + "".join(f"{f'{one:,.0f} / {other:,.0f}':>{width}}"
-                                           for (one, other), width in zip(cells, (20, 18, 18))))
+    print(f"{kind:<34}{runs:>6}" + "".join(f"{f'{with_sets:,.0f} / {without:,.0f}':>{width}}"
+                                           for (with_sets, without), width in zip(cells, (20, 18, 18))))
 
 
 class Counted:
-  """Multiply-adds of the steps of the plan; those of a network and a size are counted once."""
+  """Multiply-adds of the steps of the plan; each network is counted once for each size."""
 
   def __init__(self):
     self._known = {}
@@ -88,7 +89,8 @@ class Counted:
       compression = self._encoder(channels, edge, edge) + self._decoder(channels, edge, edge)
       network = self._network("cResNet-51", channels, edge)
       trained = compression + (0 if "compression_only" in given else network)
-      cost = int(given["epochs"]) * (IMAGES["train"] * FORWARD_AND_BACK * trained + IMAGES["validation"] * (compression + network))
+      cost = int(given["epochs"]) * (
+          IMAGES["train"] * FORWARD_AND_BACK * trained + IMAGES["validation"] * (compression + network))
       return cost, cost
     fixed = self._decoder(channels, edge, edge) if given["input"] == "decoded" else 0
     network = self._network(given["network"], channels, edge, dilated=step.task == "segmentation")

@@ -1,4 +1,4 @@
-"""The paper's figures from the recorded runs, but for Figure 6 (`cost_curves`) and 8 and 9 (`deepcomp_tf.evaluation.figures`)."""
+"""The paper's figures from the recorded runs. `cost_curves` has Figure 6, `deepcomp_tf.evaluation.figures` Figures 8 and 9."""
 
 import os
 import statistics

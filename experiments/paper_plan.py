@@ -50,7 +50,7 @@ class Step:
     name: of its record.
     program: of `experiments`, or the command's "evaluate".
     *arguments: its flags, without the folder of the run.
-    point: the operating point that it rests on, or ends in where it trains one from nothing, if any.
+    point: the operating point that it rests on, or that it trains from nothing, if any.
     needs: the step whose network it starts from, if any.
   """
 
@@ -66,7 +66,7 @@ class Step:
 
   @property
   def fingerprint(self):
-    """Of its operating point as it is now; None without one, or where that is not trained yet."""
+    """Of its operating point as it is now; None where there is none, or it is not trained yet."""
     if self.point is None or FLAGS.scale == "paper" and not files.isdir(point_dir(self.point)):
       return None
     return operating_point.fingerprint(point_dir(self.point)).hex()
@@ -109,7 +109,8 @@ class Step:
   def record(self):
     """What was recorded of this step at this scale, on the same operating point, or None.
 
-    Pictures are measured anew with a newer encoder or decoder; what was trained on files or pixels of older ones is left as it is.
+    Pictures are measured anew with a newer encoder or decoder; what was trained on files or pixels of older ones is left as it
+    is.
     """
     if not files.exists(self.record_path):
       return None
@@ -157,8 +158,8 @@ def plan():
     return [f"--dataset={set_of(point)}", f"--data_dir={sets_dir()}"]
 
   def measured(name, folder, seed=0, **of):
-    return Step(named(f"{name}_rate_distortion", seed), "evaluate", "--effort=0", f"--images={FLAGS.test_photos or 'TEST_PHOTOS'}",
-                f"--operating_point={folder}", **of)
+    return Step(named(f"{name}_rate_distortion", seed), "evaluate", "--effort=0",
+                f"--images={FLAGS.test_photos or 'TEST_PHOTOS'}", f"--operating_point={folder}", **of)
 
   for point in dc.operating_points.names():
     if not small:
@@ -245,7 +246,7 @@ def row_flags(task, row):
 
 
 def point_dir(point):
-  """The operating point that steps rest on: a shipped one's name, or at the paper's scale the folder of the trained one."""
+  """The operating point that steps rest on: its name, or at the paper's scale the folder of what was trained."""
   return point if FLAGS.scale == "small" else os.path.join(FLAGS.results_dir, "operating_points", point)
 
 

@@ -8,33 +8,41 @@ from experiments import paper
 from experiments import records
 
 
+def markdown(columns, rows):
+  """Lines of a Markdown table.
+
+  Args:
+    columns: their names, with " | " between them.
+    rows: lists of as many texts.
+  """
+  return [f"| {columns} |", "|---" * len(columns.split(" | ")) + "|", *(f"| {' | '.join(row)} |" for row in rows)]
+
+
 def tables_1_and_3(networks):
   """Markdown lines of Tables 1 and 3: the networks, rows of `model_complexity`, and their multiply-adds."""
-  lines = ["| network | root | conv2_x | conv3_x | conv4_x | conv5_x | G multiply-adds ours | paper |", "|---" * 8 + "|"]
-  for name, root, units, ours, theirs in networks:
-    lines.append(f"| {' | '.join([name, root, *units, f'{ours / 1e9:.3f}', theirs])} |")
-  return lines
+  return markdown("network | root | conv2_x | conv3_x | conv4_x | conv5_x | G multiply-adds ours | paper", [
+      [name, root, *units, f"{ours / 1e9:.3f}", theirs] for name, root, units, ours, theirs in networks])
 
 
 def storage_table(codecs):
   """Markdown lines on what the classification set takes (section 4.5)."""
   channels = {codec.operating_point: codec.channels for codec in codecs}
-  lines = ["| operating point | files, MB | bits/pixel | share of the JPEG files | their bits/pixel | symbols in memory, MB | "
-           "ImageNet in the paper |", "|---" * 7 + "|"]
+  rows = []
   for path in records.paths("storage_*.json"):
     record = files.read_json(path)
     point, written, source = (record[key] for key in ("operating_point", "bitstream_bytes", "source_bytes"))
     blocks = record["symbol_bytes"] / channels[point]  # of 8x8 pixels
     theirs = f"1/{paper.STORAGE_GB[None] / paper.STORAGE_GB[point]:.1f}" if point in paper.STORAGE_GB else "-"
-    lines.append(f"| {point} | {written / 1e6:.2f} | {written / blocks / 8:.2f} | 1/{source / written:.1f} of "
-                 f"{source / 1e6:.1f} MB | {source / blocks / 8:.2f} | {record['symbol_bytes'] / 1e6:.1f} | {theirs} |")
-  return lines
+    rows.append([point, f"{written / 1e6:.2f}", f"{written / blocks / 8:.2f}",
+                 f"1/{source / written:.1f} of {source / 1e6:.1f} MB", f"{source / blocks / 8:.2f}",
+                 f"{record['symbol_bytes'] / 1e6:.1f}", theirs])
+  return markdown("operating point | files, MB | bits/pixel | share of the JPEG files | their bits/pixel | "
+                  "symbols in memory, MB | ImageNet in the paper", rows)
 
 
 def table_2(rows, masks):
   """Markdown lines of Table 2: what the paper reports, and what we measured."""
-  lines = ["| bits/pixel | network | top-1 ours | top-1 paper | top-5 ours | top-5 paper | mIoU of 7 ours | of 21 ours | of 21 "
-           "paper | G multiply-adds ours | minutes |", "|---" * 11 + "|"]
+  lines = []
   for key in paper.TABLE_2:
     if key not in rows:
       continue
@@ -46,45 +54,48 @@ def table_2(rows, masks):
     times = [statistics.mean(record["seconds"] for record in of[key]) for of in (rows, masks) if key in of]
     cells += [f"{mean_iou:.1f}", f"{rows[key][0]['multiply_adds'] / 1e9:.3f}",
               " + ".join(f"{seconds / 60:.0f}" for seconds in times)]
-    lines.append(f"| {' | '.join(cells)} |")
-  return lines
+    lines.append(cells)
+  return markdown("bits/pixel | network | top-1 ours | top-1 paper | top-5 ours | top-5 paper | mIoU of 7 ours | "
+                  "of 21 ours | of 21 paper | G multiply-adds ours | minutes", lines)
 
 
 def rate_distortion_table(measured):
   """Markdown lines of the means over the test photos, a line an operating point and codec."""
-  lines = ["| operating point | codec | bits/pixel | PSNR | SSIM | MS-SSIM |", "|---" * 6 + "|"]
+  rows = []
   for row in measured:
     name = rate_distortion.label(row["codec"])
-    lines.append(f"| {row['operating_point']} | {f'**{name}**' if row['codec'] == rate_distortion.OURS else name} | "
-                 f"{row['bits_per_pixel']:.4f} | {row['psnr']:.2f} | {row['ssim']:.4f} | {row['ms_ssim']:.4f} |")
-  return lines
+    rows.append([row["operating_point"], f"**{name}**" if row["codec"] == rate_distortion.OURS else name,
+                 f"{row['bits_per_pixel']:.4f}", *_qualities(row)])
+  return markdown("operating point | codec | bits/pixel | PSNR | SSIM | MS-SSIM", rows)
+
+
+def _qualities(row):
+  """PSNR, SSIM and MS-SSIM as texts."""
+  return [f"{row['psnr']:.2f}", f"{row['ssim']:.4f}", f"{row['ms_ssim']:.4f}"]
 
 
 def paper_setting_table(compared):
-  """Markdown lines of the paper's own setting beside the shipped operating points, means over the test photos.
+  """Markdown lines of the paper's setting beside the shipped operating points, means over the test photos.
 
   Args:
     compared: {operating point: [(name of the training, its means)]}.
   """
-  lines = ["| operating point | trained | pooled entropy (the paper's rate) | files | PSNR | SSIM | MS-SSIM |", "|---" * 7 + "|"]
-  for point, rows in compared.items():
-    lines += [f"| {point} | {name} | {row['bits_per_pixel_pooled']:.4f} | {row['bits_per_pixel']:.4f} | {row['psnr']:.2f} | "
-              f"{row['ssim']:.4f} | {row['ms_ssim']:.4f} |" for name, row in rows]
-  return lines
+  return markdown("operating point | trained | pooled entropy (the paper's rate) | files | PSNR | SSIM | MS-SSIM", [
+      [point, name, f"{row['bits_per_pixel_pooled']:.4f}", f"{row['bits_per_pixel']:.4f}", *_qualities(row)]
+      for point, rows in compared.items() for name, row in rows])
 
 
 def joint_table(finetuned):
   """Markdown lines of section 6: what training on reaches, a line an operating point and stage."""
-  lines = ["| operating point | trained on | bits/pixel | PSNR | SSIM | MS-SSIM | top-1 | top-5 | mIoU of 7 | of 21 |",
-           "|---" * 10 + "|"]
+  lines = []
   for point, stages in finetuned.items():
     for stage, measured, runs in stages:
       cells = [point, stage, *(mean_and_seeds([row[key] for row in measured[rate_distortion.OURS]], digits)
                                for key, digits in (("bits_per_pixel", 4), ("psnr", 2), ("ssim", 4), ("ms_ssim", 4)))]
       cells += [spread(runs["classification"], "top_1", error=True), spread(runs["classification"], "top_5")]
       cells += [spread(runs["segmentation"], name, error=True) for name in ("well_covered_mean_iou", "mean_iou")]
-      lines.append(f"| {' | '.join(cells)} |")
-  return lines
+      lines.append(cells)
+  return markdown("operating point | trained on | bits/pixel | PSNR | SSIM | MS-SSIM | top-1 | top-5 | mIoU of 7 | of 21", lines)
 
 
 def spread(runs, name, error=False):

@@ -46,7 +46,7 @@ def main(argv):
       write_file(stem + ".png", encode_png(codec.decompress(read_compressed(name, codec.operating_point))), overwrite=True)
   print(f"{len(photos)} photos at {len(codecs)} operating points are in {FLAGS.output_dir} as *{EXTENSION} and *.png")
 
-  # Classifiers see photos as they were trained on them: squares of one size.
+  # Classifiers see photos as they were trained on them: squares of the same size.
   first = next(iter(photos))
   classifiers = [dc.Classifier.load_for(read_compressed(first, codec.operating_point)) for codec in codecs]
   for classifier in classifiers:
@@ -72,7 +72,7 @@ def main(argv):
     columns = [[(name, photos[name])]]
     for segmenter in segmenters:
       data = read_compressed(name, segmenter.operating_point)
-      columns.append([(f"{segmenter.operating_point}, {len(data)} bytes", segmenter.mask_ids[segmenter.segment(data)])])
+      columns.append([(f"{segmenter.operating_point}, {len(data)} bytes", segmenter.segment(data))])
     masks.append(columns)
   segmentation = os.path.join(FLAGS.output_dir, "segmentation.png")
   write_file(segmentation, figures.segmentation_figure(masks, segmenters[0].classes), overwrite=True)

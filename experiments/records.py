@@ -13,10 +13,10 @@ from deepcomp_tf.evaluation import rate_distortion
 from experiments import paper
 
 FLAGS = flags.FLAGS
-flags.DEFINE_string("results_dir", "docs/results/runs", "Folder of the records, one JSON file a run.")
+flags.DEFINE_string("results_dir", "docs/results/runs", "Folder of the records, a JSON file for each run.")
 
-# The stages of section 6.1: name, beginnings of the records of the coder, the classifier and the segmenter, which {} makes
-# those of an operating point.
+# The stages of section 6.1: name, beginnings of the records of the coder, the classifier and the segmenter, with {} for
+# the operating point.
 _STAGES = (("fixed", "{}", "classification_cresnet51_{}", "segmentation_cresnet51_{}"),
            ("compression only", "control_{}", "control_{}_classification_longer", "control_{}_segmentation"),
            ("joint", "joint_{}", "joint_{}", "joint_{}_segmentation"))
@@ -27,18 +27,18 @@ def paths(pattern):
 
 
 def point_of(name):
-  """The operating point that the records rest on: the folder of one that was trained for them, or a shipped one's name."""
-  own = os.path.join(FLAGS.results_dir, "operating_points", name)
-  return own if files.isdir(own) else name
+  """The operating point that the records rest on: a folder, where it was trained for them, or a shipped name."""
+  folder = os.path.join(FLAGS.results_dir, "operating_points", name)
+  return folder if files.isdir(folder) else name
 
 
 def seeds_of(name):
-  """Paths of the records under a name, one a seed."""
+  """Paths of the records under a name, one for each seed."""
   return paths(f"{name}.json") + paths(f"{name}_seed*.json")
 
 
 def by_network(task):
-  """{(operating point or None, network): its records, one a seed}, in the order of the paper's Table 2."""
+  """{(operating point or None, network): its records, one for each seed}, in the order of the paper's Table 2."""
   found = {}
   for path in paths(f"{task}_*.json"):
     record = read_run(path)
@@ -64,13 +64,13 @@ def read_run(path):
 
 
 def read_runs(name):
-  """The records of a run, one a seed."""
+  """The records of a run, one for each seed."""
   return [read_run(path) for path in seeds_of(name)]
 
 
 def rates_and_distortions(name):
-  """Means over the test photos, as `rate_distortion.means` gives them, of what was recorded under a name, one seed after
-  the other, with the name of the photos."""
+  """Means over the test photos, as `rate_distortion.means` gives them, of what was recorded under a name, seed after seed,
+  with the name of the photos."""
   found = []
   for path in seeds_of(f"{name}_rate_distortion"):
     text = files.read(path.removesuffix(".json") + ".csv").decode()
@@ -80,14 +80,14 @@ def rates_and_distortions(name):
 
 
 def with_first_decoder(point):
-  """As `rates_and_distortions`, with the decoder that was trained together with the encoder, whose figures first_POINT keeps where a
-  newer decoder is shipped."""
+  """As `rates_and_distortions`, with the decoder that was trained together with the encoder, whose figures first_POINT keeps
+  where a newer decoder is shipped."""
   return rates_and_distortions(f"first_{point}") or rates_and_distortions(point)
 
 
 def paper_setting(point):
-  """(name of the training, means over the test photos) of a shipped operating point, with its first decoder, and of the paper's own
-  setting, of those that are recorded."""
+  """(name of the training, means over the test photos) of a shipped operating point, with its first decoder, and of the paper's
+  setting, as far as they are recorded."""
   for name, rows in ((f"the paper's setting{_steps_if_stopped_early(point)}", rates_and_distortions(f"paper_setting_{point}")),
                      ("shipped", with_first_decoder(point))):
     for row in rows:
@@ -105,7 +105,7 @@ def _steps_if_stopped_early(point):
 
 
 def read_stages(point):
-  """(stage of section 6.1, {codec: means of the test photos, one a seed}, {task: records, one a seed}) of those that are
+  """(stage of section 6.1, {codec: means of the test photos by seed}, {task: records by seed}), as far as they are
   recorded. Joint training began with the first decoders."""
   for stage, *names in _STAGES:
     coder, classifier, segmenter = (name.format(point) for name in names)

@@ -6,12 +6,12 @@
 
 At the paper's scale, the operating points are trained first, on ImageNet; ImageNet is then compressed at each of them once, and
 all rows that read files train from that. --images and --masks are the TFDS sets, --data_dir is where TFDS keeps them. Records,
-with the trained operating points, go to WORK/results. --share=0.01 shortens all of it in proportion: so much of ImageNet, as
-many epochs; so many of the steps of compression and segmentation.
+with the trained operating points, go to WORK/results. --share=0.01 takes a hundredth of ImageNet, for as
+many epochs, and a hundredth of the steps of compression and segmentation.
 
 At small scale, --images is a classification set of 128x128 images (split/class/*.jpg with the splits train and val),
 --masks a segmentation set (images/SPLIT/*.jpg and masks/SPLIT/*.png), --photos a folder of larger photos, for the
-operating points in the paper's own setting and for the coder's tables of those that joint training ends in. Every experiment runs
+operating points in the paper's setting and for the coder's tables of those that joint training ends in. Every experiment runs
 at reduced scale, on the shipped operating points.
 
 --test_photos are those that rate and distortion are reported on. What is recorded in --results_dir is skipped, what was stopped
@@ -74,8 +74,8 @@ def check_data(steps):
   small = FLAGS.scale == "small"
   for flag, needed, folders in (
       ("images", small and tasks & {"compress_dataset", "classification", "joint"}, ("train", "val")),
-      ("masks", small and "segmentation" in tasks, ("images", "masks")), ("photos", small and tasks & {"joint", "compression"}, ("",)),
-      ("test_photos", "evaluate" in tasks, ("",))):
+      ("masks", small and "segmentation" in tasks, ("images", "masks")),
+      ("photos", small and tasks & {"joint", "compression"}, ("",)), ("test_photos", "evaluate" in tasks, ("",))):
     path = FLAGS[flag].value
     if needed and not (path and all(files.isdir(os.path.join(path, name)) for name in folders)):
       raise dc.DeepcompError(f"expected a folder{f' with {folders[0]}/ and {folders[1]}/' if folders[0] else ''}. Received: "
@@ -169,9 +169,8 @@ def segment_samples(step, segmenter):
   for name in SEGMENTED:
     photo = samples.photos(LONGER_SIDE)[name]
     codec = segmenter.codec
-    classes = segmenter.segment(codec.compress(photo)) if codec else segmenter.predict(photo, *photo.shape[:2])
-    mask = segmentation.encode_mask(segmenter.mask_ids[classes], segmenter.classes)
-    files.write_file(beside(step, f"_{name}.png"), mask, overwrite=True)
+    mask = segmenter.segment(codec.compress(photo)) if codec else segmenter.mask_ids[segmenter.predict(photo, *photo.shape[:2])]
+    files.write_file(beside(step, f"_{name}.png"), segmentation.encode_mask(mask, segmenter.classes), overwrite=True)
 
 
 def trained(step):

@@ -5,7 +5,7 @@
 
 Centers, tables and with them the fingerprint stay what they are: whatever reads files of this operating point reads those of the
 new encoder. The loss is MSE + `ms_ssim` (1 - MS-SSIM) + `ssim` (1 - SSIM) + a weight times the bits per pixel, which are those
-that the tables charge (`layers.TableEntropy`); the weight follows what the files are to cost, compared with those of the first
+that the tables charge (`TableEntropy`); the weight follows what the files are to cost, compared with those of the first
 encoder. RUN_DIR/operating_point is the same operating point, its encoder (and decoder) one version up. The same command continues
 a run that was stopped, or exported by --export_now.
 """
@@ -20,7 +20,7 @@ from deepcomp_tf.data.photos import Photos
 from deepcomp_tf.evaluation import metrics
 from deepcomp_tf.layers import similarity
 from deepcomp_tf.layers.naming import copy_weights
-from deepcomp_tf.layers.table_entropy import TableEntropy
+from deepcomp_tf.codec.table_entropy import TableEntropy
 from deepcomp_tf.representation import STRIDE
 from deepcomp_tf.training import flags as training_flags
 from deepcomp_tf.training import further

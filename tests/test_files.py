@@ -102,6 +102,22 @@ def test_two_may_write_a_folder_at_once(tmp_path):
   assert (tmp_path / "folder/whole").read_bytes() == b"1" and os.listdir(tmp_path) == ["folder"]
 
 
+def test_of_two_who_end_a_folder_at_once_one_wins(tmp_path, monkeypatch):
+  rename, others = os.rename, []
+
+  def late(source, target):
+    if os.path.basename(target) == "folder" and not others:
+      others.append(target)
+      os.mkdir(target)
+      files.write_file(os.path.join(target, "whole"), b"other")
+    rename(source, target)
+
+  monkeypatch.setattr(os, "rename", late)
+  with files.whole_folder(str(tmp_path / "folder"), last="whole") as new:
+    files.write_file(os.path.join(new, "whole"), b"ours")
+  assert others and os.listdir(tmp_path) == ["folder"] and (tmp_path / "folder/whole").read_bytes() == b"other"
+
+
 def test_local_paths_need_no_tensorflow(tmp_path):
   code = ("import sys; from deepcomp_tf import files; files.makedirs(sys.argv[1]); files.walk(sys.argv[1]); "
           "files.write_json(sys.argv[1] + '/a', 1); assert 'tensorflow' not in sys.modules")

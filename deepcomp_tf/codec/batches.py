@@ -1,14 +1,17 @@
 """Many photos to compressed files: the device is kept busy, reading and entropy coding run beside the network.
 
-A GPU is given batches of images of equal padded size. A CPU is given single images, as many at a time as it has cores: in a
-batch, convolutions there sum some rows in another order than in a single image, so that z differs in its last
-digits, and nothing rules out that a symbol differs with it; single images give the bytes of `Codec.compress` by construction.
+A GPU is given batches of images of equal padded size. A CPU is given single images, as many at a time as it has cores: in a batch,
+its convolutions add up rows in another order, so that z differs in its last digits and a symbol may differ with it. Single images
+give the bytes of `Codec.compress`.
 """
 
 import collections
 import concurrent.futures
 import contextlib
+import os
 import threading
+
+import numpy as np
 
 from deepcomp_tf.codec import container
 from deepcomp_tf.codec import tiling
@@ -31,12 +34,11 @@ PATIENCE = 0.05
 _BATCHES_TO_CODE = 4
 
 
-def compress(images, check, encode, encode_batch, code, fingerprint):
+def files_of(images, encode, encode_batch, code, fingerprint):
   """Files of images, see `Codec.compress_many`.
 
   Args:
     images: iterable of uint8 `[H, W, 3]` arrays and `DeepcompError`s.
-    check: function of an image that returns it as an array, or raises DeepcompError.
     encode: function of one image of any size that returns its symbols; called on several threads.
     encode_batch: function of a list of padded images, uint8 `[h, w, 3]` all of one size, that returns a list of their symbols;
       None where images are better encoded one by one.
@@ -79,7 +81,7 @@ def compress(images, check, encode, encode_batch, code, fingerprint):
         try:
           if isinstance(image, DeepcompError):
             raise image
-          image = check(image)
+          image = check_image(image)
         except DeepcompError as error:
           results[number] = error
           continue
@@ -108,6 +110,30 @@ def compress(images, check, encode, encode_batch, code, fingerprint):
         continue
       yield results.pop(delivered)
       delivered += 1
+
+
+def check_image(image):
+  """What is given as an image, as an array.
+
+  Raises:
+    DeepcompError: it is no uint8 `[H, W, 3]`, or has more than `container.MAX_PIXELS`.
+  """
+  if isinstance(image, (str, bytes, bytearray, memoryview, os.PathLike)):
+    given = f"the path {image}" if isinstance(image, (str, os.PathLike)) else "bytes"
+    raise DeepcompError("`image` must be a uint8 array of shape [H, W, 3], as deepcomp_tf.codec.images.read_image gives it of a "
+                        f"photo's file. Received: {given}")
+  image = np.asarray(image)
+  if image.dtype != np.uint8 or image.ndim != 3 or image.shape[-1] != 3 or 0 in image.shape:
+    raise DeepcompError("`image` must be a uint8 array of shape [H, W, 3], H and W at least 1. "
+                        f"Received: dtype={image.dtype}, shape={image.shape}")
+  container.check_pixels(*image.shape[:2])
+  return image
+
+
+def on_gpu():
+  """Whether TensorFlow has a GPU, which encodes batches faster than single images."""
+  import tensorflow as tf  # which reading symbols does not need
+  return bool(tf.config.list_logical_devices("GPU"))
 
 
 def _padded_shape(image):

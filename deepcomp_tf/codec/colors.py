@@ -9,14 +9,14 @@ from PIL import ImageCms
 
 from deepcomp_tf.errors import DeepcompError
 
-# Modes whose samples have more than 8 bits; Pillow's own conversion to RGB would clip them to white.
+# Modes whose samples have more than 8 bits; Pillow's conversion to RGB would clip them to white.
 _DEEP_MODES = ("I", "I;16", "I;16L", "I;16B", "I;16N", "F")
 
 SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB"))
 
 
 def to_rgb(image):
-  """An image of any mode as one of mode RGB."""
+  """An image of any mode, converted to RGB."""
   profile, transparent = image.info.get("icc_profile"), None
   if image.mode in _DEEP_MODES:
     image, transparent = _eight_bits(image)
@@ -40,7 +40,7 @@ def to_rgb(image):
 
 
 def _eight_bits(image):
-  """(an image of mode L, its opacity or None) of one with deeper samples."""
+  """(image of mode L, its opacity or None) from an image with deeper samples."""
   samples = np.asarray(image).astype(np.float64)
   if image.mode == "F":
     raise DeepcompError("expected integer samples. Received: an image of floating-point samples")
@@ -54,7 +54,7 @@ def _eight_bits(image):
 
 
 def _to_srgb(image, profile):
-  """An image of a mode without transparency as one of mode RGB, with the colours of sRGB."""
+  """An image of a mode without transparency, converted to RGB with the colours of sRGB."""
   if image.mode == "1":
     image = image.convert("L")
   elif image.mode not in ("L", "RGB", "CMYK", "LAB"):
@@ -71,7 +71,7 @@ def _converter(profile, mode):
 
   Args:
     profile: bytes of an ICC profile.
-    mode: of the images, L, RGB, CMYK or LAB, which is a profile of its own.
+    mode: of the images: L, RGB, CMYK, or LAB, for which `profile` is not used.
   """
   try:
     source = ImageCms.ImageCmsProfile(ImageCms.createProfile("LAB") if mode == "LAB" else io.BytesIO(profile))
@@ -87,10 +87,10 @@ def _converter(profile, mode):
       if np.abs(converted - np.asarray(color_image.convert("RGB"))).max() <= 1:
         return None
     return converter
-  except Exception:  # a broken profile is none  # pylint: disable=broad-except
+  except Exception:  # a broken profile counts as none  # pylint: disable=broad-except
     return None
 
 
 def is_srgb(profile):
-  """Whether images with a profile, of its bytes, keep their pixels: it is sRGB's, or none that can be used."""
+  """Whether images with these bytes as their profile keep their pixels: it is sRGB's, or cannot be used."""
   return _converter(profile, "RGB") is None and _converter(profile, "L") is None

@@ -1,10 +1,11 @@
-"""The entropy coder on compiled kernels: batches of files on several threads (`kernels.py` and `prediction.py` have the loops)."""
+"""The entropy coder on compiled kernels: batches of files on several threads (`kernels.py` and `prediction.py` have the
+loops)."""
 
 import numpy as np
 
 from deepcomp_tf.codec import context
 from deepcomp_tf.codec import kernels
-from deepcomp_tf.codec import prediction
+from deepcomp_tf.codec import layout
 from deepcomp_tf.threads import in_slices
 
 
@@ -25,10 +26,10 @@ class CompiledCoder:
     Args:
       jobs: list of `entropy_coder.Job`, their payloads multiples of 4 bytes, their maps at least 1 in size.
       symbols: flat uint8, receives the windows, `[height, width, C]` each.
-      threads: at most so many; None for as many as there are cores.
+      threads: the most to use; None for one per core.
 
     Returns:
-      int64 `[len(jobs)]`: `kernels.GOOD`, or what else became of a file, whose window is left as it is.
+      int64 `[len(jobs)]`: `kernels.GOOD`, or another outcome of a file, whose window is left as it is.
     """
     words = np.frombuffer(b"".join(job.payload for job in jobs), "<u4").astype(np.uint32, copy=False)
     ends = np.cumsum([len(job.payload) // 4 for job in jobs])
@@ -58,18 +59,18 @@ class CompiledCoder:
     return [words[begin:begin + size].astype("<u4").tobytes() for begin, size in zip(files[:, 3], sizes)]
 
   def _spread(self, work, heights, widths, threads):
-    """Calls `work` for slices of the files, each with memory of its own, on several threads."""
+    """Calls `work` for slices of the files on several threads, each with its memory."""
     in_slices(lambda part: work(part, self._make_scratch(heights[part], widths[part])), heights.size, threads)
 
   def _make_scratch(self, heights, widths):
-    """The `prediction.Scratch` for maps of these sizes."""
-    model, vector = self._model, prediction.VECTOR
-    sides = [prediction.plane_side(sides) for sides in (heights, widths)]
+    """The `layout.Scratch` for maps of these sizes."""
+    model, vector = self._model, layout.VECTOR
+    sides = [layout.plane_side(sides) for sides in (heights, widths)]
     size = 4 * model.channels * int((sides[0] * sides[1]).max())
     positions = int((heights * widths).max())
-    lanes = -(-max(prediction.LANES, int(widths.max()), int(sides[1].max())) // vector) * vector
+    lanes = -(-max(layout.LANES, int(widths.max()), int(sides[1].max())) // vector) * vector
     ints = lambda count: np.empty(count, np.int32)
-    return prediction.Scratch(
+    return layout.Scratch(
         map=ints(size + vector + (self._features + 1) * lanes), truth=ints(size),
         rows=np.empty(int(heights.max()) + 2 * model.reach, np.int64),
         columns=np.empty(int(widths.max()) + 2 * model.reach, np.int64),
@@ -98,27 +99,27 @@ def cumulative_counts(counts):
 
 
 def model_arrays(model):
-  """A `ContextModel` as `prediction.ModelArrays`."""
+  """A `ContextModel` as `layout.ModelArrays`."""
   parts, features, means, scales = [], [], [], []
   for predictor in (predictor for passes in model.predictors for predictor in passes):
     zero = len(predictor.features)
     part = [len(features), len(features) + zero, len(means)]
     features += predictor.features
     means += [(feature, weight) for feature, weight in enumerate(predictor.mean) if weight]
-    means += [(zero, 0)] * (-len(means) % prediction.TERMS)
+    means += [(zero, 0)] * (-len(means) % layout.TERMS)
     part += [len(means), len(scales)]
     # A feature minus itself counts as the feature, as in the reference's matrix.
     scales += [(i % zero, j if 0 <= j != i else zero, weight)
                for (i, j), weight in zip(predictor.differences, predictor.scale)]
-    scales += [(zero, zero, 0)] * (-len(scales) % prediction.TERMS)
+    scales += [(zero, zero, 0)] * (-len(scales) % layout.TERMS)
     distance = max((max(abs(dy), abs(dx)) for _, dy, dx in predictor.features), default=0)
     parts.append(part + [len(scales), predictor.mean_bias, predictor.scale_bias, distance])
   features = np.array(features, np.int64).reshape(-1, 3)
   means, scales = np.array(means, np.int64).reshape(-1, 2), np.array(scales, np.int64).reshape(-1, 3)
   most = np.iinfo(np.int32).max
   thresholds = np.minimum(model.thresholds.astype(np.float64), most).astype(np.int32)
-  thresholds = np.append(thresholds, np.full(-thresholds.size % prediction.TERMS, most, np.int32))
-  return prediction.ModelArrays(
+  thresholds = np.append(thresholds, np.full(-thresholds.size % layout.TERMS, most, np.int32))
+  return layout.ModelArrays(
       channels=model.channels, low=-model.origin, high=model.num_symbols - 1 - model.origin,
       reach=int(np.abs(features[:, 1:]).max(initial=0)), fraction_shift=(context.ONE // model.fractions).bit_length() - 1,
       parts=np.array(parts, np.int64), features=features,

@@ -81,7 +81,7 @@ def bytes_of(data):
 
 
 def is_one(data):
-  """Whether bytes of files, where one or several may be given, are of one; a path counts as one, which `bytes_of` refuses."""
+  """Whether a single file is given, rather than a list of files. A path counts as a file, which `bytes_of` then refuses."""
   return isinstance(data, (bytes, bytearray, memoryview, str, os.PathLike))
 
 

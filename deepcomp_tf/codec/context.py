@@ -1,14 +1,14 @@
 """Context model of the symbols, in integers only.
 
-A symbol is coded with one of a few dozen probability tables. Which one is chosen by what the symbols decoded
-before it say about it: a prediction of its value and one of its deviation, both linear with fixed integer
-coefficients. Nothing here depends on floating-point rounding (sums of integers below 2^24 are exact in
-float32 in any order), so every machine chooses the same tables.
+Each symbol is coded with a probability table, out of a few dozen. The symbols decoded before choose which, by
+predictions of its value and of its deviation, both linear with fixed integer coefficients. Nothing here depends on
+floating-point rounding (sums of integers below 2^24 are exact in float32 in any order), so every machine chooses the same
+tables.
 
 Order. Each channel's map is coded coarse to fine in seven passes: the grid of every 8th position, then, per
 halving of the grid, the positions amid four known diagonal neighbours, then those amid four known cross
 neighbours. Channel c runs one pass behind channel c-1: in stage t the pairs (channel c, pass t-c) are coded
-together, channels + 6 stages in all. Of the earlier channels a symbol thus sees its own position and what is
+together, channels + 6 stages in all. Of the earlier channels a symbol thus sees the same position and what is
 known around it.
 """
 
@@ -79,11 +79,19 @@ def positions(height, width):
   return result
 
 
+def passes_of(height, width):
+  """`[height * width]` int32: the pass that codes each position."""
+  passes = np.empty(height * width, np.int32)
+  for index, (rows, columns) in enumerate(positions(height, width)):
+    passes[rows * width + columns] = index
+  return passes
+
+
 def neighbours(rows, columns, dy, dx, height, width):
   """Flat positions at an offset from given ones.
 
-  A neighbour outside of the map is replaced by the one mirrored at its edge, and where that is outside, too, by
-  the position itself (which is not known yet and counts as 0).
+  A neighbour outside of the map is mirrored at the edge; where its mirror image is outside, too, the position
+  itself takes its place (it is not known yet and counts as 0).
   """
   return _mirrored(rows, dy, height) * width + _mirrored(columns, dx, width)
 
@@ -97,7 +105,7 @@ def _mirrored(at, offset, size):
 
 
 class Predictor(NamedTuple):
-  """Integer coefficients of one (channel, pass); M symbols are looked at, K magnitudes are formed.
+  """Integer coefficients of a (channel, pass); M symbols are looked at, K magnitudes are formed.
 
   features: M triples (channel, dy, dx).
   mean: `[M]`; the value's prediction is (mean . features + mean_bias) / ONE.
@@ -220,7 +228,7 @@ class ContextModel:
     return known.reshape(self.channels, height, width)
 
   def _predict(self, known, indices, height, width, channel, index):
-    """Predictions of the values and deviations of one (channel, pass), in units of 1/ONE."""
+    """Predictions of the values and deviations of a (channel, pass), in units of 1/ONE."""
     features, mean, mean_bias, differences, scale, scale_bias = self._compiled[channel][index]
     rows, columns = positions(height, width)[index]
     if not features:

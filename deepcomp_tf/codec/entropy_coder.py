@@ -1,7 +1,7 @@
 """Symbols to bytes and back: the context model drives constriction's range coder.
 
-There are two forms, which give the same bytes and the same symbols. The one in this file, in numpy, is the one to read,
-and runs at once. The compiled one (`compiled.py`) is ten times as fast, works on several files at a time
+There are two forms, which give the same bytes and the same symbols. The numpy form in this file is the one to read,
+and runs at once. The compiled form (`compiled.py`) is ten times as fast, works on several files at a time
 and outside of Python's lock, but takes seconds to compile, once a process. So a process begins with numpy, and compiles
 when what it has coded has taken about as long as compiling does (WORTH_COMPILING), or when `warm_up` is called.
 """
@@ -28,7 +28,7 @@ _DAMAGES = (None, "the payload is not one of the coder", "a decoded symbol is ou
 
 
 def warm_up():
-  """Compiles the kernels now. For services that will read many files, and shall not halt later, and for benchmarks."""
+  """Compiles the kernels now: for benchmarks, and for services that will read many files and must not halt later."""
   global _coded
   _coded = WORTH_COMPILING
   from deepcomp_tf.codec import fitting
@@ -65,7 +65,7 @@ class Job(NamedTuple):
 class EntropyCoder:
   """Codes maps of symbols with the tables of a `ContextModel`.
 
-  Within a stage of the context model the symbols are sorted by table, so that each table is one call to the
+  Within a stage of the context model the symbols are sorted by table, so that each table is a single call to the
   range coder.
 
   Args:
@@ -98,7 +98,7 @@ class EntropyCoder:
 
     Args:
       maps: list of uint8 `[h, w, C]`, of any sizes.
-      threads: at most so many; None for as many as there are cores.
+      threads: the most to use; None for one per core.
 
     Returns:
       list of bytes.
@@ -141,7 +141,7 @@ class EntropyCoder:
     """Args: bytes from `encode`, and the size of the map. Returns: uint8 `[height, width, C]` symbols.
 
     Raises:
-      BitstreamError: the payload is not one of a map of this size.
+      BitstreamError: the payload is damaged, or of a map of another size.
     """
     self.check(payload, height, width)  # before memory is allocated
     symbols = np.empty([height, width, self.model.channels], np.uint8)
@@ -156,7 +156,7 @@ class EntropyCoder:
     Args:
       jobs: list of `Job`.
       symbols: uint8, contiguous, receives the windows.
-      threads: at most so many; None for as many as there are cores.
+      threads: the most to use; None for one per core.
 
     Returns:
       list of None, or the `BitstreamError` of a job whose payload is damaged; its window holds anything.
@@ -189,7 +189,7 @@ class EntropyCoder:
     return None
 
   def check(self, payload, height, width):
-    """Raises BitstreamError where a payload is no payload at all, or cannot hold a map of this size."""
+    """Raises a BitstreamError where a payload has no whole words, or cannot hold a map of this size."""
     if len(payload) % _WORD.itemsize:
       raise BitstreamError(f"damaged: the payload's {len(payload)} bytes are no multiple of {_WORD.itemsize}")
     count = height * width * self.model.channels

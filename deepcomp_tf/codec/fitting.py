@@ -3,7 +3,7 @@
 Least squares all through: the mean of a symbol on its best few known neighbours (chosen greedily), then the
 magnitude of what is left on magnitudes of neighbours and of their differences, then both again with every
 symbol weighted by its expected deviation. Coefficients are rounded to integers, and only then are the tables
-counted, so that they are those of the integer model.
+counted, so that they fit the integer model.
 """
 
 import numpy as np
@@ -75,7 +75,7 @@ def _flat_tables(bins, fractions, num_symbols):
 
 
 class _Samples:
-  """Sampled positions of one pass, over all maps."""
+  """Sampled positions of a pass, over all maps."""
 
   def __init__(self, maps, origin, pass_index, rng):
     self._pass = pass_index
@@ -92,7 +92,7 @@ class _Samples:
       kept = rng.random(rows.size) < share
       for offset in offsets:
         where[offset].append(context.neighbours(rows[kept], columns[kept], *offset, *m.shape[:2]) + start)
-      passes.append(_pass_map(*m.shape[:2]))
+      passes.append(context.passes_of(*m.shape[:2]))
       start += m.shape[0] * m.shape[1]
     self._where = {offset: np.concatenate(parts) for offset, parts in where.items()}
     self._passes = np.concatenate(passes)
@@ -107,7 +107,7 @@ class _Samples:
       scale = float(np.abs(target - mean).mean()) if target.size else 1.0
       return context.Predictor([], [], _fixed(mean), [], [], _fixed(scale))
     seen = np.stack([self._look(channel, feature) for feature in candidates])
-    # Differences among the nearest four, then every candidate's own magnitude.
+    # Differences among the nearest four, then every candidate's magnitude.
     pairs = list(context.SPREAD_PAIRS) if self._own else []
     pairs += [(i, -1) for i in range(len(candidates))]
     magnitudes = np.stack([np.abs(seen[i] - seen[j]) if j >= 0 else np.abs(seen[i]) for i, j in pairs])
@@ -136,14 +136,6 @@ class _Samples:
     # A channel `channel - source` ahead has done as many more passes.
     known = self._passes[where] < self._pass + channel - source
     return np.where(known, self._values[source][where], 0.0).astype(np.float32)
-
-
-def _pass_map(height, width):
-  """`[height * width]` index of the pass that codes each position."""
-  passes = np.empty(height * width, np.int32)
-  for index, (rows, columns) in enumerate(context.positions(height, width)):
-    passes[rows * width + columns] = index
-  return passes
 
 
 def _regress(features, target, weights, most, positive=False):
@@ -185,7 +177,7 @@ def _fixed(x):
 
 
 def _smooth(counts):
-  """Integer tables from the counts `[fractions, 2L - 1]` of one deviation bin.
+  """Integer tables from the counts `[fractions, 2L - 1]` of a deviation's bin.
 
   A table of few counts leans on its bin's other fractions, and all have the tails of a Laplace distribution.
   """

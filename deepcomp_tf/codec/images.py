@@ -1,12 +1,10 @@
 """Image files: finding them, and reading them as 8-bit RGB.
 
-There is one way to read a photo, `read_image`; whatever a photo comes from, a folder, a TFDS set or an upload, its pixels are
-those. TensorFlow's faster decoder is asked only for files of which `is_plain_jpeg` proves that it makes the same of them.
+All photos are read by `read_image`, from folders, TFDS sets and uploads alike, so that a photo has the same pixels everywhere.
+TensorFlow's faster decoder is asked only for files of which `is_plain_jpeg` proves that it makes the same of them.
 """
 
 import contextlib
-import functools
-import importlib
 import io
 import os
 import struct
@@ -14,14 +12,13 @@ import threading
 import warnings
 
 import numpy as np
-from PIL import ExifTags
 from PIL import Image
-from PIL import PngImagePlugin
 from PIL import UnidentifiedImageError
 
 from deepcomp_tf import files
 from deepcomp_tf.codec import colors
 from deepcomp_tf.codec import container
+from deepcomp_tf.codec import formats
 from deepcomp_tf.errors import DeepcompError
 from deepcomp_tf.errors import one_line
 from deepcomp_tf.errors import UnreadableError
@@ -34,29 +31,14 @@ EXTENSIONS = (
 # Pillow finds a small preview in some of these, which is not the photo.
 _RAW_EXTENSIONS = (".arw", ".cr2", ".cr3", ".dng", ".nef", ".orf", ".pef", ".raf", ".rw2", ".srw")
 
-# Pillow's formats that begin with bytes of their own, so that a file of another kind is not taken for one of them.
+# Pillow's formats that the first bytes tell for certain.
 _TOLD_BY_CONTENT = ("JPEG", "PNG", "WEBP", "AVIF", "GIF", "BMP", "TIFF", "JPEG2000", "PPM", "PSD", "QOI")
 
-# Formats that plugins of Pillow read, by their first bytes: a format's name, the plugin's module, and whether a file begins so.
-_PLUGINS = (
-    ("HEIC", "pillow_heif", lambda head: head[4:8] == b"ftyp" and head[8:12] in (
-        b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")),
-    ("JPEG XL", "pillow_jxl", lambda head: head[:2] == b"\xff\x0a" or head[:12] == b"\0\0\0\x0cJXL \r\n\x87\n"),
-)
-_HEAD = 32  # bytes that tell a format
 _BEGINNING = 1 << 16  # bytes in which most photos tell their size
 
 # What pictures are written as: endings, and Pillow's names of the formats.
 PICTURE_KINDS = {"png": "PNG", "jpg": "JPEG", "webp": "WEBP"}
 DEFAULT_QUALITY = 90
-
-# What undoes each of EXIF's orientations.
-_TURNS = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT, 3: Image.Transpose.ROTATE_180, 4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE, 6: Image.Transpose.ROTATE_270, 7: Image.Transpose.TRANSVERSE, 8: Image.Transpose.ROTATE_90}
-
-# Pillow refuses PNG files with more than this in a profile, and has 1 MiB, which profiles of printers exceed.
-PngImagePlugin.MAX_TEXT_CHUNK = max(PngImagePlugin.MAX_TEXT_CHUNK, 16 << 20)
 
 # Decoded pixels that wait for a network, at most, however many threads decode.
 PIXELS_AHEAD = 1 << 26
@@ -94,7 +76,7 @@ def split_images(paths, held_out):
 def is_photo(path):
   """Whether a file is a photo, by its ending, or by its first bytes where that says nothing.
 
-  A photo that cannot be read, for want of a plugin or since it is damaged, is one nevertheless.
+  Photos that cannot be read, for want of a plugin or since they are damaged, are photos all the same.
   """
   ending = os.path.splitext(path)[1].lower()
   if ending in EXTENSIONS or ending in _RAW_EXTENSIONS:
@@ -103,8 +85,8 @@ def is_photo(path):
   if ending == ".deepcomp":
     return False
   try:
-    head = files.read(path, _HEAD)
-    if _plugin_for(head):
+    head = files.read(path, formats.HEAD)
+    if formats.plugin_for(head):
       return True
     with files.open_file(path) as file:
       Image.open(file, formats=_TOLD_BY_CONTENT).close()
@@ -140,17 +122,17 @@ def read_image(path, data=None, admit=None):
     except ValueError:
       if not data.startswith(b"\x89PNG"):
         raise
-      return _decoded(_without_texts(data), admit)  # Pillow refuses the whole picture for a text that is too long
+      return _decoded(formats.without_texts(data), admit)  # Pillow refuses the whole picture for a text that is too long
   except Exception as error:  # decoders raise everything for damaged files  # pylint: disable=broad-except
     raise _refusal(error, path) from None
 
 
 def _refusal(error, path):
   """The `DeepcompError` of a file that cannot be decoded."""
-  reason = "" if isinstance(error, (UnidentifiedImageError, _NoPlugin)) else f" ({one_line(error)})"
+  reason = "" if isinstance(error, (UnidentifiedImageError, formats.NoPlugin)) else f" ({one_line(error)})"
   if isinstance(error, (_TooLarge, Image.DecompressionBombError)):
     expected = f"an image of at most {container.MAX_PIXELS} pixels (deepcomp_tf.codec.container.MAX_PIXELS)"
-  elif isinstance(error, _NoPlugin):
+  elif isinstance(error, formats.NoPlugin):
     expected = str(error)
   else:
     expected = "an image file that Pillow can read"
@@ -201,26 +183,14 @@ def is_plain_jpeg(data):
       plain = precision == 8 and components in (1, 3) and 0 < height * width <= container.MAX_PIXELS
     elif marker in range(0xc3, 0xd0) and marker not in (0xc4, 0xc8):  # other ways of coding
       return False
-    elif marker == 0xe1 and not _is_upright(segment) or marker == 0xe2 and not _is_srgb_segment(segment):
+    elif marker == 0xe1 and not formats.is_upright(segment) or marker == 0xe2 and not _is_srgb_segment(segment):
       return False
     at += 2 + length
   return False
 
 
-def _is_upright(segment):
-  """Whether an APP1 segment of a JPEG file does not turn the photo."""
-  if not segment.startswith(b"Exif"):
-    return b"tiff:Orientation" not in segment
-  try:
-    exif = Image.Exif()
-    exif.load(segment)
-    return exif.get(ExifTags.Base.Orientation, 1) == 1
-  except Exception:  # as in `_orientation`  # pylint: disable=broad-except
-    return False
-
-
 def _is_srgb_segment(segment):
-  """Whether an APP2 segment of a JPEG file is all of an sRGB profile, or no part of one, nor of another picture's place."""
+  """Whether an APP2 segment of a JPEG file changes no pixels: all of an sRGB profile, or neither a profile nor more pictures."""
   if segment.startswith(b"ICC_PROFILE\0"):
     return segment[12:14] == b"\1\1" and colors.is_srgb(segment[14:])
   return not segment.startswith(b"MPF\0")
@@ -239,31 +209,11 @@ class _TooLarge(Exception):
   """A photo has more pixels than files may have."""
 
 
-class _NoPlugin(Exception):
-  """A format takes a plugin that is not installed."""
-
-
-def _plugin_for(head):
-  """(format, module) of the plugin that reads files that begin so, or None."""
-  return next(((name, module) for name, module, begins in _PLUGINS if begins(head)), None)
-
-
-@functools.lru_cache(maxsize=None)
-def _load_plugin(name, module):
-  try:
-    plugin = importlib.import_module(module)
-  except ImportError:
-    raise _NoPlugin(f"an image file that Pillow can read, or the extra formats, which {name} takes: "
-                    "pip install -c constraints.txt -e '.[formats]'") from None
-  if hasattr(plugin, "register_heif_opener"):
-    plugin.register_heif_opener()
-
-
 def _open(data):
   """The image in a file's bytes, of which only the header is read."""
-  plugin = _plugin_for(data[:_HEAD])
+  plugin = formats.plugin_for(data[:formats.HEAD])
   if plugin:
-    _load_plugin(*plugin)
+    formats.load_plugin(*plugin)
   with _opening, warnings.catch_warnings():
     warnings.simplefilter("ignore", Image.DecompressionBombWarning)
     image = Image.open(io.BytesIO(data))
@@ -278,32 +228,9 @@ def _decoded(data, admit):
     if admit:
       admit(image.width * image.height)
     image.load()
-    turn = _TURNS.get(_orientation(image))
+    turn = formats.TURNS.get(formats.orientation(image))
     pixels = colors.to_rgb(image)
     return np.array(pixels if turn is None else pixels.transpose(turn))
-
-
-def _without_texts(data):
-  """A PNG file's bytes without its texts, except those in which EXIF and XMP may be."""
-  kept, at = [data[:8]], 8
-  while at + 12 <= len(data):
-    length, name = struct.unpack_from(">I4s", data, at)
-    body = data[at + 8:at + 8 + length]
-    if name not in (b"tEXt", b"zTXt", b"iTXt") or body.startswith((b"Raw profile type exif\0", b"XML:com.adobe.xmp\0")):
-      kept.append(data[at:at + 12 + length])
-    at += 12 + length
-  return b"".join(kept)
-
-
-def _orientation(image):
-  """EXIF's orientation, or XMP's: 1 to 8, and 1 where it cannot be read, as in all viewers."""
-  if image.format == "JXL" and not getattr(image, "jpeg", False):
-    return 1  # its own orientation, which alone counts, has been undone by the decoder, except in a repacked JPEG file
-  try:
-    orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
-    return orientation if orientation in _TURNS else 1
-  except Exception:  # cameras write what nobody can read  # pylint: disable=broad-except
-    return 1
 
 
 def encode_png(image):

@@ -9,13 +9,13 @@ from deepcomp_tf.representation import STRIDE
 
 
 class NetworkInput:
-  """From what is stored, one byte a value, to what a network takes.
+  """From what is stored, bytes of symbols or pixels, to what a network takes.
 
   Args:
     kind: "original" pixels, "decoded" ones, or the "representation". Pixels are centered by their mean over ImageNet
       (appendix A.4), the representation's channels centered and scaled by theirs over the training photos.
     codec: the operating point's `Codec`; None for original pixels.
-    effort: of `Codec.encode`, for `compress`; above 0, that takes arrays, not the tensors of a graph.
+    effort: of `Codec.encode`, for `encode`; above 0, that takes arrays, not the tensors of a graph.
 
   Attributes:
     channels: of what is stored: 3 for pixels, C for symbols.
@@ -32,7 +32,7 @@ class NetworkInput:
       codec.model  # made now, on the device of the caller, not within a replica's step  # pylint: disable=pointless-statement
     self.channels, self.stride = (codec.channels, STRIDE) if kind == "representation" else (3, 1)
 
-  def compress(self, pixels):
+  def encode(self, pixels):
     """uint8 `[batch, h, w, 3]` photos -> what a file would hold of them, by the fixed networks.
 
     Returns:
@@ -46,6 +46,8 @@ class NetworkInput:
     if self.kind == "representation":
       return symbols
     return self.picture(symbols)[:, :tf.shape(pixels)[1], :tf.shape(pixels)[2]]
+
+  compress = encode  # its name until version 0.2
 
   def picture(self, symbols):
     """uint8 `[batch, h, w, C]` symbols -> the pixels that the fixed networks make of them, uint8 `[batch, 8*h, 8*w, 3]`."""

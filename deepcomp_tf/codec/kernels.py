@@ -11,19 +11,19 @@ the lower end of the range.
 
 import numpy as np
 
-from deepcomp_tf.codec.prediction import geometry
-from deepcomp_tf.codec.prediction import jit
+from deepcomp_tf.codec.layout import geometry
+from deepcomp_tf.codec.layout import jit
+from deepcomp_tf.codec.layout import place_of
 from deepcomp_tf.codec.prediction import mirror
 from deepcomp_tf.codec.prediction import PASSES
-from deepcomp_tf.codec.prediction import place_of
 from deepcomp_tf.codec.prediction import predict
 from deepcomp_tf.codec.prediction import sort
 from deepcomp_tf.codec.prediction import start
 
-# An encoder writes at most a word a symbol, and so many to end with.
+# An encoder writes at most a word for each symbol, and this many at the end.
 SEAL = 2
 
-# What becomes of a file.
+# Outcomes of decoding a file.
 GOOD, INVALID, OUT_OF_RANGE, LEFT_OVER = range(4)
 
 PRECISION = 24
@@ -35,7 +35,7 @@ _FULL = np.uint64(0xFFFFFFFFFFFFFFFF)
 
 @jit
 def _decode_file(model, scratch, words, height, width):
-  """Decodes a file to the map; returns what becomes of it."""
+  """Decodes a file to the map; returns its outcome."""
   start(model, scratch, height, width)
   cumulative, map_ = model.cumulative, scratch.map
   middle = (cumulative.shape[1] - 2) // 2
@@ -98,7 +98,7 @@ def decode(model, scratch, words, files, symbols, results):
     files: int64 `[n, 9]`: a file's first word and its last + 1, height and width of its map, top, left, height and
       width of its window, and where in `symbols` that goes.
     symbols: uint8, receives `[height, width, C]` of each window.
-    results: int64 `[n]`, receives what becomes of each; windows of those that are not GOOD are left as they are.
+    results: int64 `[n]`, receives the outcomes; windows of files that are not GOOD are left as they are.
   """
   for n in range(files.shape[0]):
     height, width = files[n, 2], files[n, 3]

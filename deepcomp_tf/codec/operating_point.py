@@ -1,7 +1,7 @@
 """An operating point: a trained compression network with the tables of its entropy coder, and the folder it is kept in.
 
   operating_point.json  its name, its architecture, how it was trained, on what, what it reached, and the statistics
-                        of its representation; written last where the folder is remote, so that one without it is half written
+                        of its representation; written last in a remote folder: without it the folder is half written
   weights.npz           float16 weights of encoder and decoder, float32 centers
   context.npz           the integer tables and coefficients of the entropy coder
   encoder1.npz, ...     float16 weights of earlier encoders, if there are any: what writes files may be trained further without
@@ -88,7 +88,7 @@ class OperatingPoint:
 
   @property
   def bits_per_pixel(self):
-    """Of its files on the validation photos; where that was not measured, those of the middle one of the paper's three."""
+    """Of its files on the validation photos; where that was not measured, 0.330, the middle of the paper's three."""
     return self.info.get("reached_on_validation", {}).get("bits_per_pixel", 0.330)
 
   @functools.cached_property
@@ -156,7 +156,7 @@ def _read_encoder(folder, version):
 
 
 def save(folder, model, context_model, info, mean, deviation, earlier=None):
-  """Writes an operating point, in place of one that is there.
+  """Writes an operating point, in place of what is there.
 
   Args:
     folder: made where it is missing.
@@ -197,7 +197,7 @@ def _kept_weights(model):
 
 
 def _kept_variables(model):
-  """The variables of a `CompressionModel` that an operating point keeps: all but those of the entropy layer."""
+  """The variables of a `CompressionModel` that an operating point keeps: all except the entropy layer's."""
   return {name: variable for name, variable in model.named_variables().items() if not name.startswith("entropy/")}
 
 

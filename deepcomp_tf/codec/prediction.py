@@ -1,120 +1,26 @@
 """Compiled prediction: the context model of `context.py` as loops over whole files.
 
 What `context.ContextModel.run` does for one stage at a time in numpy is done here by numba, outside of Python's lock, with the
-same order, predictors and tables. `kernels.py` calls it between the symbols that it codes.
-
-**The map** holds the symbols minus the origin, int32, 0 where they are not known yet. A channel is four planes: of the
-even and the odd rows, and of these the even and the odd columns, each with a margin that repeats what is mirrored at the
-edge. The positions of the two finest passes, three quarters of all, then fill a plane, and their neighbours at one offset
-lie in another in the same order: predictions are sums of shifted planes, loops over unit strides that become vector
-instructions. (Lanes that fall on the margin hold something, and what becomes of them is not looked at.) For the coarser
-passes, and for maps narrower than the margin, each feature's values are copied to the tail of the map first.
+same order, predictors and tables. `kernels.py` calls it between the symbols that it codes; `layout.py` says how a map lies in
+memory.
 """
 
-from typing import NamedTuple
-
-import numba
 import numpy as np
 
 from deepcomp_tf.codec import context
-
-# Positions beyond each edge that a map's margin holds: at least the reach of the finest passes; even.
-MARGIN = 4
-
-# Positions that are predicted together, in whole rows, rounded up to whole VECTORs.
-LANES = 512
-VECTOR = 32
-
-# Terms of a prediction are summed this many at a time, thresholds compared: lists of them are filled up to multiples.
-TERMS = 4
+from deepcomp_tf.codec.layout import geometry
+from deepcomp_tf.codec.layout import jit
+from deepcomp_tf.codec.layout import LANES
+from deepcomp_tf.codec.layout import MARGIN
+from deepcomp_tf.codec.layout import place_of
+from deepcomp_tf.codec.layout import TERMS
+from deepcomp_tf.codec.layout import VECTOR
 
 PASSES = len(context.PASSES)
 _SPACINGS = np.array([spacing for spacing, _, _ in context.PASSES], np.int64)
 _STARTS = np.array([(starts * 2)[:2] for _, starts, _ in context.PASSES], np.int64)
 _NUM_STARTS = np.array([len(starts) for _, starts, _ in context.PASSES], np.int64)
 _ONE, _ONE_BITS = context.ONE, context.ONE.bit_length() - 1
-_HALF_MARGIN = MARGIN // 2
-
-
-class ModelArrays(NamedTuple):
-  """A `ContextModel` as the kernels read it. A part is a (channel, pass); P = 7 C of them, in that order.
-
-  channels, low, high: C, and the least and the largest symbol minus the origin.
-  reach: no feature is further away than this, in rows or columns.
-  fraction_shift: log2(ONE / fractions).
-  parts: int64 `[P, 9]`: first and last + 1 of its features, of its mean's terms and of its scale's terms; bias of the
-    mean and of the scale; how far away its features are.
-  features: int64 `[., 3]`, channel, dy, dx.
-  mean_features: int64, places among the part's features, where the number of features means 0; mean_weights: int32.
-  scale_features: int64 `[., 2]`, likewise; scale_weights: int32.
-  thresholds: int32; table_steps: number of tables a threshold stands for.
-  cumulative: uint32 `[tables, 2L]`, in units of 2^-24.
-  """
-  channels: int
-  low: int
-  high: int
-  reach: int
-  fraction_shift: int
-  parts: np.ndarray
-  features: np.ndarray
-  mean_features: np.ndarray
-  mean_weights: np.ndarray
-  scale_features: np.ndarray
-  scale_weights: np.ndarray
-  thresholds: np.ndarray
-  table_steps: int
-  cumulative: np.ndarray
-
-
-class Scratch(NamedTuple):
-  """Memory of one thread, which `compiled.CompiledCoder` makes.
-
-  map: int32, the map and its tail; truth: int32, a map to encode, laid out alike.
-  rows, columns: int64, where the rows and columns of a plane lie, from `reach` before the first to `reach` behind the
-    last, mirrored at the edges; -1 where context.neighbours stays at the position itself.
-  offsets: uint64, where the values of a part's features begin; the last is of zeros.
-  means, scales, lane_tables, lane_bases: int32, of `lanes` positions that are predicted together.
-  stage_tables, stage_bases: int32; stage_places: int64, of the symbols of a stage, in the order of their positions.
-  bases, places: likewise, sorted by table; ends: int64, where the symbols of each table end.
-  """
-  map: np.ndarray
-  truth: np.ndarray
-  rows: np.ndarray
-  columns: np.ndarray
-  offsets: np.ndarray
-  means: np.ndarray
-  scales: np.ndarray
-  lane_tables: np.ndarray
-  lane_bases: np.ndarray
-  stage_tables: np.ndarray
-  stage_bases: np.ndarray
-  stage_places: np.ndarray
-  bases: np.ndarray
-  places: np.ndarray
-  ends: np.ndarray
-
-
-def plane_side(side):
-  """Rows or columns of a plane, with the margin, for so many of the map's."""
-  return (side >> 1) + MARGIN + 1
-
-
-jit = numba.njit(nogil=True, error_model="numpy")
-_plane_side = jit(plane_side)
-
-
-@jit
-def place_of(at, step, plane):
-  """Where row (column) `at` of a channel lies: `step` from the next but one, `plane` between even and odd."""
-  return (at & 1) * plane + ((at >> 1) + _HALF_MARGIN) * step
-
-
-@jit
-def geometry(height, width):
-  """Elements of a plane's row, of two planes of columns, and of a channel."""
-  columns = _plane_side(width)
-  plane = _plane_side(height) * columns
-  return columns, plane, 4 * plane
 
 
 @jit
@@ -188,8 +94,8 @@ def _choose(model, scratch, lanes):
 
 @jit
 def _gather(model, scratch, part, rows, columns, whole, channel_size, tail):
-  """Copies the features' values at the positions of a grid to the tail; `rows` and `columns` are ranges. `whole`: every place in
-  `scratch.rows` and `scratch.columns` is one, none -1."""
+  """Copies the features' values at the positions of a grid to the tail; `rows` and `columns` are ranges. `whole`: no place in
+  `scratch.rows` and `scratch.columns` is -1."""
   known, reach, lanes = scratch.map, model.reach, scratch.means.size
   first, across, step = model.parts[part, 0], len(columns), np.uint64(columns.step)
   for f in range(first, model.parts[part, 1]):

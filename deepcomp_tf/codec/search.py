@@ -20,7 +20,7 @@ import tensorflow as tf
 from deepcomp_tf.codec import context
 from deepcomp_tf.codec.entropy_coder import EntropyCoder
 from deepcomp_tf.layers import similarity
-from deepcomp_tf.layers.table_entropy import TableEntropy
+from deepcomp_tf.codec.table_entropy import TableEntropy
 from deepcomp_tf.representation import STRIDE
 
 # Sweeps of a tile, by the effort.
@@ -74,7 +74,7 @@ class Search:
     self._one_at_a_time = threading.Lock()  # each search takes all cores, and much memory
 
   def improve(self, image, symbols, sweeps, rate=1.0):
-    """Symbols whose loss is at most that of those that are given; the same ones for the same image on the same machine.
+    """Symbols with no larger loss than those given; the same each time for the same image on the same machine.
 
     Args:
       image: uint8 `[H, W, 3]`.

@@ -3,6 +3,7 @@
 import math
 
 from deepcomp_tf.codec import container
+from deepcomp_tf.errors import check_errors
 from deepcomp_tf.errors import DeepcompError
 
 # Files are near enough where less than this share of what they may have is left, or less than the words of a payload can differ by.
@@ -65,7 +66,7 @@ class ToSize:
       started.append((codec, symbols, len(_pack(codec, image, symbols))))
     most, least = self.most(*image.shape[:2]), math.inf
     distance = lambda size: math.log(size / most) if size > most else _BELOW * math.log(most / size)
-    # The nearest one first, then those whose files are smaller.
+    # The nearest first, then those whose files are smaller.
     started.sort(key=lambda start: distance(start[2]))
     for number, (codec, symbols, size) in enumerate(started):
       if number and size >= started[0][2]:
@@ -79,6 +80,10 @@ class ToSize:
 
   def compress_many(self, images, errors="raise", effort=2):
     """Images as the bytes of their files, as of `Codec.compress_many`."""
+    check_errors(errors)
+    return self._compress_many(images, errors, effort)
+
+  def _compress_many(self, images, errors, effort):
     for image in images:
       try:
         if isinstance(image, DeepcompError):

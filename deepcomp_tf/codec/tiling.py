@@ -9,12 +9,13 @@ import itertools
 import numpy as np
 
 from deepcomp_tf.representation import STRIDE
+from deepcomp_tf.threads import check_fork
 
 # Edge of a tile without its halo, in positions of the representation.
 TILE = 128
 
 # The encoder sees 31 pixels before and 38 behind a position's 8x8 block, the decoder 6 positions before and 5
-# behind the one that a pixel lies in; both from the kernel sizes and strides of appendix A.1.
+# behind a pixel's; both from the kernel sizes and strides of appendix A.1.
 HALO = 6
 
 
@@ -44,3 +45,14 @@ def pad(image):
   height, width = image.shape[:2]
   margins = ((0, -height % STRIDE), (0, -width % STRIDE), (0, 0))
   return np.pad(image, margins, mode="reflect") if any(map(sum, margins)) else image
+
+
+def graph(function, channels, batch=1):
+  """A function of uint8 images `[batch, h, w, channels]` of any size as a TensorFlow graph, not after a fork."""
+  import tensorflow as tf  # slow to import, and reading symbols does not need it
+  compiled = tf.function(function, input_signature=[tf.TensorSpec([batch, None, None, channels], tf.uint8)], jit_compile=False)
+
+  def run(images):
+    check_fork()
+    return compiled(images)
+  return run

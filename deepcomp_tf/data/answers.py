@@ -1,5 +1,6 @@
-"""Photos without labels for grafts: what a file holds of them, and what a teacher answers, computed once and kept on local disk."""
+"""Photos without labels for grafts: their symbols and a teacher's answers, computed once and kept on local disk."""
 
+import itertools
 import os
 
 import numpy as np
@@ -12,9 +13,12 @@ from deepcomp_tf import files
 from deepcomp_tf.codec.images import read_image
 from deepcomp_tf.data import photo_files
 from deepcomp_tf.data import sources
+from deepcomp_tf.data.cut import batches
 from deepcomp_tf.data.damage import Damage
+from deepcomp_tf.data.damage import or_error
 from deepcomp_tf.data.part import WHOLE
 from deepcomp_tf.data.store import INFO
+from deepcomp_tf.data.store import Maps
 from deepcomp_tf.data.store import cached_folder
 from deepcomp_tf.data.store import damaged
 from deepcomp_tf.files import digest_of
@@ -37,7 +41,7 @@ class Squares:
     data_dir: where TFDS keeps its sets.
 
   Attributes:
-    identity: text that is another one for other photos or another size.
+    identity: text that differs for other photos and other sizes.
 
   Raises:
     DeepcompError: there are no such photos.
@@ -69,17 +73,16 @@ class Squares:
 
   def __iter__(self):
     """Yields uint8 `[size, size, 3]`, or the `DeepcompError` of a photo that cannot be read, always in the same order."""
-    return ordered_map(self._read, self._stored(), threads=cores(), ahead=4 * BATCH)
+    return ordered_map(lambda stored: or_error(self._read, *stored), self._stored(), threads=cores(), ahead=4 * BATCH)
 
   def _stored(self):
+    """What `read_image` takes of each."""
     for _, part in self._parts:
-      yield from part if isinstance(part, list) else part.read(0, part.num_examples).as_numpy_iterator()
+      yield from (((path,) for path in part) if isinstance(part, list) else
+                  (("", data) for data, _ in part.read(0, part.num_examples).as_numpy_iterator()))
 
-  def _read(self, stored):
-    try:
-      return square(read_image(stored) if isinstance(stored, str) else read_image("", stored[0]), self.size)
-    except DeepcompError as error:
-      return error
+  def _read(self, *stored):
+    return square(read_image(*stored), self.size)
 
 
 def square(photo, size):
@@ -90,18 +93,18 @@ def square(photo, size):
 class Answers:
   """Photos as examples for a graft: symbols or decoded pixels, and the teacher's maps and logits.
 
-  Each kind is a file that is written once and mapped into memory by all processes of the machine; those of the teacher serve
-  all operating points.
+  Each lies in a file that is written once and mapped into memory by all processes of the machine. The teacher's serve all
+  operating points.
 
   Args:
     photos: `Squares`.
     inputs: the network's `codec.inputs.NetworkInput`.
-    teacher: `training.teachers.Teacher`.
+    teacher: `tasks.teachers.Teacher`.
     cut: the layer of the teacher whose maps are kept.
     cache_dir: of `store.cached_folder`.
 
   Attributes:
-    stored: what `inputs.compress` makes of the photos: uint8 symbols `[n, size / 8, size / 8, C]`, or pixels `[n, size, size, 3]`.
+    stored: `inputs.compress` of the photos: uint8 symbols `[n, size / 8, size / 8, C]`, or pixels `[n, size, size, 3]`.
     maps: float16 `[n, size / 8, size / 8, c]`.
     logits: float16 `[n, classes]`.
 
@@ -111,7 +114,7 @@ class Answers:
 
   def __init__(self, photos, inputs, teacher, cut, cache_dir=None):
     edge = photos.size // STRIDE
-    self.size, self.name, self.stride = photos.size, photos.name, inputs.stride
+    self.size, self.name = photos.size, photos.name
     kind = {"representation": "symbols", "decoded": "decoded"}[inputs.kind]
     made_by = inputs.codec.encoder_identity if kind == "symbols" else inputs.codec.identity
     if inputs.effort:
@@ -123,6 +126,7 @@ class Answers:
     self.maps, self.logits = _kept(
         cache_dir, photos, f"answers of {teacher.identity} at {cut}", lambda: teacher.answers(cut),
         [(np.float16, (edge, edge, teacher.channels_at(cut))), (np.float16, (len(teacher.class_names),))])
+    self._fields = Maps.of_array(self.stored, inputs.stride), Maps.of_array(self.maps, STRIDE)
 
   def __len__(self):
     return len(self.stored)
@@ -145,23 +149,19 @@ class Answers:
       crop_size: edge of the crops in pixels, a multiple of 8.
 
     Returns:
-      data set of what is stored, uint8 `[batch, k, k, C]` or `[batch, crop_size, crop_size, 3]`, of maps float16 `[batch, k, k, c]`
-      and logits float16 `[batch, classes]` of the whole photos.
+      data set of crops of `stored`, uint8 `[batch, k, k, C]` or `[batch, crop_size, crop_size, 3]`, of `maps` at the same places,
+      float16 `[batch, k, k, c]`, and of the whole photos' `logits`, float16 `[batch, classes]`.
     """
     begin, end = part.of(batch_size)
     order = np.random.default_rng([seed, epoch]).permutation(len(self))
-    size = crop_size // STRIDE
-    room = self.size // STRIDE - size + 1
+    room = (self.size - crop_size) // STRIDE + 1
 
     def read(step):
       indices = order[step * batch_size:(step + 1) * batch_size][begin:end]
-      places = np.random.default_rng([seed, epoch, step]).integers(room, size=[batch_size, 2])[begin:end]
-      cut = lambda array, scale=1: np.stack([
-          array[index, scale * top:scale * (top + size), scale * left:scale * (left + size)]
-          for index, (top, left) in zip(indices, places)])
-      return cut(self.stored, STRIDE // self.stride), cut(self.maps), self.logits[indices]
+      corners = STRIDE * np.random.default_rng([seed, epoch, step]).integers(room, size=[batch_size, 2])[begin:end]
+      return *(field.crops(indices, corners, crop_size) for field in self._fields), self.logits[indices]
 
-    return self._dataset(tf.data.Dataset.range(first_step, len(self) // batch_size), read, end - begin, size)
+    return batches(read, self._specs(end - begin, crop_size), first_step, len(self) // batch_size)
 
   def whole_batches(self, batch_size):
     """All photos, whole, in their order, as of `training_batches`; the last batch may be smaller."""
@@ -169,17 +169,11 @@ class Answers:
       chosen = slice(step * batch_size, (step + 1) * batch_size)
       return self.stored[chosen], self.maps[chosen], self.logits[chosen]
 
-    return self._dataset(tf.data.Dataset.range(-(-len(self) // batch_size)), read, None, self.size // STRIDE)
+    return batches(read, self._specs(None, self.size), end=-(-len(self) // batch_size))
 
-  def _dataset(self, steps, read, count, size):
-    def call(step):
-      arrays = tf.numpy_function(read, [step], [tf.uint8, tf.float16, tf.float16])
-      edge = size * STRIDE // self.stride
-      shapes = ([count, edge, edge, self.stored.shape[-1]], [count, size, size, self.maps.shape[-1]],
-                [count, self.logits.shape[-1]])
-      return tuple(tf.ensure_shape(array, shape) for array, shape in zip(arrays, shapes))
-
-    return steps.map(call, num_parallel_calls=tf.data.AUTOTUNE).prefetch(tf.data.AUTOTUNE)
+  def _specs(self, count, size):
+    return [(dtype, [count, size // field.stride, size // field.stride, field.channels])
+            for dtype, field in zip((tf.uint8, tf.float16), self._fields)] + [(tf.float16, [count, self.logits.shape[-1]])]
 
 
 def _kept(cache_dir, photos, kind, make, arrays):
@@ -197,27 +191,14 @@ def _kept(cache_dir, photos, kind, make, arrays):
     function, damage, done = make(), Damage(photos.name, len(photos)), 0
     opened = [np.lib.format.open_memmap(os.path.join(folder, f"{number}.npy"), "w+", dtype, (len(photos), *shape))
               for number, (dtype, shape) in enumerate(arrays)]
-    with tqdm.tqdm(desc=f"{kind.split(' ')[0]} of {photos.name}", total=len(photos), unit="photo", mininterval=10) as bar:
-      batch = []
-
-      def run():
-        for array, values in zip(opened, function(np.stack(batch))):
-          array[done:done + len(batch)] = values.numpy()
-        bar.update(len(batch))
-
-      for number, photo in enumerate(photos):
-        if isinstance(photo, DeepcompError):
-          damage.add(number, photo)
-          continue
-        batch.append(photo)
-        if len(batch) == BATCH:
-          run()
-          done, batch = done + BATCH, []
-      if batch:
-        run()
+    read = damage.without_damaged(tqdm.tqdm(photos, desc=f"{kind.split(' ')[0]} of {photos.name}", unit="photo", mininterval=10))
+    while batch := list(itertools.islice(read, BATCH)):
+      for array, values in zip(opened, function(np.stack(batch))):
+        array[done:done + len(batch)] = values.numpy()
+      done += len(batch)
     for array in opened:
       array.flush()
-    return {"photos_kept": done + len(batch), "damage": damage.messages}
+    return {"photos_kept": done, "damage": damage.messages}
 
   folder = cached_folder(cache_dir, kind.split(" ")[0], made_of, fill)
   kept = files.read_json(os.path.join(folder, INFO))["photos_kept"]

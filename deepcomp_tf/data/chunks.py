@@ -1,7 +1,7 @@
 """Compressing in chunks: each is kept in the output once it is done, so that stopped work goes on, on one machine or on many.
 
-Folder and files may be remote; they are reached by all workers of Apache Beam and by the process that starts them; the
-workers' results go through Beam's own collections.
+Folder and files may be remote; they are reached by all workers of Apache Beam and by the process that starts them; what
+workers compress goes through Beam's collections.
 """
 
 import collections
@@ -37,8 +37,8 @@ class Chunk(NamedTuple):
 class Photo(NamedTuple):
   """An image to compress.
 
-  key: int or str, unlike those of all others of its split.
-  fields: dict of what is kept beside its file: int, str.
+  key: int or str, unique in its split.
+  fields: dict of int and str that are stored with its file.
   source_bytes: of its image file.
   image: uint8 `[h, w, 3]`, or the `DeepcompError` that says why there is none, and of what.
   """
@@ -117,16 +117,27 @@ def totals(results):
                "bytes": sum(map(len, result["files"]))} for result in results))
 
 
-def add(parts):
-  """The sum of dicts as `totals` returns them."""
-  result = dict(_TOTALS)
-  for part in parts:
-    result = {name: value + part[name] for name, value in result.items()}
-  return {**result, "skipped": sorted(result["skipped"])}
+def add(parts, zero=_TOTALS):
+  """The sum of dicts as `totals` returns them, or of others whose sum without any is `zero`; lists are sorted."""
+  parts = list(parts)
+  sums = {name: sum((part[name] for part in parts), start) for name, start in zero.items()}
+  return {name: sorted(value) if isinstance(value, list) else value for name, value in sums.items()}
+
+
+def write_sum(parts, add_parts, path):
+  """Writes the sum of a Beam collection of dicts to a JSON file.
+
+  Args:
+    parts: the collection.
+    add_parts: function of an iterable of them, such as `add`.
+    path: of the file.
+  """
+  import apache_beam as beam  # an extra of the package
+  return parts | "add" >> beam.CombineGlobally(add_parts) | "write" >> beam.Map(lambda total: files.write_json(path, total))
 
 
 def examples(result):
-  """(key, features) of a result's examples, the file as `bitstream`. Names are bytes, since those of files need not be text."""
+  """(key, features) of a result's examples, the file as `bitstream`. Names are bytes, since files' names need not be text."""
   as_stored = lambda value: os.fsencode(value) if isinstance(value, str) else value
   for key, data, fields in zip(result["keys"], result["files"], result["fields"]):
     yield as_stored(key), {"bitstream": data, **{name: as_stored(value) for name, value in fields.items()}}
@@ -197,7 +208,7 @@ def on_beam(read, operating_point, kept, chunks, totals_path, effort=0, readers=
     done = (pipeline | "chunks" >> beam.Create(parts) | "spread" >> beam.Reshuffle()
             | "compress" >> beam.FlatMap(_compress_on_beam, read, operating_point, kept, effort, readers).with_outputs(
                 "totals", main="examples"))
-    _ = done.totals | "add" >> beam.CombineGlobally(add) | "write" >> beam.Map(lambda total: files.write_json(totals_path, total))
+    write_sum(done.totals, add, totals_path)
     return done.examples
 
   return beam.ptransform_fn(expand)()
@@ -222,14 +233,14 @@ def _compress_on_beam(part, read, operating_point, kept, effort, readers):
 
 
 def open_codec(operating_point, readers="people"):
-  """The `Codec` of an operating point whose searches choose for some `readers` (of `aim.load`), loaded once a process."""
+  """The `Codec` of an operating point, which searches for `readers` (of `aim.load`); loaded once a process."""
   with _opening:
     return _load_codec(operating_point, readers)
 
 
 @functools.lru_cache(maxsize=2)
 def _load_codec(operating_point, readers):
-  from deepcomp_tf.inference import aim  # TensorFlow, which the rest of this file does without
+  from deepcomp_tf.tasks import aim  # TensorFlow, which the rest of this file does without
 
   codec = Codec.load(operating_point, aim=aim.load(readers, operating_point))
   codec.model  # made now, not by several threads  # pylint: disable=pointless-statement

@@ -36,7 +36,7 @@ class CompressedConfig(tfds.core.BuilderConfig):
 
   source: TFDS set or folder, as of `sources.open_source`.
   source_dir: where TFDS keeps the source.
-  splits: names of the splits, or slices such as train[:10%], which the set keeps under the split's own name.
+  splits: names of the splits, or slices such as train[:10%], which the set calls by the split's name.
   operating_point: a name or a folder.
   shorter_side: images are resized to this before; 0 leaves them as they are.
   effort: of `Codec.encode`.
@@ -64,7 +64,8 @@ def make_config(source, source_dir, splits, operating_point, shorter_side=0, eff
     raise DeepcompError(f"expected a set of images. Received: {source}, which holds compressed files")
   return CompressedConfig(
       name=config_name(opened.name, chunks.open_codec(operating_point).operating_point), source=source,
-      source_dir=source_dir or "", splits=tuple(splits), operating_point=operating_point, shorter_side=shorter_side, effort=effort, readers=readers)
+      source_dir=source_dir or "", splits=tuple(splits), operating_point=operating_point, shorter_side=shorter_side,
+      effort=effort, readers=readers)
 
 
 def _plain(split):
@@ -80,11 +81,11 @@ def config_name(source_name, operating_point):
 class CompressedSet(tfds.core.GeneratorBasedBuilder, skip_registration=True):
   """A TFDS set that is compressed in chunks.
 
-  Finished chunks lie in a folder beside the set's own until all are done, so that the same call goes on where a stopped one was.
+  Finished chunks lie in a folder beside the set's until all are done, so that the same call goes on where it was stopped.
   What is written, and those chunks, may lie on any file system that TensorFlow reaches.
 
-  Subclasses have `_info`, and what is compressed: `_splits`, dict from a split's name to the number of its examples, `_reader`,
-  which can be pickled, see `chunks.compress`, and `_settings`, a string of what the chunks depend on besides the networks.
+  Subclasses have `_info` and say what is compressed: `_splits`, a dict from splits to their numbers of examples; `_reader`, the
+  `read` of `chunks.compress`, which can be pickled; `_settings`, a string that names what chunks depend on besides the networks.
 
   Args:
     config: a BuilderConfig with an `operating_point`, an `effort`, of `Codec.encode`, and `readers`, of `aim.load`.
@@ -104,7 +105,7 @@ class CompressedSet(tfds.core.GeneratorBasedBuilder, skip_registration=True):
                                       + [f"for-{config.readers}"] * (config.readers != "people")))
 
   def compress(self, **download_options):
-    """Compresses what is left to compress and writes the set.
+    """Compresses the chunks that are missing and writes the set.
 
     Args:
       **download_options: for `tfds.download.DownloadConfig`, such as beam_runner and beam_options.

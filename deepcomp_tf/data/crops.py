@@ -1,18 +1,19 @@
-"""Crops of photos, of decoded photos and of representations for the inference networks (appendix A.4, A.5).
-
-Every batch is a function of the seed and its place in the run, so that a run that was stopped goes on with the same
-crops, and that several workers read the parts of the batches that one would read.
-"""
+"""Crops of photos, of decoded photos and of representations for classification (appendix A.4)."""
 
 import numpy as np
 import tensorflow as tf
 
+from deepcomp_tf.data.cut import corner_at
+from deepcomp_tf.data.cut import cut
+from deepcomp_tf.data.cut import cut_batch
+from deepcomp_tf.data.cut import draw
+from deepcomp_tf.data.cut import from_numpy
+from deepcomp_tf.data.cut import resize_shorter_side
 from deepcomp_tf.data.part import WHOLE
 from deepcomp_tf.data.store import Store
 from deepcomp_tf.errors import BitstreamError
 from deepcomp_tf.errors import DeepcompError
 from deepcomp_tf.errors import one_line
-from deepcomp_tf.layers import replicas
 from deepcomp_tf.representation import STRIDE
 from deepcomp_tf.threads import cores
 
@@ -30,8 +31,8 @@ class Crops:
   Args:
     inputs: the network's `codec.inputs.NetworkInput`.
     bitstreams: whether the set holds compressed files.
-    crop_size: edge of the crops in pixels, 8 times that of the representation's.
-    crop: of images that are compressed on the way, what is cropped: their "pixels", or the "representation" of
+    crop_size: edge of the crops in pixels; the representation's is an eighth.
+    crop: what is cropped of images that are compressed on the way: their "pixels", or the "representation" of
       image_size x image_size pixels (of decoded images, the decoded pixels of these).
     image_size: see `crop`.
     resize: None, or (low, high): images are resized so that their shorter side is low for evaluation and drawn from
@@ -39,7 +40,7 @@ class Crops:
       their size.
 
   Attributes:
-    resize: what is done: None for compressed files.
+    resize: as given; None for compressed files.
 
   Raises:
     DeepcompError: sizes that do not go together.
@@ -57,14 +58,14 @@ class Crops:
     if self._crops_on_device and (image_size % STRIDE or image_size < crop_size):
       raise DeepcompError(f"`image_size` must be a multiple of {STRIDE} and at least crop_size={crop_size}. "
                           f"Received: image_size={image_size}")
-    self._symbols = bitstreams  # is what is stored, not pixels
+    self._symbols = bitstreams  # are stored, not pixels
     self._decodes = bitstreams and inputs.kind == "decoded"
     self._size = image_size if self._crops_on_device else crop_size // STRIDE if bitstreams else crop_size
 
   def training_batches(self, examples, batch_size, seed, epoch=0, first_step=0, part=WHOLE):
     """The batches of an epoch: random crops, mirrored at random: (stored, label `[batch]`).
 
-    The place of an example that cannot be decoded is taken by another one of its batch.
+    Another example of the batch takes the place of one that cannot be decoded.
 
     Args:
       examples: `data.classification.Examples` or a `data.store.Store`.
@@ -81,16 +82,16 @@ class Crops:
     order = seed * _EPOCHS + epoch
     begin, end = part.of(batch_size)
 
-    def own(step, items):
+    def in_part(step, items):
       return step, tf.nest.map_structure(lambda x: x[begin:end], (items, draw(order, step, batch_size)))
 
-    batches = examples.order(order).batch(batch_size, drop_remainder=True).enumerate().skip(first_step).map(own)
+    batches = examples.order(order).batch(batch_size, drop_remainder=True).enumerate().skip(first_step).map(in_part)
     return self._crop(examples, batches.map(lambda step, both: (step, *both)), training=True)
 
   def evaluation_batches(self, examples, batch_size, part=WHOLE):
     """All examples in the stored order, their centers. Otherwise as of `training_batches`.
 
-    Batches may be smaller, and empty: the last one, and those of which an example cannot be decoded.
+    The last batch may be smaller, and so may those with examples that cannot be decoded, down to none.
     """
     self._check(examples)
     begin, end = part.of(batch_size)
@@ -108,7 +109,7 @@ class Crops:
     return batches.prefetch(tf.data.AUTOTUNE)
 
   def _crop_together(self, examples, batches, training):
-    """Crops of symbols, and of what is in a store: whole batches in numpy, several at the same time.
+    """Crops of symbols, and from a store: whole batches in numpy, several at the same time.
 
     `tf.numpy_function` holds Python's lock around what it calls, so it is called once for a batch, and decoding gives the
     lock up.
@@ -125,19 +126,18 @@ class Crops:
       else:
         crops, labels, errors = examples.read_crops(*items, size, *((places, mirrored) if training else (None, None)))
         arrays = crops,
-      kept = _kept(len(labels), errors, damage, int(step), training)
+      kept = damage.keep(len(labels), errors, int(step), training)
       return [array[kept] for array in (*arrays, labels)]
+
+    specs = [(tf.uint8, [None, None, None, channels]), (tf.int32, [None, 2]), (tf.int32, [None, 2]), (tf.bool, [None])]
+    specs = (specs if self._decodes else [(tf.uint8, [None, size, size, channels])]) + [(tf.int64, [None])]
 
     def call(step, items, choices):
       items = tf.nest.flatten(items)
       count = tf.shape(items[0])[:1]
       _, places, mirrored = choices or (None, tf.zeros([count[0], 2]), tf.fill(count, False))
-      types = [tf.uint8, tf.int32, tf.int32, tf.bool] if self._decodes else [tf.uint8]
-      shapes = ([None, None, None, channels], [None, 2], [None, 2], [None]) if self._decodes else (
-          [None, size, size, channels],)
-      *arrays, labels = tf.numpy_function(read, [step, places, mirrored, *items], [*types, tf.int64])
-      arrays = tuple(tf.ensure_shape(array, shape) for array, shape in zip(arrays, shapes))
-      return arrays if self._decodes else arrays[0], tf.ensure_shape(labels, [None])
+      *arrays, labels = from_numpy(read, [step, places, mirrored, *items], specs)
+      return tuple(arrays) if self._decodes else arrays[0], labels
 
     return batches.map(call, num_parallel_calls=tf.data.AUTOTUNE)
 
@@ -152,9 +152,8 @@ class Crops:
         data = resize_shorter_side(data, resize[0] + (0 if choices is None else tf.cast(choices[0] * room, tf.int32)))
       shortest = tf.reduce_min(tf.shape(data)[:2])
       data = tf.cond(shortest < size, lambda: resize_shorter_side(data, size), lambda: data)
-      data = _cut(data, size, None if choices is None else choices[1])
-      if choices is not None:
-        data = tf.cond(choices[2], lambda: data[:, ::-1], lambda: data)
+      _, place, mirrored = choices or (None, None, False)
+      data = cut(data, corner_at(place, tf.shape(data)[:2] - size), size, mirrored=mirrored)
       return number, tf.ensure_shape(data, [size, size, channels]), label
 
     def one_batch(step, items, choices):
@@ -173,7 +172,7 @@ class Crops:
         # TensorFlow does not say why it left one out. Only what is damaged may be.
         errors = {number: _why_not(examples, [item[number] for item in items])
                   for number in set(range(count)) - set(numbers.tolist())}
-        return np.searchsorted(numbers, _kept(int(count), errors, damage, int(step), training)).astype(np.int32)
+        return np.searchsorted(numbers, damage.keep(int(count), errors, int(step), training)).astype(np.int32)
 
       chosen = tf.cond(tf.equal(tf.size(numbers), count), lambda: tf.range(count),
                        lambda: tf.numpy_function(places, [step, count, numbers, *items], tf.int32))
@@ -201,7 +200,7 @@ class Crops:
     elif self._compresses:
       stored = self.inputs.compress(stored)
     if self._crops_on_device:
-      stored = _crop_batch(stored, self.crop_size // self.inputs.stride, key)
+      stored = cut_batch(stored, self.crop_size // self.inputs.stride, key)
     return self.inputs(stored)
 
   def _decode_and_crop(self, symbols, sizes, corners, mirrored):
@@ -209,7 +208,7 @@ class Crops:
 
     Args:
       symbols: uint8 `[n, h, w, C]`, maps of different sizes filled up to the largest.
-      sizes: int32 `[n, 2]`, what of each is its own.
+      sizes: int32 `[n, 2]`, of the maps before they were filled up.
       corners: int32 `[n, 2]`, the first row and column of each crop, in pixels.
       mirrored: bool `[n]`.
 
@@ -218,10 +217,9 @@ class Crops:
     """
     size = self.crop_size
 
-    def one(symbols, own, corner, mirror):
-      picture = self.inputs.picture(symbols[tf.newaxis, :own[0], :own[1]])[0]
-      picture = tf.slice(picture, tf.concat([corner, [0]], 0), [size, size, 3])
-      return tf.ensure_shape(tf.cond(mirror, lambda: picture[:, ::-1], lambda: picture), [size, size, 3])
+    def one(symbols, size_of_map, corner, mirror):
+      picture = self.inputs.picture(symbols[tf.newaxis, :size_of_map[0], :size_of_map[1]])[0]
+      return tf.ensure_shape(cut(picture, corner, size, mirrored=mirror), [size, size, 3])
 
     return tf.map_fn(lambda args: one(*args), (symbols, sizes, corners, mirrored),
                      fn_output_signature=tf.TensorSpec([size, size, 3], tf.uint8))
@@ -245,57 +243,6 @@ def _why_not(examples, example):
                       "damaged")
 
 
-def draw(seed, number, count):
-  """What is random in batch `number` of an epoch: a function of its place alone.
-
-  Args:
-    seed: of the epoch.
-    number: int64.
-    count: examples.
-
-  Returns:
-    float32 `[count]` in [0, 1), for each image's size or the choice of it; float32 `[count, 2]` in [0, 1), where its crop
-    lies between top and bottom, and left and right; bool `[count]`, whether it is mirrored.
-  """
-  choice, place, mirror = tf.unstack(tf.random.experimental.stateless_split(tf.stack([tf.constant(seed, tf.int64), number]), 3))
-  return (tf.random.stateless_uniform([count], choice), tf.random.stateless_uniform([count, 2], place),
-          tf.random.stateless_uniform([count], mirror) < 0.5)
-
-
-def _cut(data, size, place):
-  """A crop of `[h, w, c]` at a place `[2]` in [0, 1); None for the center."""
-  room = tf.shape(data)[:2] - size
-  corner = room // 2 if place is None else tf.cast(place * tf.cast(room + 1, tf.float32), tf.int32)
-  return tf.slice(data, tf.concat([corner, [0]], 0), [size, size, data.shape[-1]])
-
-
-def _kept(count, errors, damage, step, fill):
-  """The places of a batch's examples that are kept: int32 `[<= count]`.
-
-  Args:
-    count: examples.
-    errors: dict from the places of those that cannot be decoded to their errors.
-    damage: `damage.Damage` that takes note of them.
-    step: the batch's number.
-    fill: whether others take their places, so that the batch stays whole.
-
-  Raises:
-    DeepcompError: an example is something else than damaged, or none is left to fill with.
-  """
-  for place, error in errors.items():
-    if not isinstance(error, BitstreamError):
-      raise error
-    damage.add((step, place), error)
-  good = np.array([place for place in range(count) if place not in errors], np.int32)
-  if not fill or not errors:
-    return good
-  if not good.size:
-    raise DeepcompError(f"expected a batch with examples that can be decoded. Received: none of {count}")
-  places = np.arange(count, dtype=np.int32)
-  places[list(errors)] = np.resize(good, len(errors))
-  return places
-
-
 def _pad(maps):
   """Maps, None for one that is lost, in one array filled up with 0: uint8 `[n, h, w, C]`, and their sizes int32 `[n, 2]`."""
   sizes = np.array([(0, 0) if one is None else one.shape[:2] for one in maps], np.int32)
@@ -305,23 +252,3 @@ def _pad(maps):
     if one is not None:
       row[:one.shape[0], :one.shape[1]] = one
   return padded, sizes
-
-
-def resize_shorter_side(pixels, side):
-  """Resizes uint8 `[h, w, c]` pixels, bilinearly, so that the shorter of h and w becomes `side`."""
-  size = tf.cast(tf.shape(pixels)[:2], tf.float32)
-  target = tf.cast(tf.round(size * tf.cast(side, tf.float32) / tf.reduce_min(size)), tf.int32)
-  return tf.saturate_cast(tf.round(tf.image.resize(pixels, target)), tf.uint8)
-
-
-def _crop_batch(stored, size, key):
-  """Crops of `[batch, h, w, c]` at places of their own, or at the center."""
-  shape = tf.shape(stored)
-  room = shape[1:3] - size
-  if key is None:
-    corners = tf.tile((room // 2)[tf.newaxis], [shape[0], 1])
-  else:
-    places = replicas.for_global_batch(lambda count: tf.random.stateless_uniform([count, 2], key), shape[0])
-    corners = tf.cast(places * tf.cast(room + 1, tf.float32), tf.int32)
-  rows, columns = (corners[:, axis, tf.newaxis] + tf.range(size) for axis in (0, 1))
-  return tf.gather(tf.gather(stored, rows, axis=1, batch_dims=1), columns, axis=2, batch_dims=1)

@@ -3,7 +3,9 @@
 import threading
 
 from absl import logging
+import numpy as np
 
+from deepcomp_tf.errors import BitstreamError
 from deepcomp_tf.errors import DeepcompError
 from deepcomp_tf.errors import UnreadableError
 from deepcomp_tf.files import printable
@@ -52,3 +54,49 @@ class Damage:
     if count > max(1, ALLOWED_SHARE * self._examples):
       raise DeepcompError(f"expected at most {100 * ALLOWED_SHARE:g} % of the {self._examples} examples of {self._name} to be "
                           f"damaged. Received: more, the first: {self.messages[0]}")
+
+  def without_damaged(self, results, place=lambda number: ""):
+    """Yields those of results that are no `DeepcompError`, in their order, and takes note of the others.
+
+    Args:
+      results: iterable.
+      place: function of a result's number that says where it is, if the error does not.
+    """
+    for number, result in enumerate(results):
+      if isinstance(result, DeepcompError):
+        self.add(number, result, place(number))
+      else:
+        yield result
+
+  def keep(self, count, errors, step, fill):
+    """The places of a batch's examples that are kept: int32 `[<= count]`.
+
+    Args:
+      count: examples of the batch.
+      errors: dict from the places of those that cannot be decoded to their errors.
+      step: the batch's number.
+      fill: whether others take their places, so that the batch stays whole.
+
+    Raises:
+      DeepcompError: an example is something else than damaged, or none is left to fill with, or as of `add`.
+    """
+    for place, error in errors.items():
+      if not isinstance(error, BitstreamError):
+        raise error
+      self.add((step, place), error)
+    good = np.array([place for place in range(count) if place not in errors], np.int32)
+    if not fill or not errors:
+      return good
+    if not good.size:
+      raise DeepcompError(f"expected a batch with examples that can be decoded. Received: none of {count}")
+    places = np.arange(count, dtype=np.int32)
+    places[list(errors)] = np.resize(good, len(errors))
+    return places
+
+
+def or_error(function, *args):
+  """What a function returns, or the `DeepcompError` that it raises."""
+  try:
+    return function(*args)
+  except DeepcompError as error:
+    return error

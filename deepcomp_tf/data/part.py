@@ -1,4 +1,4 @@
-"""What one of several workers reads: `Part`, and batches dealt out to the replicas of a strategy."""
+"""The part of each batch that a worker reads: `Part`, and batches dealt out to the replicas of a strategy."""
 
 from typing import NamedTuple
 
@@ -14,12 +14,17 @@ class Part(NamedTuple):
     """(begin, end) of this part of `count` things in a row."""
     return count * self.number // self.parts, count * (self.number + 1) // self.parts
 
+  def has(self, number, batch_size):
+    """Whether example `number` of a run, an int or a tensor, is in this part of its batch."""
+    begin, end = self.of(batch_size)
+    return (begin <= number % batch_size) & (number % batch_size < end)
+
 
 WHOLE = Part(0, 1)
 
 
 def distribute(strategy, make_dataset, batch_size):
-  """Global batches dealt out to the replicas of a strategy, of which every worker reads its own part.
+  """Global batches dealt out to the replicas of a strategy, of which every worker reads its part.
 
   Args:
     strategy: of `tf.distribute`.

@@ -18,7 +18,7 @@ from deepcomp_tf.codec.images import list_images
 from deepcomp_tf.codec.images import PIXELS_AHEAD
 from deepcomp_tf.codec.images import read_image
 from deepcomp_tf.codec.images import stored_size
-from deepcomp_tf.data.chunks import open_codec
+from deepcomp_tf.data import chunks
 from deepcomp_tf.errors import BitstreamError
 from deepcomp_tf.errors import DeepcompError
 from deepcomp_tf.errors import one_line
@@ -27,7 +27,7 @@ from deepcomp_tf.threads import ordered_map
 
 
 class Task(NamedTuple):
-  """A photo's path, and that of its output."""
+  """The paths of a photo and of its output."""
   photo: str
   output: str
 
@@ -164,7 +164,7 @@ def compress(codec, tasks, jobs=1, resume=False, overwrite=False, effort=0):
     tasks: iterable of `Task`s.
     jobs: threads that read and decode photos. The network takes all cores.
     resume: outputs that are there are left alone and count as done, if they are whole, of this operating point, and of a photo
-      of that size. Of remote ones only the header is read: what is written there is whole or not there at all.
+      of that size. Of remote outputs only the header is read, since they are written whole or not at all.
     overwrite: outputs that are there are replaced. With neither, they are errors.
     effort: of `Codec.encode`.
 
@@ -243,14 +243,10 @@ def report(all_done):
 
 def add_reports(reports):
   """The sum of dicts as `report` returns them."""
-  result = report([])
-  for one in reports:
-    result = {name: value + one[name] for name, value in result.items()}
-  return {**result, "failed": sorted(result["failed"])}
+  return chunks.add(reports, report([]))
 
 
-def on_beam(where, root, output_dir, operating_point, overwrite, report_path, effort=0,
-            readers="people"):
+def on_beam(where, root, output_dir, operating_point, overwrite, report_path, effort=0, readers="people"):
   """A Beam transform that compresses photos to files; outputs that are there are done, unless `overwrite`.
 
   Args:
@@ -274,8 +270,7 @@ def on_beam(where, root, output_dir, operating_point, overwrite, report_path, ef
     compressed = (grouped | "first" >> beam.Map(_first) | "batch" >> beam.BatchElements(min_batch_size=64, max_batch_size=256)
                   | "compress" >> beam.Map(_compress_on_beam, operating_point, overwrite, effort, readers))
     refused = grouped | "refuse" >> beam.Map(_refuse)
-    return ((compressed, refused) | "all" >> beam.Flatten() | "add" >> beam.CombineGlobally(add_reports)
-            | "write" >> beam.Map(lambda total: files.write_json(report_path, total)))
+    return chunks.write_sum((compressed, refused) | "all" >> beam.Flatten(), add_reports, report_path)
 
   return beam.ptransform_fn(expand)()
 
@@ -302,4 +297,4 @@ def _refuse(output_and_photos):
 
 def _compress_on_beam(tasks, operating_point, overwrite, effort, readers):
   tasks = [Task(*task) for task in tasks]
-  return report(compress(open_codec(operating_point, readers), tasks, cores(), not overwrite, overwrite, effort))
+  return report(compress(chunks.open_codec(operating_point, readers), tasks, cores(), not overwrite, overwrite, effort))

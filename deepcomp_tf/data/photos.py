@@ -1,7 +1,6 @@
 """Crops of photos to train compression on, from a folder or a TFDS data set.
 
-Every example is a function of the seed and of its index alone: example i of a run is the same crop however
-often the run was stopped and resumed.
+Example i of a run is a function of the seed and of i alone.
 """
 
 import collections
@@ -15,7 +14,11 @@ import tensorflow_datasets as tfds
 
 from deepcomp_tf.codec.images import read_image
 from deepcomp_tf.data import sources
+from deepcomp_tf.data.cut import batches
+from deepcomp_tf.data.cut import cut
+from deepcomp_tf.data.cut import from_numpy
 from deepcomp_tf.data.damage import Damage
+from deepcomp_tf.data.damage import or_error
 from deepcomp_tf.data.part import WHOLE
 from deepcomp_tf.errors import DeepcompError
 from deepcomp_tf.threads import cores
@@ -35,15 +38,11 @@ def read_photos(paths, name="the photos"):
   Yields:
     uint8 `[h, w, 3]`.
   """
-  damage, read = Damage(name, len(paths)), 0
-  for path in paths:
-    try:
-      photo = read_image(path)
-    except DeepcompError as error:
-      damage.add(path, error)
-    else:
-      read += 1
-      yield photo
+  read = 0
+  photos = (or_error(read_image, path) for path in paths)
+  for photo in Damage(name, len(paths)).without_damaged(photos):
+    read += 1
+    yield photo
   if not read:
     raise DeepcompError(f"expected photos that can be read. Received: {name}, with none")
 
@@ -81,11 +80,7 @@ class Photos:
       photos = pool(cores()).map(self._draw, random)
       return np.stack([_crop(photo, crop_size, rng) for photo, rng in zip(photos, random)])
 
-    def batch(step):
-      return tf.ensure_shape(tf.numpy_function(crops, [step], tf.uint8), [end - begin, crop_size, crop_size, 3])
-
-    return (tf.data.Dataset.range(first_step, np.iinfo(np.int64).max)
-            .map(batch, num_parallel_calls=2, deterministic=True).prefetch(2))
+    return batches(crops, [(tf.uint8, [end - begin, crop_size, crop_size, 3])], first_step)
 
   def _draw(self, random):
     """A photo, drawn again where it is damaged."""
@@ -128,9 +123,8 @@ def _crop(photo, size, random):
     scale = size / min(height, width)
     target = [max(size, round(scale * side)) for side in (width, height)]
     photo = np.asarray(Image.fromarray(photo).resize(target, Image.Resampling.BICUBIC))
-  top, left = (int(random.integers(side - size + 1)) for side in photo.shape[:2])
-  crop = photo[top:top + size, left:left + size]
-  return crop[:, ::-1] if random.random() < 0.5 else crop
+  corner = [int(random.integers(side - size + 1)) for side in photo.shape[:2]]
+  return cut(photo, corner, size, mirrored=random.random() < 0.5)
 
 
 def tfds_crops(name, split, data_dir, crop_size, batch_size, seed, first_step=0, part=WHOLE, builder=None):
@@ -142,7 +136,7 @@ def tfds_crops(name, split, data_dir, crop_size, batch_size, seed, first_step=0,
   Args:
     name, split, data_dir: as in `tfds.load`; the examples must have an `image`.
     builder: a TFDS builder to use in place of the one that `name` finds.
-    The others are those of `Photos.batches`.
+    crop_size, batch_size, seed, first_step, part: as of `Photos.batches`.
   """
   builder = builder or sources.prepared_builder(name, data_dir)
   if "image" not in builder.info.features:
@@ -170,7 +164,7 @@ def tfds_crops(name, split, data_dir, crop_size, batch_size, seed, first_step=0,
     return np.stack([_crop(photo, crop_size, _random(seed, int(index))) for photo, index in zip(chosen, indices)])
 
   def batch(indices, stored):
-    return tf.ensure_shape(tf.numpy_function(crops, [indices, stored], tf.uint8), [end - begin, crop_size, crop_size, 3])
+    return from_numpy(crops, [indices, stored], [(tf.uint8, [end - begin, crop_size, crop_size, 3])])
 
   first = first_step * batch_size
   # An epoch's file order is fixed when its data set is made, so they are made one by one as they are needed.
@@ -181,9 +175,8 @@ def tfds_crops(name, split, data_dir, crop_size, batch_size, seed, first_step=0,
   examples = tf.data.Dataset.from_generator(
       examples, output_signature=(tf.TensorSpec([], tf.int64), tf.TensorSpec([], tf.string)))
   begin, end = part.of(batch_size)
-  own = examples.filter(lambda index, _: tf.logical_and(begin <= index % batch_size, index % batch_size < end))
-  return (own.batch(end - begin, drop_remainder=True).map(batch, num_parallel_calls=2, deterministic=True)
-          .prefetch(tf.data.AUTOTUNE))
+  return (examples.filter(lambda index, _: part.has(index, batch_size)).batch(end - begin, drop_remainder=True)
+          .map(batch, num_parallel_calls=2, deterministic=True).prefetch(tf.data.AUTOTUNE))
 
 
 def tfds_images(name, split, data_dir, builder=None, most=-1):
@@ -193,11 +186,6 @@ def tfds_images(name, split, data_dir, builder=None, most=-1):
   """
   builder = builder or sources.prepared_builder(name, data_dir)
   stored = builder.as_dataset(split=split, decoders={"image": tfds.decode.SkipDecoding()}).take(most)
-  images, damage = [], Damage(name, builder.info.splits[split].num_examples)
-  for number, example in enumerate(stored.as_numpy_iterator()):
-    image = sources.decode_or_error(example["image"])
-    if isinstance(image, DeepcompError):
-      damage.add(number, image, f"example {number} of {split}")
-    else:
-      images.append(image)
-  return images
+  images = (sources.decode_or_error(example["image"]) for example in stored.as_numpy_iterator())
+  damage = Damage(name, builder.info.splits[split].num_examples)
+  return list(damage.without_damaged(images, lambda number: f"example {number} of {split}"))

@@ -1,6 +1,4 @@
-"""Segmentation sets as networks take them: random crops for training, whole images for evaluation (section 5,
-appendix A.5).
-"""
+"""Segmentation sets as networks take them: random crops for training, whole images for evaluation (section 5, appendix A.5)."""
 
 import os
 
@@ -12,6 +10,11 @@ import tqdm
 from deepcomp_tf import files
 from deepcomp_tf.data import store
 from deepcomp_tf.data import voc
+from deepcomp_tf.data.cut import corner_at
+from deepcomp_tf.data.cut import cut
+from deepcomp_tf.data.cut import from_numpy
+from deepcomp_tf.data.cut import keys
+from deepcomp_tf.data.cut import resize
 from deepcomp_tf.data.part import WHOLE
 from deepcomp_tf.data.sources import decode_image
 from deepcomp_tf.data.sources import prepared_builder
@@ -30,7 +33,7 @@ _SHUFFLE_BUFFER = 1024
 
 
 def open_builder(name, data_dir=None):
-  """The TFDS builder of a segmentation set; that of a folder is prepared if it is not yet.
+  """The TFDS builder of a segmentation set. A folder's is prepared if it is not yet.
 
   Args:
     name: a TFDS set with images and masks, such as "voc_segmentation" or "cityscapes"; or a folder as of
@@ -67,8 +70,8 @@ def classes_of(builder, path=None):
 
   Args:
     builder: of `open_builder`.
-    path: JSON file for `mask_classes.read_classes`; without it they are the folder's own, VOC's, or the labels of the
-      set's `LabeledImage`.
+    path: JSON file for `mask_classes.read_classes`; without it they are those of the folder's classes.json, VOC's, or the
+      labels of the set's `LabeledImage`.
 
   Raises:
     DeepcompError: the set does not say which they are, or the file is wrong.
@@ -127,7 +130,8 @@ class SegmentationExamples:
 
     def decode(example):
       image, mask = decode_image(example[self._image]), tf.cast(example[self._mask][..., 0], tf.uint8)
-      tf.debugging.assert_equal(tf.shape(image)[:2], tf.shape(mask), f"expected masks of their images' sizes in {self._builder.name}")
+      tf.debugging.assert_equal(tf.shape(image)[:2], tf.shape(mask),
+                                f"expected masks of their images' sizes in {self._builder.name}")
       return image, mask
 
     return dataset.map(decode, num_parallel_calls=tf.data.AUTOTUNE)
@@ -141,25 +145,20 @@ class SegmentationExamples:
                "maps": "pixels" if self._keeps_pixels else f"symbols {codec.encoder_identity}"}
     folder = store.cached_folder(cache_dir, self._builder.name, made_of, self._fill)
     map_sizes, mask_sizes = store.read_index(folder, "map_sizes", "mask_sizes")
-    return (store.Maps(os.path.join(folder, store.MAPS), map_sizes, 3 if self._keeps_pixels else codec.channels),
-            store.Maps(os.path.join(folder, _MASKS), mask_sizes, 1))
+    return (store.Maps.open(folder, store.MAPS, map_sizes, 3 if self._keeps_pixels else codec.channels),
+            store.Maps.open(folder, _MASKS, mask_sizes, 1))
 
   def _fill(self, folder):
     encode = (lambda image: image) if self._keeps_pixels else self.inputs.codec.encode
     examples = ordered_map(lambda example: (encode(example[0]), example[1]), self._read().as_numpy_iterator(), cores())
-    sizes = {store.MAPS: [], _MASKS: []}
-    with open(os.path.join(folder, store.MAPS), "wb") as maps, open(os.path.join(folder, _MASKS), "wb") as masks:
-      for example in tqdm.tqdm(examples, total=len(self), unit="image", mininterval=10,
-                               desc=f"reading {self._builder.name}, {self._split}, for the cache"):
-        for file, name, data in zip((maps, masks), sizes, example):
-          file.write(np.ascontiguousarray(data))
-          sizes[name].append(data.shape[:2])
-    np.savez(os.path.join(folder, store.INDEX), map_sizes=np.array(sizes[store.MAPS], np.int32),
-             mask_sizes=np.array(sizes[_MASKS], np.int32))
+    map_sizes, mask_sizes = store.write_maps(folder, [store.MAPS, _MASKS], tqdm.tqdm(
+        examples, total=len(self), unit="image", mininterval=10,
+        desc=f"reading {self._builder.name}, {self._split}, for the cache"))
+    np.savez(os.path.join(folder, store.INDEX), map_sizes=map_sizes, mask_sizes=mask_sizes)
     return {}
 
   def _load(self, index):
-    """(image where images are scaled, else what is cropped; label) of an example on disk."""
+    """(what is cropped, or the image where it is scaled first; label) of an example on disk."""
     stored, label = self._kept[index], self._classes[self._masks[index][..., 0]]
     if self.inputs.kind == "decoded" and not self._scale:
       stored = self.inputs.codec.reconstruct(stored, *label.shape)
@@ -172,18 +171,18 @@ class SegmentationExamples:
     symbols = self.inputs.codec.encode(image)
     return symbols if self.inputs.kind == "representation" else self.inputs.codec.reconstruct(symbols, *image.shape[:2])
 
-  def whole(self, own=None):
+  def whole(self, numbers=None):
     """Iterates over (stored uint8 `[h', w', c]`, label uint8 `[h, w]`), in the set's order, unscaled.
 
     Args:
-      own: the indices of those that are wanted; None for all.
+      numbers: which of them; None for all.
     """
     if self._kept is None:
       for number, (image, mask) in enumerate(self._read().as_numpy_iterator()):
-        if own is None or number in own:
+        if numbers is None or number in numbers:
           yield self._store(image), self._classes[mask]
       return
-    for number in range(len(self)) if own is None else own:
+    for number in range(len(self)) if numbers is None else numbers:
       data, label = self._load(number)
       yield self._store(data) if self._scale else data, label
 
@@ -208,32 +207,29 @@ class SegmentationExamples:
       raise DeepcompError(f"`crop_size` must be a positive multiple of {STRIDE}. Received: crop_size={crop_size}")
 
     def example(number, stored, label):
-      key = tf.stack([tf.constant(seed, tf.int64), number])
-      scale, place, mirror = tf.unstack(tf.random.experimental.stateless_split(key, 3))
+      scale, place, mirror = keys(seed, number)
       stored = tf.ensure_shape(stored, [None, None, 3 if self._scale else self.inputs.channels])
       if self._scale:
         factor = tf.random.stateless_uniform([], scale, *self._scale)
         size = tf.maximum(1, tf.cast(tf.round(tf.cast(tf.shape(stored)[:2], tf.float32) * factor), tf.int32))
-        stored = tf.saturate_cast(tf.round(tf.image.resize(stored, size)), tf.uint8)
+        stored = resize(stored, size)
         label = tf.image.resize(label[..., tf.newaxis], size, "nearest")[..., 0]
-        stored = tf.ensure_shape(tf.numpy_function(self._store, [stored], tf.uint8),
-                                 [None, None, self.inputs.channels])
+        stored = from_numpy(self._store, [stored], [(tf.uint8, [None, None, self.inputs.channels])])
       return _random_crop(self.inputs(stored[tf.newaxis])[0], label, crop_size, self.inputs.stride, place, mirror)
 
     begin, end = part.of(batch_size)
-    own = lambda number: tf.logical_and(begin <= number % batch_size, number % batch_size < end)
-    return (self._shuffled(seed, first_step * batch_size, own).map(example, num_parallel_calls=tf.data.AUTOTUNE)
-            .batch(end - begin).prefetch(tf.data.AUTOTUNE))
+    examples = self._shuffled(seed, first_step * batch_size, lambda number: part.has(number, batch_size))
+    return examples.map(example, num_parallel_calls=tf.data.AUTOTUNE).batch(end - begin).prefetch(tf.data.AUTOTUNE)
 
-  def _shuffled(self, seed, first, own):
-    """Endless (number, stored or image, label) from number `first` on, every epoch in an order of its own.
+  def _shuffled(self, seed, first, wanted):
+    """Endless (number, stored or image, label) from number `first` on, in another order in each epoch.
 
     Args:
-      own: function of a number that says whether that example is wanted.
+      wanted: function of a number that says whether that example is read.
     """
     if self._kept is None:
       dataset = self._read(seed).shuffle(_SHUFFLE_BUFFER, seed=seed).repeat().enumerate().skip(first)
-      dataset = dataset.filter(lambda number, example: own(number))
+      dataset = dataset.filter(lambda number, example: wanted(number))
       classes = tf.constant(self._classes)
 
       def convert(number, example):
@@ -247,10 +243,9 @@ class SegmentationExamples:
     def load(number):
       place = tf.random.experimental.index_shuffle(
           number % count, tf.stack([tf.constant(seed, tf.int64), number // count]), count - 1)
-      stored, label = tf.numpy_function(self._load, [place], [tf.uint8, tf.uint8])
-      return number, stored, tf.ensure_shape(label, [None, None])
+      return number, *from_numpy(self._load, [place], [(tf.uint8, [None, None, None]), (tf.uint8, [None, None])])
 
-    return tf.data.Dataset.counter(first, dtype=tf.int64).filter(own).map(load, num_parallel_calls=tf.data.AUTOTUNE)
+    return tf.data.Dataset.counter(first, dtype=tf.int64).filter(wanted).map(load, num_parallel_calls=tf.data.AUTOTUNE)
 
 
 def _random_crop(x, label, crop_size, stride, place, mirror):
@@ -260,11 +255,8 @@ def _random_crop(x, label, crop_size, stride, place, mirror):
   x = tf.pad(x, [[0, height - tf.shape(x)[0]], [0, width - tf.shape(x)[1]], [0, 0]])
   label = tf.pad(label, [[0, height * stride - tf.shape(label)[0]], [0, width * stride - tf.shape(label)[1]]],
                  constant_values=tf.constant(VOID, tf.uint8))
-  room = tf.cast(tf.stack([height, width]) - size + 1, tf.float32)
-  top, left = tf.unstack(tf.cast(tf.random.stateless_uniform([2], place) * room, tf.int32))
-  x = tf.ensure_shape(x[top:top + size, left:left + size], [size, size, x.shape[-1]])
-  label = tf.ensure_shape(
-      label[stride * top:stride * top + crop_size, stride * left:stride * left + crop_size], [crop_size, crop_size])
+  corner = stride * corner_at(tf.random.stateless_uniform([2], place), tf.stack([height, width]) - size)
   mirrored = tf.random.stateless_uniform([], mirror) < 0.5
-  x, label = tf.cond(mirrored, lambda: (x[:, ::-1], label[:, ::-1]), lambda: (x, label))
+  x = tf.ensure_shape(cut(x, corner, crop_size, stride, mirrored), [size, size, x.shape[-1]])
+  label = tf.ensure_shape(cut(label, corner, crop_size, mirrored=mirrored), [crop_size, crop_size])
   return x, tf.cast(label[STRIDE // 2::STRIDE, STRIDE // 2::STRIDE], tf.int32)

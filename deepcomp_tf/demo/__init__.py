@@ -1,4 +1,4 @@
-"""The page of `deepcomp demo`: photos are compressed, shown, classified and segmented on this machine, in a browser.
+"""The page of `deepcomp demo`: photos are compressed, shown and understood, by each task, on this machine, in a browser.
 
 It binds to this machine alone, keeps nothing on disk, and its page loads nothing from elsewhere (the header of every answer forbids
 it). Flask is needed, which the extra `demo` installs.
@@ -17,7 +17,7 @@ import numpy as np
 import deepcomp_tf as dc
 from deepcomp_tf import samples
 from deepcomp_tf import shipped
-from deepcomp_tf.codec import container
+from deepcomp_tf import tasks
 from deepcomp_tf.codec.codec import MAX_EFFORT
 from deepcomp_tf.codec.images import encode_png
 from deepcomp_tf.codec.images import read_image
@@ -26,11 +26,10 @@ from deepcomp_tf.errors import DeepcompError
 from deepcomp_tf.evaluation import baselines
 from deepcomp_tf.evaluation import figures
 from deepcomp_tf.evaluation import metrics
-from deepcomp_tf.evaluation import segmentation
 
 HOST = "127.0.0.1"
 PEERS = ("jpeg", "webp")
-# Requests that wait for their turn, beyond which one is told to come back.
+# So many requests may wait; more are refused.
 MOST_WAITING = 4
 _PAGE = os.path.join(os.path.dirname(__file__), "page.html")
 
@@ -57,14 +56,19 @@ class Turns:
 
 
 class Networks:
-  """Codecs, classifiers and segmenters of the shipped operating points, each loaded when it is first needed."""
+  """Codecs of the shipped operating points, and networks of the tasks with something to show, each loaded when first needed.
+
+  Attributes:
+    codec: function of an operating point's name.
+    tasks: list of functions of a file, which return the network of a task for it.
+  """
 
   def __init__(self):
-    self.codec = functools.lru_cache(maxsize=None)(dc.Codec.load)  # by the operating point's name
-    self.classifier, self.segmenter = (shipped.ByFile(kind).for_data for kind in (dc.Classifier, dc.Segmenter))
+    self.codec = functools.lru_cache(maxsize=None)(dc.Codec.load)
+    self.tasks = [shipped.ByFile(task).for_data for task in map(tasks.find, tasks.names()) if task.shows()]
 
 
-def compress(networks, point, stored, max_pixels, effort=0):
+def show_photo(networks, point, stored, max_pixels, effort=0):
   """What the page shows of a photo at an operating point, as a dict for JSON.
 
   Args:
@@ -89,12 +93,12 @@ def compress(networks, point, stored, max_pixels, effort=0):
     encoded = baselines.encode_at_most(name, photo, len(data))
     decoded = baselines.decode(encoded)
     peers[name] = {"picture": url(encode_png(decoded)), "bytes": len(encoded), **_rounded(metrics.distortion(photo, decoded))}
-  shown = show(networks, data, max_pixels, original=photo)
+  shown = show_file(networks, data, max_pixels, original=photo)
   return {**shown, "seconds_compressing": round(seconds, 2), "peers": peers, "original": url(encode_png(photo)),
           "file": base64.b64encode(data).decode()}
 
 
-def show(networks, data, max_pixels, original=None):
+def show_file(networks, data, max_pixels, original=None):
   """What the page shows of a compressed file, as a dict for JSON.
 
   Args:
@@ -107,25 +111,24 @@ def show(networks, data, max_pixels, original=None):
     BitstreamError: it is damaged, or of an operating point that is not shipped.
     DeepcompError: it is too large.
   """
-  header = container.read_header(data)
-  _check_size(header.width, header.height, max_pixels)
-  classifier, segmenter = networks.classifier(data), networks.segmenter(data)
-  codec = classifier.codec
+  file = dc.Bitstream(data)
+  _check_size(file.width, file.height, max_pixels)
+  networks_for_file, codec = [find(file) for find in networks.tasks], networks.codec(file.operating_point)
   begin = time.perf_counter()
   picture = codec.decompress(data)
   seconds = time.perf_counter() - begin
   begin = time.perf_counter()
-  classes = classifier.classify(data)[:3]
-  mask = segmenter.mask_ids[segmenter.segment(data)]
+  answers = [network.answer(data) for network in networks_for_file]
   understanding = time.perf_counter() - begin
-  found = {one.name: round(float(np.mean(mask == one.id)), 4) for one in segmenter.classes if one.id and np.any(mask == one.id)}
+  understood = [network.show(answer, picture) for network, answer in zip(networks_for_file, answers)]
+  for shown in understood:
+    if "picture" in shown:
+      shown["picture"] = url(encode_png(shown["picture"]))
   return {
-      "point": codec.operating_point, "width": header.width, "height": header.height, "bytes": len(data),
-      "bits_per_pixel": round(8 * len(data) / header.width / header.height, 4), "seconds_decompressing": round(seconds, 2),
+      "point": codec.operating_point, "width": file.width, "height": file.height, "bytes": len(file),
+      "bits_per_pixel": round(file.bits_per_pixel, 4), "seconds_decompressing": round(seconds, 2),
       "seconds_understanding": round(understanding, 2), "picture": url(encode_png(picture)),
-      "channels": url(encode_png(mosaic(codec.symbols(data)))),
-      "classes": [[name, round(share, 4)] for name, share in classes], "knows": classifier.describe(),
-      "mask": url(encode_png(segmentation.overlay(picture, mask, segmenter.classes))), "mask_shares": found,
+      "channels": url(encode_png(mosaic(file.symbols))), "understood": understood,
       **(_rounded(metrics.distortion(original, picture)) if original is not None else {})}
 
 
@@ -231,12 +234,12 @@ def make_app(max_megapixels=4.0):
     if not effort.isdecimal():
       raise DeepcompError(f"expected an effort in 0..{MAX_EFFORT}. Received: {effort:.20}")
     with turns:
-      return compress(networks, point, flask.request.get_data(), max_pixels, int(effort))
+      return show_photo(networks, point, flask.request.get_data(), max_pixels, int(effort))
 
   @app.post("/open")
   def open_file():
     with turns:
-      return show(networks, flask.request.get_data(), max_pixels)
+      return show_file(networks, flask.request.get_data(), max_pixels)
 
   return app
 

@@ -9,7 +9,7 @@ from deepcomp_tf.errors import DeepcompError
 def evaluator(network, crops, examples, batch_size, labels=None, strategy=None):
   """A function that measures the accuracy of a network on the center crops of a set; traced once, called as often as wanted.
 
-  Each example is computed on one replica of a strategy.
+  A strategy's replicas share the examples.
 
   Args:
     network: function of (float32 input, training) that returns logits.
@@ -17,7 +17,7 @@ def evaluator(network, crops, examples, batch_size, labels=None, strategy=None):
     examples: `data.classification.Examples`.
     batch_size: examples at a time, of all replicas together.
     labels: None, or int `[classes of the set]`: the network's label for each of the set's.
-    strategy: of `tf.distribute`; None for one device.
+    strategy: of `tf.distribute`; None for a single device.
 
   Returns:
     function without arguments that returns a dict of top_1, top_5 and cross_entropy (nats) over all examples that can be
@@ -62,15 +62,21 @@ def means_over(figures_of, crops, examples, batch_size, strategy=None):
   batches = distribute(strategy, lambda part: _part_of_batches(crops, examples, batch_size, part), batch_size)
 
   def measure():
-    totals = {}
-    for batch in batches:
-      totals = {name: totals.get(name, 0.0) + float(value) for name, value in sums_of(*batch).items()}
+    totals = totals_of(sums_of, batches)
     count = int(totals.pop("examples", 0))
     if not count:
       raise DeepcompError(f"expected examples of {examples.source.name} that can be decoded. Received: none")
     return {**{name: total / count for name, total in totals.items()}, "examples": count}
 
   return measure
+
+
+def totals_of(sums_of, batches):
+  """The sums over all batches of a function's dict of scalars, a dict of floats."""
+  totals = {}
+  for batch in batches:
+    totals = {name: totals.get(name, 0.0) + float(value) for name, value in sums_of(*batch).items()}
+  return totals
 
 
 def _part_of_batches(crops, examples, batch_size, part):

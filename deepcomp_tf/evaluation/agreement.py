@@ -3,6 +3,7 @@
 import tensorflow as tf
 
 from deepcomp_tf.evaluation.accuracy import accuracies
+from deepcomp_tf.evaluation.accuracy import totals_of
 from deepcomp_tf.evaluation.complexity import multiply_adds
 from deepcomp_tf.models import Graft
 from deepcomp_tf.representation import STRIDE
@@ -68,7 +69,5 @@ def _means(figures_of, answers, batch_size):
   def sums_of(*batch):
     return {name: tf.reduce_sum(tf.cast(values, tf.float64)) for name, values in figures_of(*batch).items()}
 
-  totals = {}
-  for batch in answers.whole_batches(batch_size):
-    totals = {name: totals.get(name, 0.0) + float(value) for name, value in sums_of(*batch).items()}
+  totals = totals_of(sums_of, answers.whole_batches(batch_size))
   return {**{name: total / len(answers) for name, total in totals.items()}, "photos": len(answers)}

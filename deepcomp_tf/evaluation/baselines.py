@@ -17,7 +17,7 @@ class Format(NamedTuple):
   options: function from a rung, 0..rungs-1 from the smallest file up, to Pillow's options for saving.
   rungs: how many there are.
   feature: what Pillow must have been built with.
-  curve: the rungs that curves are drawn through. Photos have some 0.05 to 1 bits per pixel there, or from the format's smallest
+  curve: the rungs that curves are drawn through. Photos have about 0.05 to 1 bits per pixel there, or from the format's smallest
     file on.
   """
   label: str
@@ -77,7 +77,7 @@ def setting(name, rung):
 def encode_at_most(name, image, size):
   """The largest file of a format that has at most `size` bytes, found by bisection of its qualities.
 
-  Where even its smallest file is larger, that one: the comparison then favours the other format, and its mean
+  Where even its smallest file is larger, it is taken: the comparison then favours the other format, and its mean
   rate in the tables shows it.
 
   Args:
@@ -101,6 +101,6 @@ def encode_at_most(name, image, size):
 
 
 def decode(data):
-  """The picture in a file of one of the formats: bytes -> uint8 `[h, w, 3]`."""
+  """The picture in a file of one of `FORMATS`: bytes -> uint8 `[h, w, 3]`."""
   with Image.open(io.BytesIO(data)) as picture:
     return np.array(picture.convert("RGB"))

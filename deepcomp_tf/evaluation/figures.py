@@ -19,7 +19,7 @@ _STYLES = {"deepcomp": ("o", "-", "#c0392b"), "jpeg": ("s", ":", "#7f8c8d"), "jp
 def rate_distortion_figure(summary, title):
   """PNG bytes: MS-SSIM, SSIM and PSNR over bits per pixel, a line per codec (Figure 8).
 
-  Where there are points of curves, the peers' lines are through their qualities, and ours is a short one through each operating
+  Where there are points of curves, the peers' lines go through their qualities, and ours are short lines through each operating
   point, which is marked.
 
   Args:
@@ -28,16 +28,16 @@ def rate_distortion_figure(summary, title):
   """
   figure = matplotlib.figure.Figure(figsize=(12, 4), layout="constrained")
   axes = figure.subplots(1, len(_METRICS))
-  kinds = list(dict.fromkeys(row["codec"] for row in summary))
+  codecs = list(dict.fromkeys(row["codec"] for row in summary))
   for axis, (key, name) in zip(axes, _METRICS):
-    for kind in kinds:
-      marker, line, colour = _STYLES[kind]
-      ours = kind == rate_distortion.OURS
-      for number, rows in enumerate(_lines([row for row in summary if row["codec"] == kind])):
+    for codec in codecs:
+      marker, line, colour = _STYLES[codec]
+      ours = codec == rate_distortion.OURS
+      for number, rows in enumerate(_lines([row for row in summary if row["codec"] == codec])):
         rows = sorted(rows, key=lambda row: row["bits_per_pixel"])
         marked = [place for place, row in enumerate(rows) if not row["setting"]]
         axis.plot([row["bits_per_pixel"] for row in rows], [row[key] for row in rows], marker=marker if marked else "",
-                  markevery=marked, linestyle=line, color=colour, label=None if number else rate_distortion.label(kind),
+                  markevery=marked, linestyle=line, color=colour, label=None if number else rate_distortion.label(codec),
                   linewidth=2.2 if ours else 1.2, zorder=3 if ours else 2)
     axis.set_xlabel("rate [bits per pixel]")
     axis.set_ylabel(name)
@@ -154,7 +154,7 @@ def segmentation_figure(examples, classes):
 
 
 def channel_entropy(symbols):
-  """Entropy of the symbols' own histogram, in bits per symbol."""
+  """Entropy of the histogram of these symbols, in bits per symbol."""
   counts = np.bincount(symbols.ravel())
   p = counts[counts > 0] / symbols.size
   return float(-(p * np.log2(p)).sum())

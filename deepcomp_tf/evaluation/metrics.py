@@ -10,7 +10,7 @@ NAMES = ("psnr", "ssim", "ms_ssim")
 
 
 def distortion(original, reconstruction):
-  """PSNR in dB, SSIM and MS-SSIM of one image.
+  """PSNR in dB, SSIM and MS-SSIM of an image.
 
   Args:
     original, reconstruction: uint8 `[h, w, 3]`.
@@ -32,9 +32,10 @@ def distortion(original, reconstruction):
 def means(figures):
   """Means of dicts of figures over the images where they are finite.
 
-  NaNs, of images too small for a metric, are left out. So is the infinite PSNR of images that are reproduced exactly, such as those
-  of one colour: a single one would make the mean infinite, and any cap in its place would be arbitrary. Tables say how many there
-  are (`exact`). A figure that no image has is left out of the result, which so is valid JSON.
+  NaNs, of images too small for a metric, are left out. So is the infinite PSNR of images that are reproduced exactly, such as
+  plain
+  colours: a single such image would make the mean infinite, and any cap would be arbitrary. Tables say how many there are
+  (`exact`). A figure that no image has is left out of the result, which therefore is valid JSON.
   """
   result = {}
   for key in figures[0]:
@@ -46,5 +47,5 @@ def means(figures):
 
 
 def exact(figures):
-  """How many of the images of these dicts are reproduced exactly: those of infinite PSNR."""
+  """How many of the images of these dicts are reproduced exactly, and so have infinite PSNR."""
   return sum(np.isposinf(figure["psnr"]) for figure in figures)

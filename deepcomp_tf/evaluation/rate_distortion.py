@@ -16,10 +16,10 @@ COLUMNS = ("image", "operating_point", "codec", "setting", "bytes", "bits_per_pi
 # The columns that are text; those behind them are figures.
 _TEXTS = 4
 
-# Rows of our own codec have this in the column `codec`.
+# Rows of this project's codec have this in the column `codec`.
 OURS = "deepcomp"
 
-# The factors on the weight of the bits that move our files away from an operating point, in each direction one after the other.
+# The factors on the weight of the bits that move our files away from an operating point, a sequence for each direction.
 # Below 1/4 files hardly grow, and above 9 the next operating point's are better.
 RATES = ((0.25,), (3.0, 9.0))
 
@@ -60,34 +60,34 @@ def _rows(codec, name, image, peers, effort, curves):
           for setting, symbols in found.items()}
 
   def row(file):
-    kind, setting = file
-    if kind != OURS:
-      data = baselines.encode_at_most(kind, image, len(ours[""]))
-      return _row(name, image, codec.operating_point, kind, setting, data, baselines.decode(data))
+    format_name, setting = file
+    if format_name != OURS:
+      data = baselines.encode_at_most(format_name, image, len(ours[""]))
+      return _row(name, image, codec.operating_point, format_name, setting, data, baselines.decode(data))
     pooled = codec.estimated_bits(found[setting]) / (image.shape[0] * image.shape[1])
-    return _row(name, image, codec.operating_point, kind, setting, ours[setting], codec.decompress(ours[setting]), pooled)
+    return _row(name, image, codec.operating_point, format_name, setting, ours[setting], codec.decompress(ours[setting]), pooled)
 
   _, *around = found
-  return _side_by_side(row, [(OURS, ""), *((kind, "") for kind in peers), *((OURS, setting) for setting in around)])
+  return _side_by_side(row, [(OURS, ""), *((format_name, "") for format_name in peers), *((OURS, setting) for setting in around)])
 
 
 def _peers_curves(name, image, peers):
   """Of an image: the peers' at all qualities of their curves."""
   def row(file):
-    kind, rung = file
-    data = baselines.encode(kind, image, rung)
-    return _row(name, image, "", kind, baselines.setting(kind, rung), data, baselines.decode(data))
+    format_name, rung = file
+    data = baselines.encode(format_name, image, rung)
+    return _row(name, image, "", format_name, baselines.setting(format_name, rung), data, baselines.decode(data))
 
-  return _side_by_side(row, [(kind, rung) for kind in peers for rung in baselines.FORMATS[kind].curve])
+  return _side_by_side(row, [(format_name, rung) for format_name in peers for rung in baselines.FORMATS[format_name].curve])
 
 
 def _side_by_side(row, files_of):
-  """Rows, made on all cores: TensorFlow's SSIM keeps one of them busy, for longer than all else together."""
+  """Rows, made on all cores: TensorFlow's SSIM runs on a single core, and takes longer than all else together."""
   return ordered_map(row, files_of, cores())
 
 
-def _row(name, image, point, kind, setting, data, decoded, pooled=float("nan")):
-  return {"image": name, "operating_point": point, "codec": kind, "setting": setting, "bytes": len(data),
+def _row(name, image, point, format_name, setting, data, decoded, pooled=float("nan")):
+  return {"image": name, "operating_point": point, "codec": format_name, "setting": setting, "bytes": len(data),
           "bits_per_pixel": 8 * len(data) / (image.shape[0] * image.shape[1]), "bits_per_pixel_pooled": pooled,
           **metrics.distortion(image, decoded)}
 
@@ -101,13 +101,13 @@ def means(rows):
     groups.setdefault((row["operating_point"], row["codec"], row.get("setting", "")), []).append(row)
   figures = COLUMNS[_TEXTS:]
   nothing = dict.fromkeys(figures, float("nan"))
-  return [{"operating_point": point, "codec": kind, "setting": setting, "images": len(group), "exact": metrics.exact(group),
-           **nothing, **metrics.means([{key: row[key] for key in figures} for row in group])}
-          for (point, kind, setting), group in groups.items()]
+  return [{"operating_point": point, "codec": format_name, "setting": setting, "images": len(group),
+           "exact": metrics.exact(group), **nothing, **metrics.means([{key: row[key] for key in figures} for row in group])}
+          for (point, format_name, setting), group in groups.items()]
 
 
-def label(kind):
-  return baselines.FORMATS[kind].label if kind in baselines.FORMATS else "deepcomp_tf"
+def label(format_name):
+  return baselines.FORMATS[format_name].label if format_name in baselines.FORMATS else "deepcomp_tf"
 
 
 def table(summary):
@@ -120,7 +120,8 @@ def table(summary):
     saved = "" if np.isnan(pooled) else f"{pooled:.4f} ({100 * (row['bits_per_pixel'] / pooled - 1):+.0f} %)"
     lines.append(f"{row['operating_point']:16} {label(row['codec']):12} {row['bits_per_pixel']:10.4f} "
                  f"{row['psnr']:7.2f} {row['ssim']:7.4f} {row['ms_ssim']:8.4f}  {saved:>14}")
-  exact = [f"{label(row['codec'])} at {row['operating_point']} {row['exact']} of {row['images']}" for row in summary if row["exact"]]
+  exact = [f"{label(row['codec'])} at {row['operating_point']} {row['exact']} of {row['images']}"
+           for row in summary if row["exact"]]
   if exact:
     lines.append(f"Left out of the mean PSNR, since it is infinite, are images that are reproduced exactly: {', '.join(exact)}")
   return "\n".join(lines)

@@ -1,13 +1,11 @@
-"""Mean intersection over union, and pictures of segmentations (section 5, Figures 5 and 10)."""
-
-import io
+"""Mean intersection over union, and places in masks to write names at (section 5, Figures 5 and 10)."""
 
 import numpy as np
-from PIL import Image
 import tensorflow as tf
 
 from deepcomp_tf.mask_classes import BACKGROUND
-from deepcomp_tf.mask_classes import palette
+from deepcomp_tf.mask_classes import encode_mask  # pylint: disable=unused-import
+from deepcomp_tf.mask_classes import overlay  # pylint: disable=unused-import
 from deepcomp_tf.mask_classes import VOID
 
 
@@ -16,10 +14,10 @@ def evaluate(predict, examples, num_classes, well_covered=(), progress=lambda it
 
   Args:
     predict: function of (stored uint8 `[h', w', c]`, height, width) that returns uint8 `[height, width]`, as
-      `inference.Segmenter.predict`.
+      `tasks.segment.Segmenter.predict`.
     examples: `data.segmentation.SegmentationExamples`.
     num_classes: of the labels; 255 is left out.
-    well_covered: classes whose mean IoU is reported besides, over the pixels that are labelled as one of them.
+    well_covered: classes whose mean IoU is reported, too, over the pixels that are labelled with them.
     progress: wraps the iteration over the examples.
 
   Returns:
@@ -46,10 +44,10 @@ def confusions(predict, examples, num_classes, progress=lambda iterable: iterabl
 
 
 def summary(counts, well_covered=()):
-  """What the `confusions` of some images amount to.
+  """IoU and accuracy from the `confusions` of images.
 
   Returns:
-    dict of mean_iou, over the classes that occur, pixel_accuracy, and iou, a list with None for classes that do not;
+    dict of mean_iou, over the classes that occur, pixel_accuracy, and iou, a list with None for classes that do not occur;
     well_covered_mean_iou; and mean_iou_error and well_covered_mean_iou_error, their standard errors (`draws`).
   """
   total = counts.sum(axis=0)
@@ -64,7 +62,7 @@ def summary(counts, well_covered=()):
 
 
 def draws(counts, well_covered=(), number=1000):
-  """Mean IoU of as many images drawn with replacement (bootstrap), whose spread is its standard error.
+  """Mean IoU of samples of the images, drawn with replacement (bootstrap): their spread is its standard error.
 
   The draws are the same for every network, so that the spread of two networks' difference is the error of that.
 
@@ -90,7 +88,7 @@ def _mean_iou(confusion, well_covered):
 
 
 def _iou(confusion):
-  """IoU of each class, from counts `[..., label, prediction]`; NaN for those that neither has."""
+  """IoU of each class, from counts `[..., label, prediction]`; NaN where neither has the class."""
   inside = np.diagonal(confusion, axis1=-2, axis2=-1)
   union = confusion.sum(axis=-2) + confusion.sum(axis=-1) - inside
   return np.divide(inside, union, out=np.full(union.shape, np.nan), where=union > 0)
@@ -104,24 +102,8 @@ def named_regions(mask, classes, share=0.01):
     classes: list of `MaskClass`.
     share: 0..1.
   """
-  for one in classes:
-    rows, columns = np.nonzero(mask == one.id)
-    if one.name != BACKGROUND and len(rows) and len(rows) >= share * mask.size:
+  for mask_class in classes:
+    rows, columns = np.nonzero(mask == mask_class.id)
+    if mask_class.name != BACKGROUND and len(rows) and len(rows) >= share * mask.size:
       nearest = np.argmin((rows - rows.mean()) ** 2 + (columns - columns.mean()) ** 2)
-      yield one.name, rows[nearest], columns[nearest]
-
-
-def encode_mask(mask, classes):
-  """uint8 `[h, w]` ids of a list of `MaskClass` -> the bytes of a palette PNG in their colours."""
-  image = Image.fromarray(mask)
-  image.putpalette(palette(classes).ravel().tolist())
-  buffer = io.BytesIO()
-  image.save(buffer, "png")
-  return buffer.getvalue()
-
-
-def overlay(image, mask, classes, opacity=0.6):
-  """A photo uint8 `[h, w, 3]` with a mask `[h, w]` laid over it; background and what is no class stay as they are."""
-  blended = np.rint((1 - opacity) * image + opacity * palette(classes)[mask]).astype(np.uint8)
-  shown = np.isin(mask, [one.id for one in classes if one.name != BACKGROUND])
-  return np.where(shown[..., np.newaxis], blended, image)
+      yield mask_class.name, rows[nearest], columns[nearest]

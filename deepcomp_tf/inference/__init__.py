@@ -1,6 +1,6 @@
-"""Inference on the representation: from a file's bytes to classes, without a decoder."""
+"""Another name of `deepcomp_tf.tasks`, which it had until version 0.2. The weights of shipped networks lie here."""
 
-from deepcomp_tf.inference.classifier import Classifier
-from deepcomp_tf.inference.segmenter import Segmenter
+from deepcomp_tf.tasks.classify import Classifier
+from deepcomp_tf.tasks.segment import Segmenter
 
 __all__ = ["Classifier", "Segmenter"]

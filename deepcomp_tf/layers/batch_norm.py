@@ -12,7 +12,7 @@ def batch_norm(synchronized=False, **kwargs):
 
   Args:
     synchronized: whether training takes the statistics of the global batch; by default every replica takes those of
-      its own part of it.
+      its part.
   """
   if synchronized:
     return tf.keras.layers.BatchNormalization(momentum=MOMENTUM, epsilon=EPSILON, synchronized=True, **kwargs)

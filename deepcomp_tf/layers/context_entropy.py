@@ -13,14 +13,14 @@ from deepcomp_tf.layers.replicas import mean_over_batch
 class ContextEntropy(tf.keras.layers.Layer):
   """Bits per symbol of a representation whose symbols are predicted from those coded before them.
 
-  One histogram charges every symbol as if nothing were known of its neighbours; the file's context coder
+  A histogram charges every symbol as if nothing were known of its neighbours; the file's context coder
   does not. This layer is a differentiable stand-in for that coder, so that training spends bits where the
   coder will. Channel after channel, in raster order, each entry is predicted linearly from the entries
   before it (a `kernel_size` window, the earlier channels on all sides), its expected deviation linearly
   from their magnitudes; the entry then costs -log2 of the probability that a mixture of two discretized
   logistic distributions gives to its unit interval.
 
-  The centers must be about one apart (see `training.klt`). Entries are divided by their channel's deviation
+  The centers must be about 1 apart (see `training.klt`). Entries are divided by their channel's deviation
   (`spread`, not trained) before the linear maps, and the parameters are scaled by `GAIN`, so that they follow
   the representation faster than the networks' weights at the same learning rate.
   """

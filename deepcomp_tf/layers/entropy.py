@@ -12,15 +12,15 @@ class HistogramEntropy(tf.keras.layers.Layer):
   """Entropy of the symbols in bits per symbol, from the quantizer's assignments.
 
   H = -sum_j p_j log2 p_j, where p is the mean of the assignments over batch, positions and channels. With
-  the assignments of `Quantizer` the value is that of the hard histogram and the gradient that of the soft
-  one. Of a representation with C channels at 1/8 of the image's size, C * H / 64 is the rate in bits per
-  pixel.
+  the assignments of `Quantizer` the value comes from the hard histogram and the gradient from the soft
+  histogram. For a representation with C channels at 1/8 of the image's size, C * H / 64 is the rate in bits
+  per pixel.
 
   Under `tf.distribute` the histogram is that of the global batch.
 
   Args:
-    per_channel: one histogram per channel, and the mean of their entropies, instead of the paper's one
-      histogram for all channels.
+    per_channel: takes a histogram for each channel and the mean of their entropies, instead of the paper's single
+      histogram of all channels.
   """
 
   def __init__(self, per_channel=False, **kwargs):

@@ -12,7 +12,7 @@ def build(layer, channels):
 
 
 def copy_weights(source, target):
-  """Copies the variables of a built network into another one with the same `named_variables`."""
+  """Copies the variables of a built network into another network with the same `named_variables`."""
   weights = source.named_variables()
   for name, variable in target.named_variables().items():
     variable.assign(weights[name])

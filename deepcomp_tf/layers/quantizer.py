@@ -28,8 +28,8 @@ class Quantizer(tf.keras.layers.Layer):
   sum_j phi_j c_j (Agustsson et al. 2017). The forward pass yields the nearest center, the backward pass the
   gradient of the soft value (appendix A.1's quantizer, which is hard forward and soft backward).
 
-  The centers are shared by all channels and positions. They are computed with in float32 under any
-  mixed-precision policy: a symbol must not depend on it.
+  The centers are shared by all channels and positions. Computation is in float32 under any mixed-precision
+  policy: a symbol must not depend on it.
 
   Args:
     num_centers: L, at least 2 and at most 256, so that a symbol fits in a byte. The paper does not publish L.

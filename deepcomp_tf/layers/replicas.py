@@ -1,10 +1,10 @@
-"""What the replicas of a `tf.distribute` strategy have to tell each other, so that they compute as one device would."""
+"""What the replicas of a `tf.distribute` strategy exchange, so that they compute as a single device would."""
 
 import tensorflow as tf
 
 
 def replica_mean(x):
-  """Mean of x over the replicas of a strategy, differentiable; x itself outside of one."""
+  """Mean of x over the replicas of a strategy, differentiable; x itself outside of a strategy."""
   context = tf.distribute.get_replica_context()
   if context is None or context.num_replicas_in_sync == 1:
     return x
@@ -20,10 +20,10 @@ def mean_over_batch(x, counted=None):
 
 
 def for_global_batch(make, count):
-  """Random numbers of this replica's `count` examples, as one device draws them for the whole batch.
+  """Random numbers for this replica's `count` examples, the same that a single device draws for the whole batch.
 
   Args:
-    make: function of the number of examples in the global batch that returns `[examples, ...]`, by a seed of its own.
+    make: function of the number of examples in the global batch that returns `[examples, ...]`; it has a fixed seed.
     count: scalar tensor, the examples of this replica; all replicas have as many.
   """
   context = tf.distribute.get_replica_context()

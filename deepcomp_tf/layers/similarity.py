@@ -15,12 +15,12 @@ _SMALLEST_CORRELATION = 1e-3
 
 
 def smallest_ms_ssim(scales=3):
-  """Shorter side in pixels that MS-SSIM of so many scales takes: the window of 11 pixels has to fit into the last."""
+  """Shorter side in pixels that MS-SSIM needs: the window of 11 pixels has to fit into the last scale."""
   return _WINDOW << (scales - 1)
 
 
 def ssim_and_ms_ssim(image, target, scales=3):
-  """Mean SSIM, and mean MS-SSIM of the finest scales, for crops too small for all five: those of TensorFlow, in half of its time.
+  """Mean SSIM, and mean MS-SSIM of the finest scales, for crops too small for all five: TensorFlow's values, in half the time.
 
   Gaussian windows are products with two banded matrices.
 

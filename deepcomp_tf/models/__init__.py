@@ -1,11 +1,11 @@
 """Networks of the paper, composed of `deepcomp_tf.layers`."""
 
+from deepcomp_tf.models.backbone import Backbone
 from deepcomp_tf.models.compression import CompressionModel
 from deepcomp_tf.models.compression import CompressionOutput
 from deepcomp_tf.models.compression import Decoder
 from deepcomp_tf.models.compression import Encoder
 from deepcomp_tf.models.deeplab import DeepLab
-from deepcomp_tf.models.graft import Backbone
 from deepcomp_tf.models.graft import Graft
 from deepcomp_tf.models.joint import JointModel
 from deepcomp_tf.models.joint import JointOutput

@@ -18,8 +18,52 @@ PIXEL_DEVIATION = (58.395, 57.12, 57.375)
 ENTROPIES = ("pooled", "per_channel", "context")
 
 
+class _Half(tf.keras.Model):
+  """What encoder and decoder share: three 5x5 convolutions, and three residual units of 128 channels between them.
+
+  Subclasses make `conv1`, `conv2`, `conv3` and `units`, and say in `_in_order` how they follow each other.
+  """
+
+  def __init__(self, channels, **kwargs):
+    super().__init__(**kwargs)
+    if channels < 1:
+      raise DeepcompError(f"`channels` must be at least 1. Received: channels={channels}")
+    self.channels = channels
+
+  def _convolution(self, name, filters, transpose=False, **kwargs):
+    """The network's 5x5 convolution of stride 2, down or (transposed) up."""
+    layer = tf.keras.layers.Conv2DTranspose if transpose else tf.keras.layers.Conv2D
+    return layer(filters, 5, strides=2, padding="same", kernel_initializer="he_normal", name=name,
+                 **{"dtype": self.dtype_policy, **kwargs})
+
+  def _residual_units(self):
+    return [layers.ResidualUnit(128, dtype=self.dtype_policy, name=f"unit{i + 1}") for i in range(3)]
+
+  def build(self, input_shape):
+    channels = input_shape[-1]
+    for layer in self._in_order:
+      build(layer, channels)
+      channels = layer.filters
+    tf.keras.layers.Layer.build(self, input_shape)
+
+  def _through(self, x):
+    """What the layers make of their input, one after the other."""
+    for layer in self._in_order:
+      x = layer(x)
+    return x
+
+  def named_variables(self):
+    """The variables of a built network by names such as `unit1/conv2/kernel`."""
+    named = {name: getattr(self, name) for name in ("conv1", "conv2", "conv3")}
+    named.update({f"{unit.name}/{name}": getattr(unit, name) for unit in self.units for name in ("conv1", "conv2")})
+    return named_variables(named)
+
+  def get_config(self):
+    return {"name": self.name, "dtype": self.dtype_policy.name, "channels": self.channels}
+
+
 @tf.keras.utils.register_keras_serializable(package="deepcomp_tf")
-class Encoder(tf.keras.Model):
+class Encoder(_Half):
   """Image to representation, before quantization.
 
   `[batch, h, w, 3]` pixels in 0..255 -> `[batch, ceil(h/8), ceil(w/8), C]` float32.
@@ -33,43 +77,27 @@ class Encoder(tf.keras.Model):
   """
 
   def __init__(self, channels, **kwargs):
-    super().__init__(**kwargs)
-    if channels < 1:
-      raise DeepcompError(f"`channels` must be at least 1. Received: channels={channels}")
-    self.channels = channels
-    self.conv1 = _convolution(64, name="conv1", activation="relu", dtype=self.dtype_policy)
-    self.conv2 = _convolution(128, name="conv2", activation="relu", dtype=self.dtype_policy)
-    self.units = [layers.ResidualUnit(128, dtype=self.dtype_policy, name=f"unit{i + 1}") for i in range(3)]
-    self.conv3 = _convolution(channels, name="conv3", dtype="float32")
+    super().__init__(channels, **kwargs)
+    self.conv1 = self._convolution("conv1", 64, activation="relu")
+    self.conv2 = self._convolution("conv2", 128, activation="relu")
+    self.units = self._residual_units()
+    self.conv3 = self._convolution("conv3", channels, dtype="float32")
 
-  def build(self, input_shape):
-    for layer, inner in ((self.conv1, input_shape[-1]), (self.conv2, 64), *((unit, 128) for unit in self.units),
-                         (self.conv3, 128)):
-      build(layer, inner)
-    tf.keras.layers.Layer.build(self, input_shape)
+  @property
+  def _in_order(self):
+    return [self.conv1, self.conv2, *self.units, self.conv3]
 
   def call(self, image):
-    x = (tf.cast(image, tf.float32) - PIXEL_MEAN) / PIXEL_DEVIATION
-    x = self.conv2(self.conv1(x))
-    for unit in self.units:
-      x = unit(x)
-    return self.conv3(x)
-
-  def named_variables(self):
-    """The variables of a built network by names such as `unit1/conv2/kernel`."""
-    return named_variables(_layers_of(self))
-
-  def get_config(self):
-    return {"name": self.name, "dtype": self.dtype_policy.name, "channels": self.channels}
+    return self._through((tf.cast(image, tf.float32) - PIXEL_MEAN) / PIXEL_DEVIATION)
 
 
 @tf.keras.utils.register_keras_serializable(package="deepcomp_tf")
-class Decoder(tf.keras.Model):
+class Decoder(_Half):
   """Quantized representation to image: the encoder mirrored, with transposed convolutions.
 
   `[batch, h, w, C]` -> `[batch, 8h, 8w, 3]` float32 pixels on the 0..255 scale, neither clipped nor rounded.
 
-  3.56 G multiply-adds for 224x224 pixels with C=32. The paper's 2.85 G are those of the first transposed
+  3.56 G multiply-adds for 224x224 pixels with C=32. The paper's 2.85 G count the first transposed
   convolution and the residual units alone.
 
   Args:
@@ -77,33 +105,18 @@ class Decoder(tf.keras.Model):
   """
 
   def __init__(self, channels, **kwargs):
-    super().__init__(**kwargs)
-    if channels < 1:
-      raise DeepcompError(f"`channels` must be at least 1. Received: channels={channels}")
-    self.channels = channels
-    self.conv1 = _convolution(128, name="conv1", activation="relu", transpose=True, dtype=self.dtype_policy)
-    self.units = [layers.ResidualUnit(128, dtype=self.dtype_policy, name=f"unit{i + 1}") for i in range(3)]
-    self.conv2 = _convolution(64, name="conv2", activation="relu", transpose=True, dtype=self.dtype_policy)
-    self.conv3 = _convolution(3, name="conv3", dtype="float32", transpose=True)
+    super().__init__(channels, **kwargs)
+    self.conv1 = self._convolution("conv1", 128, transpose=True, activation="relu")
+    self.units = self._residual_units()
+    self.conv2 = self._convolution("conv2", 64, transpose=True, activation="relu")
+    self.conv3 = self._convolution("conv3", 3, transpose=True, dtype="float32")
 
-  def build(self, input_shape):
-    for layer, inner in ((self.conv1, input_shape[-1]), *((unit, 128) for unit in self.units), (self.conv2, 128),
-                         (self.conv3, 64)):
-      build(layer, inner)
-    tf.keras.layers.Layer.build(self, input_shape)
+  @property
+  def _in_order(self):
+    return [self.conv1, *self.units, self.conv2, self.conv3]
 
   def call(self, values):
-    x = self.conv1(values)
-    for unit in self.units:
-      x = unit(x)
-    return self.conv3(self.conv2(x)) * PIXEL_DEVIATION + PIXEL_MEAN
-
-  def named_variables(self):
-    """The variables of a built network by names such as `unit1/conv2/kernel`."""
-    return named_variables(_layers_of(self))
-
-  def get_config(self):
-    return {"name": self.name, "dtype": self.dtype_policy.name, "channels": self.channels}
+    return self._through(values) * PIXEL_DEVIATION + PIXEL_MEAN
 
 
 class CompressionOutput(NamedTuple):
@@ -152,7 +165,7 @@ class CompressionModel(tf.keras.Model):
     num_centers: L.
     temperature: sigma of the quantizer.
     centers: initial centers, see `layers.Quantizer`.
-    entropy: what H is: "pooled", the paper's one histogram; "per_channel", one histogram per channel;
+    entropy: what H is: "pooled", the paper's single histogram; "per_channel", a histogram for each channel;
       "context", the entropy given the neighbours (`layers.ContextEntropy`).
     centers_l2: see `layers.Quantizer`.
   """
@@ -269,20 +282,6 @@ class CompressionModel(tf.keras.Model):
             "centers": quantizer["centers"], "centers_l2": quantizer["l2"], "entropy": self.entropy_kind}
 
 
-def _convolution(filters, transpose=False, **kwargs):
-  """The network's 5x5 convolution of stride 2, down or (transposed) up."""
-  layer = tf.keras.layers.Conv2DTranspose if transpose else tf.keras.layers.Conv2D
-  return layer(filters, 5, strides=2, padding="same", kernel_initializer="he_normal", **kwargs)
-
-
-def _layers_of(network):
-  """The convolutions of an encoder or decoder by their names."""
-  layers_of = {f"conv{i + 1}": layer for i, layer in enumerate((network.conv1, network.conv2, network.conv3))}
-  for unit in network.units:
-    layers_of[f"{unit.name}/conv1"], layers_of[f"{unit.name}/conv2"] = unit.conv1, unit.conv2
-  return layers_of
-
-
 def _images_of(data):
-  """The images of what `fit` passes to a step: they are their own targets, labels beside them do not count."""
+  """The images in what `fit` passes to a step. They are their own targets; labels beside them are not used."""
   return data[0] if isinstance(data, (tuple, list)) else data

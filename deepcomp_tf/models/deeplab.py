@@ -12,7 +12,7 @@ class DeepLab(tf.keras.Model):
   """Semantic segmentation: a dilated backbone and atrous spatial pyramid pooling.
 
   For a ResNet-d, `[batch, h, w, 3]` centered pixels -> logits `[batch, ceil(h/8), ceil(w/8), num_classes]`; for a
-  cResNet-d, the normalised representation `[batch, h, w, C]` -> logits `[batch, h, w, num_classes]`. Either way one
+  cResNet-d, the normalised representation `[batch, h, w, C]` -> logits `[batch, h, w, num_classes]`. Either way a
   position of the logits stands for 8x8 pixels.
 
   Batch normalization keeps the statistics of the classifier that the backbone was trained as, in training too.

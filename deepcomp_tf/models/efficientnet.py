@@ -32,7 +32,7 @@ def efficientnet_lite(name="EfficientNet-Lite0", num_classes=1000, size=None):
   Args:
     name: one of `VARIANTS`.
     num_classes: of the logits.
-    size: edge of the photos; by default the one that it was trained on.
+    size: edge of the photos in pixels; by default that of its training.
   """
   if name not in VARIANTS:
     raise DeepcompError(f"`name` must be one of {', '.join(VARIANTS)}. Received: {name!r}")

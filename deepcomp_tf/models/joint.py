@@ -54,7 +54,8 @@ class JointModel(tf.keras.Model):
     return JointOutput(output, self.classifier(representation, training=training))
 
   def get_config(self):
-    return {"name": self.name, "dtype": self.dtype_policy.name, "compression": tf.keras.utils.serialize_keras_object(self.compression),
+    return {"name": self.name, "dtype": self.dtype_policy.name,
+            "compression": tf.keras.utils.serialize_keras_object(self.compression),
             "classifier": tf.keras.utils.serialize_keras_object(self.classifier),
             "mean": self.mean.tolist(), "deviation": self.deviation.tolist()}
 

@@ -1,7 +1,7 @@
-"""Keras networks from JSON that somebody else may have written: layers that run code of the JSON's are refused.
+"""Keras networks from JSON that somebody else may have written: layers that run code from the JSON are refused.
 
-Keras 2 has layers that call any function of TensorFlow by its name, one that downloads a file too, and older versions of Keras 3
-import what a module's name says. A network that is stored as a folder is data, and so is checked before Keras sees it.
+Keras 2 has layers that call any function of TensorFlow by its name, also a function that downloads a file; older versions of
+Keras 3 import any module that is named. A network that is stored as a folder is data, and is checked before Keras sees it.
 """
 
 import json
@@ -15,7 +15,7 @@ from deepcomp_tf.errors import one_line
 _WITH_CODE = ("Lambda", "__lambda__", "TFSMLayer", "TorchModuleWrapper", "JaxLayer", "FlaxLayer", "StringLookup", "IntegerLookup",
               "TextVectorization")
 
-# Where Keras 2 and 3 have what networks consist of. None is what older versions wrote, for Keras' own.
+# The modules of Keras 2 and 3 that networks consist of. Older versions wrote no module for Keras' layers.
 _MODULES = tuple(f"{keras}.{part}" for keras in ("keras", "keras.src") for part in (
     "activations", "applications", "constraints", "dtype_policies", "engine", "initializers", "layers", "mixed_precision",
     "models", "ops", "regularizers")) + ("tensorflow.python.ops.init_ops",)
@@ -30,7 +30,7 @@ def read(text):
   """The Keras network that a JSON text describes.
 
   Raises:
-    DeepcompError: it has layers that run code, or others than Keras' own and those that are registered.
+    DeepcompError: it has layers that run code, or that are neither Keras' nor registered.
     ValueError: it is no network.
   """
   _check(json.loads(text))
@@ -41,7 +41,7 @@ def read(text):
 
 
 def _check(value):
-  """Refuses an entry of the JSON, or one in it, by which Keras would come to other code than its own networks'."""
+  """Refuses a part of the JSON that would make Keras run other code than its networks'."""
   if isinstance(value, list):
     for entry in value:
       _check(entry)

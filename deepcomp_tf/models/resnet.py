@@ -151,7 +151,7 @@ class ResNet(_ResidualNetwork):
       in the 3x3 convolution of the last unit of conv2, conv3 and conv4 (TF-Slim).
     dilated: the -d form for segmentation (section 5): output stride 8, with rates 2 and 4 in place of strides.
     synchronized: whether batch normalization in training takes the statistics of the global batch of all replicas; by
-      default every replica takes its own.
+      default every replica takes those of its part.
   """
 
   family = "ResNet"

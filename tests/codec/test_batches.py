@@ -51,7 +51,7 @@ def test_batches_of_images_that_are_tiled_or_wait(codecs, monkeypatch):
 
 def test_batches_of_equal_size(codecs, monkeypatch):
   """As on a GPU: the network is given batches, and the files come in order. Rounding may decide single symbols."""
-  monkeypatch.setattr("deepcomp_tf.codec.codec._on_gpu", lambda: True)
+  monkeypatch.setattr("deepcomp_tf.codec.batches.on_gpu", lambda: True)
   monkeypatch.setattr(tiling, "TILE", 12)
   codec, sizes = codecs["bpp0.330"], []
   images = list(_mixed_images(60, seed=3))
@@ -105,7 +105,7 @@ def test_images_are_read_while_they_are_compressed_but_not_all_at_once(codecs):
 
 @pytest.mark.parametrize("gpu", [False, True])
 def test_a_source_may_wait_for_the_files_of_what_it_gave(codecs, monkeypatch, gpu):
-  monkeypatch.setattr("deepcomp_tf.codec.codec._on_gpu", lambda: gpu)
+  monkeypatch.setattr("deepcomp_tf.codec.batches.on_gpu", lambda: gpu)
   image, delivered = np.zeros([16, 16, 3], np.uint8), threading.Semaphore(0)
 
   def source():

@@ -13,6 +13,7 @@ import deepcomp_tf as dc
 from deepcomp_tf import samples
 from deepcomp_tf.codec import colors as color_modes
 from deepcomp_tf.codec import container
+from deepcomp_tf.codec import formats
 from deepcomp_tf.codec import images
 import icc
 
@@ -200,7 +201,7 @@ def test_formats_of_plugins(tmp_path, monkeypatch, form, module, options):
   found = images.read_image(str(path))[8:9, 8::16]
   expected = COLORS if form == "jxl" else icc.to_srgb(COLORS, icc.DISPLAY_P3, 2.2)  # that plugin writes no profiles
   assert np.abs(found - expected).max() <= 6
-  images._load_plugin.cache_clear()
+  formats.load_plugin.cache_clear()
   monkeypatch.setitem(sys.modules, module, None)
   assert images.is_photo(str(path))
   with pytest.raises(dc.DeepcompError, match=r"'.\[formats\]'. Received: .*photo"):

@@ -39,6 +39,8 @@ def test_the_same_by_pixels_and_for_many(codecs):
   assert list(by_pixels.compress_many([PHOTO, broken], errors="return", effort=1)) == [data, broken]
   with pytest.raises(dc.DeepcompError, match="not read"):
     list(by_pixels.compress_many([broken]))
+  with pytest.raises(dc.DeepcompError, match="`errors` must be raise or return. Received: errors='ignore'"):
+    by_pixels.compress_many([], errors="ignore")
 
 
 def test_the_least_that_is_possible(codecs):

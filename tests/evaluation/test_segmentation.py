@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from deepcomp_tf import mask_classes
 from deepcomp_tf.evaluation import segmentation
-from deepcomp_tf.inference.segmenter import class_ids
+from deepcomp_tf.tasks.segment import class_ids
 from deepcomp_tf.training import losses
 
 

@@ -2,7 +2,6 @@
 
 import json
 
-from absl import flags
 import numpy as np
 import programs
 import pytest
@@ -14,9 +13,7 @@ from deepcomp_tf.codec import operating_point
 from deepcomp_tf.evaluation import rate_distortion
 from deepcomp_tf.evaluation import segmentation
 from deepcomp_tf.files import write_file
-from deepcomp_tf.models import resnet
 from experiments import cost_curves
-from experiments import model_complexity
 
 
 def _record(folder, task, row, network, point, figures, end=2):
@@ -72,15 +69,17 @@ def fixture_recorded(tmp_path):
   return tmp_path
 
 
-def _make_figures(folder):
-  return programs.start("make_figures", f"--results_dir={folder}/runs", f"--output_dir={folder}/pictures",
-                        f"--page={folder}/page.md")
+def _flags(folder):
+  return {"results_dir": folder / "runs", "output_dir": folder / "pictures", "page": folder / "page.md"}
+
+
+def _start(folder):
+  return programs.start("make_figures", *(f"--{name}={value}" for name, value in _flags(folder).items()))
 
 
 @pytest.mark.slow
-def test_table_and_figures_come_from_the_records(recorded):
-  code, output = programs.finish(_make_figures(recorded))
-  assert code == 0, output[-3000:]
+def test_table_and_figures_come_from_the_records(recorded, make_figures):
+  make_figures(**_flags(recorded))
   page = (recorded / "page.md").read_text()
   before, *table, after = page[:page.index("<!-- tables 1")].splitlines()
   assert (before, after) == ("before", "after") and "old" not in table
@@ -106,20 +105,17 @@ def test_table_and_figures_come_from_the_records(recorded):
   for seed in ("", "_seed1"):
     _record(recorded / "runs", "classification", f"cresnet51_bpp0.0983{seed}", "cResNet-51", "bpp0.0983",
             {"top_1": 0.7, "top_5": 0.8, "examples": 100})
-  assert programs.finish(_make_figures(recorded))[0] == 0
+  make_figures(**_flags(recorded))
   changed = [name for name, data in pictures.items() if (recorded / "pictures" / name).read_bytes() != data]
   assert sorted(changed) == ["figure_12.png", "figure_3.png", "figure_6.png", "figure_7.png"]
 
 
 @pytest.mark.slow
-def test_cost_at_equal_accuracy_is_the_papers(monkeypatch):
+def test_cost_at_equal_accuracy_is_the_papers(paper_networks):
   """What sections 4.5 and 5.4 say of Table 2 follows from it; and a case by hand."""
   assert cost_curves.mean_difference([(0, 1), (2, 5)], [(1, 1), (3, 2), (4, 9)]) == pytest.approx(2.75)
-  flags.FLAGS.mark_as_parsed()
-  for name in programs.SMALL_NETWORKS:
-    monkeypatch.delitem(resnet.ARCHITECTURES, name)
   panels = {panel.title.split()[0]: panel for panel in cost_curves.panels_of_figure_6(
-      {}, {}, model_complexity.rows(), dc.Codec.load("bpp0.0983"))}
+      {}, {}, paper_networks, dc.Codec.load("bpp0.0983"))}
   lines = cost_curves.equal_cost_table([panels["top-5"]])
   ours, theirs, said = ([cell.strip() for cell in line.strip("|").split("|")] for line in lines[2:])
   assert ours[1:] == ["-"] + 2 * ["no accuracy that both have"]
@@ -129,7 +125,7 @@ def test_cost_at_equal_accuracy_is_the_papers(monkeypatch):
 
 def test_a_half_written_record_is_named(recorded):
   _record(recorded / "runs", "classification", "cresnet39_bpp0.0983", "cResNet-39", "bpp0.0983", {"top_1": 0.5}, end=1)
-  line, output = programs.error(_make_figures(recorded))
+  line, output = programs.error(_start(recorded))
   assert "classification_cresnet39_bpp0.0983.json (epoch 1 of 2" in line and "Traceback" not in output
   assert "old" in (recorded / "page.md").read_text()
 
@@ -137,10 +133,10 @@ def test_a_half_written_record_is_named(recorded):
 def test_a_record_of_an_earlier_operating_point_is_named(recorded):
   path = recorded / "runs/classification_resnet50_bpp0.635.json"
   path.write_text(json.dumps({**json.loads(path.read_text()), "fingerprint": "000000"}))
-  line, output = programs.error(_make_figures(recorded))
+  line, output = programs.error(_start(recorded))
   assert "classification_resnet50_bpp0.635.json (on bpp0.635 as it was before" in line and "Traceback" not in output
 
 
 def test_no_records_no_figures(tmp_path):
-  line, _ = programs.error(_make_figures(tmp_path))
+  line, _ = programs.error(_start(tmp_path))
   assert "where there are none" in line

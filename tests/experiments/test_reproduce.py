@@ -1,5 +1,6 @@
 """`reproduce` trains what is not recorded, at either scale."""
 
+import functools
 import itertools
 import json
 import pathlib
@@ -23,6 +24,7 @@ from deepcomp_tf.codec.images import encode_png
 from deepcomp_tf.data.voc import VocSegmentation
 from deepcomp_tf.files import write_file
 from deepcomp_tf.evaluation import rate_distortion
+from deepcomp_tf.models import resnet
 from deepcomp_tf.codec.inputs import NetworkInput
 from experiments import paper
 from experiments import paper_costs
@@ -45,8 +47,15 @@ def _step(point):
       point=point)
 
 
+def _execute(command, cwd=programs.ROOT, patches=()):
+  """As `reproduce.execute`, with the tests' small networks."""
+  code, output = programs.finish(programs.Program(command[1], command[2:], cwd=cwd, patches=patches))
+  assert code == 0, output[-3000:]
+
+
 @pytest.mark.slow
 def test_a_step_is_recorded_once(folders, capsys, monkeypatch):
+  monkeypatch.setattr(reproduce, "execute", _execute)
   step = _step("bpp0.330")
   assert step.record() is None
   reproduce.run(step)
@@ -230,8 +239,11 @@ _FEW_STEPS = {
 
 
 @pytest.mark.slow
-def test_the_papers_scale_from_imagenet_to_the_figures(tmp_path, monkeypatch, capsys):
-  """On stand-ins of ImageNet and VOC, with few steps and narrow networks: all kinds of steps at one operating point."""
+def test_the_papers_scale_from_imagenet_to_the_figures(tmp_path, monkeypatch, capsys, make_figures):
+  """On stand-ins of ImageNet and VOC, with few steps and small networks: all kinds of steps at one operating point."""
+  small = {name: programs.SMALL_NETWORKS["ResNet-14" if units[0] else "cResNet-12"] for name, units in resnet.ARCHITECTURES.items()}
+  monkeypatch.setattr(resnet, "ARCHITECTURES", small)
+  patches = [("deepcomp_tf.models.resnet", "ARCHITECTURES", small)]
   for stand_in in (_Imagenet, _Voc):
     stand_in(data_dir=str(tmp_path / "tfds")).download_and_prepare()
   shutil.copytree(programs.ROOT / "flags", tmp_path / "flags")
@@ -241,10 +253,6 @@ def test_the_papers_scale_from_imagenet_to_the_figures(tmp_path, monkeypatch, ca
   (tmp_path / "photos").mkdir()
   write_file(tmp_path / "photos/cat.png", encode_png(samples.photos(96)["chelsea"]))
 
-  def execute(command):
-    code, output = programs.finish(programs.Program(command[1], command[2:], cwd=tmp_path))
-    assert code == 0, output[-3000:]
-
   def reproduce_at(only, plan=False):
     with flagsaver.flagsaver(scale="paper", share=0.5, only=only, plan=plan, data_dir=str(tmp_path / "tfds"),
                              test_photos=str(tmp_path / "photos"), work_dir=str(tmp_path / "work")):
@@ -252,7 +260,7 @@ def test_the_papers_scale_from_imagenet_to_the_figures(tmp_path, monkeypatch, ca
     return capsys.readouterr().out
 
   flags.FLAGS.mark_as_parsed()
-  monkeypatch.setattr(reproduce, "execute", execute)
+  monkeypatch.setattr(reproduce, "execute", functools.partial(_execute, cwd=tmp_path, patches=patches))
   monkeypatch.chdir(tmp_path)
   reproduce_at("original|storage_bpp0.0983|^bpp0.0983|cresnet51_bpp0.0983|classification_resnet50_bpp0.0983|"
                "(joint|control)_bpp0.0983")
@@ -274,9 +282,7 @@ def test_the_papers_scale_from_imagenet_to_the_figures(tmp_path, monkeypatch, ca
 
   assert "train_segmentation" in reproduce_at("0.0983|original", plan=True)
   assert "left: 0 of" in reproduce_at("^bpp0.0983|original|(joint|control)_bpp0.0983")
-  code, output = programs.finish(programs.start(
-      "make_figures", f"--results_dir={results}", f"--output_dir={tmp_path}/pictures", f"--page={tmp_path}/pictures/results.md"))
-  assert code == 0, output[-3000:]
+  make_figures(results_dir=results, output_dir=tmp_path / "pictures", page=tmp_path / "pictures/results.md")
   page = (tmp_path / "pictures/results.md").read_text()
   assert "| 0.0983 | cResNet-51 |" in page and "| bpp0.0983 | joint |" in page
   pictures = {path.name for path in (tmp_path / "pictures").iterdir()}

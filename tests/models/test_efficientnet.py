@@ -5,7 +5,7 @@ import pytest
 
 import deepcomp_tf as dc
 from deepcomp_tf.models.efficientnet import efficientnet_lite
-from deepcomp_tf.training.teachers import take_torch_weights
+from deepcomp_tf.tasks.teachers import take_torch_weights
 
 # Blocks of Lite0: kernel, stride, expansion, channels.
 BLOCKS = [(3, 1, 1, 16), *[(3, s, 6, 24) for s in (2, 1)], *[(5, s, 6, 40) for s in (2, 1)], *[(3, s, 6, 80) for s in (2, 1, 1)],

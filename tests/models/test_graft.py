@@ -8,14 +8,15 @@ import tensorflow as tf
 
 import deepcomp_tf as dc
 from deepcomp_tf import mask_classes
-from deepcomp_tf.inference.stored import share_weights
-from deepcomp_tf.models import graft
-from deepcomp_tf.training.teachers import Teacher
+from deepcomp_tf.models.pretrained import make_backbone
+from deepcomp_tf.models.surgery import find_cut
+from deepcomp_tf.tasks.folder import share_weights
+from deepcomp_tf.tasks.teachers import Teacher
 
 
 def _random_backbone(name, classes=11):
   """A backbone whose batch normalizations are no identities."""
-  backbone = graft.make_backbone(name, classes)
+  backbone = make_backbone(name, classes)
   rng = np.random.default_rng(0)
   for layer in backbone.layers:
     if isinstance(layer, tf.keras.layers.BatchNormalization):
@@ -33,7 +34,7 @@ def _maps(backbone, cut, pixels, step=1):
 @pytest.mark.slow
 def test_an_exact_adapter_gives_the_backbones_answers(name, cut, channels):
   backbone = _random_backbone(name)
-  assert graft.find_cut(backbone) == cut
+  assert find_cut(backbone) == cut
   network = dc.models.Graft(name, num_classes=11)
   dc.layers.naming.build(network, 16)
   network.take_weights(backbone)
@@ -193,8 +194,8 @@ def test_places_where_a_network_cannot_be_cut():
     with pytest.raises(dc.DeepcompError, match=message):
       dc.models.Graft(backbone, cut)
   pixels = tf.keras.Input([64, 64, 3])
-  with pytest.raises(dc.DeepcompError, match="an eighth of the photo's size at some place"):
-    graft.find_cut(tf.keras.Model(pixels, tf.keras.layers.Conv2D(3, 3, 16)(pixels)))
+  with pytest.raises(dc.DeepcompError, match="an eighth of the photo's size at a place"):
+    find_cut(tf.keras.Model(pixels, tf.keras.layers.Conv2D(3, 3, 16)(pixels)))
   with pytest.raises(dc.DeepcompError, match="must be one of EfficientNet-Lite0.*ResNet50.*Received: 'ResNet51'"):
     dc.models.Graft("ResNet51")
 

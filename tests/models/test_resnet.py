@@ -78,7 +78,7 @@ def test_resnet_50_is_that_of_keras():
 
 @pytest.mark.parametrize("stride_in", ["conv1", "conv2"])
 @pytest.mark.parametrize("family, depth, shape, strides, dilated", [
-    ("ResNet", 50, (96, 65, 3), 32, 8), ("CResNet", 39, (14, 9, 8), 4, 1)])
+    ("ResNet", 14, (96, 65, 3), 32, 8), ("CResNet", 12, (14, 9, 8), 4, 1)])
 def test_output_strides_and_the_dilated_form(stride_in, family, depth, shape, strides, dilated):
   x = tf.random.stateless_normal([1, *shape], [1, 2])
   network = getattr(dc.models, family)(depth, None, width=0.125, stride_in=stride_in)
@@ -99,7 +99,7 @@ def test_width_scales_and_rounds_channels():
 
 
 def test_round_trip(tmp_path):
-  network = dc.models.CResNet(39, num_classes=5, width=0.125)
+  network = dc.models.CResNet(12, num_classes=5, width=0.125)
   x = tf.random.stateless_normal([2, 8, 8, 16], [5, 6])
   expected = network(x)
   network.save(tmp_path / "network.keras")

@@ -1,6 +1,7 @@
 """Every training program on two devices, and in two processes, trains as on one device with the same global batches."""
 
 from concurrent import futures
+import functools
 import json
 import os
 import socket
@@ -13,6 +14,7 @@ import tensorflow as tf
 
 import deepcomp_tf as dc
 from deepcomp_tf.codec.inputs import NetworkInput
+from deepcomp_tf.training import starts
 
 pytestmark = pytest.mark.slow
 
@@ -42,6 +44,9 @@ PROGRAMS = {
 }
 COMPRESSION = ["--held_out=1", "--channels=2", "--num_centers=7", "--crop_size=16", "--beta=100", "--target_entropy=0.1",
                "--learning_rate=1e-3", "--name=tiny", "--batch_size=4", "--steps=3", "--start=klt", "--klt_step=60", *COMMON]
+# The entropy of a start is fitted in a few steps.
+_start = functools.partial(programs.start, patches=[
+    ("deepcomp_tf.training.starts", "fit_entropy", functools.partial(starts.fit_entropy, steps=20))])
 
 
 @pytest.fixture(name="folders", scope="module")
@@ -106,7 +111,7 @@ def fixture_alone(folders, tmp_path_factory):
     if name not in runs:
       runs[name] = tmp_path_factory.mktemp("alone") / name
       program, flags, _ = _flags(folders, name)
-      code, output = programs.finish(programs.start(program, *flags, f"--run_dir={runs[name]}", devices=1))
+      code, output = programs.finish(_start(program, *flags, f"--run_dir={runs[name]}", devices=1))
       assert code == 0, output[-3000:]
     return runs[name]
 
@@ -150,7 +155,7 @@ def _assert_same(one, other, result, precision=1e-3, compare_weights=True, later
 def test_two_replicas(folders, alone, tmp_path, name):
   program, flags, result = _flags(folders, name)
   run = tmp_path / "run"
-  code, output = programs.finish(programs.start(program, *flags, f"--run_dir={run}", "--strategy=mirrored", devices=2))
+  code, output = programs.finish(_start(program, *flags, f"--run_dir={run}", "--strategy=mirrored", devices=2))
   assert code == 0, output[-3000:]
   rounded = any(flag.startswith("--precision") for flag in flags)
   _assert_same(alone(name), run, result, 1e-2 if rounded else 1e-3, compare_weights=not rounded, later=0.2 if rounded else None)
@@ -160,7 +165,7 @@ def test_two_replicas(folders, alone, tmp_path, name):
 def test_two_replicas_go_on_after_a_kill(folders, alone, tmp_path, name):
   program, flags, result = _flags(folders, name)
   run = tmp_path / "run"
-  start = lambda: programs.start(program, *flags, f"--run_dir={run}", "--strategy=mirrored", devices=2)
+  start = lambda: _start(program, *flags, f"--run_dir={run}", "--strategy=mirrored", devices=2)
   programs.kill_after_checkpoint(start(), run, 1)
   code, output = programs.finish(start())
   assert code == 0 and "Continuing from step" in output, output[-3000:]
@@ -177,7 +182,7 @@ def test_two_workers_of_which_one_is_the_chief(folders, alone, tmp_path, name):
   run = tmp_path / "run"
   first, second = _free_ports(2)
   cluster = {"chief": [f"localhost:{first}"], "worker": [f"localhost:{second}"]}
-  workers = [programs.start(program, *flags, f"--run_dir={run}", "--strategy=multi_worker", environment={
+  workers = [_start(program, *flags, f"--run_dir={run}", "--strategy=multi_worker", environment={
       "TF_CONFIG": json.dumps({"cluster": cluster, "task": {"type": kind, "index": 0}})}) for kind in cluster]
   with futures.ThreadPoolExecutor() as readers:  # one whose output nobody reads halts, and so do both
     outputs = list(readers.map(programs.finish, workers))
@@ -192,7 +197,7 @@ def test_two_workers_of_which_one_is_the_chief(folders, alone, tmp_path, name):
 def test_replicas_have_their_own_batch_statistics_unless_synchronized(folders, alone, tmp_path, name):
   program, flags, _ = _flags(folders, name)
   run = tmp_path / "run"
-  code, output = programs.finish(programs.start(
+  code, output = programs.finish(_start(
       program, *flags, "--nosynchronized_batch_norm", f"--run_dir={run}", "--strategy=mirrored", devices=2))
   assert code == 0, output[-3000:]
   expected, found = _scalars(alone(name), "train"), _scalars(run, "train")
@@ -201,7 +206,7 @@ def test_replicas_have_their_own_batch_statistics_unless_synchronized(folders, a
 
 def test_a_batch_that_does_not_divide_is_an_error(folders, tmp_path):
   program, flags, _ = _flags(folders, "compression_pooled")
-  line, output = programs.error(programs.start(
+  line, output = programs.error(_start(
       program, *flags, "--batch_size=3", f"--run_dir={tmp_path}/run", "--strategy=mirrored", devices=2))
   assert "a multiple of the 2 replicas. Received: 3" in line and "Traceback" not in output
 

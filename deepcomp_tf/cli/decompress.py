@@ -1,0 +1,45 @@
+""".deepcomp files to PNG, JPEG or WebP files."""
+
+import deepcomp_tf as dc
+from deepcomp_tf import outputs
+from deepcomp_tf import quiet
+from deepcomp_tf import shipped
+from deepcomp_tf.cli import common
+from deepcomp_tf.codec.images import DEFAULT_QUALITY
+from deepcomp_tf.codec.images import encode_picture
+from deepcomp_tf.codec.images import PICTURE_KINDS
+from deepcomp_tf.errors import DeepcompError
+
+
+def add_arguments(parser):
+  """Adds the flags."""
+  parser.add_argument("files", nargs="+", help=f"{common.FILES_HELP}; their tree is kept under --output_dir.")
+  parser.add_argument("--format", choices=PICTURE_KINDS, default="png", help="Of the pictures, by default %(default)s.")
+  parser.add_argument("--quality", type=int, default=None, help=f"1 to 100, of jpg and webp; by default {DEFAULT_QUALITY}.")
+  common.add_point(parser, "the shipped one that the file names")
+  common.add_outputs(parser)
+  common.add_json(parser)
+
+
+def run(args):
+  """Decompresses the files. Returns the exit code."""
+  if args.quality is not None and (args.format == "png" or not 1 <= args.quality <= 100):
+    raise DeepcompError("expected --quality in 1 to 100, with --format=jpg or --format=webp. Received: "
+                        f"--quality={args.quality} with --format={args.format}")
+  if args.operating_point:
+    shipped.find("operating point", args.operating_point)
+  common.list_folders(args)
+  places = common.Outputs(args, f".{args.format}")
+  codecs = shipped.ByFile(dc.Codec, args.operating_point)
+
+  def work(file):
+    path = places.path(file)
+    data = common.read(file)
+    codec = codecs.for_data(data)
+    quiet.import_tensorflow()
+    image = codec.decompress(data)
+    outputs.write(path, encode_picture(image, args.format, args.quality), args.overwrite)
+    height, width = image.shape[:2]
+    return f"{file} -> {path}: {width}x{height}", {"output": path, "width": width, "height": height}
+
+  return common.each(args, work)

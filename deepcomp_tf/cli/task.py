@@ -1,0 +1,53 @@
+"""The subcommands of tasks: what `deepcomp_tf.tasks.base.Task` says of itself, made a command."""
+
+import deepcomp_tf as dc
+from deepcomp_tf import quiet
+from deepcomp_tf import shipped
+from deepcomp_tf.cli import common
+from deepcomp_tf.errors import DeepcompError
+
+
+def add_arguments(task, parser):
+  """Adds the flags that all tasks have, and the task's."""
+  if task.MANY:
+    parser.add_argument("files", nargs="+", help=f"{common.FILES_HELP}.")
+  else:
+    parser.add_argument("files", nargs=1, metavar="file", help="A .deepcomp file.")
+  parser.add_argument(f"--{task.KIND}", dest="network", metavar=task.KIND.upper(), default="", help="One of "
+                      f"{', '.join(task.names()) or '(none)'}, or a folder that training wrote; by default the shipped one for the "
+                      "file's operating point.")
+  parser.add_argument("--operating_point", default="", help=f"Folder of the operating point of --{task.KIND}, where that is not "
+                      "where it says.")
+  parser.add_argument("--verbose", action="store_true", help="Say of each network that is used what it gives, and on what it was "
+                      "trained.")
+  common.add_json(parser)
+  task.add_arguments(parser)
+
+
+def run(task, args):
+  """Answers for the files. Returns the exit code."""
+  if args.operating_point and not args.network:
+    raise DeepcompError(f"--operating_point is for --{task.KIND}. Received: --operating_point={args.operating_point} alone")
+  if args.network:
+    shipped.find(task.KIND, args.network)
+  if args.operating_point:
+    shipped.find("operating point", args.operating_point)
+  if task.MANY:
+    common.list_folders(args)
+  task.check_arguments(args)
+  networks = shipped.ByFile(task, args.network, lambda network: args.verbose and common.say(network.describe()),
+                            codec=dc.Codec.load(args.operating_point) if args.operating_point else None)
+  if args.network:
+    quiet.import_tensorflow()
+    networks.for_data(b"")  # whatever the files are, what is wrong with it is one error
+
+  def work(file):
+    data = dc.Bitstream(common.read(file))
+    data.header  # read before TensorFlow is imported  # pylint: disable=pointless-statement
+    quiet.import_tensorflow()
+    network = networks.for_data(data)
+    return network.report(args, file, data, network.answer(data))
+
+  code = common.each(args, work)
+  task.finish(args)
+  return code

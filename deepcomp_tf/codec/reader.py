@@ -1,0 +1,157 @@
+"""Reading the symbols of files, one or many at a time, without a neural network: `Reader`."""
+
+import numpy as np
+
+from deepcomp_tf.bitstream import Bitstream
+from deepcomp_tf.bitstream import known_fingerprints
+from deepcomp_tf.codec import container
+from deepcomp_tf.codec.entropy_coder import EntropyCoder
+from deepcomp_tf.codec.entropy_coder import Job
+from deepcomp_tf.errors import BitstreamError
+from deepcomp_tf.errors import check_errors
+from deepcomp_tf.errors import DeepcompError
+from deepcomp_tf.errors import failed
+from deepcomp_tf.representation import STRIDE
+
+
+class Reader:
+  """Reads the files of an operating point. It does not import TensorFlow.
+
+  Attributes:
+    operating_point: name of the operating point.
+    channels: C.
+    fingerprint: 3 bytes that files of this operating point bear.
+
+  Args:
+    point: an `operating_point.OperatingPoint`.
+  """
+
+  def __init__(self, point):
+    self.operating_point, self.channels, self.fingerprint = point.name, point.channels, point.fingerprint
+    self._centers, self._coder = point.centers, EntropyCoder(point.context_model)
+
+  def open(self, data):
+    """A file as a `Bitstream` that has symbols of this operating point.
+
+    Raises:
+      BitstreamError: the file is damaged, of another operating point, or larger than `container.MAX_PIXELS`.
+      DeepcompError: what is given is not the bytes of a file, but a path for example.
+    """
+    file = Bitstream(data)
+    if file.header.fingerprint != self.fingerprint:
+      raise BitstreamError(
+          f"of another operating point: expected {self.fingerprint.hex()} ({self.operating_point}), the file says "
+          f"{file.header.fingerprint.hex()} (known are {known_fingerprints()})")
+    self._coder.check(file.payload, *file.map_size)
+    return file
+
+  def symbols(self, data, errors="raise", threads=None):
+    """The symbols in a file, or in several.
+
+    Args:
+      data: bytes of a file, a `Bitstream`, which keeps them, or a list of these.
+      errors: of several, what becomes of a file that cannot be read: "raise" its DeepcompError, or "return" that in the place
+        of its symbols.
+      threads: at most so many decode; None for as many as there are cores.
+
+    Returns:
+      uint8 `[ceil(H/8), ceil(W/8), C]`, or a list of such arrays.
+
+    Raises:
+      BitstreamError, DeepcompError: as of `open`.
+    """
+    check_errors(errors)
+    if container.is_one(data):
+      return self.symbols([data], threads=1)[0]
+    files = container.list_of(data)
+    results, opened, jobs, end = [None] * len(files), {}, {}, 0
+    for number, data in enumerate(files):
+      try:
+        file = opened[number] = self.open(data)
+      except DeepcompError as error:
+        results[number] = failed(error, number, len(files), errors)
+        continue
+      if file.kept is None:
+        rows, columns = file.map_size
+        jobs[number] = Job(file.payload, rows, columns, 0, 0, rows, columns, end)
+        end += rows * columns * self.channels
+    symbols = np.empty(end, np.uint8)
+    for (number, job), error in zip(jobs.items(), self._coder.decode_batch(list(jobs.values()), symbols, threads)):
+      if error:
+        results[number] = failed(error, number, len(files), errors)
+        continue
+      size = job.rows * job.columns * self.channels
+      results[number] = symbols[job.begin:job.begin + size].reshape(job.rows, job.columns, self.channels)
+      if opened[number] is files[number]:  # a `Bitstream` that somebody has
+        opened[number].keep(results[number].copy() if len(jobs) > 1 else results[number])
+        results[number] = None
+    return [opened[number].kept if result is None else result for number, result in enumerate(results)]
+
+  def symbols_of(self, files, threads=None):
+    """As `symbols` of a list, with errors="return", but for where the errors are.
+
+    Returns:
+      list of uint8 `[ceil(H/8), ceil(W/8), C]`, and a dict from places in the list to the `BitstreamError`s of the files
+      that are damaged, where the list holds None.
+
+    Raises:
+      DeepcompError: what is given is no list, or not of bytes.
+    """
+    results = self.symbols(container.list_of(files), "return", threads)
+    errors = {number: result for number, result in enumerate(results) if isinstance(result, DeepcompError)}
+    for error in errors.values():
+      if not isinstance(error, BitstreamError):
+        raise error
+    return [None if number in errors else result for number, result in enumerate(results)], errors
+
+  def crops_of(self, files, size, places=None, threads=None):
+    """Crops of the symbols in several files, decoded on several threads straight into a batch.
+
+    Args:
+      files: list of bytes.
+      size: edge of the crops in positions, of 8x8 pixels.
+      places: float `[n, 2]` in [0, 1), where each crop lies between the map's top and bottom, and left and right; None for
+        the center.
+      threads: at most so many; None for as many as there are cores.
+
+    Returns:
+      uint8 `[n, size, size, C]`, and a dict from places in the list to the errors of the files that have no crop:
+      `BitstreamError` where one is damaged, `DeepcompError` where it is smaller. Their crops are 0.
+    """
+    files = container.list_of(files)
+    symbols = np.zeros([len(files), size, size, self.channels], np.uint8)
+    places = None if places is None else np.asarray(places).tolist()
+    jobs, errors = {}, {}
+    for number, data in enumerate(files):
+      try:
+        file = self.open(data)
+      except BitstreamError as error:
+        errors[number] = error
+        continue
+      rows, columns = file.map_size
+      if min(rows, columns) < size:
+        errors[number] = DeepcompError(f"expected a file of at least {STRIDE * size} pixels in both directions. Received: "
+                                       f"one of {STRIDE * min(rows, columns)}")
+        continue
+      if places is None:
+        top, left = (rows - size) // 2, (columns - size) // 2
+      else:
+        top, left = (int(place * (side - size + 1)) for place, side in zip(places[number], (rows, columns)))
+      jobs[number] = Job(file.payload, rows, columns, top, left, size, size, number * symbols[0].size)
+    for number, error in zip(jobs, self._coder.decode_batch(list(jobs.values()), symbols, threads)):
+      if error:
+        errors[number], symbols[number] = error, 0
+    return symbols, errors
+
+  def representation(self, data):
+    """The quantized representation in a file: bytes -> float32 `[ceil(H/8), ceil(W/8), C]`, no neural network.
+
+    Raises: as `symbols`.
+    """
+    return self._centers[self.symbols(data)]
+
+  def estimated_bits(self, symbols):
+    """Bits that the paper's measure gives: symbols times the entropy of their own pooled histogram."""
+    counts = np.bincount(symbols.ravel())
+    p = counts[counts > 0] / symbols.size
+    return float(-(p * np.log2(p)).sum() * symbols.size)

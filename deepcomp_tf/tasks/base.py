@@ -1,0 +1,284 @@
+"""What is done with compressed files by a trained network: `Task`, which the files beside this one fill in."""
+
+import abc
+import collections
+
+import numpy as np
+from etils import epy
+
+from deepcomp_tf import shipped
+from deepcomp_tf import threads
+from deepcomp_tf.codec import container
+from deepcomp_tf.errors import check_errors
+from deepcomp_tf.errors import DeepcompError
+from deepcomp_tf.errors import failed
+from deepcomp_tf.tasks import folder as folders
+
+with epy.lazy_imports():  # the command tells its subcommands and their flags before TensorFlow is imported
+  from deepcomp_tf.layers import naming
+  from deepcomp_tf.tasks import saved_model
+
+# Pixels of the photos of equal size that go through a network together, at most.
+BATCH_PIXELS = 1 << 21
+
+
+class Task(abc.ABC):
+  """A trained network with its input, and what its answers mean. On disk it is a folder, see `tasks.folder`.
+
+  Pickled, it is its name or folder with its codec, and is loaded again where it is unpickled.
+
+  A subclass has
+    KIND: what people call such a network, and its JSON file and the command's flag for its name: "classifier".
+    from_json, to_json: how its folder's JSON tells the network and the meaning of its answers.
+    run: from what files hold to answers; the method that users call, such as `classify`, is `answer` with a docstring.
+    served: what a SavedModel of it gives,
+  for the command HELP, MANY, add_arguments, check_arguments, report and finish,
+  and for the page of `deepcomp demo`, if there is something to see, show.
+
+  Args:
+    network: see `models.protocol`; built here where it is not.
+    inputs: the `NetworkInput` it was trained on.
+    names: of the network's classes, list of str in the order of its logits; None where it has none.
+    info: dict for people.
+
+  Attributes:
+    network, inputs: as given.
+    info: dict of how it was trained and what it reached.
+    codec: of the operating point; None for original pixels.
+    operating_point: its name; None for original pixels.
+    source: the name or the absolute path that it was loaded from; None where it was not.
+  """
+
+  KIND = source = None
+
+  def __init__(self, network, inputs, names=None, info=None):
+    if names is not None and network.num_classes != len(names):
+      raise DeepcompError(f"expected a name for each of the {network.num_classes} classes. Received: {len(names)} names")
+    if not network.built:
+      naming.build(network, inputs.channels)
+    self.network, self.inputs, self.names_in_order, self.info = network, inputs, names and list(names), dict(info or {})
+    self.codec = inputs.codec
+    self.operating_point = self.codec and self.codec.operating_point
+
+  @classmethod
+  @abc.abstractmethod
+  def from_json(cls, info, inputs):
+    """The task that a folder's JSON describes, whose network has no weights yet."""
+
+  @abc.abstractmethod
+  def to_json(self):
+    """What `from_json` needs, as a dict: `blueprint` of the network and `labels`."""
+
+  def labels(self):
+    """What the answers mean, as a dict: the part of `to_json` that goes with a SavedModel."""
+    return {"class_names": self.names_in_order}
+
+  @abc.abstractmethod
+  def run(self, stored, height, width):
+    """Answers for photos of one size.
+
+    Args:
+      stored: uint8 `[batch, h, w, channels]`, symbols or pixels.
+      height, width: of the photos.
+
+    Returns:
+      list of answers.
+    """
+
+  @abc.abstractmethod
+  def served(self, representation):
+    """Outputs of a SavedModel: float32 `[batch, h, w, C]`, centered and scaled -> dict of tensors `[batch, ...]`."""
+
+  def answer(self, data, errors="raise"):
+    """The answer for a compressed file, or for several, of any sizes.
+
+    Args:
+      data: bytes of a file, a `Bitstream`, or a list of these.
+      errors: of several, what becomes of a file that cannot be read: "raise" its DeepcompError, or "return" that in the place
+        of its answer.
+
+    Returns:
+      the answer, or a list of them.
+
+    Raises:
+      BitstreamError: a file is damaged, or of another operating point.
+      DeepcompError: what is given is not bytes, but a path for example.
+    """
+    check_errors(errors)
+    if container.is_one(data):
+      return self.answer([data])[0]
+    if self.codec is None:
+      raise DeepcompError(f"this {self.KIND} takes original pixels, which a compressed file does not have")
+    threads.check_fork()
+    files = container.list_of(data)
+    results, alike = [None] * len(files), collections.defaultdict(list)
+    for number, data in enumerate(files):
+      try:
+        files[number] = self.codec.open(data)
+        alike[files[number].height, files[number].width].append(number)
+      except DeepcompError as error:
+        results[number] = failed(error, number, len(files), errors)
+    batches = list(_batches(alike))
+    read = lambda batch: self.read([files[number] for number in batch[1]], "return")
+    # Of a long list only the next batches are in memory.
+    stored = threads.ordered_map(read, batches, threads.cores(), ahead=threads.cores()) if len(batches) > 1 else map(read, batches)
+    for (size, numbers), arrays in zip(batches, stored):
+      good = []
+      for number, array in zip(numbers, arrays):
+        if isinstance(array, DeepcompError):
+          results[number] = failed(array, number, len(files), errors)
+        else:
+          good.append((number, array))
+      if good:
+        for (number, _), result in zip(good, self.run(np.stack([array for _, array in good]), *size)):
+          results[number] = result
+    return results
+
+  def read(self, files, errors="raise"):
+    """What the network sees of compressed files.
+
+    Args:
+      files: list of bytes.
+      errors: as of `answer`.
+
+    Returns:
+      list of uint8 `[h, w, channels]`, symbols or decoded pixels.
+    """
+    return (self.codec.symbols if self.inputs.kind == "representation" else self.codec.decompress)(files, errors)
+
+  def describe(self):
+    """A line that says what it gives, and on what it was trained."""
+    note = self.info.get("trained", {}).get("data_note")
+    return (self.to_json()["network"] + (f" at {self.operating_point}" if self.operating_point else "") + f" {self.summary()}"
+            + (f" ({note})" if note else ""))
+
+  def summary(self):
+    """What it gives, for `describe`: the classes that it knows, unless a task says otherwise."""
+    names = self.names_in_order
+    return f"knows {len(names)} classes" + ("" if len(names) > 25 else f": {', '.join(names)}")
+
+  # On disk.
+
+  @classmethod
+  def names(cls):
+    """Names of the shipped networks."""
+    return shipped.names(cls.KIND)
+
+  @classmethod
+  def load(cls, name, codec=None):
+    """A trained network.
+
+    Args:
+      name: one of `names()`, or a folder that training wrote.
+      codec: the `Codec` of its operating point, where that is neither shipped nor found where the folder says.
+
+    Raises:
+      DeepcompError: there is none, it is damaged, or its operating point is not the one that it was trained on.
+    """
+    threads.check_fork()
+    return folders.load(cls, name, codec)
+
+  @classmethod
+  def load_for(cls, data):
+    """The shipped network that reads the operating point of a compressed file; of several, that with the most classes.
+
+    Raises:
+      BitstreamError: the file has no readable header.
+      DeepcompError: none is for its operating point.
+    """
+    return cls.load(folders.shipped_for(cls.KIND, container.read_header(data).fingerprint.hex()))
+
+  def __reduce__(self):
+    if self.source is None:
+      raise DeepcompError(f"expected a {self.KIND} that was loaded by its name or folder, which is what is pickled. Received: one "
+                          "that is not saved")
+    return type(self).load, (self.source, self.codec)
+
+  def save(self, folder, operating_point=None):
+    """Writes the folder.
+
+    Args:
+      folder: made where it is missing.
+      operating_point: the name or folder of what `load` shall open, where that is not what its codec was loaded from.
+    """
+    folders.save(self, folder, operating_point)
+
+  def export_saved_model(self, folder):
+    """Writes a SavedModel, as TensorFlow Serving loads it, of a network of the representation; see `tasks.saved_model`.
+
+    Args:
+      folder: for Serving the number of a version in the model's folder, such as `models/photos/1`.
+
+    Raises:
+      DeepcompError: it is a network of pixels.
+    """
+    saved_model.export(self, folder)
+
+  def copy(self, rounded=False):
+    """A copy with a network of the same weights, under the current Keras policy.
+
+    Args:
+      rounded: whether the kernels become the float16 that `save` keeps, so that what is measured is what is kept.
+    """
+    copy, weights = self.from_json({**self.info, **self.to_json()}, self.inputs), self.network.named_variables()
+    for key, variable in copy.network.named_variables().items():
+      value = weights[key].numpy()
+      variable.assign(value.astype(np.float16).astype(np.float32) if rounded and key.endswith("kernel") else value)
+    return copy
+
+  # In the command: `deepcomp NAME [FLAGS] FILE ...`.
+
+  HELP = ""  # what the subcommand does
+  MANY = True  # whether it takes several files, and folders
+
+  @classmethod
+  def add_arguments(cls, parser):
+    """Adds the subcommand's flags to its parser, beside those that all have."""
+
+  @classmethod
+  def check_arguments(cls, args):
+    """Raises a DeepcompError for flags that cannot be, before anything is loaded."""
+
+  @abc.abstractmethod
+  def report(self, args, file, data, answer):
+    """Writes what a file's answer leaves on disk, and says what it is.
+
+    Args:
+      args: values of the flags. What `finish` needs can be kept there.
+      file: its path.
+      data: its bytes.
+      answer: of `run`.
+
+    Returns:
+      the line that is printed, and a dict for `--json`.
+    """
+
+  @classmethod
+  def finish(cls, args):
+    """Called once, behind the last file."""
+
+  # On the page of `deepcomp demo`, which asks only tasks that have this method for answers.
+
+  def show(self, answer, picture):
+    """What the page shows of an answer.
+
+    Args:
+      answer: of `run`.
+      picture: the decoded photo, uint8 `[H, W, 3]`.
+
+    Returns:
+      dict with any of entries: list of str; text: str; picture: uint8 `[H, W, 3]`, and alt: str, which says what is on it.
+    """
+
+  @classmethod
+  def shows(cls):
+    """Whether there is something to see of its answers."""
+    return cls.show is not Task.show
+
+
+def _batches(alike):
+  """(size, numbers) of photos that go through a network together, as many as have `BATCH_PIXELS`, of dict size -> numbers."""
+  for size, numbers in alike.items():
+    count = max(1, BATCH_PIXELS // (size[0] * size[1]))
+    for begin in range(0, len(numbers), count):
+      yield size, numbers[begin:begin + count]

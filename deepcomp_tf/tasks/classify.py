@@ -1,0 +1,94 @@
+"""Classifiers of compressed files: `Classifier`."""
+
+import numpy as np
+from etils import epy
+
+from deepcomp_tf import threads
+from deepcomp_tf.errors import DeepcompError
+from deepcomp_tf.tasks.base import Task
+
+with epy.lazy_imports():
+  import tensorflow as tf
+  from deepcomp_tf import models
+
+
+class Classifier(Task):
+  """Classifies compressed files straight from their bytes.
+
+  >>> classifier = Classifier.load(Classifier.names()[0])
+  >>> classifier.classify(data)         # bytes -> [(class name, probability), ...], most probable first
+
+  Args:
+    network: a `models.ResNet`, `models.CResNet`, `models.Graft` or `models.Backbone`.
+    class_names: list of str, in the order of the network's logits.
+    inputs, info: see `Task`.
+
+  `export_saved_model` gives `logits` and `probabilities`, float32 `[batch, num_classes]`.
+
+  Attributes:
+    class_names: as given.
+  """
+
+  KIND = "classifier"
+
+  def __init__(self, network, inputs, class_names, info=None):
+    super().__init__(network, inputs, class_names, info)
+    self.class_names = self.names_in_order
+    self._forward = tf.function(
+        lambda stored: self.network(self.inputs(stored), training=False),
+        input_signature=[tf.TensorSpec([None, None, None, inputs.channels], tf.uint8)], jit_compile=False)
+
+  @classmethod
+  def from_json(cls, info, inputs):
+    return cls(models.from_blueprint(info, len(info["class_names"])), inputs, info["class_names"], info)
+
+  def to_json(self):
+    return {**self.network.blueprint(), **self.labels()}
+
+  def logits(self, stored):
+    """uint8 `[batch, h, w, channels]` pixels or symbols -> float32 `[batch, num_classes]`."""
+    threads.check_fork()
+    return self._forward(stored)
+
+  def run(self, stored, height, width):
+    return [[(self.class_names[k], float(row[k])) for k in np.argsort(-row, kind="stable")]
+            for row in tf.nn.softmax(self.logits(stored)).numpy()]
+
+  def classify(self, data, errors="raise"):
+    """Classes of a compressed file, or of several.
+
+    Args:
+      data: bytes of a file, a `Bitstream`, or a list of these. Any sizes; the network averages over all positions.
+      errors: as of `Task.answer`.
+
+    Returns:
+      list of (class name, probability), most probable first; or a list of such lists.
+
+    Raises:
+      BitstreamError: a file is damaged, or of another operating point.
+      DeepcompError: what is given is not bytes, but a path for example.
+    """
+    return self.answer(data, errors)
+
+  def served(self, representation):
+    logits = self.network(representation, training=False)
+    return {"logits": logits, "probabilities": tf.nn.softmax(logits)}
+
+  HELP = "The most probable classes of photos, straight from their .deepcomp files."
+
+  @classmethod
+  def add_arguments(cls, parser):
+    parser.add_argument("--top", type=int, default=5, help="Classes to print, by default %(default)s.")
+
+  @classmethod
+  def check_arguments(cls, args):
+    if args.top < 1:
+      raise DeepcompError(f"--top must be at least 1. Received: {args.top}")
+
+  def report(self, args, file, data, answer):
+    classes = answer[:args.top]
+    return (f"{file}: " + ", ".join(f"{name} {100 * probability:.1f} %" for name, probability in classes),
+            {"classes": [{"name": name, "probability": round(probability, 6)} for name, probability in classes]})
+
+  def show(self, answer, picture):
+    return {"entries": [f"{name} {100 * probability:.1f} %" for name, probability in answer[:3]], "text": self.describe()}

@@ -1,0 +1,132 @@
+"""The folder of a trained network.
+
+  KIND.json    its network, its classes, its input, how it was trained, and what it reached; written last where the folder
+               is remote, so that one without it is half written. "operating_point" is the name of a shipped one, or its path
+               from this folder, so that both may be moved together
+  weights.npz  float16 kernels; biases and what belongs to batch normalization in float32. Some may be in another such file
+               instead, which several networks share: "shared_weights" in KIND.json is its path from this folder
+"""
+
+import contextlib
+import os
+
+import numpy as np
+from etils import epy
+
+from deepcomp_tf import files
+from deepcomp_tf import shipped
+from deepcomp_tf.codec import operating_point as points
+from deepcomp_tf.codec.codec import Codec
+from deepcomp_tf.errors import DeepcompError
+
+with epy.lazy_imports():
+  from deepcomp_tf.codec import inputs
+
+_WEIGHTS = "weights.npz"
+
+
+def load(task, name, codec=None):
+  """A trained network; see `base.Task.load`.
+
+  Args:
+    task: class of the network.
+    name, codec: as there.
+  """
+  kind, folder = task.KIND, shipped.find(task.KIND, name)
+  try:
+    info = files.read_json(shipped.info_path(kind, name))
+    if info["input"] != "original" and codec is None:
+      codec = Codec.load(_find_point(kind, folder, info))
+    fingerprint = info.get("fingerprint", "of none: original pixels")
+    if codec is not None and fingerprint != codec.fingerprint.hex():
+      raise DeepcompError(f"the {kind} in {folder} was trained on the operating point {fingerprint}. "
+                          f"Received: {codec.fingerprint.hex()} ({codec.operating_point})")
+    loaded = task.from_json(info, inputs.NetworkInput(info["input"], codec))
+    weights = files.read_arrays(os.path.join(folder, _WEIGHTS))
+    if "shared_weights" in info:
+      weights.update(files.read_arrays(os.path.join(folder, info["shared_weights"])))
+    for key, variable in loaded.network.named_variables().items():
+      variable.assign(weights[key].astype(np.float32))
+  except DeepcompError:
+    raise
+  except (OSError, KeyError, ValueError) as error:
+    raise DeepcompError(f"the {kind} in {folder} is damaged or incomplete ({error})") from None
+  loaded.source = shipped.source(kind, name)
+  return loaded
+
+
+def _find_point(kind, folder, info):
+  """The operating point that a folder's JSON names: a shipped one, or the folder at that path, seen from the network's own.
+
+  Earlier versions kept the path as it was typed, seen from the current folder; it is looked for there, too.
+  """
+  name, found = info["operating_point"], []
+  if name in points.names():
+    return name
+  beside = os.path.join(folder, name)  # for local paths `..` is left in it, as it may stand behind a link
+  for place in [name] if files.is_remote(name) else [files.normal(beside) if files.is_remote(beside) else beside, name]:
+    with contextlib.suppress(DeepcompError):
+      if points.fingerprint(place).hex() == info["fingerprint"]:
+        return place
+      found.append(place)
+  if found:
+    return found[0]  # another operating point, which `load` refuses
+  raise DeepcompError(f"expected the operating point of the {kind} in {folder} at {name!r}, seen from there or from the "
+                      "current folder. Received: none; say where it is by --operating_point, in Python by the argument `codec`")
+
+
+def shipped_for(kind, fingerprint):
+  """Name of the shipped network that reads an operating point; of several, the one that knows most classes.
+
+  Raises:
+    DeepcompError: there is none.
+  """
+  known = {}
+  infos = {name: files.read_json(shipped.info_path(kind, name)) for name in shipped.names(kind)}
+  for name, info in sorted(infos.items(), key=lambda item: len(item[1]["class_names"])):
+    known[info.get("fingerprint")] = name
+  known.pop(None, None)  # of original pixels
+  if fingerprint not in known:
+    raise DeepcompError(f"no {kind} is shipped for the operating point {fingerprint}: expected one of "
+                        f"{', '.join(f'{key} ({name})' for key, name in known.items()) or '(none)'}")
+  return known[fingerprint]
+
+
+def save(task, folder, operating_point=None):
+  """Writes a network's folder; see `base.Task.save`."""
+  weights = {key: variable.numpy().astype(np.float16 if key.endswith("kernel") else np.float32)
+             for key, variable in task.network.named_variables().items()}
+  info = {**task.info, **task.to_json(), "input": task.inputs.kind}
+  if task.codec is not None:
+    place = shipped.source(points.KIND, operating_point) if operating_point else task.codec.source
+    info["operating_point"] = (task.operating_point if place is None else place if place in points.names() else
+                               shipped.seen_from(folder, place))
+    info["fingerprint"] = task.codec.fingerprint.hex()
+  told_by = shipped.json_of(task.KIND)
+  with files.whole_folder(folder, last=told_by) as new:
+    np.savez_compressed(os.path.join(new, _WEIGHTS), **weights)
+    files.write_json(os.path.join(new, told_by), info)
+
+
+def share_weights(kind, folders, path, prefix=""):
+  """Moves the arrays that networks have alike out of their folders into a file that all of them name.
+
+  Args:
+    kind: "classifier" or "segmenter".
+    folders: of the networks, on this machine.
+    path: npz file, beside these folders.
+    prefix: with which the names of the arrays begin.
+
+  Raises:
+    DeepcompError: they have no such array alike.
+  """
+  arrays = [files.read_arrays(os.path.join(folder, _WEIGHTS)) for folder in folders]
+  alike = {name: array for name, array in arrays[0].items()
+           if name.startswith(prefix) and all(name in others and np.array_equal(array, others[name]) for others in arrays[1:])}
+  if not alike:
+    raise DeepcompError(f"expected networks with arrays {prefix}* that are the same. Received: {', '.join(folders)}")
+  np.savez_compressed(path, **alike)
+  for folder, of_folder in zip(folders, arrays):
+    info = os.path.join(folder, shipped.json_of(kind))
+    files.write_json(info, {**files.read_json(info), "shared_weights": os.path.relpath(path, folder)})
+    np.savez_compressed(os.path.join(folder, _WEIGHTS), **{name: array for name, array in of_folder.items() if name not in alike})

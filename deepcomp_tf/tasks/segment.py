@@ -1,0 +1,171 @@
+"""Segmentation of compressed files: `Segmenter`."""
+
+import numpy as np
+from etils import epy
+
+from deepcomp_tf import mask_classes
+from deepcomp_tf import outputs
+from deepcomp_tf import threads
+from deepcomp_tf.codec.images import encode_png
+from deepcomp_tf.representation import STRIDE
+from deepcomp_tf.tasks.base import Task
+
+with epy.lazy_imports():
+  import tensorflow as tf
+  from deepcomp_tf import models
+
+# Rows of the logits that are upsampled at a time.
+BAND = 32
+
+
+class Segmenter(Task):
+  """Segments compressed files straight from their bytes.
+
+  >>> segmenter = Segmenter.load(Segmenter.names()[0])
+  >>> mask = segmenter.segment(data)             # bytes -> uint8 [H, W] of class ids
+  >>> {segmenter.class_names[number] for number in np.unique(mask)}
+
+  The ids are those of the set's masks, 0..254, such as 8 for VOC's cat. The network's logits have places of their own, 0..K-1 in the
+  order of `classes`, which `predict` gives and measures are taken on; `mask_ids` leads from these to ids.
+
+  Args:
+    network: a `models.DeepLab`.
+    inputs, info: see `Task`.
+    classes: list of `mask_classes.MaskClass`, in the order of the network's logits.
+
+  `export_saved_model` gives `classes`, uint8 `[batch, 8*h, 8*w]`, places in `classes`. Cut to the photo's height and width, and as
+  ids by `mask_ids`, they are what `segment` gives.
+
+  Attributes:
+    classes: as given.
+    class_names: list of str by id: `class_names[8]` is the class of pixels of id 8. "" for ids that no class has.
+    mask_ids: uint8 `[256]`, from the place of a class to its id in masks, 255 (void) for the rest.
+  """
+
+  KIND = "segmenter"
+
+  def __init__(self, network, inputs, classes, info=None):
+    super().__init__(network, inputs, [known.name for known in classes], info)
+    self.classes = list(classes)
+    by_id = {known.id: known.name for known in classes}
+    self.class_names = [by_id.get(number, "") for number in range(max(by_id) + 1)]
+    self.mask_ids = np.full(256, mask_classes.VOID, np.uint8)
+    self.mask_ids[:len(classes)] = [known.id for known in classes]
+
+    @tf.function(input_signature=[tf.TensorSpec([None, None, None, inputs.channels], tf.uint8),
+                                  tf.TensorSpec([], tf.int32), tf.TensorSpec([], tf.int32)], jit_compile=False)
+    def forward(stored, height, width):
+      x = inputs(stored)
+      if inputs.stride == 1:
+        # Whole blocks of 8x8 pixels, so that every position of the logits stands for one.
+        x = tf.pad(x, [[0, 0], [0, -tf.shape(x)[1] % STRIDE], [0, -tf.shape(x)[2] % STRIDE], [0, 0]])
+      return class_ids(network(x, training=False), height, width)
+
+    self._forward = forward
+
+  @classmethod
+  def from_json(cls, info, inputs):
+    network = models.DeepLab(models.from_blueprint(info, None, dilated=True), len(info["class_names"]), info["rates"])
+    if "classes" in info:
+      return cls(network, inputs, mask_classes.check_classes(info["classes"], f"{cls.KIND}.json"), info)
+    # Before classes other than VOC's, their names were all that was kept.
+    voc = {known.name: known for known in mask_classes.VOC}
+    return cls(network, inputs, [voc[name] for name in info["class_names"]], info)
+
+  def to_json(self):
+    return {**self.network.backbone.blueprint(), "rates": list(self.network.head.rates), **self.labels()}
+
+  def labels(self):
+    return {**super().labels(), "classes": mask_classes.describe_classes(self.classes)}
+
+  def served(self, representation):
+    size = STRIDE * tf.shape(representation)
+    return {"classes": class_ids(self.network(representation, training=False), size[1], size[2])}
+
+  def predict(self, stored, height, width):
+    """Places of the classes of one photo: uint8 `[h, w, channels]` pixels or symbols -> uint8 `[height, width]`."""
+    threads.check_fork()
+    return self._forward(stored[np.newaxis], height, width)[0].numpy()
+
+  def picture(self, stored, height, width):
+    """The photo as the network's input has it: uint8 `[height, width, 3]` of what `predict` takes."""
+    return self.codec.decode(stored, height, width) if self.inputs.kind == "representation" else stored
+
+  def places_of(self, class_names):
+    """The places of those classes, of these names, that it has."""
+    return [self.names_in_order.index(name) for name in class_names if name in self.names_in_order]
+
+  def run(self, stored, height, width):
+    return list(self.mask_ids[self._forward(stored, height, width).numpy()])
+
+  def segment(self, data, errors="raise"):
+    """The class of every pixel of a compressed file, or of several.
+
+    Args:
+      data: bytes of a file, a `Bitstream`, or a list of these.
+      errors: as of `Task.answer`.
+
+    Returns:
+      uint8 `[H, W]` of class ids, at the photo's full size (`class_names` has their names); or a list of such arrays.
+
+    Raises:
+      BitstreamError: a file is damaged, or of another operating point.
+      DeepcompError: what is given is not bytes, but a path for example.
+    """
+    return self.answer(data, errors)
+
+  def shares(self, mask):
+    """(class, share of the pixels) of the classes in a mask of ids, largest first."""
+    counts = np.bincount(mask.ravel(), minlength=256)
+    found = [(known, counts[known.id] / mask.size) for known in self.classes if counts[known.id]]
+    return sorted(found, key=lambda entry: -entry[1])
+
+  HELP = "The class of every pixel of a photo, straight from its .deepcomp file."
+  MANY = False
+
+  @classmethod
+  def add_arguments(cls, parser):
+    parser.add_argument("-o", "--output", required=True, help="PNG file for the mask: ids of classes, with their colours as its "
+                        "palette. Its folder is made if it is missing.")
+    parser.add_argument("--overlay", default="", help="PNG file for the decoded photo with the mask laid over it.")
+    parser.add_argument("--overwrite", action="store_true", help="Replace outputs that exist.")
+
+  @classmethod
+  def check_arguments(cls, args):
+    outputs.check(filter(None, (args.output, args.overlay)), args.overwrite)
+
+  def report(self, args, file, data, answer):
+    outputs.write(args.output, mask_classes.encode_mask(answer, self.classes), args.overwrite)
+    if args.overlay:
+      picture = mask_classes.overlay(self.codec.decompress(data), answer, self.classes)
+      outputs.write(args.overlay, encode_png(picture), args.overwrite)
+    height, width = answer.shape
+    shares = self.shares(answer)
+    return (f"{file} -> {args.output}: {width}x{height}; "
+            + ", ".join(f"{known.name} {100 * share:.1f} %" for known, share in shares),
+            {"output": args.output, "width": width, "height": height,
+             "classes": [{"name": known.name, "id": known.id, "share": round(float(share), 6)} for known, share in shares]})
+
+  def show(self, answer, picture):
+    found = ", ".join(f"{known.name} {100 * share:.0f} %" for known, share in self.shares(answer) if known.id) or "background only"
+    return {"picture": mask_classes.overlay(picture, answer, self.classes), "alt": f"mask laid over the photo: {found}",
+            "text": found}
+
+
+def class_ids(logits, height, width):
+  """Logits `[batch, h, w, K]`, a position for every 8x8 pixels -> uint8 class ids `[batch, height, width]`.
+
+  The logits are upsampled bilinearly, then cut to the photo; a band of rows at a time, since those of all classes at the size
+  of a large photo take gigabytes.
+  """
+  shape = tf.shape(logits)
+
+  def band(first):
+    # A row more on either side, and the edge's again where there is none, as the upsampling itself would have it.
+    rows = tf.clip_by_value(tf.range(first - 1, first + BAND + 1), 0, shape[1] - 1)
+    upsampled = tf.image.resize(tf.gather(logits, rows, axis=1), [STRIDE * (BAND + 2), STRIDE * shape[2]])
+    return tf.cast(tf.argmax(upsampled[:, STRIDE:-STRIDE, :width], axis=-1), tf.uint8)
+
+  bands = tf.map_fn(band, tf.range(0, shape[1], BAND), fn_output_signature=tf.uint8, parallel_iterations=1)
+  ids = tf.reshape(tf.transpose(bands, [1, 0, 2, 3]), [shape[0], -1, tf.shape(bands)[-1]])
+  return ids[:, :height]
