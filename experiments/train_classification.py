@@ -147,8 +147,8 @@ def start_from(start, network, inputs, class_names):
   trained = dc.Classifier.load(start, inputs.codec)
   if (trained.inputs.kind, trained.class_names) != (inputs.kind, class_names):
     raise dc.DeepcompError(
-        f"expected a classifier to start from of the input {inputs.kind} and the classes {', '.join(class_names[:5])}... Received: "
-        f"--start={start}, of {trained.inputs.kind} and {', '.join(trained.class_names[:5])}...")
+        f"expected a classifier to start from of the input {inputs.kind} and the classes {', '.join(class_names[:5])}... "
+        f"Received: --start={start}, of {trained.inputs.kind} and {', '.join(trained.class_names[:5])}...")
   starts.from_trained(network, trained.network, start)
 
 

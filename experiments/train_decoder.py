@@ -28,8 +28,8 @@ training_flags.define_flags()
 further.define_flags(crop_size=144, learning_rate=2e-4)
 flags.DEFINE_string("cache_dir", None, "Folder on a local disk for symbols and pixels; empty: deepcomp_tf in the user's cache "
                     "folder.")
-flags.DEFINE_integer("margin", 16, "Pixels of a crop around the window that counts, a multiple of 8, since the decoder sees beyond "
-                     "that in a whole photo. Where the photo ends, the window goes up to its edge.", lower_bound=0)
+flags.DEFINE_integer("margin", 16, "Pixels of a crop on each side of the window that counts, a multiple of 8, since in a whole "
+                     "photo the decoder sees beyond the window. Where the photo ends, the window goes up to its edge.", lower_bound=0)
 
 # What may differ when a run is continued.
 OPERATIONAL_FLAGS = (*further.OPERATIONAL_FLAGS, "cache_dir")
@@ -38,8 +38,9 @@ OPERATIONAL_FLAGS = (*further.OPERATIONAL_FLAGS, "cache_dir")
 def main(argv):
   del argv
   if FLAGS.crop_size % STRIDE or FLAGS.crop_size - 2 * FLAGS.margin < similarity.smallest_ms_ssim():
-    raise dc.DeepcompError(f"--crop_size must be a multiple of {STRIDE}, and at least {similarity.smallest_ms_ssim()} pixels within "
-                           f"--margin={FLAGS.margin}. Received: {FLAGS.crop_size}")
+    smallest = similarity.smallest_ms_ssim()
+    raise dc.DeepcompError(f"--crop_size must be a multiple of {STRIDE}, and at least {smallest + 2 * FLAGS.margin}: {smallest} "
+                           f"pixels and --margin={FLAGS.margin} on each side. Received: {FLAGS.crop_size}")
   if FLAGS.margin % STRIDE:
     raise dc.DeepcompError(f"--margin must be a multiple of {STRIDE}. Received: {FLAGS.margin}")
   strategy = loop.begin()

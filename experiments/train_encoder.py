@@ -32,8 +32,8 @@ FLAGS = flags.FLAGS
 training_flags.define_flags()
 further.define_flags(crop_size=160, learning_rate=1e-4)
 flags.DEFINE_enum("parts", "encoder", ["encoder", "both"], "What is trained: the encoder, or the decoder with it.")
-flags.DEFINE_integer("compared", 1, "Crops of a device's batch that the first encoder encodes, too: what they cost is compared, and "
-                     "a decoder that is trained is given these symbols, so that it remains good on files that are there.",
+flags.DEFINE_integer("compared", 1, "Crops of a device's batch that the first encoder encodes, too. What both make of them is compared in "
+                     "cost, and a decoder in training gets the first one's symbols, so that it stays good on older files.",
                      lower_bound=1)
 flags.DEFINE_integer("ms_ssim_scales", 4, "Scales of MS-SSIM, the finest; all 5 take crops of 176 pixels.", lower_bound=2,
                      upper_bound=5)
@@ -123,7 +123,8 @@ def main(argv):
 
   batches = lambda first, part: photos.batches(FLAGS.crop_size, FLAGS.batch_size, FLAGS.seed, first, part)
   loop.train(
-      strategy, [loop.Stage(FLAGS.steps, loss, lambda: further.optimizer_parts(named), batches, gradient_clip=FLAGS.gradient_clip)],
+      strategy,
+      [loop.Stage(FLAGS.steps, loss, lambda: further.optimizer_parts(named), batches, gradient_clip=FLAGS.gradient_clip)],
       {**named, "rate_weight": rate_weight}, program="train_encoder", settings=settings, result="operating_point",
       measure_start=True, measure=measure, every=FLAGS.validate_every, keep=keep, export=export, part="encoder")
 

@@ -68,7 +68,7 @@ flags.DEFINE_float("average", 0.99, "Momentum of the running average of the weig
                    upper_bound=0.99999)
 flags.DEFINE_integer("validate_every", 500, "Steps between validations.", lower_bound=1)
 flags.DEFINE_string("start", None, "Graft of the same backbone whose adapter to start from, perhaps of another operating point; "
-                    "with --adapter_steps=0 all of it. Behind a trained adapter the backbone's own remainder is the better start.")
+                    "with --adapter_steps=0 all of it. Behind a trained adapter the backbone's remainder is the better start.")
 flags.DEFINE_string("start_operating_point", None, "Folder of the operating point of --start, where that is not where it says.")
 flags.DEFINE_string("data_note", "", "What the photos and the backbone are and under which terms; written into the classifier.")
 

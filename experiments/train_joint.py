@@ -156,8 +156,8 @@ def main(argv):
           lambda: optimizer_parts(model, lambda rate: schedules.divided_by_10(rate, decay_epochs, steps_per_epoch)),
           lambda *place: crops.training_batches(training, FLAGS.batch_size, FLAGS.seed, *place), steps_per_epoch,
           FLAGS.gradient_clip)],
-      {**model.named_variables(), "target_entropy": target_entropy}, program="train_joint", settings=settings, result="classifier",
-      start=set_out, measure_start=True, measure=lambda _: measure(), every=steps_per_epoch, count_epochs=True, keep=keep,
+      {**model.named_variables(), "target_entropy": target_entropy}, program="train_joint", settings=settings,
+      result="classifier", start=set_out, measure_start=True, measure=lambda _: measure(), every=steps_per_epoch, count_epochs=True, keep=keep,
       export=lambda classifier, made, _: export(model, classifier, training, validation, crops, made),
       shown=("mse", "bits_per_symbol", "top_1"))
 
@@ -177,7 +177,7 @@ def optimizer_parts(model, falling):
 
 
 def measure_of(strategy, model, crops, validation):
-  """A function that measures accuracy, distortion and estimated rate on the center crops of the validation split, and shows a few."""
+  """A function that measures accuracy, distortion and estimated rate on the validation split's center crops, and shows a few."""
   pictures = next(iter(crops.evaluation_batches(validation, 4)))[0]
 
   def figures_of(stored, labels, counted):

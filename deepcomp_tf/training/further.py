@@ -1,4 +1,4 @@
-"""Training the networks of an operating point further, its centers and tables fixed: what `train_decoder` and `train_encoder` share."""
+"""Training the networks of an operating point further, its centers and tables fixed, as `train_decoder` and `train_encoder` do."""
 
 import os
 
@@ -27,7 +27,7 @@ def define_flags(crop_size, learning_rate):
   flags.DEFINE_string("operating_point", None, "A name or a folder.", required=True)
   flags.DEFINE_list("photos", None, "Folders of photos to train on, and lists of paths (.txt); what is named twice counts twice.",
                     required=True)
-  flags.DEFINE_list("shrunk_photos", [], "Others that were JPEG files of low quality: their halves are taken, not they themselves.")
+  flags.DEFINE_list("shrunk_photos", [], "Photos that were JPEG files of low quality: only their halves are taken.")
   flags.DEFINE_list("validation_photos", None, "Folders of photos to validate on; those among --photos are held back.",
                     required=True)
   flags.DEFINE_integer("crop_size", crop_size, "Edge of the training crops in pixels, a multiple of 8.", lower_bound=8)

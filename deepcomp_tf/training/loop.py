@@ -29,8 +29,8 @@ class Stage(NamedTuple):
   """Steps in which the same variables learn from the same loss. A run has one, or several one after the other.
 
   end: the step of the run that it goes to.
-  loss: function of a batch's tensors and the step's number, on each replica, that returns the scalar loss of the replica's part of
-    the batch (or of the whole batch), and a dict of figures, scalars, for the curves.
+  loss: function of a batch's tensors and the step's number, called on each replica, that returns the scalar loss of the replica's
+    part of the batch (or of the whole batch), and a dict of figures, scalars, for the curves.
   parts: function without arguments that makes the `parts` of `optimizers.Optimizers`.
   batches: function of the first step and a `data.part.Part` that returns the data set of that part of each batch from there on;
     where there are epochs, of (epoch, first step in it, part), that of an epoch.
@@ -87,8 +87,8 @@ def train(strategy, stages, variables, *, program, settings, result, measure, ev
     every: steps between validations.
     export: function of what `keep` gave, of a dict of how that was trained, and of its figures. The chief calls it to write
       the result, and it may return more figures to be recorded.
-    keep: function without arguments that makes what is kept: a copy, rounded and in float32, of the networks, which then have their
-      averages. All workers call it, since reading what the replicas keep apart takes all. None: there is none, and what
+    keep: function without arguments that makes what is kept: a copy, rounded and in float32, of the networks, which then have
+      their averages. All workers call it, since reading what the replicas keep apart takes all. None: there is none, and what
       `export` returns is the last measure.
     start: function without arguments that gives the networks of a new run more than they were made with.
     measure_start: whether a new run is measured before its first step.
