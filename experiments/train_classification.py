@@ -10,7 +10,7 @@ are not compressed yet are compressed on the way, by the fixed networks of the o
 continues a run that was stopped. RUN_DIR/classifier is what `dc.Classifier.load` takes.
 """
 
-import time
+import os
 
 from absl import flags
 from absl import logging
@@ -25,16 +25,15 @@ from deepcomp_tf.evaluation import accuracy
 from deepcomp_tf.representation import INPUTS
 from deepcomp_tf.codec.inputs import NetworkInput
 from deepcomp_tf.layers.bottleneck import STRIDE_PLACES
-from deepcomp_tf.layers.naming import copy_weights
 from deepcomp_tf.models.resnet import ARCHITECTURES
 from deepcomp_tf.models.resnet import make_network
 from deepcomp_tf.models.resnet import takes_representation
-from deepcomp_tf.training import distribution
 from deepcomp_tf.training import flags as training_flags
+from deepcomp_tf.training import loop
 from deepcomp_tf.training import losses
 from deepcomp_tf.training import optimizers
-from deepcomp_tf.training import runs
 from deepcomp_tf.training import schedules
+from deepcomp_tf.training import starts
 
 FLAGS = flags.FLAGS
 training_flags.define_flags()
@@ -73,11 +72,9 @@ LEARNING_RATE_BATCH = 64
 
 def main(argv):
   del argv
-  strategy = distribution.make_strategy(FLAGS.strategy)
-  tf.keras.utils.set_random_seed(FLAGS.seed)
+  strategy = loop.begin()
   inputs = checked_inputs()
   decay_epochs = training_flags.rising("decay_epochs")
-
   training, validation = (
       classification.open_examples(FLAGS.dataset, split, inputs, FLAGS.data_dir, FLAGS.cache, FLAGS.cache_dir)
       for split in (FLAGS.train_split, FLAGS.validation_split))
@@ -87,25 +84,17 @@ def main(argv):
   if validation.source.class_names != class_names:
     raise dc.DeepcompError("expected the same classes in the splits for training and validation. Received: "
                            f"{', '.join(class_names[:5])}... and {', '.join(validation.source.class_names[:5])}...")
-  steps_per_epoch = len(training) // FLAGS.batch_size
-  if not steps_per_epoch:
-    raise dc.DeepcompError(f"--batch_size must be at most the {len(training)} training examples. "
-                           f"Received: {FLAGS.batch_size}")
+  steps_per_epoch = loop.steps_per_epoch(len(training))
   crops = Crops(inputs, training.source.bitstreams, FLAGS.crop_size, FLAGS.crop, FLAGS.image_size,
                 training_flags.numbers("resize", counts=(0, 2)) or None)
 
-  with strategy.scope():
-    with distribution.precision(FLAGS.precision):
-      network = make_network(FLAGS.network, len(class_names), FLAGS.width, FLAGS.stride_in,
-                             synchronized=FLAGS.synchronized_batch_norm)
-      network.build([None, None, None, inputs.channels])
-    if FLAGS.start:
-      start_from(FLAGS.start, network, inputs, class_names)
-    rate = schedules.divided_by_10(
-        FLAGS.learning_rate * FLAGS.batch_size / LEARNING_RATE_BATCH, decay_epochs, steps_per_epoch)
-    trained = {name: variable for name, variable in network.named_variables().items() if variable.trainable}
-    optimizer = optimizers.Optimizers({"optimizer": (optimizers.sgd(rate, FLAGS.momentum), trained)},
-                                      scale_losses=FLAGS.precision == "mixed_float16")
+  with loop.networks(strategy):
+    network = make_network(FLAGS.network, len(class_names), FLAGS.width, FLAGS.stride_in,
+                           synchronized=FLAGS.synchronized_batch_norm)
+    network.build([None, None, None, inputs.channels])
+  if FLAGS.start:
+    start_from(FLAGS.start, network, inputs, class_names)
+  named = network.named_variables()
 
   settings = training_flags.settings("network", leave_out=OPERATIONAL_FLAGS)
   if FLAGS.start:
@@ -113,49 +102,33 @@ def main(argv):
   settings["resize"] = list(map(str, crops.resize or ()))  # compressed files keep their size
   settings.update(source=training.source.name, examples=len(training), fingerprint=inputs.codec and
                   inputs.codec.fingerprint.hex())
-  run = runs.Run(FLAGS.run_dir, settings, "classifier", {
-      **{f"network/{name}": variable for name, variable in network.named_variables().items()},
-      **optimizer.named_variables()})
-  if run.is_done():
-    return
-  done, total = run.restore(), FLAGS.epochs * steps_per_epoch
 
-  def replica_step(stored, labels, step):
+  def optimizer_parts():
+    rate = schedules.divided_by_10(FLAGS.learning_rate * FLAGS.batch_size / LEARNING_RATE_BATCH, decay_epochs, steps_per_epoch)
+    return {"optimizer": (optimizers.sgd(rate, FLAGS.momentum), optimizers.trainable(named))}
+
+  def loss(stored, labels, step):
     x = crops.on_device(stored, tf.stack([FLAGS.seed + 1, tf.cast(step, tf.int32)]))
-    with tf.GradientTape() as tape:
-      logits = network(x, training=True)
-      cross_entropy = tf.reduce_mean(tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits))
-      loss = cross_entropy + losses.weight_decay(network, FLAGS.weight_decay)
-      scaled = optimizer.scaled(loss)
-    optimizer.step(tape, scaled)
-    correct = tf.reduce_mean(tf.cast(tf.equal(tf.argmax(logits, -1), labels), tf.float32))
-    return {"loss": loss, "cross_entropy": cross_entropy, "top_1": correct}
+    figures = losses.classification(labels, network(x, training=True))
+    value = figures["cross_entropy"] + losses.weight_decay(network, FLAGS.weight_decay)
+    return value, {"loss": value, **figures}
 
-  batches = runs.epoch_batches(
-      strategy, lambda *place: crops.training_batches(training, FLAGS.batch_size, FLAGS.seed, *place),
-      FLAGS.batch_size, FLAGS.epochs, steps_per_epoch, done)
-  steps = run.steps(
-      batches, distribution.on_replicas(strategy, replica_step), total, checkpoint_every=FLAGS.checkpoint_every,
-      summary_every=FLAGS.summary_every, curves=optimizer.learning_rates,
-      describe=lambda point: {"loss": f"{point['loss']:.3f}", "top_1": f"{point['top_1']:.3f}"})
-  measure = accuracy.evaluator(network, crops, validation, FLAGS.batch_size, strategy=strategy)
-  for done in steps:
-    if done % steps_per_epoch == 0 and done < total:
-      validate(run, measure, done // steps_per_epoch)
-  # What is measured last is what is kept: float32, with the rounded weights. Reading statistics that the replicas keep apart
-  # takes all workers, so every one makes the copy, and the chief writes it.
-  classifier = dc.Classifier(network, inputs, class_names).copy(rounded=True)
-  measure = accuracy.evaluator(classifier.network, crops, validation, FLAGS.batch_size, strategy=strategy)
-  reached = validate(run, measure, FLAGS.epochs)
-  classifier.info = {
-      "crop_size": crops.crop_size, "crop": crops.crop, "image_size": crops.image_size, "resize": crops.resize,
-      "trained": {"program": "experiments.train_classification", "steps": done, "settings": settings,
-                  "seconds": run.seconds(), "data_note": FLAGS.data_note},
-      "reached_on_validation": reached}
-  if run.is_chief:
-    classifier.save(run.result)
-    logging.info("Written to %s", run.result)
-  distribution.wait_for_all(strategy)
+  evaluate = lambda network: accuracy.evaluator(network, crops, validation, FLAGS.batch_size, strategy=strategy)
+  evaluate_training = evaluate(network)  # traced once
+
+  def export(classifier, trained, reached):
+    classifier.info = {"crop_size": crops.crop_size, "crop": crops.crop, "image_size": crops.image_size, "resize": crops.resize,
+                       "trained": trained, "reached_on_validation": reached}
+    classifier.save(os.path.join(FLAGS.run_dir, "classifier"))
+
+  loop.train(
+      strategy,
+      [loop.Stage(FLAGS.epochs * steps_per_epoch, loss, optimizer_parts, lambda *place: crops.training_batches(
+          training, FLAGS.batch_size, FLAGS.seed, *place), steps_per_epoch)],
+      {f"network/{name}": variable for name, variable in named.items()}, program="train_classification", settings=settings,
+      result="classifier", keep=lambda: dc.Classifier(network, inputs, class_names).copy(rounded=True),
+      measure=lambda kept: evaluate(kept.network)() if kept else evaluate_training(), every=steps_per_epoch, count_epochs=True,
+      export=export, shown=("loss", "top_1"))
 
 
 def checked_inputs():
@@ -172,11 +145,11 @@ def checked_inputs():
 def start_from(start, network, inputs, class_names):
   """Copies the weights of a trained classifier of the same kind."""
   trained = dc.Classifier.load(start, inputs.codec)
-  kinds = [(one.architecture, one.width, one.stride_in, of.kind, names) for one, of, names in
-           ((trained.network, trained.inputs, trained.class_names), (network, inputs, class_names))]
-  if kinds[0] != kinds[1]:
-    raise dc.DeepcompError(f"expected a classifier to start from of {kinds[1]}. Received: --start={start}, of {kinds[0]}")
-  copy_weights(trained.network, network)
+  if (trained.inputs.kind, trained.class_names) != (inputs.kind, class_names):
+    raise dc.DeepcompError(
+        f"expected a classifier to start from of the input {inputs.kind} and the classes {', '.join(class_names[:5])}... "
+        f"Received: --start={start}, of {trained.inputs.kind} and {', '.join(trained.class_names[:5])}...")
+  starts.from_trained(network, trained.network, start)
 
 
 def report(examples):
@@ -188,17 +161,6 @@ def report(examples):
       logging.warning("Left out: %s", line)
     if examples.skipped:
       logging.warning("%d examples of %s cannot be decoded and are left out.", len(examples.skipped), examples.source.name)
-
-
-def validate(run, measure, epoch):
-  """What `measure` gives, into the curves and `history.jsonl`."""
-  begin = time.time()
-  figures = measure()
-  run.curves("validation", figures)
-  run.record({"epoch": epoch, **figures})
-  logging.info("epoch %d: validation %s (%.0f s)", epoch,
-               "  ".join(f"{name} {value:.4g}" for name, value in figures.items()), time.time() - begin)
-  return figures
 
 
 if __name__ == "__main__":

@@ -8,6 +8,8 @@ Their twins for a folder of photos and two cores (the shipped operating points):
 The same command continues a run that was stopped. Curves: `tensorboard --logdir=RUN_DIR`.
 """
 
+import os
+
 from absl import flags
 from absl import logging
 import tensorflow as tf
@@ -18,16 +20,14 @@ from deepcomp_tf.codec import operating_point
 from deepcomp_tf.codec.images import list_images
 from deepcomp_tf.codec.images import split_images
 from deepcomp_tf.data import photos
-from deepcomp_tf.data.part import distribute
 from deepcomp_tf.data.part import WHOLE
 from deepcomp_tf.models.compression import ENTROPIES
-from deepcomp_tf.training import distribution
 from deepcomp_tf.training import flags as training_flags
 from deepcomp_tf.training import klt
+from deepcomp_tf.training import loop
 from deepcomp_tf.training import losses
 from deepcomp_tf.training import optimizers
 from deepcomp_tf.training import photo_validation
-from deepcomp_tf.training import runs
 from deepcomp_tf.training import schedules
 from deepcomp_tf.training import starts
 from deepcomp_tf.training.export import export_operating_point
@@ -68,44 +68,36 @@ flags.DEFINE_float("start_scale", 1.0, "Factor on the representation of the oper
 flags.DEFINE_string("name", None, "Name of the operating point that the run ends in.", required=True)
 flags.DEFINE_integer("tables_from", 360, "Training photos that the coder's tables are fitted to.", lower_bound=1)
 flags.DEFINE_string("data_note", "", "What the photos are and under which terms; written into the operating point.")
-flags.DEFINE_bool("export_now", False, "Write the operating point of the last checkpoint and stop. Without the flag the "
-                  "same command goes on from there.")
 
 # What may differ when a run is continued.
-OPERATIONAL_FLAGS = ("validate_every", "images", "data_dir", "name", "tables_from", "data_note", "export_now")
+OPERATIONAL_FLAGS = ("validate_every", "images", "data_dir", "name", "tables_from", "data_note")
 
 
 def main(argv):
   del argv
   if FLAGS.crop_size % 8:
     raise dc.DeepcompError(f"--crop_size must be a multiple of 8. Received: {FLAGS.crop_size}")
-  strategy = distribution.make_strategy(FLAGS.strategy)
-  tf.keras.utils.set_random_seed(FLAGS.seed)
-
+  strategy = loop.begin()
   if FLAGS.images:
     paths, held_out = split_images(list_images(FLAGS.images), FLAGS.held_out)
     logging.info("%d photos to train on, %d to validate on.", len(paths), len(held_out))
     from_photos = photos.Photos(paths)
+    of_tables = lambda: photos.read_photos(paths[:FLAGS.tables_from])
     batches = lambda first, part=WHOLE: from_photos.batches(FLAGS.crop_size, FLAGS.batch_size, FLAGS.seed, first, part)
     validation = list(photos.read_photos(held_out))
   else:
     batches = lambda first, part=WHOLE: photos.tfds_crops(
         FLAGS.dataset, FLAGS.train_split, FLAGS.data_dir, FLAGS.crop_size, FLAGS.batch_size, FLAGS.seed, first, part)
+    of_tables = lambda: photos.tfds_images(FLAGS.dataset, FLAGS.train_split, FLAGS.data_dir, most=FLAGS.tables_from)
     validation = photos.tfds_images(FLAGS.dataset, FLAGS.validation_split, FLAGS.data_dir)
 
-  with strategy.scope():
-    with distribution.precision(FLAGS.precision):
-      model = dc.models.CompressionModel(
-          FLAGS.channels, FLAGS.num_centers, FLAGS.temperature, entropy=FLAGS.entropy, centers_l2=FLAGS.centers_l2,
-          centers=None if FLAGS.start == "random" else klt.centers(FLAGS.num_centers))
-      model.build([None, None, None, 3])
-    rate = schedules.WarmupCosine(FLAGS.learning_rate, FLAGS.steps, warmup=min(500, FLAGS.steps // 10),
-                                  final=1.0 if FLAGS.schedule == "constant" else 0.01)
-    adam = optimizers.adam(rate, use_ema=FLAGS.weight_average > 0, ema_momentum=FLAGS.weight_average or 0.99)
-    trained = {name: variable for name, variable in model.named_variables().items() if variable.trainable}
-    optimizer = optimizers.Optimizers({"optimizer": (adam, trained)}, FLAGS.gradient_clip,
-                                      scale_losses=FLAGS.precision == "mixed_float16")
+  with loop.networks(strategy):
+    model = dc.models.CompressionModel(
+        FLAGS.channels, FLAGS.num_centers, FLAGS.temperature, entropy=FLAGS.entropy, centers_l2=FLAGS.centers_l2,
+        centers=None if FLAGS.start == "random" else klt.centers(FLAGS.num_centers))
+    model.build([None, None, None, 3])
     rate_weight = tf.Variable(0.0, trainable=False, name="rate_weight")
+  named = model.named_variables()
 
   settings = training_flags.settings("channels", leave_out=OPERATIONAL_FLAGS)
   if FLAGS.images:
@@ -114,44 +106,33 @@ def main(argv):
       del settings[name]
   if FLAGS.start not in ("random", "klt"):
     settings["start"] = operating_point.read_info(FLAGS.start)["name"]
-  run = runs.Run(FLAGS.run_dir, settings, "operating_point",
-                 {**model.named_variables(), **optimizer.named_variables(), "rate_weight": rate_weight})
-  if not FLAGS.export_now and not exported_early(run) and run.is_done():
-    return
-  done = run.restore()
-  if FLAGS.export_now and not done:
-    raise dc.DeepcompError(f"--export_now takes a run with a checkpoint. Received: --run_dir={FLAGS.run_dir}, without one")
-  if not done and FLAGS.start != "random":
-    start_from(strategy, model, FLAGS.start, batches)
 
-  def replica_step(images, step):
+  def optimizer_parts():
+    rate = schedules.WarmupCosine(FLAGS.learning_rate, FLAGS.steps, warmup=min(500, FLAGS.steps // 10),
+                                  final=1.0 if FLAGS.schedule == "constant" else 0.01)
+    return {"optimizer": (optimizers.averaging_adam(rate, FLAGS.weight_average), optimizers.trainable(named))}
+
+  def loss(images, step):
     del step
-    with tf.GradientTape() as tape:
-      output = model(images, training=True)
-      error = tf.cast(images, tf.float32) - output.reconstruction
-      # The figures are those of the global batch, on every replica.
-      mse = dc.layers.replica_mean(tf.reduce_mean(tf.square(error)))
-      bits = output.bits_per_symbol
-      loss = losses.settled_rate_distortion(mse, bits, FLAGS.beta, FLAGS.target_entropy, rate_weight, FLAGS.rate_step)
-      scaled = optimizer.scaled(loss + tf.add_n(model.losses) if model.losses else loss)
-    optimizer.step(tape, scaled)
-    return {"loss": loss, "mse": mse, "bits_per_symbol": bits, "bits_per_pixel": bits * FLAGS.channels / 64,
-            "rate_weight": rate_weight.read_value()}
+    output = model(images, training=True)
+    mse, bits = output.mse(images), output.bits_per_symbol
+    value = losses.settled_rate_distortion(mse, bits, FLAGS.beta, FLAGS.target_entropy, rate_weight, FLAGS.rate_step)
+    return value + tf.add_n(model.losses) if model.losses else value, {
+        "loss": value, "mse": mse, "bits_per_symbol": bits, "bits_per_pixel": bits * FLAGS.channels / 64,
+        "rate_weight": rate_weight.read_value()}
 
-  steps = run.steps(
-      zip(distribute(strategy, lambda part: batches(done, part), FLAGS.batch_size)),
-      distribution.on_replicas(strategy, replica_step), 0 if FLAGS.export_now else FLAGS.steps,
-      checkpoint_every=FLAGS.checkpoint_every, summary_every=FLAGS.summary_every, curves=optimizer.learning_rates,
-      describe=lambda point: {"mse": f"{point['mse']:.1f}", "H": f"{point['bits_per_symbol']:.3f}",
-                              "bpp": f"{point['bits_per_pixel']:.4f}"})
-  for done in steps:
-    if done % FLAGS.validate_every == 0 and done < FLAGS.steps:  # the export measures the end
-      with optimizers.averaged_weights(optimizer):
-        validate(run, strategy, model, validation)
-  if run.is_chief:
-    with optimizers.averaged_weights(optimizer):
-      export(run, model, paths if FLAGS.images else None, validation)
-  distribution.wait_for_all(strategy)
+  def export(_, trained, __):
+    """Fits the coder's tables and writes the operating point into the run's folder."""
+    trained["data"] = f"{len(paths)} photos of a folder" if FLAGS.images else f"{FLAGS.dataset}, {FLAGS.train_split}"
+    return export_operating_point(os.path.join(FLAGS.run_dir, "operating_point"), model, of_tables(), validation,
+                                  {"name": FLAGS.name, "trained": trained})
+
+  loop.train(
+      strategy, [loop.Stage(FLAGS.steps, loss, optimizer_parts, batches, gradient_clip=FLAGS.gradient_clip)],
+      {**named, "rate_weight": rate_weight}, program="train_compression", settings=settings, result="operating_point",
+      start=(lambda: start_from(strategy, model, FLAGS.start, batches)) if FLAGS.start != "random" else None,
+      measure=lambda _: measure(strategy, model, validation), every=FLAGS.validate_every, export=export,
+      shown=("mse", "bits_per_symbol", "bits_per_pixel"))
 
 
 def start_from(strategy, model, start, batches):
@@ -168,38 +149,14 @@ def start_from(strategy, model, start, batches):
                  bits, bits * FLAGS.channels / 64)
 
 
-def exported_early(run):
-  """Whether the operating point that is there was written by --export_now before the last step."""
-  try:
-    return operating_point.read_info(run.result)["trained"]["steps"] < FLAGS.steps
-  except dc.DeepcompError:
-    return False
-
-
-def export(run, model, paths, validation):
-  """Fits the coder's tables and writes the operating point into the run's folder."""
-  if paths is None:
-    training = photos.tfds_images(FLAGS.dataset, FLAGS.train_split, FLAGS.data_dir, most=FLAGS.tables_from)
-  else:
-    training = photos.read_photos(paths[:FLAGS.tables_from])
-  info = {"name": FLAGS.name, "trained": {
-      "program": "experiments.train_compression", "steps": int(run.step.numpy()), "settings": run.settings,
-      "data": f"{len(paths)} photos of a folder" if paths else f"{FLAGS.dataset}, {FLAGS.train_split}",
-      "data_note": FLAGS.data_note}}
-  reached = export_operating_point(run.result, model, training, validation, info)
-  run.record(reached)
-  logging.info("Written to %s: validation %s", run.result,
-               "  ".join(f"{name} {value:.4f}" for name, value in reached.items()))
-
-
-def validate(run, strategy, model, images):
+def measure(strategy, model, images):
   """Rate and distortion on whole photos, and the centers."""
+  tf.summary.histogram("centers", tf.convert_to_tensor(model.quantizer.centers))
   # Without tables there are no files yet: the rate is the entropy layer's.
   networks = dc.Codec(operating_point.OperatingPoint(FLAGS.name, model.quantizer.centers.numpy(), fitting.flat_model(
       FLAGS.channels, FLAGS.num_centers, 0), model=model))
-  photo_validation.validate(run, strategy, networks, images, lambda _, symbols: entropy_of(model, symbols) * FLAGS.channels / 64)
-  with run.summaries("validation"):
-    tf.summary.histogram("centers", tf.convert_to_tensor(model.quantizer.centers))
+  return photo_validation.measure(strategy, networks, images,
+                                  lambda _, symbols: entropy_of(model, symbols) * FLAGS.channels / 64)
 
 
 def entropy_of(model, symbols):

@@ -14,24 +14,22 @@ import tensorflow as tf
 
 import deepcomp_tf as dc
 from deepcomp_tf.codec import operating_point
-from deepcomp_tf.data.part import distribute
 from deepcomp_tf.data.symbol_pairs import SymbolPairs
 from deepcomp_tf.layers import similarity
 from deepcomp_tf.layers.naming import copy_weights
 from deepcomp_tf.representation import STRIDE
-from deepcomp_tf.training import distribution
 from deepcomp_tf.training import flags as training_flags
 from deepcomp_tf.training import further
-from deepcomp_tf.training.photo_validation import validate
-from deepcomp_tf.training import runs
+from deepcomp_tf.training import loop
+from deepcomp_tf.training import photo_validation
 
 FLAGS = flags.FLAGS
 training_flags.define_flags()
 further.define_flags(crop_size=144, learning_rate=2e-4)
 flags.DEFINE_string("cache_dir", None, "Folder on a local disk for symbols and pixels; empty: deepcomp_tf in the user's cache "
                     "folder.")
-flags.DEFINE_integer("margin", 16, "Pixels of a crop around the window that counts, a multiple of 8, since the decoder sees beyond "
-                     "that in a whole photo. Where the photo ends, the window goes up to its edge.", lower_bound=0)
+flags.DEFINE_integer("margin", 16, "Pixels of a crop on each side of the window that counts, a multiple of 8, since in a whole "
+                     "photo the decoder sees beyond the window. Where the photo ends, the window goes up to its edge.", lower_bound=0)
 
 # What may differ when a run is continued.
 OPERATIONAL_FLAGS = (*further.OPERATIONAL_FLAGS, "cache_dir")
@@ -40,69 +38,49 @@ OPERATIONAL_FLAGS = (*further.OPERATIONAL_FLAGS, "cache_dir")
 def main(argv):
   del argv
   if FLAGS.crop_size % STRIDE or FLAGS.crop_size - 2 * FLAGS.margin < similarity.smallest_ms_ssim():
-    raise dc.DeepcompError(f"--crop_size must be a multiple of {STRIDE}, and at least {similarity.smallest_ms_ssim()} pixels within "
-                           f"--margin={FLAGS.margin}. Received: {FLAGS.crop_size}")
+    smallest = similarity.smallest_ms_ssim()
+    raise dc.DeepcompError(f"--crop_size must be a multiple of {STRIDE}, and at least {smallest + 2 * FLAGS.margin}: {smallest} "
+                           f"pixels and --margin={FLAGS.margin} on each side. Received: {FLAGS.crop_size}")
   if FLAGS.margin % STRIDE:
     raise dc.DeepcompError(f"--margin must be a multiple of {STRIDE}. Received: {FLAGS.margin}")
-  strategy = distribution.make_strategy(FLAGS.strategy)
-  tf.keras.utils.set_random_seed(FLAGS.seed)
+  strategy = loop.begin()
   start = operating_point.OperatingPoint.load(FLAGS.operating_point)
   paths, shrunk, validation = further.read_photos()
   training = SymbolPairs(paths, dc.Codec(start), FLAGS.crop_size, shrunk, FLAGS.cache_dir)
   logging.info("%d photos and parts of photos to train on, %d photos to validate on", len(training), len(validation))
 
-  with strategy.scope():
-    with distribution.precision(FLAGS.precision):
-      decoder = dc.models.Decoder(start.channels, name="decoder")
-      decoder.build([None, None, None, start.channels])
-    copy_weights(start.model.decoder, decoder)
-    named = {f"decoder/{name}": variable for name, variable in decoder.named_variables().items()}
-    optimizer = further.make_optimizer(named)
-
-  settings = training_flags.settings("margin", "operating_point", leave_out=OPERATIONAL_FLAGS)
-  version = start.decoder_version + 1
-  settings.update(fingerprint=start.fingerprint.hex(), version=version, pairs=len(training))
-  run = runs.Run(FLAGS.run_dir, settings, "operating_point", {**named, **optimizer.named_variables()})
-  if run.is_done():
-    return
+  with loop.networks(strategy):
+    decoder = dc.models.Decoder(start.channels, name="decoder")
+    decoder.build([None, None, None, start.channels])
+  copy_weights(start.model.decoder, decoder)
+  named = {f"decoder/{name}": variable for name, variable in decoder.named_variables().items()}
   window_size = FLAGS.crop_size - 2 * FLAGS.margin
   centers = tf.constant(start.centers)
+
+  settings = training_flags.settings("margin", "operating_point", leave_out=OPERATIONAL_FLAGS)
+  settings.update(fingerprint=start.fingerprint.hex(), version=start.decoder_version + 1, pairs=len(training))
 
   def in_windows(images, windows):
     rows, columns = (windows[:, axis, None] + tf.range(window_size) for axis in range(2))
     return tf.gather(tf.gather(tf.cast(images, tf.float32), rows, axis=1, batch_dims=1), columns, axis=2, batch_dims=1)
 
-  def replica_step(symbols, pixels, windows, step):
+  def loss(symbols, pixels, windows, step):
     del step
-    with tf.GradientTape() as tape:
-      decoded = in_windows(decoder(tf.gather(centers, tf.cast(symbols, tf.int32)), training=True), windows)
-      aim = in_windows(pixels, windows)
-      mse = tf.reduce_mean(tf.math.squared_difference(decoded, aim))
-      ms_ssim = similarity.ms_ssim(decoded, aim) if FLAGS.ms_ssim else 0.0
-      loss = mse + FLAGS.ms_ssim * (1.0 - ms_ssim)
-      scaled = optimizer.scaled(loss)
-    optimizer.step(tape, scaled)
-    return {"loss": loss, "mse": mse, "ms_ssim": ms_ssim}
+    decoded = in_windows(decoder(tf.gather(centers, tf.cast(symbols, tf.int32)), training=True), windows)
+    aim = in_windows(pixels, windows)
+    mse = tf.reduce_mean(tf.math.squared_difference(decoded, aim))
+    ms_ssim = similarity.ms_ssim(decoded, aim) if FLAGS.ms_ssim else 0.0
+    value = mse + FLAGS.ms_ssim * (1.0 - ms_ssim)
+    return value, {"loss": value, "mse": mse, "ms_ssim": ms_ssim}
 
-  done = run.restore()
-  if not done:
-    validate(run, strategy, dc.Codec(start), validation)
-  for done in run.steps(
-      distribute(strategy, lambda part: training.batches(FLAGS.crop_size, FLAGS.margin, FLAGS.batch_size, FLAGS.seed, done, part),
-                 FLAGS.batch_size),
-      distribution.on_replicas(strategy, replica_step), FLAGS.steps, checkpoint_every=FLAGS.checkpoint_every,
-      summary_every=FLAGS.summary_every, curves=optimizer.learning_rates,
-      describe=lambda point: {name: f"{value:.4g}" for name, value in point.items()}):
-    if done % FLAGS.validate_every == 0 and done < FLAGS.steps:
-      validate(run, strategy, dc.Codec(further.as_kept([decoder], optimizer)), validation)
-  point = further.as_kept([decoder], optimizer)
-  reached = validate(run, strategy, dc.Codec(point), validation)
-  if run.is_chief:
-    further.export(run, start, point, ["decoder"], {"trained": {
-        "program": "experiments.train_decoder", "steps": FLAGS.steps, "settings": settings, "seconds": run.seconds(),
-        "data_note": FLAGS.data_note}, "reached_on_validation": reached})
-    logging.info("Written to %s: decoder version %d", run.result, version)
-  distribution.wait_for_all(strategy)
+  keep = lambda: further.as_kept([decoder])
+  batches = lambda first, part: training.batches(FLAGS.crop_size, FLAGS.margin, FLAGS.batch_size, FLAGS.seed, first, part)
+  loop.train(
+      strategy, [loop.Stage(FLAGS.steps, loss, lambda: further.optimizer_parts(named), batches)], named, program="train_decoder",
+      settings=settings, result="operating_point", measure_start=True, every=FLAGS.validate_every, keep=keep,
+      measure=lambda point: photo_validation.measure(strategy, dc.Codec(point or keep()), validation),
+      export=lambda point, trained, reached: further.export(start, point, ["decoder"], {
+          "trained": trained, "reached_on_validation": reached}), part="decoder")
 
 
 if __name__ == "__main__":

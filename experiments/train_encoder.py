@@ -16,26 +16,24 @@ import tensorflow as tf
 
 import deepcomp_tf as dc
 from deepcomp_tf.codec import operating_point
-from deepcomp_tf.data.part import distribute
 from deepcomp_tf.data.photos import Photos
 from deepcomp_tf.evaluation import metrics
 from deepcomp_tf.layers import similarity
 from deepcomp_tf.layers.naming import copy_weights
 from deepcomp_tf.codec.table_entropy import TableEntropy
 from deepcomp_tf.representation import STRIDE
-from deepcomp_tf.training import distribution
 from deepcomp_tf.training import flags as training_flags
 from deepcomp_tf.training import further
+from deepcomp_tf.training import loop
 from deepcomp_tf.training import losses
-from deepcomp_tf.training.photo_validation import validate
-from deepcomp_tf.training import runs
+from deepcomp_tf.training import photo_validation
 
 FLAGS = flags.FLAGS
 training_flags.define_flags()
 further.define_flags(crop_size=160, learning_rate=1e-4)
 flags.DEFINE_enum("parts", "encoder", ["encoder", "both"], "What is trained: the encoder, or the decoder with it.")
-flags.DEFINE_integer("compared", 1, "Crops of a device's batch that the first encoder encodes, too: what they cost is compared, and "
-                     "a decoder that is trained is given these symbols, so that it remains good on files that are there.",
+flags.DEFINE_integer("compared", 1, "Crops of a device's batch that the first encoder encodes, too. What both make of them is compared in "
+                     "cost, and a decoder in training gets the first one's symbols, so that it stays good on older files.",
                      lower_bound=1)
 flags.DEFINE_integer("ms_ssim_scales", 4, "Scales of MS-SSIM, the finest; all 5 take crops of 176 pixels.", lower_bound=2,
                      upper_bound=5)
@@ -44,11 +42,9 @@ flags.DEFINE_float("rate_weight", None, "Weight of the bits per pixel at the beg
 flags.DEFINE_float("rate_step", 30.0, "Step by which that weight follows the bits per pixel; 0 leaves it.", lower_bound=0.0)
 flags.DEFINE_float("rate", 1.0, "What crops are to cost, over what they cost with the first encoder.", lower_bound=0.1)
 flags.DEFINE_float("gradient_clip", 300.0, "Largest norm of the gradient, all weights together; 0 is no limit.", lower_bound=0.0)
-flags.DEFINE_bool("export_now", False, "Write the operating point of the last checkpoint and stop. Without the flag the "
-                  "same command goes on from there.")
 
 # What may differ when a run is continued.
-OPERATIONAL_FLAGS = (*further.OPERATIONAL_FLAGS, "export_now")
+OPERATIONAL_FLAGS = further.OPERATIONAL_FLAGS
 
 # The weight of the rate stays below this.
 _LARGEST_WEIGHT = 1e5
@@ -60,64 +56,56 @@ def main(argv):
   if FLAGS.crop_size % unit or FLAGS.crop_size < smallest:
     raise dc.DeepcompError(f"--crop_size must be a multiple of {unit}, and at least {smallest} for --ms_ssim_scales="
                            f"{FLAGS.ms_ssim_scales}. Received: {FLAGS.crop_size}")
-  strategy = distribution.make_strategy(FLAGS.strategy)
+  strategy = loop.begin()
   batch = FLAGS.batch_size // strategy.num_replicas_in_sync
   if FLAGS.compared >= batch:
     raise dc.DeepcompError(f"--compared must be below the {batch} crops of a device. Received: {FLAGS.compared}")
-  tf.keras.utils.set_random_seed(FLAGS.seed)
   start = operating_point.OperatingPoint.load(FLAGS.operating_point)
   first = operating_point.OperatingPoint.load(FLAGS.operating_point, encoder_version=1)
   paths, shrunk, validation = further.read_photos()
   photos = Photos(paths, shrunk)
   logging.info("%d photos to train on, and halves of %d; %d photos to validate on", len(paths), len(shrunk), len(validation))
 
-  with strategy.scope():
-    with distribution.precision(FLAGS.precision):
-      model = dc.models.CompressionModel(start.channels, len(start.centers), centers=start.centers.tolist())
-      model.build([None, None, None, 3])
-    copy_weights(start.model.encoder, model.encoder)
-    copy_weights(start.model.decoder, model.decoder)
-    parts = [model.encoder] if FLAGS.parts == "encoder" else [model.encoder, model.decoder]
-    trained = {f"{part.name}/{name}": variable for part in parts for name, variable in part.named_variables().items()}
-    optimizer = further.make_optimizer(trained, FLAGS.gradient_clip)
+  with loop.networks(strategy):
+    model = dc.models.CompressionModel(start.channels, len(start.centers), centers=start.centers.tolist())
+    model.build([None, None, None, 3])
     rate_weight = tf.Variable(FLAGS.rate_weight, trainable=False, name="rate_weight")
+  copy_weights(start.model.encoder, model.encoder)
+  copy_weights(start.model.decoder, model.decoder)
+  parts = [model.encoder] if FLAGS.parts == "encoder" else [model.encoder, model.decoder]
+  named = {f"{part.name}/{name}": variable for part in parts for name, variable in part.named_variables().items()}
   entropy = TableEntropy(start.context_model, start.centers)
 
   settings = training_flags.settings("parts", "operating_point", leave_out=OPERATIONAL_FLAGS)
   settings.update(fingerprint=start.fingerprint.hex(), photo_count=len(paths), shrunk_count=len(shrunk))
-  run = runs.Run(FLAGS.run_dir, settings, "operating_point", {
-      **trained, **optimizer.named_variables(), "rate_weight": rate_weight})
-  if not FLAGS.export_now and not exported_early(run) and run.is_done():
-    return
 
   without = FLAGS.compared if FLAGS.parts == "both" else 0
 
-  def replica_step(images, step):
+  def loss(images, step):
     del step
     images = tf.cast(images, tf.float32)
-    first_z = first.model.encoder(images[:FLAGS.compared])
-    with tf.GradientTape() as tape:
-      z = model.encoder(images, training=True)
-      bits, values = entropy(z), model.quantizer(z).values
-      if without:
-        values = tf.concat([tf.stop_gradient(model.quantizer(first_z).values), values[without:]], axis=0)
-      decoded = model.decoder(values, training=True)
-      mse = tf.reduce_mean(tf.math.squared_difference(decoded, images))
-      ssim, ms_ssim = similarity.ssim_and_ms_ssim(decoded, images, FLAGS.ms_ssim_scales)
-      # What shows in no picture here costs nothing here.
-      bits_per_pixel = tf.reduce_sum(bits[without:]) / (batch * FLAGS.crop_size ** 2)
-      before, now = (dc.layers.replica_mean(tf.reduce_mean(compared) / FLAGS.crop_size ** 2)
-                     for compared in (entropy(first_z), bits[:FLAGS.compared]))
-      weight = losses.follow_rate(rate_weight, now, _LARGEST_WEIGHT, FLAGS.rate * before, FLAGS.rate_step)
-      loss = mse + FLAGS.ms_ssim * (1.0 - ms_ssim) + FLAGS.ssim * (1.0 - ssim) + weight * bits_per_pixel
-      scaled = optimizer.scaled(loss)
-    optimizer.step(tape, scaled)
-    return {"loss": loss, "mse": mse, "ms_ssim": ms_ssim, "ssim": ssim, "bits_per_pixel": bits_per_pixel,
-            "bits_change": now - before, "rate_weight": weight}
+    first_z = tf.stop_gradient(first.model.encoder(images[:FLAGS.compared]))
+    z = model.encoder(images, training=True)
+    bits, values = entropy(z), model.quantizer(z).values
+    if without:
+      values = tf.concat([tf.stop_gradient(model.quantizer(first_z).values), values[without:]], axis=0)
+    decoded = model.decoder(values, training=True)
+    mse = tf.reduce_mean(tf.math.squared_difference(decoded, images))
+    ssim, ms_ssim = similarity.ssim_and_ms_ssim(decoded, images, FLAGS.ms_ssim_scales)
+    # What shows in no picture here costs nothing here.
+    bits_per_pixel = tf.reduce_sum(bits[without:]) / (batch * FLAGS.crop_size ** 2)
+    before, now = (dc.layers.replica_mean(tf.reduce_mean(compared) / FLAGS.crop_size ** 2)
+                   for compared in (entropy(first_z), bits[:FLAGS.compared]))
+    weight = losses.follow_rate(rate_weight, now, _LARGEST_WEIGHT, FLAGS.rate * before, FLAGS.rate_step)
+    value = mse + FLAGS.ms_ssim * (1.0 - ms_ssim) + FLAGS.ssim * (1.0 - ssim) + weight * bits_per_pixel
+    return value, {"loss": value, "mse": mse, "ms_ssim": ms_ssim, "ssim": ssim, "bits_per_pixel": bits_per_pixel,
+                   "bits_change": now - before, "rate_weight": weight}
+
+  keep = lambda: further.as_kept(parts)
 
   def measure(point):
-    codec = dc.Codec(point)
-    return validate(run, strategy, codec, validation, lambda photo, symbols: (
+    codec = dc.Codec(point or keep())
+    return photo_validation.measure(strategy, codec, validation, lambda photo, symbols: (
         8 * len(codec.encode_symbols(symbols)) / (photo.shape[0] * photo.shape[1])))
 
   def of_first_encoder(point):
@@ -127,37 +115,18 @@ def main(argv):
     pictures = [codec.reconstruct(codec.encode(photo), *photo.shape[:2]) for photo in validation]
     return metrics.means([metrics.distortion(*both) for both in zip(validation, pictures)])
 
-  done = run.restore()
-  if FLAGS.export_now and not done:
-    raise dc.DeepcompError(f"--export_now takes a run with a checkpoint. Received: --run_dir={FLAGS.run_dir}, without one")
-  if not done:
-    measure(start)
-  for done in run.steps(
-      zip(distribute(strategy, lambda part: photos.batches(FLAGS.crop_size, FLAGS.batch_size, FLAGS.seed, done, part),
-                     FLAGS.batch_size)),
-      distribution.on_replicas(strategy, replica_step), 0 if FLAGS.export_now else FLAGS.steps,
-      checkpoint_every=FLAGS.checkpoint_every, summary_every=FLAGS.summary_every, curves=optimizer.learning_rates,
-      describe=lambda point: {name: f"{value:.4g}" for name, value in point.items()}):
-    if done % FLAGS.validate_every == 0 and done < FLAGS.steps:
-      measure(further.as_kept(parts, optimizer))
-  point = further.as_kept(parts, optimizer)
-  reached = measure(point)
-  if run.is_chief:
-    made = {"trained": {"program": "experiments.train_encoder", "steps": int(run.step.numpy()), "settings": settings,
-                        "seconds": run.seconds(), "data_note": FLAGS.data_note}, "reached_on_validation": reached}
+  def export(point, trained, reached):
+    made = {"trained": trained, "reached_on_validation": reached}
     if model.decoder in parts:
       made["reached_on_files_of_the_first_encoder"] = of_first_encoder(point)
-    versions = further.export(run, start, point, [part.name for part in parts], made)
-    logging.info("Written to %s: %s", run.result, ", ".join(f"{part} version {version}" for part, version in versions.items()))
-  distribution.wait_for_all(strategy)
+    further.export(start, point, [part.name for part in parts], made)
 
-
-def exported_early(run):
-  """Whether the operating point that is there was written by --export_now before the last step."""
-  try:
-    return operating_point.read_info(run.result)["encoder"]["trained"]["steps"] < FLAGS.steps
-  except (dc.DeepcompError, KeyError):
-    return False
+  batches = lambda first, part: photos.batches(FLAGS.crop_size, FLAGS.batch_size, FLAGS.seed, first, part)
+  loop.train(
+      strategy,
+      [loop.Stage(FLAGS.steps, loss, lambda: further.optimizer_parts(named), batches, gradient_clip=FLAGS.gradient_clip)],
+      {**named, "rate_weight": rate_weight}, program="train_encoder", settings=settings, result="operating_point",
+      measure_start=True, measure=measure, every=FLAGS.validate_every, keep=keep, export=export, part="encoder")
 
 
 if __name__ == "__main__":

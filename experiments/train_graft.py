@@ -10,6 +10,8 @@ a run that was stopped. RUN_DIR/classifier is what `dc.Classifier.load` takes. W
 network is trained on, in the same way, to answer on decoded pixels: a graft's rival.
 """
 
+import os
+
 from absl import flags
 from absl import logging
 import tensorflow as tf
@@ -22,13 +24,13 @@ from deepcomp_tf.evaluation import agreement
 from deepcomp_tf.models import pretrained
 from deepcomp_tf.models import surgery
 from deepcomp_tf.representation import STRIDE
-from deepcomp_tf.training import distribution
+from deepcomp_tf.tasks import teachers
 from deepcomp_tf.training import flags as training_flags
+from deepcomp_tf.training import loop
 from deepcomp_tf.training import losses
 from deepcomp_tf.training import optimizers
-from deepcomp_tf.training import runs
 from deepcomp_tf.training import schedules
-from deepcomp_tf.tasks import teachers
+from deepcomp_tf.training import starts
 
 FLAGS = flags.FLAGS
 training_flags.define_flags()
@@ -66,7 +68,7 @@ flags.DEFINE_float("average", 0.99, "Momentum of the running average of the weig
                    upper_bound=0.99999)
 flags.DEFINE_integer("validate_every", 500, "Steps between validations.", lower_bound=1)
 flags.DEFINE_string("start", None, "Graft of the same backbone whose adapter to start from, perhaps of another operating point; "
-                    "with --adapter_steps=0 all of it. Behind a trained adapter the backbone's own remainder is the better start.")
+                    "with --adapter_steps=0 all of it. Behind a trained adapter the backbone's remainder is the better start.")
 flags.DEFINE_string("start_operating_point", None, "Folder of the operating point of --start, where that is not where it says.")
 flags.DEFINE_string("data_note", "", "What the photos and the backbone are and under which terms; written into the classifier.")
 
@@ -77,8 +79,7 @@ OPERATIONAL_FLAGS = ("backbone_weights", "photos", "validation_photos", "data_di
 
 def main(argv):
   del argv
-  strategy = distribution.make_strategy(FLAGS.strategy)
-  tf.keras.utils.set_random_seed(FLAGS.seed)
+  strategy = loop.begin()
   if FLAGS.crop_size % STRIDE or FLAGS.crop_size > FLAGS.image_size:
     raise dc.DeepcompError(f"--crop_size must be a multiple of {STRIDE}, at most --image_size={FLAGS.image_size}. "
                            f"Received: {FLAGS.crop_size}")
@@ -91,113 +92,73 @@ def main(argv):
   training, validation = (Answers(Squares(photos, FLAGS.image_size, FLAGS.data_dir), inputs, teacher, cut, FLAGS.cache_dir)
                           for photos in (FLAGS.photos, FLAGS.validation_photos))
   logging.info("%d photos to train on, %d to validate on", len(training), len(validation))
-  steps_per_epoch = len(training) // FLAGS.batch_size
-  if not steps_per_epoch:
-    raise dc.DeepcompError(f"--batch_size must be at most the {len(training)} photos. Received: {FLAGS.batch_size}")
+  steps_per_epoch = loop.steps_per_epoch(len(training))
 
+  with loop.networks(strategy):
+    backbone = FLAGS.backbone if FLAGS.backbone in pretrained.backbone_names() else teacher.network
+    if FLAGS.input == "decoded":
+      network = dc.models.Backbone(backbone, cut, len(teacher.class_names), teacher.preprocessing)
+    else:
+      network = dc.models.Graft(backbone, cut, FLAGS.adapter_filters, FLAGS.adapter_units, len(teacher.class_names))
+    network.build([None, None, None, inputs.channels])
   with strategy.scope():
-    with distribution.precision(FLAGS.precision):
-      backbone = FLAGS.backbone if FLAGS.backbone in pretrained.backbone_names() else teacher.network
-      if FLAGS.input == "decoded":
-        network = dc.models.Backbone(backbone, cut, len(teacher.class_names), teacher.preprocessing)
-      else:
-        network = dc.models.Graft(backbone, cut, FLAGS.adapter_filters, FLAGS.adapter_units, len(teacher.class_names))
-      network.build([None, None, None, inputs.channels])
-    network.take_weights(teacher.network)
     # Says what the teacher says of a crop, by its own maps there; the whole photo may show something else.
     behind_cut = surgery.remainder_of(teacher.network, cut)
-    surgery.take_layers(behind_cut, teacher.network)
-    network.set_statistics(*training.map_statistics())
-    if FLAGS.start:
-      start_from(FLAGS.start, network, whole=not FLAGS.adapter_steps)
-    kept = () if FLAGS.train_last_layer else (f"remainder/{network.remainder.layers[-1].name}/",)
-    trained = {name: variable for name, variable in network.named_variables().items()
-               if variable.trainable and not name.startswith(kept)}
-    parts = {"adapter": FLAGS.adapter_steps, "whole": FLAGS.steps - FLAGS.adapter_steps}
-    rates = {"adapter": FLAGS.adapter_learning_rate, "whole": FLAGS.learning_rate}
-    of_part = {"adapter": {name: one for name, one in trained.items() if not name.startswith("remainder/")}, "whole": trained}
-    optimizer = {part: optimizers.Optimizers(
-        {f"{part}_optimizer": (optimizers.adam(
-            schedules.WarmupCosine(rates[part], max(1, steps), FLAGS.warmup_steps),
-            use_ema=True, ema_momentum=FLAGS.average), of_part[part])}, scale_losses=FLAGS.precision == "mixed_float16")
-                 for part, steps in parts.items()}
+  network.take_weights(teacher.network)
+  surgery.take_layers(behind_cut, teacher.network)
+  network.set_statistics(*training.map_statistics())
+  if FLAGS.start:
+    # What reads the representation of another operating point may have another shape, and behind a trained adapter the backbone's
+    # own remainder is the better start.
+    before = dc.Classifier.load(FLAGS.start, FLAGS.start_operating_point and dc.Codec.load(FLAGS.start_operating_point))
+    starts.from_trained(network, before.network, FLAGS.start, leave_out=("remainder/",) if FLAGS.adapter_steps else (),
+                        other_channels=True)
   tell_costs(network, inputs, teacher)
+  named = network.named_variables()
 
   settings = training_flags.settings("backbone", leave_out=OPERATIONAL_FLAGS)
   settings.update(cut=cut, teacher=teacher.identity, photos=training.name, examples=len(training),
                   fingerprint=inputs.codec.fingerprint.hex())
   if FLAGS.start:
     settings["start"] = "trained"
-  run = runs.Run(FLAGS.run_dir, settings, "classifier", {
-      **{f"network/{name}": variable for name, variable in network.named_variables().items()},
-      **optimizer["adapter"].named_variables(), **optimizer["whole"].named_variables()})
-  if run.is_done():
-    return
 
-  def adapter_step(stored, maps, logits, step):
+  def adapter_loss(stored, maps, logits, step):
     del logits, step
-    with tf.GradientTape() as tape:
-      error = tf.reduce_mean(tf.math.squared_difference(network.standardized(maps), network.maps(inputs(stored), training=True)))
-      scaled = optimizer["adapter"].scaled(error)
-    optimizer["adapter"].step(tape, scaled)
-    return {"map_error": error}
+    error = losses.map_error(network, maps, network.maps(inputs(stored), training=True))
+    return error, {"map_error": error}
 
-  def whole_step(stored, maps, logits, step):
+  def whole_loss(stored, maps, logits, step):
     del logits, step
-    teacher_logits = tf.cast(behind_cut(tf.cast(maps, tf.float32), training=False), tf.float32)
-    with tf.GradientTape() as tape:
-      found = network.maps(inputs(stored), training=True)
-      error = tf.reduce_mean(tf.math.squared_difference(network.standardized(maps), found))
-      answers = network.behind(found, training=True)
-      divergence = tf.reduce_mean(losses.soft_cross_entropy(teacher_logits, answers, FLAGS.temperature))
-      loss = divergence + FLAGS.map_weight * error
-      scaled = optimizer["whole"].scaled(loss)
-    optimizer["whole"].step(tape, scaled)
-    agree = tf.reduce_mean(tf.cast(tf.equal(tf.argmax(answers, -1), tf.argmax(teacher_logits, -1)), tf.float32))
-    return {"loss": loss, "map_error": error, "divergence": divergence, "agreement": agree}
+    teacher_logits = tf.stop_gradient(tf.cast(behind_cut(tf.cast(maps, tf.float32), training=False), tf.float32))
+    found = network.maps(inputs(stored), training=True)
+    error = losses.map_error(network, maps, found)
+    figures = losses.distillation(teacher_logits, network.behind(found, training=True), FLAGS.temperature)
+    value = figures["divergence"] + FLAGS.map_weight * error
+    return value, {"loss": value, "map_error": error, **figures}
 
-  def train(part, step_function, total):
-    batches = runs.epoch_batches(
-        strategy, lambda *place: training.training_batches(FLAGS.batch_size, FLAGS.crop_size, FLAGS.seed, *place),
-        FLAGS.batch_size, -(-total // steps_per_epoch), steps_per_epoch, int(run.step.numpy()))
-    for done in run.steps(
-        batches, distribution.on_replicas(strategy, step_function), total, checkpoint_every=FLAGS.checkpoint_every,
-        summary_every=FLAGS.summary_every, curves=optimizer[part].learning_rates,
-        describe=lambda point: {name: f"{value:.3f}" for name, value in point.items()}):
-      if done % FLAGS.validate_every == 0 and done < FLAGS.steps:
-        with optimizers.averaged_weights(optimizer[part]):
-          validate(run, agreement.measure(network, inputs, validation, FLAGS.batch_size))
+  def adam(learning_rate, steps, trained):
+    rate = schedules.WarmupCosine(learning_rate, steps, FLAGS.warmup_steps)
+    return optimizers.adam(rate, use_ema=True, ema_momentum=FLAGS.average), trained
 
-  if run.restore() < FLAGS.adapter_steps:
-    train("adapter", adapter_step, FLAGS.adapter_steps)
-  train("whole", whole_step, FLAGS.steps)
-  last = "whole" if FLAGS.steps > FLAGS.adapter_steps else "adapter"
-  with optimizers.averaged_weights(optimizer[last]):
-    # What is measured last is what is kept: float32, with the rounded weights.
-    classifier = dc.Classifier(network, inputs, teacher.class_names).copy(rounded=True)
-  reached = validate(run, agreement.measure(classifier.network, inputs, validation, FLAGS.batch_size))
-  classifier.info = {
-      "crop_size": FLAGS.image_size,
-      "trained": {"program": "experiments.train_graft", "steps": FLAGS.steps, "settings": settings, "seconds": run.seconds(),
-                  "data_note": FLAGS.data_note},
-      "reached_on_validation": reached}
-  if run.is_chief:
-    classifier.save(run.result)
-    logging.info("Written to %s", run.result)
-  distribution.wait_for_all(strategy)
+  kept = () if FLAGS.train_last_layer else (f"remainder/{network.remainder.layers[-1].name}/",)
+  of_whole = {name: variable for name, variable in optimizers.trainable(named).items() if not name.startswith(kept)}
+  of_adapter = {name: variable for name, variable in of_whole.items() if not name.startswith("remainder/")}
+  batches = lambda *place: training.training_batches(FLAGS.batch_size, FLAGS.crop_size, FLAGS.seed, *place)
 
+  def export(classifier, trained, reached):
+    classifier.info = {"crop_size": FLAGS.image_size, "trained": trained, "reached_on_validation": reached}
+    classifier.save(os.path.join(FLAGS.run_dir, "classifier"))
 
-def start_from(start, network, whole):
-  """Copies the weights of a trained graft's adapter, or of the whole of it; where its operating point has other channels, not
-  those that read them."""
-  before = dc.Classifier.load(start, FLAGS.start_operating_point and dc.Codec.load(FLAGS.start_operating_point)).network
-  if before.blueprint() != network.blueprint():
-    raise dc.DeepcompError(f"expected a graft to start from of {network.blueprint()}. Received: --start={start}, of "
-                           f"{before.blueprint()}")
-  weights = before.named_variables()
-  for name, variable in network.named_variables().items():
-    if weights[name].shape == variable.shape and (whole or not name.startswith("remainder/")):
-      variable.assign(weights[name])
+  loop.train(
+      strategy,
+      [loop.Stage(FLAGS.adapter_steps, adapter_loss, lambda: {"adapter_optimizer": adam(
+          FLAGS.adapter_learning_rate, FLAGS.adapter_steps, of_adapter)}, batches, steps_per_epoch),
+       loop.Stage(FLAGS.steps, whole_loss, lambda: {"whole_optimizer": adam(
+           FLAGS.learning_rate, FLAGS.steps - FLAGS.adapter_steps, of_whole)}, batches, steps_per_epoch)],
+      {f"network/{name}": variable for name, variable in named.items()}, program="train_graft", settings=settings,
+      result="classifier", keep=lambda: dc.Classifier(network, inputs, teacher.class_names).copy(rounded=True),
+      measure=lambda kept: agreement.measure(kept.network if kept else network, inputs, validation, FLAGS.batch_size),
+      every=FLAGS.validate_every, export=export)
 
 
 def tell_costs(network, inputs, teacher):
@@ -211,14 +172,6 @@ def tell_costs(network, inputs, teacher):
     logging.info("%s: %.0f M multiply-adds for a photo of %dx%d pixels; decoding and the whole %s take %.0f M + %.0f M, %.1f "
                  "times as many", network.architecture, own / 1e6, size, size, teacher.name, decoder / 1e6, whole / 1e6,
                  (decoder + whole) / own)
-
-
-def validate(run, figures):
-  """Figures into the curves and `history.jsonl`."""
-  run.curves("validation", figures)
-  run.record(figures)
-  logging.info("step %d: validation %s", run.step.numpy(), "  ".join(f"{name} {value:.4g}" for name, value in figures.items()))
-  return figures
 
 
 if __name__ == "__main__":

@@ -11,7 +11,6 @@ that was stopped. RUN_DIR/operating_point is what `dc.Codec.load` takes; RUN_DIR
 """
 
 import os
-import time
 
 from absl import flags
 from absl import logging
@@ -31,9 +30,9 @@ from deepcomp_tf.models.compression import ENTROPIES
 from deepcomp_tf.models.resnet import make_network
 from deepcomp_tf.training import distribution
 from deepcomp_tf.training import flags as training_flags
+from deepcomp_tf.training import loop
 from deepcomp_tf.training import losses
 from deepcomp_tf.training import optimizers
-from deepcomp_tf.training import runs
 from deepcomp_tf.training import schedules
 from deepcomp_tf.training import starts
 from deepcomp_tf.training.export import export_operating_point
@@ -81,8 +80,7 @@ OPERATIONAL_FLAGS = ("dataset", "data_dir", "cache", "cache_dir", "operating_poi
 
 def main(argv):
   del argv
-  strategy = distribution.make_strategy(FLAGS.strategy)
-  tf.keras.utils.set_random_seed(FLAGS.seed)
+  strategy = loop.begin()
   decay_epochs = training_flags.rising("decay_epochs")
   resize = training_flags.numbers("resize", counts=(0, 2)) or None
   if FLAGS.compression_learning_rate is not None and FLAGS.precision == "mixed_float16":
@@ -94,10 +92,7 @@ def main(argv):
       classification.open_examples(FLAGS.dataset, split, pixels, FLAGS.data_dir, FLAGS.cache, FLAGS.cache_dir)
       for split in (FLAGS.train_split, FLAGS.validation_split))
   crops = Crops(pixels, False, FLAGS.crop_size, resize=resize)
-  steps_per_epoch = len(training) // FLAGS.batch_size
-  if not steps_per_epoch:
-    raise dc.DeepcompError(f"--batch_size must be at most the {len(training)} training examples. "
-                           f"Received: {FLAGS.batch_size}")
+  steps_per_epoch = loop.steps_per_epoch(len(training))
   start = OperatingPoint.load(FLAGS.operating_point)
   trained = dc.Classifier.load(FLAGS.classifier, dc.Codec(start))
   if trained.inputs.kind != "representation":
@@ -109,32 +104,22 @@ def main(argv):
     raise dc.DeepcompError(f"expected the classes {', '.join(trained.class_names[:5])}... of --classifier. Received: "
                            f"{', '.join(training.source.class_names[:5])}...")
 
-  with strategy.scope():
-    with distribution.precision(FLAGS.precision):
-      compression = dc.models.CompressionModel(
-          start.channels, len(start.centers), centers=start.centers, entropy=FLAGS.entropy)
-      network = make_network(trained.network.architecture, len(trained.class_names), trained.network.width,
-                             trained.network.stride_in, synchronized=FLAGS.synchronized_batch_norm)
-      model = dc.models.JointModel(compression, network, start.mean, start.deviation)
-      model.build([None, None, None, 3])
-    starts.from_operating_point(compression, start.model)
-    weights = trained.network.named_variables()
-    for name, variable in network.named_variables().items():
-      variable.assign(weights[name].numpy())
-    optimizer = make_optimizers(model, lambda rate: schedules.divided_by_10(rate, decay_epochs, steps_per_epoch))
+  with loop.networks(strategy):
+    compression = dc.models.CompressionModel(
+        start.channels, len(start.centers), centers=start.centers, entropy=FLAGS.entropy)
+    network = make_network(trained.network.architecture, len(trained.class_names), trained.network.width,
+                           trained.network.stride_in, synchronized=FLAGS.synchronized_batch_norm)
+    model = dc.models.JointModel(compression, network, start.mean, start.deviation)
+    model.build([None, None, None, 3])
     target_entropy = tf.Variable(FLAGS.target_entropy or 0.0, trainable=False, name="target_entropy")
+  starts.from_operating_point(compression, start.model)
+  starts.from_trained(network, trained.network, FLAGS.classifier)
 
   settings = training_flags.settings("gamma", leave_out=OPERATIONAL_FLAGS)
   settings.update(source=training.source.name, examples=len(training), start=start.fingerprint.hex(),
                   network=network.architecture, width=network.width)
-  run = runs.Run(FLAGS.run_dir, settings, "classifier", {
-      **model.named_variables(), **optimizer.named_variables(), "target_entropy": target_entropy})
-  if run.is_done():
-    return
-  done, total = run.restore(), FLAGS.epochs * steps_per_epoch
-  measure = measure_of(strategy, model, crops, validation)
-  pictures = next(iter(crops.evaluation_batches(validation, 4)))[0]
-  if not done:
+
+  def set_out():
     few = distribution.shared_alike(min(8, FLAGS.batch_size), strategy)
     images = crops.training_batches(training, few, FLAGS.seed).map(lambda stored, _: stored)
     if FLAGS.entropy == "context":
@@ -143,66 +128,58 @@ def main(argv):
     if FLAGS.target_entropy is None:
       target_entropy.assign(tf.reduce_mean([compression(batch).bits_per_symbol for batch in images.take(32)]))
       logging.info("H_t = %.3f bits per symbol.", target_entropy.numpy())
-    validate(run, measure, model, pictures, 0)
 
-  def replica_step(stored, labels, step):
+  def loss(stored, labels, step):
     del step
-    with tf.GradientTape() as tape:
-      output = model(stored, training=not FLAGS.compression_only)
-      error = tf.cast(stored, tf.float32) - output.compression.reconstruction
-      # The compression losses are those of the global batch, on every replica; the cross entropy is the replica's.
-      mse = dc.layers.replica_mean(tf.reduce_mean(tf.square(error)))
-      bits = output.compression.bits_per_symbol
-      rate_distortion = losses.rate_distortion(mse, bits, FLAGS.beta, target_entropy)
-      cross_entropy = tf.reduce_mean(tf.nn.sparse_softmax_cross_entropy_with_logits(labels, output.logits))
-      if FLAGS.compression_only:
-        loss = losses.joint(rate_distortion, 0.0, FLAGS.gamma)
-      else:
-        loss = losses.joint(rate_distortion, cross_entropy, FLAGS.gamma) + losses.weight_decay(
-            model.classifier, FLAGS.weight_decay)
-      scaled = optimizer.scaled(loss)
-    optimizer.step(tape, scaled)
-    correct = tf.reduce_mean(tf.cast(tf.equal(tf.argmax(output.logits, -1), labels), tf.float32))
-    return {"loss": loss, "mse": mse, "bits_per_symbol": bits, "cross_entropy": cross_entropy, "top_1": correct}
+    output = model(stored, training=not FLAGS.compression_only)
+    # The compression losses are those of the global batch, on every replica; the cross entropy is the replica's.
+    mse, bits = output.compression.mse(stored), output.compression.bits_per_symbol
+    rate_distortion = losses.rate_distortion(mse, bits, FLAGS.beta, target_entropy)
+    figures = losses.classification(labels, output.logits)
+    if FLAGS.compression_only:
+      value = losses.joint(rate_distortion, 0.0, FLAGS.gamma)
+    else:
+      value = losses.joint(rate_distortion, figures["cross_entropy"], FLAGS.gamma) + losses.weight_decay(
+          model.classifier, FLAGS.weight_decay)
+    return value, {"loss": value, "mse": mse, "bits_per_symbol": bits, **figures}
 
-  batches = runs.epoch_batches(
-      strategy, lambda *place: crops.training_batches(training, FLAGS.batch_size, FLAGS.seed, *place),
-      FLAGS.batch_size, FLAGS.epochs, steps_per_epoch, done)
-  steps = run.steps(
-      batches, distribution.on_replicas(strategy, replica_step), total, checkpoint_every=FLAGS.checkpoint_every,
-      summary_every=FLAGS.summary_every, curves=optimizer.learning_rates,
-      describe=lambda point: {"mse": f"{point['mse']:.1f}", "H": f"{point['bits_per_symbol']:.3f}",
-                              "top_1": f"{point['top_1']:.3f}"})
-  for done in steps:
-    if done % steps_per_epoch == 0:
-      validate(run, measure, model, pictures, done // steps_per_epoch)
-  # Reading statistics that the replicas keep apart takes all workers, so every one makes the copy.
-  classifier = dc.Classifier(model.classifier, trained.inputs, trained.class_names).copy(rounded=True)
-  if run.is_chief:
-    export(run, model, classifier, training, validation, crops)
-  distribution.wait_for_all(strategy)
+  measure = measure_of(strategy, model, crops, validation)
+
+  def keep():
+    # Reading statistics that the replicas keep apart takes all workers, so every one makes the copy.
+    return dc.Classifier(model.classifier, trained.inputs, trained.class_names).copy(rounded=True)
+
+  loop.train(
+      strategy,
+      [loop.Stage(
+          FLAGS.epochs * steps_per_epoch, loss,
+          lambda: optimizer_parts(model, lambda rate: schedules.divided_by_10(rate, decay_epochs, steps_per_epoch)),
+          lambda *place: crops.training_batches(training, FLAGS.batch_size, FLAGS.seed, *place), steps_per_epoch,
+          FLAGS.gradient_clip)],
+      {**model.named_variables(), "target_entropy": target_entropy}, program="train_joint", settings=settings,
+      result="classifier", start=set_out, measure_start=True, measure=lambda _: measure(), every=steps_per_epoch, count_epochs=True, keep=keep,
+      export=lambda classifier, made, _: export(model, classifier, training, validation, crops, made),
+      shown=("mse", "bits_per_symbol", "top_1"))
 
 
-def make_optimizers(model, falling):
+def optimizer_parts(model, falling):
   """The optimizer of all networks, or one for each of the two; `falling` makes a schedule of a learning rate."""
-  named = {name: variable for name, variable in model.named_variables().items() if variable.trainable}
+  named = optimizers.trainable(model.named_variables())
   of_compression, of_classifier = ({name: variable for name, variable in named.items() if name.startswith(part)}
                                    for part in ("compression/", "classifier/"))
   if FLAGS.compression_only:
     of_classifier = {}
   sgd = optimizers.sgd(falling(FLAGS.learning_rate), FLAGS.momentum)
   if FLAGS.compression_learning_rate is None:
-    parts = {"optimizer": (sgd, {**of_compression, **of_classifier})}
-  else:
-    adam = optimizers.adam(falling(FLAGS.compression_learning_rate))
-    parts = {"compression_optimizer": (adam, of_compression)}
-    if of_classifier:
-      parts["optimizer"] = sgd, of_classifier
-  return optimizers.Optimizers(parts, FLAGS.gradient_clip, scale_losses=FLAGS.precision == "mixed_float16")
+    return {"optimizer": (sgd, {**of_compression, **of_classifier})}
+  adam = optimizers.adam(falling(FLAGS.compression_learning_rate))
+  return {"compression_optimizer": (adam, of_compression), **({"optimizer": (sgd, of_classifier)} if of_classifier else {})}
 
 
 def measure_of(strategy, model, crops, validation):
-  """A function that measures accuracy, distortion and estimated rate on the center crops of the validation split."""
+  """A function that measures accuracy, distortion and estimated rate on the validation split's center crops, and shows a few."""
+  pictures = next(iter(crops.evaluation_batches(validation, 4)))[0]
+
   def figures_of(stored, labels, counted):
     output = model(stored, training=False)
     decoded = tf.clip_by_value(tf.round(output.compression.reconstruction), 0.0, 255.0)
@@ -212,25 +189,19 @@ def measure_of(strategy, model, crops, validation):
     return {"top_1": tf.math.in_top_k(labels, output.logits, 1), "mse": error,
             "bits_per_symbol": tf.repeat(bits, tf.shape(error)[0])}
 
-  return accuracy.means_over(figures_of, crops, validation, FLAGS.batch_size, strategy)
+  means = accuracy.means_over(figures_of, crops, validation, FLAGS.batch_size, strategy)
 
-
-def validate(run, measure, model, pictures, epoch):
-  """What `measure` gives, into the curves and `history.jsonl`, with the reconstruction of some pictures."""
-  begin = time.time()
-  figures = measure()
-  run.curves("validation", figures)
-  with run.summaries("validation"):
+  def measure():
     decoded = model.compression(pictures).reconstruction
     both = tf.saturate_cast(tf.round(tf.concat([tf.cast(pictures, tf.float32), decoded], axis=2)), tf.uint8)
     tf.summary.image("input_beside_reconstruction", both, max_outputs=4)
-  run.record({"epoch": epoch, **figures})
-  logging.info("epoch %d: validation %s (%.0f s)", epoch,
-               "  ".join(f"{name} {value:.4g}" for name, value in figures.items()), time.time() - begin)
+    return means()
+
+  return measure
 
 
-def export(run, model, classifier, training, validation, crops):
-  """Writes the operating point with its own tables, and the classifier, measured on what the files hold."""
+def export(model, classifier, training, validation, crops, trained):
+  """Writes the operating point with its own tables, and the classifier; returns what they reach on what the files hold."""
   if FLAGS.images:
     paths, held_out = split_images(list_images(FLAGS.images), FLAGS.held_out)
     tables, measured = read_photos(paths[:FLAGS.tables_from]), list(read_photos(held_out))
@@ -238,20 +209,16 @@ def export(run, model, classifier, training, validation, crops):
     tables, measured = (images_of(examples, count) for examples, count in
                         ((training, FLAGS.tables_from), (validation, FLAGS.held_out)))
   kind = "compression only" if FLAGS.compression_only else "compression and classification"
-  info = {"program": "experiments.train_joint", "trained_for": kind, "steps": int(run.step.numpy()), "settings": run.settings,
-          "seconds": run.seconds(), "data_note": FLAGS.data_note}
-  folder = os.path.join(run.folder, "operating_point")
+  info = {**trained, "trained_for": kind}
+  folder = os.path.join(FLAGS.run_dir, "operating_point")
   reached = export_operating_point(folder, model.compression, tables, measured, {"name": FLAGS.name, "trained": info},
                                    (model.mean, model.deviation))
-  codec = dc.Codec.load(folder)
-  classifier = dc.Classifier(classifier.network, NetworkInput("representation", codec), classifier.class_names)
+  classifier = dc.Classifier(classifier.network, NetworkInput("representation", dc.Codec.load(folder)), classifier.class_names)
   from_files = Crops(classifier.inputs, False, FLAGS.crop_size, resize=crops.resize)
   figures = accuracy.evaluator(classifier.network, from_files, validation, FLAGS.batch_size)()
   classifier.info = {"crop_size": FLAGS.crop_size, "resize": crops.resize, "trained": info, "reached_on_validation": figures}
-  classifier.save(run.result)
-  run.record({"epoch": FLAGS.epochs, **figures, **reached})
-  logging.info("Written to %s: validation %s", run.folder,
-               "  ".join(f"{name} {value:.4g}" for name, value in {**figures, **reached}.items()))
+  classifier.save(os.path.join(FLAGS.run_dir, "classifier"))
+  return {**figures, **reached}
 
 
 def images_of(examples, count):

@@ -11,16 +11,14 @@ The backbone starts as the classifier, in its dilated form; network, input and o
 The same command continues a run that was stopped. RUN_DIR/segmenter is what `dc.Segmenter.load` takes.
 """
 
-import time
+import os
 
 from absl import flags
-from absl import logging
 import numpy as np
 import tensorflow as tf
 
 import deepcomp_tf as dc
 from deepcomp_tf.data import segmentation
-from deepcomp_tf.data.part import distribute
 from deepcomp_tf.evaluation import segmentation as measures
 from deepcomp_tf.mask_classes import palette
 from deepcomp_tf.mask_classes import VOID
@@ -28,9 +26,9 @@ from deepcomp_tf.representation import INPUTS
 from deepcomp_tf.models.resnet import ARCHITECTURES
 from deepcomp_tf.training import distribution
 from deepcomp_tf.training import flags as training_flags
+from deepcomp_tf.training import loop
 from deepcomp_tf.training import losses
 from deepcomp_tf.training import optimizers
-from deepcomp_tf.training import runs
 
 FLAGS = flags.FLAGS
 training_flags.define_flags()
@@ -49,8 +47,8 @@ flags.DEFINE_enum("network", None, list(ARCHITECTURES), "The network that the cl
 flags.DEFINE_enum("input", None, INPUTS, "The input that it must have been trained on; empty: any.")
 flags.DEFINE_string("operating_point", None, "Its operating point: a name, or the folder where that is now.")
 flags.DEFINE_integer("steps", 20000, "Training steps.", lower_bound=1)
-flags.DEFINE_integer("head_steps", 0, "The first of them, in which the pooling alone learns and the backbone stays as it is; they take "
-                     "less time.", lower_bound=0)
+flags.DEFINE_integer("head_steps", 0, "The first of them, which take less time: the pooling alone learns, and the backbone stays as it "
+                     "is.", lower_bound=0)
 flags.DEFINE_integer("crop_size", 320, "Edge of the crops in pixels, a multiple of 8.", lower_bound=8)
 flags.DEFINE_list("random_scale", [], "LOW,HIGH: training images are resized by a random factor; 0.5,1.5 in DrSleep's "
                   "DeepLab. Empty: none (the paper).")
@@ -71,7 +69,7 @@ OPERATIONAL_FLAGS = ("dataset", "data_dir", "classes", "cache", "cache_dir", "cl
 
 def main(argv):
   del argv
-  strategy = distribution.make_strategy(FLAGS.strategy)
+  strategy = loop.begin()
   if FLAGS.precision == "mixed_float16":
     raise dc.DeepcompError("expected --precision=float32 or mixed_bfloat16, since segmentation's two optimizers do not share a "
                            "scale of losses. Received: --precision=mixed_float16")
@@ -91,108 +89,74 @@ def main(argv):
     if FLAGS[flag].value not in (None, value):
       raise dc.DeepcompError(f"expected a classifier with --{flag}={FLAGS[flag].value}. Received: "
                              f"--classifier={FLAGS.classifier}, whose is {value}")
-  with strategy.scope():
-    with distribution.precision(FLAGS.precision):
-      model = dc.models.DeepLab.from_classifier(classifier.network, len(classes))
-      model.build([None, None, None, inputs.channels])
-    optimizer = make_optimizers(model)  # of each part of the training
-
-  training = segmentation.SegmentationExamples(builder, FLAGS.train_split, inputs, class_ids, FLAGS.cache, FLAGS.cache_dir,
-                                               scale)
-  validation = segmentation.SegmentationExamples(builder, FLAGS.validation_split, inputs, class_ids, FLAGS.cache,
-                                                 FLAGS.cache_dir)
+  with loop.networks(strategy):
+    model = dc.models.DeepLab.from_classifier(classifier.network, len(classes))
+    model.build([None, None, None, inputs.channels])
+  examples_of = lambda split, scale=None: segmentation.SegmentationExamples(
+      builder, split, inputs, class_ids, FLAGS.cache, FLAGS.cache_dir, scale)
+  training, validation = examples_of(FLAGS.train_split, scale), examples_of(FLAGS.validation_split)
 
   settings = training_flags.settings("crop_size", leave_out=OPERATIONAL_FLAGS)
   blueprint = {name: value for name, value in classifier.network.blueprint().items() if name not in ("backbone", "stride_in")}
   settings.update(source=builder.info.full_name, **blueprint, input=inputs.kind,
                   fingerprint=inputs.codec and inputs.codec.fingerprint.hex())
-  run = runs.Run(FLAGS.run_dir, settings, "segmenter", {
-      **model.named_variables(), **{name: state for one in optimizer.values() for name, state in one.named_variables().items()}})
-  if run.is_done():
-    return
+
+  def loss(x, labels, step):
+    del step
+    # Means over the labelled pixels of the global batch.
+    cross_entropy = losses.masked_cross_entropy(labels, model(x, training=True), VOID)
+    value = cross_entropy + losses.weight_decay(model, FLAGS.weight_decay)
+    return value, {"loss": value, "cross_entropy": cross_entropy}
+
+  batches = lambda first, share: training.training_batches(FLAGS.crop_size, FLAGS.batch_size, FLAGS.seed, first, share)
   segmenter = dc.Segmenter(model, inputs, classes)
 
-  def train(part, end):
-    begin = int(run.step.numpy())
+  def export(segmenter, trained, reached):
+    segmenter.info = {"trained": trained, "reached_on_validation": reached}
+    segmenter.save(os.path.join(FLAGS.run_dir, "segmenter"))
 
-    def replica_step(x, labels, step):
-      del step
-      with tf.GradientTape() as tape:
-        logits = model(x, training=True)
-        # Means over the labelled pixels of the global batch.
-        cross_entropy = losses.masked_cross_entropy(labels, logits, VOID)
-        loss = cross_entropy + losses.weight_decay(model, FLAGS.weight_decay)
-        scaled = optimizer[part].scaled(loss)
-      optimizer[part].step(tape, scaled)
-      return {"loss": loss, "cross_entropy": cross_entropy}
-
-    batches = distribute(strategy, lambda share: training.training_batches(
-        FLAGS.crop_size, FLAGS.batch_size, FLAGS.seed, begin, share), FLAGS.batch_size)
-    for done in run.steps(
-        batches, distribution.on_replicas(strategy, replica_step), end, checkpoint_every=FLAGS.checkpoint_every,
-        summary_every=FLAGS.summary_every, curves=optimizer[part].learning_rates,
-        describe=lambda point: {"loss": f"{point['loss']:.3f}"}):
-      if done % FLAGS.validate_every == 0 and done < FLAGS.steps:
-        validate(run, strategy, segmenter, validation, well_covered)
-
-  run.restore()
-  for part, end in (("pooling", FLAGS.head_steps), ("whole", FLAGS.steps)):
-    if run.step.numpy() < end:
-      train(part, end)
-  # What is measured last is what is kept: float32, with the rounded weights.
-  segmenter = segmenter.copy(rounded=True)
-  reached = validate(run, strategy, segmenter, validation, well_covered)
-  segmenter.info = {
-      "trained": {"program": "experiments.train_segmentation", "steps": FLAGS.steps, "settings": settings,
-                  "seconds": run.seconds(), "data_note": FLAGS.data_note},
-      "reached_on_validation": reached}
-  if run.is_chief:
-    segmenter.save(run.result)
-    logging.info("Written to %s", run.result)
-  distribution.wait_for_all(strategy)
+  loop.train(
+      strategy,
+      [loop.Stage(FLAGS.head_steps, loss, lambda: pooling_optimizer(model), batches),
+       loop.Stage(FLAGS.steps, loss, lambda: whole_optimizers(model), batches)],
+      model.named_variables(), program="train_segmentation", settings=settings, result="segmenter",
+      measure=lambda kept: measure(strategy, kept or segmenter, validation, well_covered), every=FLAGS.validate_every,
+      keep=lambda: segmenter.copy(rounded=True), export=export, shown=("loss",))
 
 
-def make_optimizers(model):
-  """The optimizers of the steps in which the pooling alone learns, "pooling", and of those after them, "whole", where there are any.
-  Then backbone and pooling have learning rates of their own (appendix A.5)."""
+def pooling_optimizer(model):
+  """The optimizer of the steps in which the pooling alone learns."""
+  return {"pooling_optimizer": optimizer_of(model, "head", FLAGS.head_learning_rate, FLAGS.head_steps)}
+
+
+def whole_optimizers(model):
+  """The optimizers of the steps after these: backbone and pooling have learning rates of their own (appendix A.5)."""
+  steps = FLAGS.steps - FLAGS.head_steps
+  return {"backbone_optimizer": optimizer_of(model, "backbone", FLAGS.learning_rate, steps),
+          "head_optimizer": optimizer_of(model, "head", FLAGS.head_learning_rate, steps)}
+
+
+def optimizer_of(model, part, learning_rate, steps):
+  """The optimizer of a part of the network, and the variables that it moves."""
   trainable = {id(variable) for variable in model.trainable_variables}  # Keras 2's variables do not know if their layers are
-  named = {name: variable for name, variable in model.named_variables().items()
-           if id(variable) in trainable and not name.endswith(("/gamma", "/beta"))}
-
-  def optimizer_of(part, learning_rate, steps):
-    rate = optimizers.falling(learning_rate, steps, FLAGS.power)
-    return (optimizers.adam(rate) if FLAGS.optimizer == "adam" else optimizers.sgd(rate, FLAGS.momentum),
-            {name: variable for name, variable in named.items() if name.startswith(f"{part}/")})
-
-  made, steps = {}, FLAGS.steps - FLAGS.head_steps
-  if FLAGS.head_steps:
-    made["pooling"] = optimizers.Optimizers({"pooling_optimizer": optimizer_of("head", FLAGS.head_learning_rate, FLAGS.head_steps)})
-  if steps:
-    made["whole"] = optimizers.Optimizers({
-        "backbone_optimizer": optimizer_of("backbone", FLAGS.learning_rate, steps),
-        "head_optimizer": optimizer_of("head", FLAGS.head_learning_rate, steps)})
-  return made
+  rate = optimizers.falling(learning_rate, steps, FLAGS.power)
+  return (optimizers.adam(rate) if FLAGS.optimizer == "adam" else optimizers.sgd(rate, FLAGS.momentum),
+          {name: variable for name, variable in model.named_variables().items()
+           if id(variable) in trainable and name.startswith(f"{part}/") and not name.endswith(("/gamma", "/beta"))})
 
 
-def validate(run, strategy, segmenter, validation, well_covered):
-  """IoU on the validation split, into the curves and `history.jsonl`, with a few pictures."""
-  begin = time.time()
+def measure(strategy, segmenter, validation, well_covered):
+  """IoU on the validation split, with a few pictures for TensorBoard."""
   num_classes = len(segmenter.classes)
   counts = distribution.share_work(
       strategy, len(validation), num_classes ** 2,
       lambda own: (counts.ravel() for counts in measures.confusions(
           segmenter.predict, validation, num_classes, own=own)))
-  figures = measures.summary(counts.reshape(-1, num_classes, num_classes), segmenter.places_of(well_covered))
-  run.curves("validation", {name: value for name, value in figures.items() if name != "iou"})
-  with run.summaries("validation"):
-    colors = palette(segmenter.classes)[segmenter.mask_ids]
-    for i, (stored, label) in zip(range(4), validation.whole()):
-      pictures = [segmenter.picture(stored, *label.shape), colors[label], colors[segmenter.predict(stored, *label.shape)]]
-      tf.summary.image(f"input_truth_prediction/{i}", np.concatenate(pictures, axis=1)[np.newaxis])
-  run.record(figures)
-  logging.info("step %d: validation mIoU %.4f, pixel accuracy %.4f (%.0f s)", run.step.numpy(), figures["mean_iou"],
-               figures["pixel_accuracy"], time.time() - begin)
-  return figures
+  colors = palette(segmenter.classes)[segmenter.mask_ids]
+  for i, (stored, label) in zip(range(4), validation.whole()):
+    pictures = [segmenter.picture(stored, *label.shape), colors[label], colors[segmenter.predict(stored, *label.shape)]]
+    tf.summary.image(f"input_truth_prediction/{i}", np.concatenate(pictures, axis=1)[np.newaxis])
+  return measures.summary(counts.reshape(-1, num_classes, num_classes), segmenter.places_of(well_covered))
 
 
 if __name__ == "__main__":

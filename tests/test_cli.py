@@ -38,7 +38,7 @@ def test_compress_info_decompress(folder, tmp_path):
 
   result = deepcomp_here("compress", str(folder / "coffee.png"), "--output_dir=.", "--overwrite", cwd=tmp_path)
   assert result.returncode == 0, result.stderr
-  expected = dc.Codec.load("bpp0.330").compress(read_image(folder / "coffee.png"), effort=4)
+  expected = dc.Codec.load("bpp0.330").compress(read_image(folder / "coffee.png"), effort=6)
   assert (tmp_path / "coffee.deepcomp").read_bytes() == expected
   result = deepcomp_here("compress", str(folder / "coffee.png"), "--effort=10", cwd=tmp_path)
   assert result.returncode == 1 and "`effort` must be an integer in 0..9. Received: effort=10" in result.stderr

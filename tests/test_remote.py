@@ -122,7 +122,9 @@ def test_an_exported_classifier(remote):
 def test_a_run(remote):
   def open_run(settings):
     weight = tf.Variable(0.0)
-    return weight, runs.Run(f"{remote}/run", settings, "classifier", {"weight": weight})
+    run = runs.Run(f"{remote}/run", settings, "classifier")
+    run.keep({"weight": weight})
+    return weight, run
 
   weight, run = open_run({"beta": 1})
   for step in (1, 2, 3):
@@ -148,7 +150,7 @@ def test_a_run(remote):
   files.write_file(f"{run.result}/classifier.json", b"{}")
   assert run.is_done()
   with pytest.raises(dc.DeepcompError, match="a file system that TensorFlow .*ram://.*Received: s3://bucket/run"):
-    runs.Run("s3://bucket/run", {}, "classifier", {})
+    runs.Run("s3://bucket/run", {}, "classifier")
   assert not pathlib.Path("ram:").exists() and not pathlib.Path("s3:").exists()
 
 

@@ -13,7 +13,7 @@ from deepcomp_tf.codec import container
 from deepcomp_tf.codec.codec import MAX_EFFORT
 from deepcomp_tf.errors import DeepcompError
 
-DEFAULT_EFFORT = 4
+DEFAULT_EFFORT = 6
 
 POINT_HELP = f"One of {', '.join(shipped.names('operating point'))}, or a folder that training wrote"
 FILES_HELP = "Files, and folders, which stand for the .deepcomp files in them and in all folders in them"

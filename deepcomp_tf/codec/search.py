@@ -45,7 +45,7 @@ _SHIFT = 1e-3
 
 # Bits per pixel of an operating point's files, and the weights of bits per pixel, of 1 - MS-SSIM and of 1 - SSIM there; between them,
 # and beyond, straight lines through the logarithms.
-_WEIGHTS = ((0.098, 4500.0, 3000.0, 800.0), (0.338, 330.0, 1000.0, 500.0), (0.680, 120.0, 1000.0, 600.0))
+_WEIGHTS = ((0.098, 4500.0, 3000.0, 800.0), (0.338, 250.0, 300.0, 400.0), (0.680, 98.0, 300.0, 500.0))
 
 
 class Search:

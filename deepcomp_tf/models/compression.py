@@ -132,6 +132,10 @@ class CompressionOutput(NamedTuple):
   assignments: tf.Tensor
   bits_per_symbol: tf.Tensor
 
+  def mse(self, image):
+    """Mean squared error of Eq. 1, a scalar: that of the global batch, on every replica."""
+    return layers.replica_mean(tf.reduce_mean(tf.square(tf.cast(image, tf.float32) - self.reconstruction)))
+
 
 def rate_distortion(mse, bits_per_symbol, beta, target_entropy):
   """Eq. 1: MSE + beta * max(H - H_t, 0).
@@ -253,8 +257,7 @@ class CompressionModel(tf.keras.Model):
   def _figures(self, images):
     """Eq. 1 and its parts, of a batch: scalars."""
     output = self(images, training=True)
-    error = tf.cast(images, tf.float32) - output.reconstruction
-    mse = layers.replica_mean(tf.reduce_mean(tf.square(error)))
+    mse = output.mse(images)
     loss = rate_distortion(mse, output.bits_per_symbol, self._beta, self._target_entropy)
     return [loss + tf.add_n(self.losses) if self.losses else loss, mse, output.bits_per_symbol]
 

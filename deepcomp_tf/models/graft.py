@@ -7,12 +7,8 @@ from deepcomp_tf.errors import DeepcompError
 from deepcomp_tf.layers.naming import build
 from deepcomp_tf.layers.naming import copy_weights
 from deepcomp_tf.layers.naming import named_variables
-from deepcomp_tf.models.backbone import Backbone  # pylint: disable=unused-import  # for those who take it from here
 from deepcomp_tf.models.backbone import CutNetwork
-from deepcomp_tf.models.pretrained import backbone_names, make_backbone  # pylint: disable=unused-import
-from deepcomp_tf.models.pretrained import preprocessing_of, PREPROCESSINGS  # pylint: disable=unused-import
 from deepcomp_tf.models.pretrained import open_backbone
-from deepcomp_tf.models.surgery import find_cut, layer_at, remainder_of  # pylint: disable=unused-import
 from deepcomp_tf.models.surgery import take_layers
 from deepcomp_tf.models.surgery import variables_of
 

@@ -7,7 +7,6 @@ from absl import logging
 import numpy as np
 import tensorflow as tf
 
-from deepcomp_tf.errors import DeepcompError
 from deepcomp_tf.training.software import device
 
 STRATEGIES = ("default", "mirrored", "multi_worker")

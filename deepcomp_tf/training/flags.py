@@ -30,6 +30,8 @@ def define_flags():
   flags.DEFINE_enum("precision", "float32", distribution.PRECISIONS, "Keras policy of the networks in training; weights stay "
                     "in float32. mixed_float16 pays on recent GPUs, mixed_bfloat16 also on CPUs with AVX512_BF16; "
                     "others emulate it, some 30 times as slowly.")
+  flags.DEFINE_bool("export_now", False, "Write the result of the last checkpoint and stop. Without the flag the same command "
+                    "goes on from there.")
 
 
 def define_batch_norm_flag():
@@ -49,10 +51,10 @@ def define_cache_flags(caches, default="none"):
 
 def define_search_flags():
   """--effort and --for: whether symbols are searched for each photo, and for whom."""
-  flags.DEFINE_integer("effort", 0, "Above 0, symbols are searched for each photo, the longer the higher: smaller files and better "
-                       "pictures.", lower_bound=0, upper_bound=MAX_EFFORT)
-  flags.DEFINE_enum("for", "people", READERS, "Whom --effort searches for: people, who look at the picture, networks, which are to "
-                    "answer as on the photo itself, or both.")
+  flags.DEFINE_integer("effort", 0, "Above 0, symbols are searched for each photo, the longer the higher: smaller files and "
+                       "better pictures.", lower_bound=0, upper_bound=MAX_EFFORT)
+  flags.DEFINE_enum("for", "people", READERS, "Whom --effort searches for: people, who look at the picture, networks, which are "
+                    "to answer as on the photo itself, or both.")
 
 
 def define_beam_flags():
@@ -101,7 +103,7 @@ def settings(*own_flags, leave_out):
   """
   values = flags.FLAGS
   modules = {values.find_module_defining_flag(name) for name in (*own_flags, "run_dir")}
-  operational = ("run_dir", "checkpoint_every", "summary_every", "strategy", *leave_out)
+  operational = ("run_dir", "checkpoint_every", "summary_every", "strategy", "export_now", *leave_out)
   return {flag.name: flag.value for module in modules for flag in values.get_flags_for_module(module)
           if flag.name not in operational}
 

@@ -1,6 +1,9 @@
-"""Training the networks of an operating point further, its centers and tables fixed: what `train_decoder` and `train_encoder` share."""
+"""Training the networks of an operating point further, its centers and tables fixed, as `train_decoder` and `train_encoder` do."""
+
+import os
 
 from absl import flags
+from absl import logging
 
 from deepcomp_tf.codec import operating_point
 from deepcomp_tf.data import photos
@@ -24,7 +27,7 @@ def define_flags(crop_size, learning_rate):
   flags.DEFINE_string("operating_point", None, "A name or a folder.", required=True)
   flags.DEFINE_list("photos", None, "Folders of photos to train on, and lists of paths (.txt); what is named twice counts twice.",
                     required=True)
-  flags.DEFINE_list("shrunk_photos", [], "Others that were JPEG files of low quality: their halves are taken, not they themselves.")
+  flags.DEFINE_list("shrunk_photos", [], "Photos that were JPEG files of low quality: only their halves are taken.")
   flags.DEFINE_list("validation_photos", None, "Folders of photos to validate on; those among --photos are held back.",
                     required=True)
   flags.DEFINE_integer("crop_size", crop_size, "Edge of the training crops in pixels, a multiple of 8.", lower_bound=8)
@@ -45,45 +48,39 @@ def read_photos():
   return paths, shrunk, list(photos.read_photos(held_out))
 
 
-def make_optimizer(trained, gradient_clip=0.0):
-  """Adam as the flags have it, as `optimizers.Optimizers`, for a dict of variables by their names."""
-  adam = optimizers.adam(schedules.WarmupCosine(FLAGS.learning_rate, FLAGS.steps, warmup=min(100, FLAGS.steps // 10)),
-                         use_ema=FLAGS.weight_average > 0, ema_momentum=FLAGS.weight_average or 0.99)
-  return optimizers.Optimizers({"optimizer": (adam, trained)}, gradient_clip, scale_losses=FLAGS.precision == "mixed_float16")
+def optimizer_parts(named):
+  """Adam as the flags have it, for a dict of variables by their names: `parts` of `optimizers.Optimizers`."""
+  rate = schedules.WarmupCosine(FLAGS.learning_rate, FLAGS.steps, warmup=min(100, FLAGS.steps // 10))
+  return {"optimizer": (optimizers.averaging_adam(rate, FLAGS.weight_average), named)}
 
 
-def as_kept(parts, optimizer):
-  """The operating point with the averaged weights of its trained parts, rounded as they would be kept.
+def as_kept(parts):
+  """The operating point with its trained parts, rounded as they would be kept.
 
   Args:
     parts: the trained networks, called `encoder` and `decoder` as those of an operating point's model are.
-    optimizer: theirs.
   """
   point = operating_point.OperatingPoint.load(FLAGS.operating_point)
-  with optimizers.averaged_weights(optimizer):
-    for part in parts:
-      copy_weights(part, getattr(point.model, part.name))
+  for part in parts:
+    copy_weights(part, getattr(point.model, part.name))
   operating_point.round_weights(point.model)
   return point
 
 
-def export(run, start, point, parts, made):
+def export(start, point, parts, made):
   """Writes the operating point in which a run ends, its trained parts one version up, all earlier encoders beside the newest.
 
   Args:
-    run: `runs.Run`.
     start: the `OperatingPoint` that training began with.
     point: what `as_kept` gave.
     parts: names of the trained networks.
     made: dict for people of how they were trained and what they reached.
-
-  Returns:
-    dict of the parts' new versions.
   """
   versions = {part: {"encoder": start.encoder_version, "decoder": start.decoder_version}[part] + 1 for part in parts}
   info = {**start.info, **{part: {"version": version, **made} for part, version in versions.items()}}
   earlier = operating_point.earlier_encoders(FLAGS.operating_point)
   if "encoder" in parts:
     earlier[start.encoder_version] = operating_point.encoder_weights(start.model)
-  operating_point.save(run.result, point.model, start.context_model, info, start.mean, start.deviation, earlier)
-  return versions
+  folder = os.path.join(FLAGS.run_dir, "operating_point")
+  operating_point.save(folder, point.model, start.context_model, info, start.mean, start.deviation, earlier)
+  logging.info("%s", ", ".join(f"{part} version {version}" for part, version in versions.items()))

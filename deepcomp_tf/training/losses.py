@@ -1,4 +1,4 @@
-"""The training losses of the paper; Eq. 1 itself is `models.compression.rate_distortion`."""
+"""What the tasks train for: small functions; Eq. 1 itself is `models.compression.rate_distortion`."""
 
 import tensorflow as tf
 
@@ -16,6 +16,20 @@ def settled_rate_distortion(mse, bits_per_symbol, beta, target_entropy, weight, 
   if not step:
     return rate_distortion(mse, bits_per_symbol, beta, target_entropy)
   return mse + follow_rate(weight, bits_per_symbol, beta, target_entropy, step) * (bits_per_symbol - target_entropy)
+
+
+def classification(labels, logits):
+  """What classifiers are trained for, and how often they are right.
+
+  Args:
+    labels: int64 `[batch]`.
+    logits: `[batch, num_classes]`.
+
+  Returns:
+    dict of scalars: cross_entropy, in nats, and top_1.
+  """
+  return {"cross_entropy": tf.reduce_mean(tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits)),
+          "top_1": tf.reduce_mean(tf.cast(tf.equal(tf.argmax(logits, -1), labels), tf.float32))}
 
 
 def joint(rate_distortion_loss, cross_entropy, gamma):
@@ -70,6 +84,31 @@ def soft_cross_entropy(teacher_logits, logits, temperature):
   """
   aim, log_aim = tf.nn.softmax(teacher_logits / temperature), tf.nn.log_softmax(teacher_logits / temperature)
   return temperature ** 2 * tf.reduce_sum(aim * (log_aim - tf.nn.log_softmax(logits / temperature)), axis=-1)
+
+
+def map_error(network, teacher_maps, maps):
+  """Mean squared error of a graft's maps, over the variance of its teacher's.
+
+  Args:
+    network: `models.Graft` or `models.Backbone`, which knows the statistics of the teacher's maps.
+    teacher_maps: `[batch, h, w, K]`, as the teacher has them.
+    maps: `[batch, h, w, K]`, as the network gives them: standardized.
+  """
+  return tf.reduce_mean(tf.math.squared_difference(network.standardized(teacher_maps), maps))
+
+
+def distillation(teacher_logits, logits, temperature):
+  """What makes a network answer as its teacher does.
+
+  Args:
+    teacher_logits, logits, temperature: as of `soft_cross_entropy`.
+
+  Returns:
+    dict of scalars: divergence, in nats, and agreement, of the first classes.
+  """
+  same = tf.equal(tf.argmax(logits, -1), tf.argmax(teacher_logits, -1))
+  return {"divergence": tf.reduce_mean(soft_cross_entropy(teacher_logits, logits, temperature)),
+          "agreement": tf.reduce_mean(tf.cast(same, tf.float32))}
 
 
 def masked_cross_entropy(labels, logits, void):

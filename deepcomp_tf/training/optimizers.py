@@ -122,6 +122,11 @@ class averaged_weights:
       variable.assign(self._kept[name])
 
 
+def trainable(named):
+  """Those of a dict of variables that learn."""
+  return {name: variable for name, variable in named.items() if variable.trainable}
+
+
 def falling(learning_rate, steps, power=0.9):
   """A schedule from a learning rate to 0 as (1 - step/steps)^power (appendix A.5)."""
   return tf.keras.optimizers.schedules.PolynomialDecay(learning_rate, steps, 0.0, power)
@@ -135,3 +140,8 @@ def sgd(learning_rate, momentum):
 def adam(learning_rate, **options):
   """Adam, as Keras has it. Averages of the weights (`use_ema`) begin with those after the first step."""
   return keras_version.Adam(learning_rate, **options, **keras_version.OPTIMIZER_OPTIONS)
+
+
+def averaging_adam(learning_rate, momentum):
+  """Adam that keeps a running average of the weights, with that momentum; none where it is 0."""
+  return adam(learning_rate, use_ema=momentum > 0, ema_momentum=momentum or 0.99)

@@ -42,13 +42,14 @@ class Run:
     folder: made where it is missing; may be remote, see `files`.
     settings: dict of what defines the run. A folder that holds a run of other settings is refused.
     result: name of the folder of the trained result.
-    state: dict of variables to keep, by stable names such as `network/conv1/kernel`.
 
   Attributes:
     step: variable, the steps that were taken.
+    is_new: whether there was no checkpoint when this part of the run began.
+    is_chief: whether this worker writes results.
   """
 
-  def __init__(self, folder, settings, result, state):
+  def __init__(self, folder, settings, result):
     worker = distribution.worker_name()
     self.is_chief = not worker
     self.folder = os.path.join(folder, worker) if worker else folder
@@ -56,13 +57,17 @@ class Run:
     files.makedirs(self.folder)
     self._check_settings(os.path.join(folder, _SETTINGS))
     self.step = tf.Variable(0, dtype=tf.int64, trainable=False, name="step")
-    self._state = {name: keras_version.plain_variable(variable) for name, variable in state.items()}
     self._latest = latest_checkpoint(folder)
+    self.is_new = self._latest is None
+    self._writers = {}
+    self._begin = time.time()
+
+  def keep(self, state):
+    """Sets what checkpoints hold: a dict of variables by stable names such as `network/conv1/kernel`."""
+    self._state = {name: keras_version.plain_variable(variable) for name, variable in state.items()}
     self._manager = tf.train.CheckpointManager(
         tf.train.Checkpoint(step=self.step, variables=_tree(self._state)), os.path.join(self.folder, "checkpoints"),
         max_to_keep=2)
-    self._writers = {}
-    self._begin = time.time()
 
   def _check_settings(self, path):
     if files.exists(path):
@@ -77,9 +82,19 @@ class Run:
     elif self.is_chief:
       files.write_json(path, self.settings, sort_keys=True)
 
-  def is_done(self):
-    """Whether the trained result is there. Says so."""
-    done = files.exists(os.path.join(self.result, f"{os.path.basename(self.result)}.json"))
+  def is_done(self, steps=0, part=None):
+    """Whether the trained result is there, and not of fewer steps, as one that was exported early. Says so.
+
+    Args:
+      steps: of the whole run.
+      part: name of the part of the result's JSON that tells how it was trained; None where all of it does.
+    """
+    path = os.path.join(self.result, f"{os.path.basename(self.result)}.json")
+    done = files.exists(path)
+    if done:
+      info = files.read_json(path)
+      trained = (info.get(part, {}) if part else info).get("trained", {})
+      done = trained.get("steps", steps) >= steps
     if done:
       logging.info("The run is done: %s", (self.history() or ["its history is gone"])[-1])
     return done
@@ -133,7 +148,7 @@ class Run:
       DeepcompError: the data end too early, or a figure is not finite.
     """
     done, means = int(self.step.numpy()), _Means()
-    with _progress_bar(total, done) as bar:
+    with progress_bar(total, done) as bar:
       for batch in batches:
         if done >= total:  # not islice: the data's iterator must end before its strategy does
           break
@@ -259,7 +274,7 @@ def _tree(flat):
   return tree
 
 
-def _progress_bar(steps, done):
+def progress_bar(steps, done=0, desc=None):
   """A tqdm bar over training steps: live at a terminal, a line a minute in a log file."""
-  return tqdm.tqdm(total=steps, initial=done, unit="step", dynamic_ncols=True, smoothing=0.05,
+  return tqdm.tqdm(total=steps, initial=done, desc=desc, unit="step", dynamic_ncols=True, smoothing=0.05,
                    mininterval=1 if sys.stderr.isatty() else 60)

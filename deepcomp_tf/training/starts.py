@@ -1,4 +1,4 @@
-"""Starting a compression network from another one, and fitting its entropy before anything else."""
+"""What networks start from: the weights of trained ones; and fitting a compression network's entropy before anything else."""
 
 import tensorflow as tf
 
@@ -6,7 +6,30 @@ from deepcomp_tf.data.part import distribute
 from deepcomp_tf.errors import DeepcompError
 from deepcomp_tf.training import distribution
 from deepcomp_tf.training import optimizers
+from deepcomp_tf.training import runs
 from deepcomp_tf.training import schedules
+
+
+def from_trained(network, trained, start, leave_out=(), other_channels=False):
+  """Copies the weights of a trained network of the same architecture.
+
+  Args:
+    network: built, changed.
+    trained: another one, such as a `Classifier`'s.
+    start: what it was loaded from, for the message.
+    leave_out: beginnings of the names of variables that stay as they are.
+    other_channels: whether variables of another shape stay as they are, too: they read a representation of other channels.
+
+  Raises:
+    DeepcompError: the architectures differ.
+  """
+  expected, found = network.blueprint(), trained.blueprint()
+  if found != expected:
+    raise DeepcompError(f"expected a network to start from of {expected}. Received: --start={start}, of {found}")
+  weights = trained.named_variables()
+  for name, variable in network.named_variables().items():
+    if not name.startswith(tuple(leave_out)) and not (other_channels and weights[name].shape != variable.shape):
+      variable.assign(weights[name])
 
 
 def from_operating_point(model, source, scale=1.0):
@@ -58,7 +81,11 @@ def fit_entropy(strategy, model, batches, batch_size, steps=800):
     return {"bits": bits}
 
   step = distribution.on_replicas(strategy, replica_step)
-  own = lambda part: batches.take(steps).map(lambda images: images[slice(*part.of(batch_size))])
-  for images in distribute(strategy, own, batch_size):
-    figures = step(images)
+  part_of = lambda part: batches.take(steps).map(lambda images: images[slice(*part.of(batch_size))])
+  with runs.progress_bar(steps, desc="fitting the entropy") as bar:
+    for number, images in enumerate(distribute(strategy, part_of, batch_size)):
+      figures = step(images)
+      bar.update()
+      if number % 50 == 0:
+        bar.set_postfix(bits_per_symbol=f"{float(figures['bits']):.3f}")
   return float(figures["bits"])

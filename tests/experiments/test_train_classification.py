@@ -112,6 +112,24 @@ def test_a_set_of_another_operating_point_is_refused(sets, tmp_path):
   assert not (tmp_path / "run/classifier").exists()
 
 
+def test_a_run_of_an_earlier_version_goes_on(images, tmp_path):
+  """From step 4 of 6, after version 0.2.0 wrote the checkpoint; the expected figures are those that it went on to."""
+  run = shutil.copytree(programs.ROOT / "tests/training/golden/classification_run", tmp_path / "run")
+  (tmp_path / "images").symlink_to(images)
+  before = (run / "settings.json").read_bytes()
+  code, output = programs.finish(_start(
+      run, f"--dataset={tmp_path}/images", *REPRESENTATION, "--width=0.02", "--epochs=2", "--decay_epochs=1", "--summary_every=1"))
+  assert code == 0 and "Continuing from step 4" in output, output[-3000:]
+  assert programs.curve(run, "cross_entropy") == pytest.approx({5: 0.68288, 6: 0.23703}, rel=1e-2)
+  assert [(line["step"], line["epoch"]) for line in map(json.loads, (run / "history.jsonl").read_text().splitlines())] == [
+      (3, 1), (6, 2)]
+  assert _history(run)[2]["cross_entropy"] == pytest.approx(0.56301, rel=1e-2)
+  assert (run / "settings.json").read_bytes() == before
+  line, _ = programs.error(_start(
+      tmp_path / "other", f"--dataset={images}", *REPRESENTATION, "--width=0.02", "--start=graft_bpp0.0983", "--epochs=1"))
+  assert "expected a classifier to start from of" in line
+
+
 def test_a_finished_run_is_left_alone(finished, sets):
   before = (finished / "history.jsonl").read_bytes()
   code, output = programs.finish(_start(finished, *sets, *REPRESENTATION))

@@ -95,7 +95,7 @@ def test_pairs_are_whole_blocks_of_photos_and_of_their_halves(folder, tmp_path):
 
 
 @pytest.mark.parametrize("flags, message", [
-    (["--crop_size=60"], "--crop_size must be a multiple of 8, and at least 44 pixels within --margin=8. Received: 60"),
+    (["--crop_size=60"], "--crop_size must be a multiple of 8, and at least 60: 44 pixels and --margin=8 on each side. Received: 60"),
     (["--margin=4"], "--margin must be a multiple of 8. Received: 4"),
     (["--crop_size=128"], "expected photos with a shorter side of at least 128 pixels. Received: 2 photos"),
     (["--photos=nowhere"], "Received: nowhere")])

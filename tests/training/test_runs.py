@@ -15,7 +15,9 @@ SETTINGS = {"steps": 10, "beta": 0.5, "images": None}
 
 
 def _run(folder, settings=None, **state):
-  return runs.Run(str(folder), SETTINGS if settings is None else settings, "result", state)
+  run = runs.Run(str(folder), SETTINGS if settings is None else settings, "result")
+  run.keep(state)
+  return run
 
 
 def test_restore_continues_from_the_last_checkpoint(tmp_path):
@@ -40,7 +42,7 @@ def test_optimizer_state_is_restored(tmp_path):
     weight = tf.Variable([1.0, 2.0])
     adam = optimizers.adam(0.1, use_ema=True, ema_momentum=0.5)
     optimizer = optimizers.Optimizers({"optimizer": (adam, {"weight": weight})})
-    return weight, optimizer, runs.Run(str(tmp_path), SETTINGS, "result", {"weight": weight, **optimizer.named_variables()})
+    return weight, optimizer, _run(tmp_path, weight=weight, **optimizer.named_variables())
 
   def steps(weight, optimizer, count):
     for _ in range(count):
@@ -200,7 +202,18 @@ def test_a_run_is_done_when_its_result_is_there(tmp_path):
   (tmp_path / "result").mkdir()
   assert not run.is_done()  # a folder that is half there
   (tmp_path / "result/result.json").write_text("{}")
-  assert run.is_done()
+  assert run.is_done() and run.is_done(10)
+
+
+@pytest.mark.parametrize("part", [None, "encoder"])
+def test_a_result_that_was_exported_early_is_not_the_end(tmp_path, part):
+  run = _run(tmp_path)
+  (tmp_path / "result").mkdir()
+  for steps, done in ((9, False), (10, True)):
+    trained = {"trained": {"steps": steps}}
+    info = {"trained": {"steps": 10}, part: trained} if part else trained
+    (tmp_path / "result/result.json").write_text(json.dumps(info))
+    assert run.is_done(10, part) == done
 
 
 def test_checkpoints_have_the_projects_own_names(tmp_path):
@@ -208,7 +221,7 @@ def test_checkpoints_have_the_projects_own_names(tmp_path):
   model.build([None, None, None, 3])
   trained = {name: variable for name, variable in model.named_variables().items() if variable.trainable}
   optimizer = optimizers.Optimizers({"optimizer": (optimizers.adam(0.1, use_ema=True), trained)}, scale_losses=True)
-  run = runs.Run(str(tmp_path), SETTINGS, "result", {**model.named_variables(), **optimizer.named_variables()})
+  run = _run(tmp_path, **model.named_variables(), **optimizer.named_variables())
   run.save()
   names = set(tf.train.load_checkpoint(runs.latest_checkpoint(str(tmp_path))).get_variable_to_shape_map())
   attribute = "/.ATTRIBUTES/VARIABLE_VALUE"

@@ -30,7 +30,23 @@ def test_more_channels_than_there_are():
     starts.from_operating_point(model, dc.operating_points.load("bpp0.0983"))
 
 
-def test_fitting_lowers_the_entropy_and_leaves_the_networks():
+def test_weights_of_the_same_architecture():
+  resnet = lambda depth: dc.models.CResNet(depth, 3, width=0.125)
+  network, trained, larger = resnet(39), resnet(39), resnet(51)
+  channels = {network: 8, trained: 16, larger: 8}
+  for one, count in channels.items():
+    one.build([None, None, None, count])
+  before = {name: variable.numpy() for name, variable in network.named_variables().items()}
+  starts.from_trained(network, trained, "folder", leave_out=("logits/",), other_channels=True)
+  moved = {name for name, variable in network.named_variables().items() if not np.array_equal(variable, before[name])}
+  others = {name for name, variable in trained.named_variables().items() if variable.shape != before[name].shape}
+  kernels = {name for name in before if name.endswith("kernel")}
+  assert moved == kernels - others - {"logits/kernel"} and len(others) >= 1
+  with pytest.raises(dc.DeepcompError, match="from of .*cResNet-39.* Received: --start=folder, of .*cResNet-51"):
+    starts.from_trained(network, larger, "folder")
+
+
+def test_fitting_lowers_the_entropy_and_leaves_the_networks(capsys):
   source = dc.operating_points.load("bpp0.0983")
   centers = source.quantizer.centers.numpy()
   model = dc.models.CompressionModel(8, len(centers), centers=centers, entropy="context")
@@ -42,6 +58,7 @@ def test_fitting_lowers_the_entropy_and_leaves_the_networks():
       tf.distribute.get_strategy(), model, tf.data.Dataset.from_tensors(images).repeat(), 1, steps=60)
   after = model(images)
   assert bits < 0.9 * before.bits_per_symbol
+  assert "fitting the entropy: 100%" in capsys.readouterr().err
   assert float(after.bits_per_symbol) == pytest.approx(bits, rel=0.05)
   np.testing.assert_array_equal(after.values, before.values)
   np.testing.assert_array_equal(after.reconstruction, before.reconstruction)
