@@ -267,7 +267,8 @@ def on_beam(where, root, output_dir, operating_point, overwrite, report_path, ef
     # Grouped by output, so that photos that have one in common are found, and spread over the workers on the way.
     grouped = (pipeline | "where" >> beam.Create([where]) | "find" >> beam.FlatMap(_outputs_of, root, output_dir)
                | "by output" >> beam.GroupByKey())
-    compressed = (grouped | "first" >> beam.MapTuple(_first) | "batch" >> beam.BatchElements(min_batch_size=64, max_batch_size=256)
+    compressed = (grouped | "first" >> beam.MapTuple(_first)
+                  | "batch" >> beam.BatchElements(min_batch_size=64, max_batch_size=256)
                   | "compress" >> beam.Map(_compress_on_beam, operating_point, overwrite, effort, readers))
     refused = grouped | "refuse" >> beam.MapTuple(_refuse)
     return chunks.write_sum((compressed, refused) | "all" >> beam.Flatten(), add_reports, report_path)

@@ -1,6 +1,6 @@
 """Decoded examples in files on local disk, which all processes of a machine share.
 
-They lie in a `cached_folder`. `Maps` is one field of them (pixels, symbols, masks, a teacher's maps), `Store` a classification set.
+They lie in a `cached_folder`. `Maps` is one field of them (pixels, symbols, masks, a teacher's maps), `Store` a set with labels.
 """
 
 import contextlib
