@@ -35,8 +35,8 @@ def fixture_shipped_codecs():
   shared = functools.cache(load)
 
   def load_once(name, encoder_version=None, aim=None):
-    own = name not in dc.operating_points.names() or encoder_version or aim
-    return load(name, encoder_version, aim) if own else shared(name)
+    plain = encoder_version is None and aim is None and name in dc.operating_points.names()
+    return shared(name) if plain else load(name, encoder_version, aim)
 
   with mock.patch.object(dc.Codec, "load", staticmethod(load_once)):
     yield
