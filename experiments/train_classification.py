@@ -63,6 +63,9 @@ flags.DEFINE_float("momentum", 0.9, "Of SGD.", lower_bound=0.0, upper_bound=1.0)
 flags.DEFINE_float("weight_decay", 1e-4, "Of kernels.", lower_bound=0.0)
 flags.DEFINE_string("start", None, "Trained classifier of the same network and input to start from, in place of random "
                     "weights.")
+flags.DEFINE_float("start_share", 0.0, "Share of the weights of --start in those that are kept at the end. With 0.5, a classifier that was "
+                   "trained further on the files of a new encoder stays good on those of the old one (Wortsman et al. 2022).",
+                   lower_bound=0.0, upper_bound=1.0)
 flags.DEFINE_string("data_note", "", "What the images are and under which terms; written into the classifier.")
 
 # What may differ when a run is continued.
@@ -94,6 +97,8 @@ def main(argv):
     network.build([None, None, None, inputs.channels])
   if FLAGS.start:
     start_from(FLAGS.start, network, inputs, class_names)
+  elif FLAGS.start_share:
+    raise dc.DeepcompError(f"expected --start with --start_share. Received: --start_share={FLAGS.start_share:g} alone")
   named = network.named_variables()
 
   settings = training_flags.settings("network", leave_out=OPERATIONAL_FLAGS)
@@ -116,6 +121,13 @@ def main(argv):
   evaluate = lambda network: accuracy.evaluator(network, crops, validation, FLAGS.batch_size, strategy=strategy)
   evaluate_training = evaluate(network)  # traced once
 
+  def keep():
+    classifier = dc.Classifier(network, inputs, class_names)
+    if FLAGS.start_share:
+      classifier = classifier.copy()
+      start_from(FLAGS.start, classifier.network, inputs, class_names, FLAGS.start_share)
+    return classifier.copy(rounded=True)
+
   def export(classifier, trained, reached):
     classifier.info = {"crop_size": crops.crop_size, "crop": crops.crop, "image_size": crops.image_size, "resize": crops.resize,
                        "trained": trained, "reached_on_validation": reached}
@@ -126,7 +138,7 @@ def main(argv):
       [loop.Stage(FLAGS.epochs * steps_per_epoch, loss, optimizer_parts, lambda *place: crops.training_batches(
           training, FLAGS.batch_size, FLAGS.seed, *place), steps_per_epoch)],
       {f"network/{name}": variable for name, variable in named.items()}, program="train_classification", settings=settings,
-      result="classifier", keep=lambda: dc.Classifier(network, inputs, class_names).copy(rounded=True),
+      result="classifier", keep=keep,
       measure=lambda kept: evaluate(kept.network)() if kept else evaluate_training(), every=steps_per_epoch, count_epochs=True,
       export=export, shown=("loss", "top_1"))
 
@@ -142,14 +154,14 @@ def checked_inputs():
   return NetworkInput(FLAGS.input, FLAGS.operating_point and dc.Codec.load(FLAGS.operating_point))
 
 
-def start_from(start, network, inputs, class_names):
-  """Copies the weights of a trained classifier of the same kind."""
+def start_from(start, network, inputs, class_names, share=1.0):
+  """Copies the weights of a trained classifier of the same kind, or mixes a share of them in."""
   trained = dc.Classifier.load(start, inputs.codec)
   if (trained.inputs.kind, trained.class_names) != (inputs.kind, class_names):
     raise dc.DeepcompError(
         f"expected a classifier to start from of the input {inputs.kind} and the classes {', '.join(class_names[:5])}... "
         f"Received: --start={start}, of {trained.inputs.kind} and {', '.join(trained.class_names[:5])}...")
-  starts.from_trained(network, trained.network, start)
+  starts.from_trained(network, trained.network, start, share=share)
 
 
 def report(examples):

@@ -10,8 +10,8 @@ from deepcomp_tf.training import runs
 from deepcomp_tf.training import schedules
 
 
-def from_trained(network, trained, start, leave_out=(), other_channels=False):
-  """Copies the weights of a trained network of the same architecture.
+def from_trained(network, trained, start, leave_out=(), other_channels=False, share=1.0):
+  """Copies the weights of a trained network of the same architecture, or mixes them with those that are there.
 
   Args:
     network: built, changed.
@@ -19,6 +19,7 @@ def from_trained(network, trained, start, leave_out=(), other_channels=False):
     start: what it was loaded from, for the message.
     leave_out: beginnings of the names of variables that stay as they are.
     other_channels: whether variables of another shape stay as they are, too: they read a representation of other channels.
+    share: of the trained weights; the rest is of the network's own.
 
   Raises:
     DeepcompError: the architectures differ.
@@ -29,7 +30,7 @@ def from_trained(network, trained, start, leave_out=(), other_channels=False):
   weights = trained.named_variables()
   for name, variable in network.named_variables().items():
     if not name.startswith(tuple(leave_out)) and not (other_channels and weights[name].shape != variable.shape):
-      variable.assign(weights[name])
+      variable.assign(share * weights[name].numpy() + (1.0 - share) * variable.numpy())
 
 
 def from_operating_point(model, source, scale=1.0):

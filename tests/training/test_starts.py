@@ -46,6 +46,16 @@ def test_weights_of_the_same_architecture():
     starts.from_trained(network, larger, "folder")
 
 
+def test_a_share_of_the_weights():
+  network, trained = (dc.models.CResNet(39, 3, width=0.125) for _ in range(2))
+  for built in (network, trained):
+    built.build([None, None, None, 8])
+  before, others = ({name: variable.numpy() for name, variable in of.named_variables().items()} for of in (network, trained))
+  starts.from_trained(network, trained, "folder", share=0.25)
+  for name, variable in network.named_variables().items():
+    np.testing.assert_allclose(variable, 0.25 * others[name] + 0.75 * before[name], rtol=1e-6, atol=1e-7)
+
+
 def test_fitting_lowers_the_entropy_and_leaves_the_networks(capsys):
   source = dc.operating_points.load("bpp0.0983")
   centers = source.quantizer.centers.numpy()
