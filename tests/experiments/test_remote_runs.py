@@ -25,8 +25,10 @@ _IN_MEMORY = """
 import os
 import sys
 from deepcomp_tf import files
+from deepcomp_tf.models import resnet
 from deepcomp_tf.training import flags
 from deepcomp_tf.training import runs
+resnet.ARCHITECTURES["ResNet-14"] = (1, 1, 1, 1)  # as `programs` has it
 from experiments import train_classification
 
 def copy(source, target):
