@@ -26,7 +26,6 @@ from deepcomp_tf.codec.images import encode_png
 from deepcomp_tf.codec.images import read_image
 from deepcomp_tf.data import photo_files
 from deepcomp_tf.errors import one_line
-from deepcomp_tf.evaluation import segmentation
 from deepcomp_tf.threads import cores
 from deepcomp_tf.threads import ordered_map
 from deepcomp_tf.training import flags as training_flags
@@ -71,7 +70,7 @@ def main(argv):
       return name, None
     files.write_file(os.path.join(places[0], f"{name}.png"), encode_png(photo), overwrite=True)
     # Written last: it says that the photo is done.
-    files.write_file(os.path.join(places[1], f"{name}.png"), segmentation.encode_mask(mask, mask_classes.VOC), overwrite=True)
+    files.write_file(os.path.join(places[1], f"{name}.png"), mask_classes.encode_mask(mask, mask_classes.VOC), overwrite=True)
     return name, mask
 
   written = 0

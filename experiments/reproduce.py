@@ -31,11 +31,11 @@ from absl import logging
 
 import deepcomp_tf as dc
 from deepcomp_tf import files
+from deepcomp_tf import mask_classes
 from deepcomp_tf.codec import operating_point
 from deepcomp_tf import samples
 from deepcomp_tf.data import segmentation as segmentation_data
 from deepcomp_tf.data import sources
-from deepcomp_tf.evaluation import segmentation
 from deepcomp_tf.training import flags as training_flags
 from deepcomp_tf.training import runs
 from deepcomp_tf.training.software import differences
@@ -170,7 +170,7 @@ def segment_samples(step, segmenter):
     photo = samples.photos(LONGER_SIDE)[name]
     codec = segmenter.codec
     mask = segmenter.segment(codec.compress(photo)) if codec else segmenter.mask_ids[segmenter.predict(photo, *photo.shape[:2])]
-    files.write_file(beside(step, f"_{name}.png"), segmentation.encode_mask(mask, segmenter.classes), overwrite=True)
+    files.write_file(beside(step, f"_{name}.png"), mask_classes.encode_mask(mask, segmenter.classes), overwrite=True)
 
 
 def trained(step):

@@ -47,8 +47,6 @@ class NetworkInput:
       return symbols
     return self.picture(symbols)[:, :tf.shape(pixels)[1], :tf.shape(pixels)[2]]
 
-  compress = encode  # its name until version 0.2
-
   def picture(self, symbols):
     """uint8 `[batch, h, w, C]` symbols -> the pixels that the fixed networks make of them, uint8 `[batch, 8*h, 8*w, 3]`."""
     return self.codec.model.picture_of(symbols)

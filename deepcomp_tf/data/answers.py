@@ -104,7 +104,7 @@ class Answers:
     cache_dir: of `store.cached_folder`.
 
   Attributes:
-    stored: `inputs.compress` of the photos: uint8 symbols `[n, size / 8, size / 8, C]`, or pixels `[n, size, size, 3]`.
+    stored: `inputs.encode` of the photos: uint8 symbols `[n, size / 8, size / 8, C]`, or pixels `[n, size, size, 3]`.
     maps: float16 `[n, size / 8, size / 8, c]`.
     logits: float16 `[n, classes]`.
 
@@ -121,7 +121,7 @@ class Answers:
       made_by += f" by effort {inputs.effort} for {inputs.codec.readers} with decoder {inputs.codec.decoder_version}"
     self.stored, = _kept(
         cache_dir, photos, f"{kind} at {made_by}",
-        lambda: (lambda pixels: [inputs.compress(pixels)]),
+        lambda: (lambda pixels: [inputs.encode(pixels)]),
         [(np.uint8, (photos.size // inputs.stride, photos.size // inputs.stride, inputs.channels))])
     self.maps, self.logits = _kept(
         cache_dir, photos, f"answers of {teacher.identity} at {cut}", lambda: teacher.answers(cut),

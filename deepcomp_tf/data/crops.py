@@ -198,7 +198,7 @@ class Crops:
     if self._decodes:
       stored = self._decode_and_crop(*stored)
     elif self._compresses:
-      stored = self.inputs.compress(stored)
+      stored = self.inputs.encode(stored)
     if self._crops_on_device:
       stored = cut_batch(stored, self.crop_size // self.inputs.stride, key)
     return self.inputs(stored)

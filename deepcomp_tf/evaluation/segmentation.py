@@ -4,8 +4,6 @@ import numpy as np
 import tensorflow as tf
 
 from deepcomp_tf.mask_classes import BACKGROUND
-from deepcomp_tf.mask_classes import encode_mask  # pylint: disable=unused-import
-from deepcomp_tf.mask_classes import overlay  # pylint: disable=unused-import
 from deepcomp_tf.mask_classes import VOID
 
 

@@ -208,7 +208,7 @@ def test_decoded_pixels_are_the_codecs(sets, codec, cache):
   for image, label in _open(images, "train").epoch().as_numpy_iterator():
     pictures.setdefault(int(label), []).append(codec.decompress(codec.compress(image)))
     # Compressed on the way, from the images themselves:
-    np.testing.assert_array_equal(inputs.compress(image[np.newaxis])[0], pictures[int(label)][-1])
+    np.testing.assert_array_equal(inputs.encode(image[np.newaxis])[0], pictures[int(label)][-1])
   examples = _open(COMPRESSED, "train", inputs, data_dir=folder, cache=cache)
   corners = set()
   for stored, labels in crops.training_batches(examples, 6, seed=3):
@@ -237,7 +237,7 @@ def test_images_compressed_on_the_way(folder, codec, kind, crop):
     assert stored.shape == (4, side, side, 3)
     x = crops.on_device(stored, tf.constant([1, 2]))
     assert x.shape == shape
-    whole = inputs(inputs.compress(stored)).numpy()
+    whole = inputs(inputs.encode(stored)).numpy()
     for crop_of, image in zip(x.numpy(), whole):  # each lies somewhere in its own image
       windows = [image[i:i + shape[1], j:j + shape[2]] for i in range(image.shape[0] - shape[1] + 1)
                  for j in range(image.shape[1] - shape[2] + 1)]

@@ -11,7 +11,6 @@ from deepcomp_tf import mask_classes
 from deepcomp_tf import samples
 from deepcomp_tf.codec import operating_point
 from deepcomp_tf.evaluation import rate_distortion
-from deepcomp_tf.evaluation import segmentation
 from deepcomp_tf.files import write_file
 from experiments import cost_curves
 
@@ -60,7 +59,7 @@ def fixture_recorded(tmp_path):
   points = [f"{network}_{point}" for network in ("resnet50", "cresnet51") for point in dc.operating_points.names()]
   for row in ("resnet50_original", *points):
     mask = np.zeros(samples.photos(64)["chelsea"].shape[:2], np.uint8)
-    write_file(runs / f"segmentation_{row}_chelsea.png", segmentation.encode_mask(mask, mask_classes.VOC))
+    write_file(runs / f"segmentation_{row}_chelsea.png", mask_classes.encode_mask(mask, mask_classes.VOC))
   (runs / "storage_bpp0.635.json").write_text(json.dumps(
       {"operating_point": "bpp0.635", "bitstream_bytes": 4_000_000, "source_bytes": 50_000_000, "symbol_bytes": 80_000_000}))
   (runs / "runtime_classification.json").write_text(json.dumps(

@@ -44,7 +44,7 @@ def fixture_start(images, tmp_path_factory):
   for unit in network.units:  # so that random features do not explode, and twelve steps go somewhere on every CPU
     unit.bn3.gamma.assign(0.1 * tf.ones_like(unit.bn3.gamma))
   paths = sorted(images.glob("train/*/*.png"))
-  symbols = inputs.compress(tf.stack([np.array(Image.open(path))[:32, :32] for path in paths]))
+  symbols = inputs.encode(tf.stack([np.array(Image.open(path))[:32, :32] for path in paths]))
   network.compile("sgd", tf.keras.losses.SparseCategoricalCrossentropy(from_logits=True), jit_compile=False)
   network.fit(inputs(symbols), np.array([path.parent.name == "chelsea" for path in paths]), epochs=4, batch_size=14, verbose=0)
   dc.Classifier(network, inputs, ["chelsea", "rocket"]).save(folder)
@@ -73,7 +73,7 @@ def _history(run):
 def _cross_entropy(classifier, images):
   """Mean over the middles of all training photos, normalized as in training."""
   paths = sorted(images.glob("train/*/*.png"))
-  symbols = classifier.inputs.compress(tf.stack([np.array(Image.open(path))[4:36, 4:36] for path in paths]))
+  symbols = classifier.inputs.encode(tf.stack([np.array(Image.open(path))[4:36, 4:36] for path in paths]))
   labels = np.array([classifier.class_names.index(path.parent.name) for path in paths])
   logits = classifier.network(classifier.inputs(symbols), training=True)
   return np.mean(tf.keras.losses.sparse_categorical_crossentropy(labels, logits, from_logits=True))
