@@ -28,7 +28,7 @@ class _Networks:
   """In place of networks, whose last digit depends on the processor: symbols and maps are pixels' remainders."""
 
   channels, stride, kind, effort, identity, class_names = 3, 8, "representation", 0, "t", ["a", "b", "c"]
-  codec = types.SimpleNamespace(encoder_identity="e", encode=lambda pixels: np.ascontiguousarray(pixels[::8, ::8] % 7))
+  codec = types.SimpleNamespace(channels=3, encoder_identity="e", encode=lambda pixels: np.ascontiguousarray(pixels[::8, ::8] % 7))
 
   def encode(self, pixels):
     return tf.constant(pixels[:, ::8, ::8] % 7)
@@ -100,7 +100,7 @@ def _answers(folder, tmp_path):
 
 def _symbol_pairs(folder, tmp_path):
   paths = _photos(folder)
-  return SymbolPairs(paths[:3], _Networks(), 24, paths[3:], str(tmp_path)).batches(24, 8, 3, seed=5, first_step=1)
+  return SymbolPairs(paths[:3], _Networks.codec, 24, paths[3:], str(tmp_path)).batches(24, 8, 3, seed=5, first_step=1)
 
 
 def _tfds_crops(folder, tmp_path):
