@@ -1,0 +1,100 @@
+"""Networks read from TensorFlow Lite files answer as TensorFlow Lite does."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import deepcomp_tf as dc
+from deepcomp_tf.models import keras_json
+from deepcomp_tf.models import tflite
+
+SIZE = 33
+
+
+def _segmenter():
+  """A small DeepLab: convolutions with strides, rates and groups, an addition, pooled maps made large again, and a mask."""
+  layers = tf.keras.layers
+  x = photo = tf.keras.Input([SIZE, SIZE, 3], 1)
+  x = layers.ReLU(6.0)(layers.Conv2D(8, 3, 2, "same")(x))
+  branch = layers.ReLU(6.0)(layers.DepthwiseConv2D(3, padding="same", dilation_rate=2)(x))
+  x = layers.Add()([x, layers.Conv2D(8, 1)(branch)])
+  pooled = layers.ReLU()(layers.Conv2D(6, 1)(layers.AveragePooling2D(17)(x)))
+  pooled = layers.Lambda(lambda maps: tf.compat.v1.image.resize_bilinear(maps, [17, 17], align_corners=True))(pooled)
+  logits = layers.Conv2D(5, 1)(layers.Concatenate()([pooled, x]))
+  masks = layers.Lambda(lambda maps: tf.argmax(tf.compat.v1.image.resize_bilinear(
+      maps, [SIZE, SIZE], align_corners=True), -1, tf.int32))(logits)
+  return tf.keras.Model(photo, [masks]), tf.keras.Model(photo, logits)
+
+
+def _classifier():
+  layers = tf.keras.layers
+  x = photo = tf.keras.Input([SIZE, SIZE, 3], 1)
+  x = layers.Conv2D(8, 3, 2, activation="relu")(layers.ZeroPadding2D(((0, 1), (1, 0)))(x))
+  x = layers.MaxPooling2D(2)(layers.DepthwiseConv2D(3, depth_multiplier=2)(x))
+  x = layers.Dense(7, activation="softmax")(layers.GlobalAveragePooling2D()(x))
+  return tf.keras.Model(photo, x)
+
+
+def _convert(network, path, quantized):
+  converter = tf.lite.TFLiteConverter.from_keras_model(network)
+  if quantized:
+    rng = np.random.default_rng(1)
+    converter.optimizations = [tf.lite.Optimize.DEFAULT]
+    converter.representative_dataset = lambda: ([rng.random([1, SIZE, SIZE, 3], np.float32) * 2 - 1] for _ in range(20))
+    converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
+    converter.inference_input_type = tf.uint8
+  path.write_bytes(converter.convert())
+  return str(path)
+
+
+def _photos():
+  return np.random.default_rng(2).integers(0, 256, [4, SIZE, SIZE, 3]).astype(np.uint8)
+
+
+def test_a_float_classifier_gives_the_same(tmp_path):
+  whole = _classifier()
+  network = tflite.read(_convert(whole, tmp_path / "net.tflite", False))
+  photos = _photos() / np.float32(128) - 1
+  np.testing.assert_allclose(network(photos), whole(photos), atol=1e-6)
+  again = keras_json.read(network.to_json())
+  again.set_weights(network.get_weights())
+  np.testing.assert_array_equal(again(photos), network(photos))
+
+
+def test_a_quantized_segmenter_gives_the_interpreters_masks(tmp_path):
+  masks, logits = _segmenter()
+  path = _convert(masks, tmp_path / "net.tflite", True)
+  network = tflite.read(path)
+  interpreter = tf.lite.Interpreter(model_path=path)
+  interpreter.allocate_tensors()
+  (given,), (found,) = interpreter.get_input_details(), interpreter.get_output_details()
+  same = []
+  for photo in _photos():
+    interpreter.set_tensor(given["index"], photo[np.newaxis])
+    interpreter.invoke()
+    ours = tf.compat.v1.image.resize_bilinear(network(photo[np.newaxis].astype(np.float32)), [SIZE, SIZE], align_corners=True)
+    same.append(np.mean(np.argmax(ours, -1) == interpreter.get_tensor(found["index"])))
+  assert np.mean(same) > 0.95
+  # Its scale is that of its pixels: what Keras gives of them is nearly the same.
+  np.testing.assert_allclose(network(_photos().astype(np.float32)), logits(_photos() / np.float32(127.5) - 1), atol=0.1)
+
+
+def test_the_maps_may_have_any_size(tmp_path):
+  network = tflite.read(_convert(_segmenter()[0], tmp_path / "net.tflite", False))
+  larger = tf.keras.models.clone_model(network, input_tensors=tf.keras.Input([None, None, 3]))
+  assert larger(np.zeros([1, 49, 65, 3], np.float32)).shape == (1, 25, 33, 5)
+
+
+def test_what_is_not_known_is_named(tmp_path):
+  photo = tf.keras.Input([8, 8, 3], 1)
+  path = _convert(tf.keras.Model(photo, tf.keras.layers.Lambda(tf.sin)(photo)), tmp_path / "net.tflite", False)
+  with pytest.raises(dc.DeepcompError, match="CONV_2D.*Received: .*net.tflite, with SIN at place 0"):
+    tflite.read(path)
+
+
+@pytest.mark.parametrize("data", [b"", b"TFL3", bytes(range(256))])
+def test_no_file_of_a_network(tmp_path, data):
+  path = tmp_path / "net.tflite"
+  path.write_bytes(data)
+  with pytest.raises(dc.DeepcompError, match="expected a TensorFlow Lite file"):
+    tflite.read(str(path))
