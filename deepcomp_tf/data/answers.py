@@ -106,7 +106,7 @@ class Answers:
   Attributes:
     stored: `inputs.encode` of the photos: uint8 symbols `[n, size / 8, size / 8, C]`, or pixels `[n, size, size, 3]`.
     maps: float16 `[n, size / 8, size / 8, c]`.
-    logits: float16 `[n, classes]`.
+    logits: float16 `[n, classes]`; of a teacher that segments `[n, size / 8, size / 8, classes]`.
 
   Raises:
     DeepcompError: none of the photos, or too few (`damage.ALLOWED_SHARE`), can be read.
@@ -125,7 +125,8 @@ class Answers:
         [(np.uint8, (photos.size // inputs.stride, photos.size // inputs.stride, inputs.channels))])
     self.maps, self.logits = _kept(
         cache_dir, photos, f"answers of {teacher.identity} at {cut}", lambda: teacher.answers(cut),
-        [(np.float16, (edge, edge, teacher.channels_at(cut))), (np.float16, (len(teacher.class_names),))])
+        [(np.float16, (edge, edge, teacher.channels_at(cut))),
+         (np.float16, (*((edge, edge) if teacher.segments else ()), len(teacher.class_names)))])
     self._fields = Maps.of_array(self.stored, inputs.stride), Maps.of_array(self.maps, STRIDE)
 
   def __len__(self):
@@ -150,7 +151,7 @@ class Answers:
 
     Returns:
       data set of crops of `stored`, uint8 `[batch, k, k, C]` or `[batch, crop_size, crop_size, 3]`, of `maps` at the same places,
-      float16 `[batch, k, k, c]`, and of the whole photos' `logits`, float16 `[batch, classes]`.
+      float16 `[batch, k, k, c]`, and of the whole photos' `logits`.
     """
     begin, end = part.of(batch_size)
     order = np.random.default_rng([seed, epoch]).permutation(len(self))
@@ -173,7 +174,7 @@ class Answers:
 
   def _specs(self, count, size):
     return [(dtype, [count, size // field.stride, size // field.stride, field.channels])
-            for dtype, field in zip((tf.uint8, tf.float16), self._fields)] + [(tf.float16, [count, self.logits.shape[-1]])]
+            for dtype, field in zip((tf.uint8, tf.float16), self._fields)] + [(tf.float16, [count, *self.logits.shape[1:]])]
 
 
 def _kept(cache_dir, photos, kind, make, arrays):

@@ -61,7 +61,10 @@ def of_answers(answer, answers, batch_size=32):
 
 
 def _compare(found, teacher_logits):
-  return accuracies(found, tf.argmax(teacher_logits, axis=-1))
+  """Accuracies by photo; of networks that segment, means over the positions."""
+  figures = accuracies(tf.reshape(found, [-1, found.shape[-1]]), tf.reshape(tf.argmax(teacher_logits, axis=-1), [-1]))
+  return {name: tf.reduce_mean(tf.reshape(tf.cast(values, tf.float32), [tf.shape(found)[0], -1]), axis=1)
+          for name, values in figures.items()}
 
 
 def _means(figures_of, answers, batch_size):

@@ -5,6 +5,7 @@ import tensorflow as tf
 from deepcomp_tf.errors import DeepcompError
 from deepcomp_tf.models import pretrained
 from deepcomp_tf.models import surgery
+from deepcomp_tf.models import tflite
 from deepcomp_tf.models.compression import PIXEL_MEAN
 from deepcomp_tf.representation import STRIDE
 
@@ -20,6 +21,7 @@ class CutNetwork(tf.keras.Model):
 
   Attributes:
     source: to rebuild the backbone from.
+    segments: whether it gives logits at every position of its maps, each in the middle of 8x8 pixels, in place of a photo's.
     remainder: the functional network behind the cut.
     mean, deviation: float32 `[channels]`, of the backbone's maps at the cut over photos.
   """
@@ -29,6 +31,7 @@ class CutNetwork(tf.keras.Model):
     self.source, self.cut = source, cut or surgery.find_cut(whole)
     self.remainder = surgery.remainder_of(whole, self.cut, dilated, classes, self.dtype_policy)
     self.num_classes = self.remainder.output_shape[-1] if classes else None
+    self.segments = classes and len(self.remainder.output_shape) == 4
     self.mean, self.deviation = (
         self.add_weight(name=name, shape=[self.remainder.input_shape[-1]], initializer=start, trainable=False, dtype="float32")
         for name, start in (("mean", "zeros"), ("deviation", "ones")))
@@ -45,7 +48,17 @@ class CutNetwork(tf.keras.Model):
   def behind(self, maps, training=None):
     """What the remainder makes of `maps`: logits, or features where there are no classes."""
     deviation, mean = (tf.cast(variable, tf.float32) for variable in (self.deviation, self.mean))
-    return self.remainder(tf.cast(maps * deviation + mean, self.compute_dtype), training=training)
+    return self.logits(tf.cast(maps * deviation + mean, self.compute_dtype), training)
+
+  def logits(self, maps, training=None):
+    """What the remainder makes of the backbone's maps at the cut, as they are."""
+    if not self.segments:
+      return self.remainder(maps, training=training)
+    height, width = tf.shape(maps)[1], tf.shape(maps)[2]
+    # Strided convolutions keep corners on corners where sizes are odd.
+    maps = tf.pad(maps, [[0, 0], [0, 1 - height % 2], [0, 1 - width % 2], [0, 0]], "SYMMETRIC")
+    found = tflite.resized_like(self.remainder(maps, training=training), maps)
+    return found[:, :height, :width]
 
   def get_config(self):
     return {"name": self.name, "dtype": self.dtype_policy.name, "backbone": self.source, "cut": self.cut,
@@ -77,6 +90,8 @@ class Backbone(CutNetwork):
     self._preprocess = pretrained.preprocessing_of(self.preprocessing)
     # Where the remainder's first layers subsampled the maps, it takes them subsampled.
     self._step = STRIDE // surgery.stride_at(whole, surgery.layer_at(whole, self.cut))
+    # A network for photos of 8k+1 pixels has its positions on every eighth pixel. They come to lie in the middle of blocks of 8x8.
+    self._margin = (4, 3) if whole.input_shape[1] % STRIDE == 1 else (0, 0)
     # The network itself takes photos of one size.
     self.before = tf.keras.models.clone_model(
         tf.keras.Model(whole.input, whole.get_layer(self.cut).output), input_tensors=tf.keras.Input([None, None, 3]),
@@ -87,6 +102,8 @@ class Backbone(CutNetwork):
 
   def own_maps(self, x, training=None):
     """Centered pixels -> the maps at the cut, float32."""
+    first, last = self._margin
+    x = x[:, first:tf.shape(x)[1] - last, first:tf.shape(x)[2] - last]
     maps = self.before(tf.cast(self._preprocess(x + PIXEL_MEAN), self.compute_dtype), training=training)
     return tf.cast(maps[:, ::self._step, ::self._step], tf.float32)
 
@@ -95,7 +112,7 @@ class Backbone(CutNetwork):
     return self.standardized(self.own_maps(x, training))
 
   def call(self, x, training=None):
-    return self.remainder(tf.cast(self.own_maps(x, training), self.compute_dtype), training=training)
+    return self.logits(tf.cast(self.own_maps(x, training), self.compute_dtype), training)
 
   def take_weights(self, backbone):
     """Copies the weights of a network of the same layers."""

