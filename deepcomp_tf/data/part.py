@@ -24,10 +24,10 @@ WHOLE = Part(0, 1)
 
 
 def distribute(strategy, make_dataset, batch_size):
-  """Global batches dealt out to the replicas of a strategy, of which every worker reads its part.
+  """Global batches dealt out to the replicas of a `tf.distribute` strategy, of which every worker reads its part.
 
   Args:
-    strategy: of `tf.distribute`.
+    strategy: the strategy.
     make_dataset: function of a `Part` that returns the data set of that part of every batch.
     batch_size: of the global batches.
 

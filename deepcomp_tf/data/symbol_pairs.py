@@ -9,16 +9,15 @@ import tensorflow as tf
 import tqdm
 
 from deepcomp_tf import files
+from deepcomp_tf import threads
 from deepcomp_tf.codec.images import read_image
+from deepcomp_tf.data import cut
 from deepcomp_tf.data import store
-from deepcomp_tf.data.cut import batches
 from deepcomp_tf.data.damage import Damage
 from deepcomp_tf.data.damage import or_error
 from deepcomp_tf.data.part import WHOLE
 from deepcomp_tf.errors import DeepcompError
 from deepcomp_tf.representation import STRIDE
-from deepcomp_tf.threads import cores
-from deepcomp_tf.threads import ordered_map
 
 _PIXELS = "pixels.bin"
 
@@ -55,7 +54,7 @@ class SymbolPairs:
 
   def _fill(self, folder, listed):
     damage = Damage("the photos", len(listed))
-    photos = ordered_map(lambda item: or_error(self._pairs, *item), listed, cores())
+    photos = threads.ordered_map(lambda item: or_error(self._pairs, *item), listed, threads.cores())
     photos = damage.without_damaged(tqdm.tqdm(photos, desc="encoding", total=len(listed), unit="photo", mininterval=10))
     sizes, _ = store.write_maps(folder, [store.MAPS, _PIXELS], itertools.chain.from_iterable(photos))
     np.savez(os.path.join(folder, store.INDEX), sizes=sizes.astype(np.int64))
@@ -73,11 +72,9 @@ class SymbolPairs:
     return found
 
   def batches(self, crop_size, margin, batch_size, seed, first_step=0, part=WHOLE):
-    """Endless data set of crops at random places, and of the windows in them whose pixels count.
+    """Endless data set of crops at random places, and of the windows in them whose pixels count, see `cut.draw_windows`.
 
-    Every pixel is within a window at least as often as those in the middle of the photo are: places are drawn beyond its edges,
-    too, and moved to them, since the outermost pixels are in no other window. The crop lies around the window, as far as the
-    photo goes: what a decoder sees beyond the window is the photo, or nothing where the photo ends.
+    What a decoder sees beyond the window is the photo, or nothing where the photo ends.
 
     Args:
       crop_size: edge of the crops in pixels, 8 k, at most `smallest`.
@@ -89,19 +86,13 @@ class SymbolPairs:
       begin in the crops: int32 `[batch, 2]` in 0..2 `margin`.
     """
     begin, end = part.of(batch_size)
-    size, beside = crop_size // STRIDE, margin // STRIDE
-    window = size - 2 * beside
+    size, count = crop_size // STRIDE, end - begin
 
     def crops(step):
-      rng = np.random.default_rng([seed, int(step)])
-      indices = rng.integers(len(self), size=batch_size)
-      sizes = self._symbols.sizes[indices]
-      windows = np.clip(rng.integers(1 - window, sizes), 0, sizes - window)
-      corners = np.clip(windows - beside, 0, sizes - size)
-      indices, windows, corners = indices[begin:end], windows[begin:end], corners[begin:end]
+      indices, windows, corners = (array[begin:end] for array in cut.draw_windows(
+          seed, int(step), batch_size, self._symbols.sizes, size, margin // STRIDE))
       return (self._symbols.crops(indices, STRIDE * corners, crop_size), self._pixels.crops(indices, STRIDE * corners, crop_size),
               (STRIDE * (windows - corners)).astype(np.int32))
 
-    count = end - begin
-    return batches(crops, [(tf.uint8, [count, size, size, self._symbols.channels]), (tf.uint8, [count, crop_size, crop_size, 3]),
-                           (tf.int32, [count, 2])], first_step)
+    return cut.batches(crops, [(tf.uint8, [count, size, size, self._symbols.channels]),
+                               (tf.uint8, [count, crop_size, crop_size, 3]), (tf.int32, [count, 2])], first_step)
