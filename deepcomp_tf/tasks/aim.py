@@ -1,16 +1,22 @@
 """What a search for a photo's symbols weighs beside the picture: that networks go on answering as they do on the photo."""
 
+import functools
+import threading
+
 import tensorflow as tf
 
 from deepcomp_tf import models
 from deepcomp_tf.codec import container
 from deepcomp_tf.codec import operating_point as points
+from deepcomp_tf.codec.codec import Codec
 from deepcomp_tf.errors import DeepcompError
 from deepcomp_tf.tasks import teachers
 from deepcomp_tf.tasks.classify import Classifier
 
 # Factors on the picture's loss, on the answers' divergence in nats, and on the bits, by whom the files are for; see docs/decisions.md.
 _FACTORS = {"networks": (0.5, 300.0, 1.8), "both": (1.0, 50.0, 1.1)}
+
+_opening = threading.Lock()
 
 
 class SameAnswers:
@@ -74,3 +80,16 @@ def load(readers, operating_point):
     DeepcompError: as of `SameAnswers`.
   """
   return None if readers == "people" else SameAnswers(operating_point, readers)
+
+
+def open_codec(operating_point, readers="people"):
+  """The `Codec` of an operating point, which searches for `readers` as of `load`; loaded once a process, with its networks."""
+  with _opening:
+    return _open_codec(operating_point, readers)
+
+
+@functools.lru_cache(maxsize=2)
+def _open_codec(operating_point, readers):
+  codec = Codec.load(operating_point, aim=load(readers, operating_point))
+  codec.model  # made now, not by several threads  # pylint: disable=pointless-statement
+  return codec

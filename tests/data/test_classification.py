@@ -1,5 +1,6 @@
 """Classification sets and their crops: every example with its own label, from images and from compressed files."""
 
+import functools
 import io
 import os
 import pathlib
@@ -20,6 +21,7 @@ from deepcomp_tf.data.compressed import CompressedClassification
 from deepcomp_tf.data.compressed import CompressedConfig
 from deepcomp_tf.data.crops import Crops
 from deepcomp_tf.codec.inputs import NetworkInput
+from deepcomp_tf.tasks import aim
 
 CLASSES = ("ant", "bee", "cat")
 SIZES = {"train": [(40, 48), (48, 40), (64, 40), (40, 40)], "val": [(48, 48)]}
@@ -56,7 +58,7 @@ def fixture_sets(tmp_path_factory):
   """Where `_write`'s images lie compressed, and the totals of that."""
   root = tmp_path_factory.mktemp("compressed")
   config = CompressedConfig(name="images-bpp0.0983", source=_write(root / "images"), splits=("train", "val"),
-                            operating_point="bpp0.0983")
+                            load_codec=functools.partial(aim.open_codec, "bpp0.0983"))
   builder = CompressedClassification(config=config, data_dir=str(root / "sets"))
   return str(root / "sets"), builder.compress(), str(root / "images")
 
