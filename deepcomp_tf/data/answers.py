@@ -134,11 +134,7 @@ class Answers:
     return mean.astype(np.float32), np.sqrt(np.maximum(squares / count - mean ** 2, 1e-6)).astype(np.float32)
 
   def training_batches(self, batch_size, crop_size, seed, epoch=0, first_step=0, part=WHOLE):
-    """The batches of an epoch: crops at random places.
-
-    Args:
-      batch_size, seed, epoch, first_step, part: as of `Crops.training_batches`.
-      crop_size: edge of the crops in pixels, a multiple of 8.
+    """The batches of an epoch: crops at random places. Arguments as of `Crops.training_batches`; `crop_size` is in pixels.
 
     Returns:
       data set of crops of `stored`, uint8 `[batch, k, k, C]` or `[batch, crop_size, crop_size, 3]`, of `maps` at the same places,

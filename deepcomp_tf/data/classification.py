@@ -68,14 +68,8 @@ class Examples:
   def read_crops(self, files, labels, size, places=None, mirrored=None):
     """Crops of a batch of compressed files, on this thread: several batches are read at the same time.
 
-    Args:
-      files, labels: of the batch.
-      size: edge of the crops in positions.
-      places: float `[n, 2]` in [0, 1), see `Codec.crops_of`; None for the center.
-      mirrored: bool `[n]`; None for none.
-
-    Returns:
-      uint8 `[n, size, size, C]`, labels, and a list of the errors, None for a file that has none.
+    `size` is their edge in positions, `places` are as of `Codec.crops_of`, `mirrored` is bool `[n]` or None. Returns uint8
+    `[n, size, size, C]`, labels, and a list of the errors, None for a file that has none.
     """
     symbols, errors = self.symbols_codec.crops_of(files.tolist(), size, places, threads=1)
     if mirrored is not None:

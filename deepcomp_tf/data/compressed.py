@@ -118,10 +118,7 @@ class CompressedSet(tfds.core.GeneratorBasedBuilder, skip_registration=True):
             effort=self.builder_config.effort, readers=codec.readers, **dict(metadata)), **details)
 
   def compress(self, **download_options):
-    """Compresses the chunks that are missing and writes the set.
-
-    Args:
-      **download_options: for `tfds.download.DownloadConfig`, such as beam_runner and beam_options.
+    """Compresses the chunks that are missing and writes the set. Options are of `tfds.download.DownloadConfig`.
 
     Returns:
       dict of totals over all splits: examples, skipped (messages), source_bytes, bytes, symbols.

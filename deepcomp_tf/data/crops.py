@@ -57,20 +57,16 @@ class Crops:
     self._size = image_size if self._crops_on_device else crop_size // STRIDE if bitstreams else crop_size
 
   def training_batches(self, examples, batch_size, seed, epoch=0, first_step=0, part=WHOLE):
-    """The batches of an epoch: random crops, mirrored at random: (stored, label `[batch]`).
+    """The batches of an epoch: random crops, mirrored at random, as a data set of (stored, label `[batch]`).
 
-    Another example of the batch takes the place of one that cannot be decoded.
+    `stored` is for `on_device`: uint8 `[batch, h, w, c]`, or what `_decode_and_crop` takes. Another example of the batch takes
+    the place of one that cannot be decoded; examples left over at the end of the epoch are left out.
 
     Args:
       examples: `data.classification.Examples` or a `data.store.Store`.
-      batch_size: examples; those left over at the end of the epoch are left out.
-      seed: of the run.
-      epoch: its number.
+      batch_size, seed, epoch: of the run.
       first_step: batches of the epoch that are left out, undecoded, to continue a stopped run.
       part: the `data.part.Part` of every batch that is read.
-
-    Returns:
-      the data set. `stored` is for `on_device`: uint8 `[batch, h, w, c]`, or what `_decode_and_crop` takes.
     """
     order = seed * _EPOCHS + epoch
     batches = examples.order(order).batch(batch_size, drop_remainder=True).enumerate().skip(first_step)
@@ -169,9 +165,7 @@ class Crops:
   def on_device(self, stored, key=None):
     """A batch as it was read -> float32 network input `[batch, h, w, channels]`.
 
-    Args:
-      stored: of the batches.
-      key: int pair, seed of the places of the crops that are taken here of images compressed on the way; None takes centers.
+    Of images compressed on the way, crops are taken here, at places of the seed `key`, a pair of ints; None takes centers.
     """
     if self._decodes:
       stored = self._decode_and_crop(*stored)
@@ -182,16 +176,12 @@ class Crops:
     return self.inputs(stored)
 
   def _decode_and_crop(self, symbols, sizes, corners, mirrored):
-    """Crops of the pictures of whole maps of symbols.
+    """Crops of the pictures of whole maps of symbols, uint8 `[n, crop_size, crop_size, 3]`.
 
     Args:
       symbols: uint8 `[n, h, w, C]`, maps of different sizes filled up to the largest.
-      sizes: int32 `[n, 2]`, of the maps before they were filled up.
-      corners: int32 `[n, 2]`, the first row and column of each crop, in pixels.
+      sizes, corners: int32 `[n, 2]`, of the maps before they were filled up; the first row and column of each crop, in pixels.
       mirrored: bool `[n]`.
-
-    Returns:
-      uint8 `[n, crop_size, crop_size, 3]`.
     """
     size = self.crop_size
 
@@ -204,11 +194,7 @@ class Crops:
 
 
 def _why_not(examples, example):
-  """The `BitstreamError` of an example that TensorFlow left out, of which what `load` takes is given.
-
-  Raises:
-    DeepcompError, or of TensorFlow's: the example is not damaged; something else went wrong.
-  """
+  """The `BitstreamError` of an example that TensorFlow left out, of which what `load` takes is given; another error is raised."""
   try:
     examples.load(*map(tf.constant, example))
   except (DeepcompError, tf.errors.InvalidArgumentError) as error:

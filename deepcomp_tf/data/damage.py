@@ -67,12 +67,9 @@ class Damage:
     """The places of a batch's examples that are kept: int32 `[<= len(results)]`.
 
     Args:
-      results: list, with an error in the place of an example that cannot be decoded.
+      results: list, with an error in the place of an example that cannot be decoded. Another error than that it is damaged is raised.
       step: the batch's number.
-      fill: whether others take their places, so that the batch stays whole.
-
-    Raises:
-      DeepcompError: an example is not damaged, but has another error; none is left to fill with; or as of `add`.
+      fill: whether others take their places, so that the batch stays whole; then at least one must be left.
     """
     good, lost = [], []
     for place, result in enumerate(results):

@@ -67,11 +67,7 @@ def find_in(folder):
 
 
 def list_photos(folder):
-  """Sorted paths of all photos in a folder and the folders in it, also in those that are linked there.
-
-  Raises:
-    DeepcompError: there are none, or a folder cannot be read.
-  """
+  """Sorted paths of all photos in a folder and the folders in it, also in those that are linked there; none is an error."""
   found = find_in(folder)
   for place, reason in found.unreadable.items():
     raise DeepcompError(f"expected a folder that can be read. Received: {place} ({reason})")
@@ -91,12 +87,9 @@ def describe_others(paths, most=20):
 
 
 def find_photos(where):
-  """Sorted paths of the photos that a text file (.txt) lists, that a pattern matches, or that are in a folder.
+  """Sorted paths of the photos that a text file (.txt) lists, that a pattern matches, or that are in a folder; none is an error.
 
   The list has a path in each line, or, since names may have line ends in them, behind each a NUL as `find -print0` writes.
-
-  Raises:
-    DeepcompError: there are none.
   """
   if files.isdir(where):
     return list_photos(where)
@@ -129,10 +122,7 @@ def below(root, path):
 def tasks_of(photos, root=None, output_dir=None):
   """Tasks of photos, and the `Done`s of those whose output would be another's.
 
-  Args:
-    photos: list of paths.
-    root: folder whose tree the outputs keep; None for outputs in one folder.
-    output_dir: folder for the outputs; empty: beside the photos.
+  Outputs lie in `output_dir`, or without it beside the photos, and keep the tree of the folder `root`; with None all lie in one.
   """
   tasks, taken, refused = [], {}, []
   for photo in photos:

@@ -114,15 +114,10 @@ def _opened(name, split, data_dir, builder):
 
 
 def tfds_crops(name, split, data_dir, crop_size, batch_size, seed, first_step=0, part=WHOLE, builder=None):
-  """Batches as of `Photos.batches` from the images of a TFDS data set, for example `imagenet2012`.
+  """Batches as of `Photos.batches` from the images of a TFDS data set with an `image`, for example `imagenet2012`.
 
-  The set is read shard by shard in an order shuffled anew each epoch, through a shuffle buffer. Continuing a
-  stopped run reads over the epoch's examples before the first one, without decoding them.
-
-  Args:
-    name, split, data_dir: as in `tfds.load`; the examples must have an `image`.
-    builder: a TFDS builder to use in place of the one that `name` finds.
-    crop_size, batch_size, seed, first_step, part: as of `Photos.batches`.
+  The set, of `tfds.load`'s arguments or of a `builder`, is read shard by shard in an order shuffled anew each epoch, through a
+  shuffle buffer. Continuing a stopped run reads over the epoch's examples before the first one, without decoding them.
   """
   builder, decoders, damage = _opened(name, split, data_dir, builder)
   count = builder.info.splits[split].num_examples

@@ -24,12 +24,9 @@ _SHUFFLE_BUFFER = 1024
 
 
 def open_builder(name, data_dir=None):
-  """The TFDS builder of a segmentation set. A folder's is prepared if it is not yet.
+  """The TFDS builder of a set with images and masks, such as "voc_segmentation" or "cityscapes", or of a folder.
 
-  Args:
-    name: a TFDS set with images and masks, such as "voc_segmentation" or "cityscapes"; or a folder as of
-      `voc.FolderSegmentation`.
-    data_dir: where TFDS keeps its sets.
+  A folder's, as of `voc.FolderSegmentation`, is prepared if it is not yet. `data_dir` is where TFDS keeps its sets.
 
   Raises:
     DeepcompError: there is no such set, it is not prepared, or has no masks; or a mask of the folder is wrong.
@@ -169,17 +166,10 @@ class SegmentationExamples:
       yield self._store(data) if self._scale else data, label
 
   def training_batches(self, crop_size, batch_size, seed, first_step=0, part=WHOLE):
-    """Endless random crops, mirrored at random.
+    """Endless random crops, mirrored at random, whose edge in pixels is a multiple of 8.
 
     Images that are smaller than the crop are padded, below and on the right, by the mean that the network's input was
-    centered with, their labels by 255.
-
-    Args:
-      crop_size: edge in pixels, a multiple of 8.
-      batch_size: crops.
-      seed: of the run.
-      first_step: batches that are left out, to continue a stopped run.
-      part: the `data.part.Part` of every batch that is read.
+    centered with, their labels by 255. `batch_size`, `seed`, `first_step` and `part` are as of `data.photos.Photos.batches`.
 
     Returns:
       data set of (network input float32 `[batch, crop/stride, crop/stride, channels]`, labels int32

@@ -183,12 +183,7 @@ def _folders(folder):
 
 
 def slice_of(splits, split):
-  """(plain split, first example, number of examples) of a split with one optional slice.
-
-  Args:
-    splits: of a builder's `info`.
-    split: such as "train" or "train[90%:]".
-  """
+  """(plain split, first example, number of examples) of a split of a builder's `info.splits`, such as "train[90%:]"."""
   sizes = {name: info.num_examples for name, info in splits.items()}
   try:
     part, = tfds.core.ReadInstruction.from_spec(split).to_absolute(splits)
@@ -204,11 +199,8 @@ def slice_of(splits, split):
 def decode_image(data, plain=None):
   """bytes of an image file -> uint8 `[h, w, 3]` as `images.read_image` reads it, in a data set.
 
-  Most photos of data sets are JPEG files that TensorFlow decodes to the same pixels, outside of Python's lock.
-
-  Args:
-    data: of the file.
-    plain: bool, what `are_plain` says of it; None to look now, which costs more than for a batch of files at once.
+  Most photos of data sets are JPEG files that TensorFlow decodes to the same pixels, outside of Python's lock. `plain`, a bool,
+  is what `are_plain` says of it; None looks now, which costs more than for a batch of files at once.
   """
   def read(data):
     return images.read_image("", data.item() if isinstance(data, np.ndarray) else data)  # an array outside of a graph

@@ -130,9 +130,6 @@ def cached_folder(cache_dir, name, made_of, fill):
     name: what the folder's name begins with.
     made_of: dict of what the examples depend on, for JSON; others lie in another folder.
     fill: function of an empty folder that writes into it, and returns a dict of what else its store.json says.
-
-  Raises:
-    DeepcompError: cache_dir is remote.
   """
   cache_dir = cache_dir or CACHE_DIR
   if files.is_remote(cache_dir):
@@ -183,11 +180,7 @@ class Store:
 
   @classmethod
   def open(cls, cache_dir, examples):
-    """The store of a set, filled now where no process has done so before.
-
-    Args:
-      cache_dir: of `cached_folder`.
-      examples: the `classification.Examples` to fill it from.
+    """The store of `classification.Examples`, filled now where no process has done so before; `cache_dir` as of `cached_folder`.
 
     Raises:
       DeepcompError: the folder is remote, or none of the examples, or too few (`damage.ALLOWED_SHARE`), can be decoded.
@@ -228,15 +221,9 @@ class Store:
   def read_crops(self, indices, size, places=None, mirrored=None):
     """Crops of examples, which are no smaller.
 
-    Args:
-      indices: int `[n]`.
-      size: edge of the crops.
-      places: float `[n, 2]` in [0, 1), where each crop lies between the map's top and bottom, and left and right; None for
-        the center.
-      mirrored: bool `[n]`; None for none.
-
-    Returns:
-      uint8 `[n, size, size, c]`, labels int64 `[n]`, and `[None] * n`, as nothing in a store is damaged.
+    `indices` are int `[n]`, `size` is the edge; `places`, float `[n, 2]` in [0, 1), say where each crop lies between the map's top and
+    bottom, and left and right, None being the center; `mirrored` is bool `[n]` or None. Returns uint8 `[n, size, size, c]`, labels
+    int64 `[n]`, and `[None] * n`, as nothing in a store is damaged.
     """
     room = self.sizes[indices] - size
     corners = room // 2 if places is None else (places * (room + 1)).astype(np.int64)

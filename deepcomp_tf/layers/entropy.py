@@ -29,14 +29,9 @@ class HistogramEntropy(tf.keras.layers.Layer):
     self.per_channel = per_channel
 
   def call(self, assignments, counted=None):
-    """The entropy of a batch.
+    """The entropy of assignments `[batch, h, w, C, L]`, a scalar in 0..log2(L) bits per symbol.
 
-    Args:
-      assignments: `[batch, h, w, C, L]`.
-      counted: bool `[batch]`, the examples whose symbols count; by default all.
-
-    Returns:
-      a scalar, 0..log2(L) bits per symbol.
+    `counted`, bool `[batch]`, says the examples whose symbols count; by default all.
     """
     kept = 2 if self.per_channel else 1
     p = tf.reduce_mean(tf.cast(assignments, tf.float32), axis=list(range(1, assignments.shape.rank - kept)))

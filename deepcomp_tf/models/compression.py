@@ -194,11 +194,9 @@ class CompressionModel(tf.keras.Model):
     return CompressionOutput(self.decoder(quantized.values), *quantized, self.bits_of(quantized))
 
   def bits_of(self, quantized, counted=None):
-    """H of a batch, a scalar in bits per symbol.
+    """H of a batch, a scalar in bits per symbol, of a quantizer's result or a `CompressionOutput`.
 
-    Args:
-      quantized: what the quantizer returns, or a `CompressionOutput`.
-      counted: bool `[batch]`, the images whose symbols count; by default all.
+    `counted`, bool `[batch]`, says the images whose symbols count; by default all.
     """
     return self.entropy(quantized.values if self.entropy_kind == "context" else quantized.assignments, counted)
 

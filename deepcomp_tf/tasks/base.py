@@ -75,15 +75,7 @@ class Task(abc.ABC):
 
   @abc.abstractmethod
   def run(self, stored, height, width):
-    """Answers for photos of one size.
-
-    Args:
-      stored: uint8 `[batch, h, w, channels]`, symbols or pixels.
-      height, width: of the photos.
-
-    Returns:
-      list of answers.
-    """
+    """A list of answers for photos of one size: uint8 `[batch, h, w, channels]` symbols or pixels, and their height and width."""
 
   @abc.abstractmethod
   def served(self, representation):
@@ -135,15 +127,7 @@ class Task(abc.ABC):
     return results
 
   def read(self, files, errors="raise"):
-    """What the network sees of compressed files.
-
-    Args:
-      files: list of bytes.
-      errors: as of `answer`.
-
-    Returns:
-      list of uint8 `[h, w, channels]`, symbols or decoded pixels.
-    """
+    """What the network sees of a list of files: list of uint8 `[h, w, channels]`, symbols or pixels; `errors` as of `answer`."""
     return (self.codec.symbols if self.inputs.kind == "representation" else self.codec.decompress)(files, errors)
 
   def describe(self):
@@ -206,19 +190,14 @@ class Task(abc.ABC):
   def export_saved_model(self, folder):
     """Writes a SavedModel, as TensorFlow Serving loads it, of a network of the representation; see `tasks.saved_model`.
 
-    Args:
-      folder: for Serving the number of a version in the model's folder, such as `models/photos/1`.
-
-    Raises:
-      DeepcompError: it is a network of pixels.
+    For Serving the folder is the number of a version in the model's folder, such as `models/photos/1`.
     """
     saved_model.export(self, folder)
 
   def copy(self, rounded=False):
     """A copy with a network of the same weights, under the current Keras policy.
 
-    Args:
-      rounded: whether the kernels become the float16 that `save` keeps, so that what is measured is what is kept.
+    With `rounded` the kernels become the float16 that `save` keeps, so that what is measured is what is kept.
     """
     copy, weights = self.from_json({**self.info, **self.to_json()}, self.inputs), self.network.named_variables()
     for key, variable in copy.network.named_variables().items():
@@ -245,8 +224,7 @@ class Task(abc.ABC):
 
     Args:
       args: values of the flags. What `finish` needs can be kept there.
-      file: its path.
-      data: its bytes.
+      file, data: its path and its bytes.
       answer: of `run`.
 
     Returns:
@@ -260,11 +238,7 @@ class Task(abc.ABC):
   # On the page of `deepcomp demo`, which asks only tasks that have this method for answers.
 
   def show(self, answer, picture):
-    """What the page shows of an answer.
-
-    Args:
-      answer: of `run`.
-      picture: the decoded photo, uint8 `[H, W, 3]`.
+    """What the page shows of an answer of `run` and the decoded photo, uint8 `[H, W, 3]`.
 
     Returns:
       dict with any of entries: list of str; text: str; picture: uint8 `[H, W, 3]`, and alt: str, which says what is on it.

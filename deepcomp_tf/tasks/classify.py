@@ -55,18 +55,10 @@ class Classifier(Task):
             for row in tf.nn.softmax(self.logits(stored)).numpy()]
 
   def classify(self, data, errors="raise"):
-    """Classes of a compressed file, or of several.
-
-    Args:
-      data: bytes of a file, a `Bitstream`, or a list of these. Any sizes; the network averages over all positions.
-      errors: as of `Task.answer`.
+    """Classes of a compressed file, or of several, of any sizes; arguments and errors as of `Task.answer`.
 
     Returns:
       list of (class name, probability), most probable first; or a list of such lists.
-
-    Raises:
-      BitstreamError: a file is damaged, or of another operating point.
-      DeepcompError: what is given is not bytes, but a path for example.
     """
     return self.answer(data, errors)
 

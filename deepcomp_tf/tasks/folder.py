@@ -26,12 +26,7 @@ _WEIGHTS = "weights.npz"
 
 
 def load(task, name, codec=None):
-  """A trained network; see `base.Task.load`.
-
-  Args:
-    task: class of the network.
-    name, codec: as there.
-  """
+  """A trained network of a task, a class; `name` and `codec` as of `base.Task.load`."""
   kind, folder = task.KIND, shipped.find(task.KIND, name)
   try:
     info = files.read_json(shipped.info_path(kind, name))
@@ -76,11 +71,7 @@ def _find_point(kind, folder, info):
 
 
 def shipped_for(kind, fingerprint):
-  """Name of the shipped network that reads an operating point; of several, the one that knows most classes.
-
-  Raises:
-    DeepcompError: there is none.
-  """
+  """Name of the shipped network that reads an operating point; of several, the one that knows most classes."""
   known = {}
   infos = {name: files.read_json(shipped.info_path(kind, name)) for name in shipped.names(kind)}
   for name, info in sorted(infos.items(), key=lambda item: len(item[1]["class_names"])):
@@ -115,10 +106,7 @@ def share_weights(kind, folders, path, prefix=""):
     kind: "classifier" or "segmenter".
     folders: of the networks, on this machine.
     path: npz file, beside these folders.
-    prefix: with which the names of the arrays begin.
-
-  Raises:
-    DeepcompError: they have no such array alike.
+    prefix: with which the names of the arrays begin; there must be one that is the same in all.
   """
   arrays = [files.read_arrays(os.path.join(folder, _WEIGHTS)) for folder in folders]
   alike = {name: array for name, array in arrays[0].items()

@@ -99,18 +99,10 @@ class Segmenter(Task):
     return list(self.mask_ids[self._forward(stored, height, width).numpy()])
 
   def segment(self, data, errors="raise"):
-    """The class of every pixel of a compressed file, or of several.
-
-    Args:
-      data: bytes of a file, a `Bitstream`, or a list of these.
-      errors: as of `Task.answer`.
+    """The class of every pixel of a compressed file, or of several; arguments and errors as of `Task.answer`.
 
     Returns:
       uint8 `[H, W]` of class ids, at the photo's full size (`class_names` has their names); or a list of such arrays.
-
-    Raises:
-      BitstreamError: a file is damaged, or of another operating point.
-      DeepcompError: what is given is not bytes, but a path for example.
     """
     return self.answer(data, errors)
 

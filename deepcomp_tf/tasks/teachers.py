@@ -99,11 +99,7 @@ def load_teacher(name, weights=None, preprocessing=None, class_names=None):
 
 
 def read_names(path):
-  """The class names of a text file, in lines.
-
-  Raises:
-    DeepcompError: it is no text file, or cannot be read.
-  """
+  """The class names of a text file, in lines."""
   try:
     return files.read(path).decode().splitlines()
   except (OSError, UnicodeDecodeError) as error:
@@ -137,14 +133,9 @@ def _efficientnet_lite(name, path):
 
 
 def take_torch_weights(network, tensors):
-  """Sets the weights of an EfficientNet-Lite from the state dict of the PyTorch package of the same network.
+  """Sets the weights of a `models.efficientnet.efficientnet_lite` from the PyTorch package of the same network.
 
-  Args:
-    network: of `models.efficientnet.efficientnet_lite`.
-    tensors: dict of arrays, as of `torch_file.read_tensors`.
-
-  Raises:
-    DeepcompError: they are of another network.
+  `tensors` is a dict of arrays, the state dict as of `torch_file.read_tensors`; of another network it is a DeepcompError.
   """
   parts = {"expand": "_expand_conv", "depthwise": "_depthwise_conv", "project": "_project_conv"}
   for layer in network.layers:

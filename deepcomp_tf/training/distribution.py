@@ -85,16 +85,9 @@ def shared_alike(count, strategy):
 
 
 def share_work(strategy, count, width, evaluate):
-  """Evaluates `count` things, each on one of the workers, and gives every worker all results.
+  """Evaluates `count` things, each on one of the workers, and gives every worker all results, float64 `[count, width]`.
 
-  Args:
-    strategy: of `make_strategy`.
-    count: how many there are.
-    width: figures that each has.
-    evaluate: function of the ascending indices that are this worker's, that yields `width` numbers for each.
-
-  Returns:
-    float64 `[count, width]`.
+  `evaluate` is a function of the ascending indices that are this worker's, that yields `width` numbers for each.
   """
   position, workers = _place_among_workers(strategy)
   results = np.zeros([count, width])

@@ -21,14 +21,9 @@ from deepcomp_tf.representation import STRIDE
 
 
 def block_basis(batches, channels):
-  """The first components of the KLT of 8x8 RGB blocks, with variances falling.
+  """The first components, at most 192, of the KLT of 8x8 RGB blocks, variances falling: float64 `[channels, 8, 8, 3]`, orthonormal.
 
-  Args:
-    batches: iterable of `[batch, h, w, 3]` pixels, h and w multiples of 8.
-    channels: how many components, at most 192.
-
-  Returns:
-    float64 `[channels, 8, 8, 3]`, orthonormal.
+  `batches` is an iterable of `[batch, h, w, 3]` pixels, h and w multiples of 8.
   """
   if channels > STRIDE * STRIDE * 3:
     raise DeepcompError(f"8x8 RGB blocks have 192 components. Received: channels={channels}")
@@ -49,15 +44,10 @@ def block_basis(batches, channels):
 
 
 def set_weights(model, basis, step):
-  """Sets a `CompressionModel`'s networks to the block transform `basis` with quantizer step `step`.
+  """Sets a built `CompressionModel`'s networks to the block transform `basis`, `[C, 8, 8, 3]`, orthonormal.
 
   The representation becomes (basis . (pixels - mean)) / step, so centers one apart quantize it in steps of
   `step` on the 0..255 scale. The random part of the weights is left as it is.
-
-  Args:
-    model: a built `CompressionModel` with as many channels as `basis`.
-    basis: `[C, 8, 8, 3]`, orthonormal.
-    step: quantizer step, in pixel values.
   """
   encoder, decoder = model.encoder, model.decoder
   analysis = basis * np.asarray(PIXEL_DEVIATION) / step

@@ -26,7 +26,7 @@ FLAGS = flags.FLAGS
 
 
 class Stage(NamedTuple):
-  """Steps in which the same variables learn from the same loss. A run has one, or several one after the other.
+  """Steps in which the same variables learn from the same loss. A run has one stage, or several one after the other.
 
   end: the step of the run that it goes to.
   loss: function of a batch's tensors and the step's number, called on each replica, that returns the scalar loss of the replica's
@@ -60,11 +60,7 @@ def networks(strategy):
 
 
 def steps_per_epoch(examples):
-  """How many whole batches so many training examples make.
-
-  Raises:
-    DeepcompError: none.
-  """
+  """How many whole batches so many training examples make; one at least."""
   if examples < FLAGS.batch_size:
     raise DeepcompError(f"--batch_size must be at most the {examples} training examples. Received: {FLAGS.batch_size}")
   return examples // FLAGS.batch_size

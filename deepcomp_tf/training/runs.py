@@ -83,11 +83,9 @@ class Run:
       files.write_json(path, self.settings, sort_keys=True)
 
   def is_done(self, steps=0, part=None):
-    """Whether the trained result is there, and not of fewer steps, as one that was exported early. Says so.
+    """Whether the trained result is there, and not of fewer steps than `steps`, as one that was exported early. Says so.
 
-    Args:
-      steps: of the whole run.
-      part: name of the part of the result's JSON that tells how it was trained; None where all of it does.
+    `part` is the name of the part of the result's JSON that tells how it was trained; None where all of it does.
     """
     path = os.path.join(self.result, f"{os.path.basename(self.result)}.json")
     done = files.exists(path)
@@ -100,11 +98,7 @@ class Run:
     return done
 
   def restore(self):
-    """Continues from the last checkpoint, if there is one. Returns the number of steps done.
-
-    Raises:
-      DeepcompError: the checkpoint is of other networks or of an earlier version of this package.
-    """
+    """Continues from the last checkpoint, if there is one; it must be of the same networks. Returns the number of steps done."""
     if self._latest:
       # Not load_checkpoint, which takes ram://run/ckpt-2 for a folder, since ckpt-2.index begins so.
       reader = tf.compat.v1.train.NewCheckpointReader(self._latest)
@@ -134,7 +128,7 @@ class Run:
 
     Args:
       batches: iterable of tuples of tensors, from the next step on.
-      train_step: function of such tensors and the step's number that returns a dict of figures, scalars.
+      train_step: function of such tensors and the step's number that returns a dict of figures, scalars, which must be finite.
       total: steps of the whole run.
       checkpoint_every, summary_every: steps.
       curves: function without arguments that gives more figures for the curves.
@@ -143,9 +137,6 @@ class Run:
     Yields:
       the number of steps done, after each step; the checkpoint is written when the caller comes back for the next, so that
       a validation is not lost by a kill.
-
-    Raises:
-      DeepcompError: the data end too early, or a figure is not finite.
     """
     done, means = int(self.step.numpy()), _Means()
     with progress_bar(total, done) as bar:
@@ -215,16 +206,9 @@ def read_history(folder):
 
 
 def epoch_batches(strategy, make_batches, batch_size, epochs, steps_per_epoch, done):
-  """The batches of a run of several epochs, from step `done` on.
+  """Yields the batches of a run of several epochs, from step `done` on, as of `data.part.distribute`.
 
-  Args:
-    strategy, batch_size: as of `data.part.distribute`.
-    make_batches: function of (epoch, first step in it, part) that returns the data set of a `data.part.Part` of its batches.
-    epochs, steps_per_epoch: of the run.
-    done: steps that were taken before.
-
-  Yields:
-    the batches.
+  `make_batches` is a function of (epoch, first step in it, part) that returns the data set of a `data.part.Part` of its batches.
   """
   for epoch in range(done // steps_per_epoch, epochs):
     first = max(0, done - epoch * steps_per_epoch)
@@ -249,11 +233,7 @@ class _Means:
     self._count += 1
 
   def take(self):
-    """dict of floats: the means since the last call.
-
-    Raises:
-      DeepcompError: one of them is not finite, so that there is nothing left to train.
-    """
+    """dict of floats: the means since the last call. Where one is not finite there is nothing left to train."""
     means = {name: float(value) / self._count for name, value in self._sums.items()}
     if not all(map(math.isfinite, means.values())):
       figures = ", ".join(f"{name} {value:.4g}" for name, value in means.items())

@@ -15,14 +15,11 @@ def from_trained(network, trained, start, leave_out=(), other_channels=False, sh
 
   Args:
     network: built, changed.
-    trained: another one, such as a `Classifier`'s.
+    trained: the trained network, such as a `Classifier`'s.
     start: what it was loaded from, for the message.
     leave_out: beginnings of the names of variables that stay as they are.
     other_channels: whether variables of another shape stay as they are, too: they read a representation of other channels.
-    share: of the trained weights; the rest is of the network's own.
-
-  Raises:
-    DeepcompError: the architectures differ.
+    share: of the trained weights; the rest is of the weights that the network has.
   """
   expected, found = network.blueprint(), trained.blueprint()
   if found != expected:
@@ -34,12 +31,9 @@ def from_trained(network, trained, start, leave_out=(), other_channels=False, sh
 
 
 def from_operating_point(model, source, scale=1.0):
-  """Copies the weights of a trained network with at least as many channels, and scales its representation.
+  """Copies into a built `CompressionModel` the weights of a trained one, whose first channels are taken.
 
-  Args:
-    model: a built `CompressionModel`, changed.
-    source: a trained one, whose first channels are taken.
-    scale: factor on the representation; below 1 quantizes it more coarsely.
+  `scale` is a factor on the representation; below 1 it is quantized more coarsely.
   """
   if source.channels < model.channels:
     raise DeepcompError(f"expected a network to start from with at least {model.channels} channels. "
@@ -60,8 +54,7 @@ def fit_entropy(strategy, model, batches, batch_size, steps=800):
   Args:
     strategy: the `tf.distribute` strategy in whose scope the model was made.
     model: a built `CompressionModel` with context entropy.
-    batches: data set of `[batch_size, h, w, 3]` pixels.
-    batch_size: of all replicas together.
+    batches: data set of `[batch_size, h, w, 3]` pixels, `batch_size` being that of all replicas together.
     steps: of Adam.
 
   Returns:
