@@ -31,15 +31,12 @@ class Squares:
 
   Args:
     names: list of folders, which are gone through with the folders in them, of text files that list paths, and of TFDS sets
-      with their splits, such as imagenet2012:train.
+      with their splits, such as imagenet2012:train; where there are no photos, that is an error.
     size: edge in pixels, a multiple of 8.
     data_dir: where TFDS keeps its sets.
 
   Attributes:
     identity: text that differs for other photos and other sizes.
-
-  Raises:
-    DeepcompError: there are no such photos.
   """
 
   def __init__(self, names, size, data_dir=None):
@@ -90,7 +87,7 @@ class Answers:
   operating points.
 
   Args:
-    photos: `Squares`.
+    photos: `Squares`, of which enough (`damage.ALLOWED_SHARE`) must be readable.
     inputs: the network's `codec.inputs.NetworkInput`.
     teacher: `tasks.teachers.Teacher`.
     cut_at: the layer of the teacher whose maps are kept.
@@ -100,9 +97,6 @@ class Answers:
     stored: `inputs.encode` of the photos: uint8 symbols `[n, size / 8, size / 8, C]`, or pixels `[n, size, size, 3]`.
     maps: float16 `[n, size / 8, size / 8, c]`.
     logits: float16 `[n, classes]`.
-
-  Raises:
-    DeepcompError: none of the photos, or too few (`damage.ALLOWED_SHARE`), can be read.
   """
 
   def __init__(self, photos, inputs, teacher, cut_at, cache_dir=None):

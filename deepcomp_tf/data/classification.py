@@ -102,14 +102,10 @@ class Examples:
 
 
 def open_examples(name, split, inputs, data_dir=None, cache="none", cache_dir=None):
-  """The examples of a split, as a network's input needs them: `Examples` or a `Store`.
+  """The examples of a split, of `sources.open_source`, as a network's `inputs` need them: `Examples` or a `Store`.
 
-  Args:
-    name, split, data_dir: as of `sources.open_source`.
-    inputs: the network's `codec.inputs.NetworkInput`.
-    cache: "none" reads and decodes anew in every epoch; "encoded" keeps the files in memory; "decoded" writes their pixels
-      or symbols to local disk once, for this run and all later ones.
-    cache_dir: folder for that; empty: `store.CACHE_DIR`.
+  `cache` "none" reads and decodes anew in every epoch; "encoded" keeps the files in memory; "decoded" writes their pixels or
+  symbols to local disk once, to the folder `cache_dir` (empty: `store.CACHE_DIR`), for this run and all later ones.
 
   Raises:
     DeepcompError: the set is of compressed files and the network wants original pixels, or as of `sources.open_source`.

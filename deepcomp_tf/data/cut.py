@@ -1,8 +1,8 @@
 """Crops: a place in a photo is drawn, and every field of the photo (pixels, symbols, masks, a network's maps) is cut there.
 
-All readers draw their places here, each in its way, since a run that is recorded must see the same crops when it is trained again.
-What is drawn follows from the seed and the number of a step or of an example alone, so that a run that was stopped goes on with
-the same crops, and several workers read the parts of the batches that a single worker would read.
+All readers draw their places here, each in its way, since a recorded run must see the same crops when it is trained again. What is
+drawn follows from the seed and the number of a step or of an example alone, so that a run that was stopped goes on with the same
+crops, and several workers read the parts of the batches that a single worker would read.
 """
 
 import numpy as np
@@ -68,8 +68,8 @@ def draw(seed, number, count):
 
 
 def draw_scaled(seed, number, scale):
-  """What is random in example `number`, an int64, of segmentation: a factor in `scale` (low, high), and as of `draw` a place `[2]`
-  and whether it is mirrored."""
+  """What is random in example `number`, an int64, of segmentation: a factor in `scale` (low, high), a place `[2]` in [0, 1), and
+  whether it is mirrored."""
   factor, place, mirror = _keys(seed, number)
   return (tf.random.stateless_uniform([], factor, *scale), tf.random.stateless_uniform([2], place),
           tf.random.stateless_uniform([], mirror) < 0.5)

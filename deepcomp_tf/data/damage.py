@@ -67,7 +67,7 @@ class Damage:
     """The places of a batch's examples that are kept: int32 `[<= len(results)]`.
 
     Args:
-      results: list, with an error in the place of an example that cannot be decoded. Another error than that it is damaged is raised.
+      results: list, with an error in the place of an example that cannot be decoded; other errors than damage are raised.
       step: the batch's number.
       fill: whether others take their places, so that the batch stays whole; then at least one must be left.
     """

@@ -1,4 +1,4 @@
-"""Crops of photos to train compression on, from a folder or a TFDS data set. Example i of a run follows from the seed and i alone."""
+"""Crops of photos to train compression on, from a folder or a TFDS set. Example i of a run follows from the seed and i alone."""
 
 import collections
 import itertools
@@ -49,14 +49,8 @@ class Photos:
   def batches(self, crop_size, batch_size, seed, first_step=0, part=WHOLE):
     """Infinite data set of `[batch, crop, crop, 3]` uint8 crops at random places of random photos, mirrored at random.
 
-    A photo is chosen with equal probability whatever its size. Photos smaller than the crop are enlarged to it.
-
-    Args:
-      crop_size: edge of the square crops in pixels.
-      batch_size: crops per batch.
-      seed: an integer; the same seed gives the same batches.
-      first_step: index of the first batch, to continue a stopped run.
-      part: the `data.part.Part` of every batch that is read.
+    A photo is chosen with equal probability whatever its size. Photos smaller than the crop are enlarged to it. The same seed
+    gives the same batches; a stopped run goes on at `first_step`, and `part` is the `data.part.Part` of every batch that is read.
     """
     begin, end = part.of(batch_size)
 

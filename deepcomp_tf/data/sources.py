@@ -119,11 +119,7 @@ def in_memory(source):
 
 
 def prepared_builder(name, data_dir=None):
-  """The builder of a TFDS set that is on disk.
-
-  Raises:
-    DeepcompError: there is no such set, or it is not prepared.
-  """
+  """The builder of a TFDS set that is on disk."""
   try:
     builder = tfds.builder(name, data_dir=data_dir)
   except (tfds.core.registered.DatasetNotFoundError, ValueError, OSError, tf.errors.OpError) as error:
@@ -155,8 +151,8 @@ def _open_folder(folder, split):
   plain, first, count = slice_of(tfds.core.splits.SplitDict(
       tfds.core.SplitInfo(name=name, shard_lengths=[len(of)], num_bytes=0) for name, of in names.items()), split)
   for number in sorted(set(range(len(class_folders))) - {label for _, label in names[plain]}):
-    raise DeepcompError(f"expected images of every class. Received: {os.path.join(folder, plain, class_folders[number])}, which is "
-                        "empty or missing")
+    raise DeepcompError(f"expected images of every class. Received: {os.path.join(folder, plain, class_folders[number])}, which "
+                        "is empty or missing")
   chosen, labels = map(list, zip(*names[plain][first:first + count]))
   stored_paths = tf.constant([os.fsencode(os.path.join(folder, name)) for name in chosen])
   stored_labels = tf.constant(labels, tf.int64)

@@ -219,11 +219,11 @@ class Store:
     return self.order(seed).map(self.load, num_parallel_calls=tf.data.AUTOTUNE)
 
   def read_crops(self, indices, size, places=None, mirrored=None):
-    """Crops of examples, which are no smaller.
+    """Crops of the examples at `indices`, int `[n]`, whose sides are no shorter than `size`.
 
-    `indices` are int `[n]`, `size` is the edge; `places`, float `[n, 2]` in [0, 1), say where each crop lies between the map's top and
-    bottom, and left and right, None being the center; `mirrored` is bool `[n]` or None. Returns uint8 `[n, size, size, c]`, labels
-    int64 `[n]`, and `[None] * n`, as nothing in a store is damaged.
+    `places`, float `[n, 2]` in [0, 1), say where each crop lies between the map's top and bottom, and left and right; None is the
+    center. `mirrored` is bool `[n]` or None. Returns uint8 `[n, size, size, c]`, labels int64 `[n]`, and `[None] * n`, as nothing
+    in a store is damaged.
     """
     room = self.sizes[indices] - size
     corners = room // 2 if places is None else (places * (room + 1)).astype(np.int64)

@@ -26,14 +26,11 @@ class SymbolPairs:
   """Photos, and halves, quarters and so on of them, each with the symbols of the whole of it.
 
   Args:
-    paths: of the photos.
+    paths: of the photos, of which one must be large enough, and enough (`damage.ALLOWED_SHARE`) readable.
     codec: the operating point's `Codec`.
     smallest: shorter side in pixels, below which there is no photo, and no half of one.
     shrunk: paths of photos of which the halves and smaller are taken only, since they were JPEG files of low quality.
     cache_dir: of `store.cached_folder`.
-
-  Raises:
-    DeepcompError: no photo is large enough, or too many cannot be read (`damage.ALLOWED_SHARE`).
   """
 
   def __init__(self, paths, codec, smallest, shrunk=(), cache_dir=None):
@@ -74,12 +71,8 @@ class SymbolPairs:
   def batches(self, crop_size, margin, batch_size, seed, first_step=0, part=WHOLE):
     """Endless data set of crops at random places, and of the windows in them whose pixels count, see `cut.draw_windows`.
 
-    What a decoder sees beyond the window is the photo, or nothing where the photo ends.
-
-    Args:
-      crop_size: edge of the crops in pixels, 8 k, at most `smallest`.
-      margin: pixels of a crop on each side of its window, a multiple of 8.
-      batch_size, seed, first_step, part: as of `data.photos.Photos.batches`.
+    What a decoder sees beyond the window is the photo, or nothing where the photo ends. Crops have 8 k pixels, `smallest` at most,
+    and a `margin`, a multiple of 8, on each side of the window; the rest is as of `data.photos.Photos.batches`.
 
     Yields:
       symbols uint8 `[batch, k, k, C]`, pixels uint8 `[batch, 8 k, 8 k, 3]`, and where the windows, of 8 k - 2 `margin` pixels,

@@ -14,9 +14,7 @@ class HistogramEntropy(tf.keras.layers.Layer):
   H = -sum_j p_j log2 p_j, where p is the mean of the assignments over batch, positions and channels. With
   the assignments of `Quantizer` the value comes from the hard histogram and the gradient from the soft
   histogram. For a representation with C channels at 1/8 of the image's size, C * H / 64 is the rate in bits
-  per pixel.
-
-  Under `tf.distribute` the histogram is that of the global batch.
+  per pixel. Under `tf.distribute` the histogram is that of the global batch.
 
   Args:
     per_channel: takes a histogram for each channel and the mean of their entropies, instead of the paper's single

@@ -15,9 +15,6 @@ def find_cut(backbone):
   Its maps have an eighth of the photo's size, and all paths lead through it. Where a network gets to that size by 1x1
   convolutions that subsample, as ResNet-50 does in conv3_1, it is the layer before these, whose strides the graft takes away;
   elsewhere the last of the layers with the fewest channels.
-
-  Raises:
-    DeepcompError: there is no such place.
   """
   size = backbone.input_shape[1]
   for wanted in (STRIDE // 2, STRIDE):

@@ -25,17 +25,16 @@ class SameAnswers:
   >>> codec = dc.Codec.load("bpp0.0983", aim=SameAnswers("bpp0.0983", "networks"))
   >>> data = codec.compress(image, effort=4)
 
-  The loss is the Kullback-Leibler divergence of the graft's classes from the teacher's (section 6 of the paper has the classifier's
-  loss beside that of compression, there to train with), and a part of what the picture counts alone.
+  The loss is the Kullback-Leibler divergence of the graft's classes from the teacher's (section 6 of the paper has the
+  classifier's loss beside that of compression, there to train with), and a part of what the picture counts alone.
 
   Args:
     operating_point: name or folder of the operating point.
-    readers: "networks", or "both" people and networks.
+    readers: "networks", or "both" people and networks; an attribute.
     classifier: `Classifier` with a `models.Graft`, or what `Classifier.load` takes; by default the shipped graft.
     teacher: the graft's `tasks.teachers.Teacher`; by default the trained network that the graft was cut from.
 
   Attributes:
-    readers: as given.
     picture, bits: factors on the loss of the picture, and on the bits.
 
   Raises:
@@ -74,11 +73,7 @@ class SameAnswers:
 
 
 def load(readers, operating_point):
-  """The `aim` of a `Codec` at an operating point for one of `codec.READERS`: None for people.
-
-  Raises:
-    DeepcompError: as of `SameAnswers`.
-  """
+  """The `aim` of a `Codec` at an operating point for one of `codec.READERS`: None for people."""
   return None if readers == "people" else SameAnswers(operating_point, readers)
 
 

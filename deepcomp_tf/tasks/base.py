@@ -6,12 +6,11 @@ import collections
 import numpy as np
 from etils import epy
 
+from deepcomp_tf import errors as errors_of
 from deepcomp_tf import shipped
 from deepcomp_tf import threads
 from deepcomp_tf.codec import container
-from deepcomp_tf.errors import check_errors
 from deepcomp_tf.errors import DeepcompError
-from deepcomp_tf.errors import failed
 from deepcomp_tf.tasks import folder as folders
 
 with epy.lazy_imports():  # the command tells its subcommands and their flags before TensorFlow is imported
@@ -96,7 +95,7 @@ class Task(abc.ABC):
       BitstreamError: a file is damaged, or of another operating point.
       DeepcompError: what is given is not bytes, but a path for example.
     """
-    check_errors(errors)
+    errors_of.check_errors(errors)
     if container.is_one(data):
       return self.answer([data])[0]
     if self.codec is None:
@@ -104,26 +103,29 @@ class Task(abc.ABC):
     threads.check_fork()
     files = container.list_of(data)
     results, alike = [None] * len(files), collections.defaultdict(list)
+
+    def fail(error, number):
+      results[number] = errors_of.failed(error, number, len(files), errors)
+
     for number, data in enumerate(files):
       try:
         files[number] = self.codec.open(data)
         alike[files[number].height, files[number].width].append(number)
       except DeepcompError as error:
-        results[number] = failed(error, number, len(files), errors)
+        fail(error, number)
     batches = list(_batches(alike))
     read = lambda batch: self.read([files[number] for number in batch[1]], "return")
     # Of a long list only the next batches are in memory.
     stored = threads.ordered_map(read, batches, threads.cores(), ahead=threads.cores()) if len(batches) > 1 else map(read, batches)
     for (size, numbers), arrays in zip(batches, stored):
-      good = []
+      good = {}
       for number, array in zip(numbers, arrays):
         if isinstance(array, DeepcompError):
-          results[number] = failed(array, number, len(files), errors)
+          fail(array, number)
         else:
-          good.append((number, array))
-      if good:
-        for (number, _), result in zip(good, self.run(np.stack([array for _, array in good]), *size)):
-          results[number] = result
+          good[number] = array
+      for number, result in zip(good, self.run(np.stack(list(good.values())), *size) if good else ()):
+        results[number] = result
     return results
 
   def read(self, files, errors="raise"):
@@ -166,9 +168,7 @@ class Task(abc.ABC):
   def load_for(cls, data):
     """The shipped network that reads the operating point of a compressed file; of several, that with the most classes.
 
-    Raises:
-      BitstreamError: the file has no readable header.
-      DeepcompError: none is for its operating point.
+    A file without a readable header is a BitstreamError, an operating point that none is shipped for a DeepcompError.
     """
     return cls.load(folders.shipped_for(cls.KIND, container.read_header(data).fingerprint.hex()))
 
@@ -179,11 +179,9 @@ class Task(abc.ABC):
     return type(self).load, (self.source, self.codec)
 
   def save(self, folder, operating_point=None):
-    """Writes the folder.
+    """Writes the folder, which is made where it is missing.
 
-    Args:
-      folder: made where it is missing.
-      operating_point: the name or folder of what `load` shall open, where that is not what its codec was loaded from.
+    `operating_point` is the name or folder of what `load` shall open, where that is not what its codec was loaded from.
     """
     folders.save(self, folder, operating_point)
 

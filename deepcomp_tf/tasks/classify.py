@@ -18,15 +18,12 @@ class Classifier(Task):
   >>> classifier = Classifier.load(Classifier.names()[0])
   >>> classifier.classify(data)         # bytes -> [(class name, probability), ...], most probable first
 
-  Args:
-    network: a `models.ResNet`, `models.CResNet`, `models.Graft` or `models.Backbone`.
-    class_names: list of str, in the order of the network's logits.
-    inputs, info: see `Task`.
-
   `export_saved_model` gives `logits` and `probabilities`, float32 `[batch, num_classes]`.
 
-  Attributes:
-    class_names: as given.
+  Args:
+    network: a `models.ResNet`, `models.CResNet`, `models.Graft` or `models.Backbone`.
+    class_names: list of str, in the order of the network's logits; an attribute.
+    inputs, info: see `Task`.
   """
 
   KIND = "classifier"

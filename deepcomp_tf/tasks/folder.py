@@ -72,11 +72,9 @@ def _find_point(kind, folder, info):
 
 def shipped_for(kind, fingerprint):
   """Name of the shipped network that reads an operating point; of several, the one that knows most classes."""
-  known = {}
   infos = {name: files.read_json(shipped.info_path(kind, name)) for name in shipped.names(kind)}
-  for name, info in sorted(infos.items(), key=lambda item: len(item[1]["class_names"])):
-    known[info.get("fingerprint")] = name
-  known.pop(None, None)  # of original pixels
+  known = {info["fingerprint"]: name for name, info in sorted(infos.items(), key=lambda item: len(item[1]["class_names"]))
+           if "fingerprint" in info}  # others are of original pixels
   if fingerprint not in known:
     raise DeepcompError(f"no {kind} is shipped for the operating point {fingerprint}: expected one of "
                         f"{', '.join(f'{key} ({name})' for key, name in known.items()) or '(none)'}")

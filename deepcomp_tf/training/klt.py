@@ -21,9 +21,9 @@ from deepcomp_tf.representation import STRIDE
 
 
 def block_basis(batches, channels):
-  """The first components, at most 192, of the KLT of 8x8 RGB blocks, variances falling: float64 `[channels, 8, 8, 3]`, orthonormal.
+  """The first components of the KLT of 8x8 RGB blocks, with variances falling: float64 `[channels, 8, 8, 3]`, orthonormal.
 
-  `batches` is an iterable of `[batch, h, w, 3]` pixels, h and w multiples of 8.
+  `batches` is an iterable of `[batch, h, w, 3]` pixels, h and w multiples of 8; there are at most 192 components.
   """
   if channels > STRIDE * STRIDE * 3:
     raise DeepcompError(f"8x8 RGB blocks have 192 components. Received: channels={channels}")

@@ -132,7 +132,7 @@ def train(strategy, stages, variables, *, program, settings, result, measure, ev
     if FLAGS.export_now or first >= stage.end:
       continue
     for done in run.steps(
-        _batches(strategy, stage, first), distribution.on_replicas(strategy, _replica_step(stage.loss, optimizer)), stage.end,
+        _batches(strategy, stage, first), distribution.on_replicas(strategy, optimizer.replica_step(stage.loss)), stage.end,
         checkpoint_every=FLAGS.checkpoint_every, summary_every=FLAGS.summary_every, curves=optimizer.learning_rates,
         describe=lambda point: {name: f"{point[name]:.4g}" for name in shown or point if name in point}):
       if done % every == 0 and done < total:  # the end is measured as it is kept
@@ -152,17 +152,6 @@ def train(strategy, stages, variables, *, program, settings, result, measure, ev
         record(more)
       logging.info("Written to %s%s", run.result, f": validation {_text(more)}" if more else "")
   distribution.wait_for_all(strategy)
-
-
-def _replica_step(loss, optimizer):
-  def step(*batch):
-    with tf.GradientTape() as tape:
-      value, figures = loss(*batch)
-      scaled = optimizer.scaled(value)
-    optimizer.step(tape, scaled)
-    return figures
-
-  return step
 
 
 def _batches(strategy, stage, first):

@@ -1,6 +1,7 @@
 """A training run in a folder: its steps, checkpoints that survive a kill, curves, and its record of what it reached."""
 
 import contextlib
+import functools
 import itertools
 import json
 import math
@@ -17,8 +18,7 @@ from deepcomp_tf import keras_version
 from deepcomp_tf.data.part import distribute
 from deepcomp_tf.errors import DeepcompError
 from deepcomp_tf.training import distribution
-from deepcomp_tf.training.software import differences
-from deepcomp_tf.training.software import software
+from deepcomp_tf.training import software
 
 _SETTINGS, _HISTORY, _SOFTWARE = "settings.json", "history.jsonl", "software.json"
 
@@ -70,17 +70,16 @@ class Run:
         max_to_keep=2)
 
   def _check_settings(self, path):
-    if files.exists(path):
-      before = {**_ADDED_LATER, **files.read_json(path)}
-      after = {**_ADDED_LATER, **json.loads(json.dumps(self.settings))}
-      changed = {key: (before.get(key), after.get(key)) for key in sorted({*before, *after})
-                 if before.get(key) != after.get(key)}
-      if changed:
-        what = ", ".join(f"{key} was {old} and is now {new}" for key, (old, new) in changed.items())
-        raise DeepcompError(f"expected a new folder, or one with a run of these settings. Received: {os.path.dirname(path)}, "
-                            f"with a run of other settings ({what})")
-    elif self.is_chief:
-      files.write_json(path, self.settings, sort_keys=True)
+    if not files.exists(path):
+      if self.is_chief:
+        files.write_json(path, self.settings, sort_keys=True)
+      return
+    before, after = ({**_ADDED_LATER, **settings} for settings in (files.read_json(path), json.loads(json.dumps(self.settings))))
+    what = ", ".join(f"{key} was {before.get(key)} and is now {after.get(key)}" for key in sorted({*before, *after})
+                     if before.get(key) != after.get(key))
+    if what:
+      raise DeepcompError(f"expected a new folder, or one with a run of these settings. Received: {os.path.dirname(path)}, "
+                          f"with a run of other settings ({what})")
 
   def is_done(self, steps=0, part=None):
     """Whether the trained result is there, and not of fewer steps than `steps`, as one that was exported early. Says so.
@@ -88,14 +87,13 @@ class Run:
     `part` is the name of the part of the result's JSON that tells how it was trained; None where all of it does.
     """
     path = os.path.join(self.result, f"{os.path.basename(self.result)}.json")
-    done = files.exists(path)
-    if done:
-      info = files.read_json(path)
-      trained = (info.get(part, {}) if part else info).get("trained", {})
-      done = trained.get("steps", steps) >= steps
-    if done:
-      logging.info("The run is done: %s", (self.history() or ["its history is gone"])[-1])
-    return done
+    if not files.exists(path):
+      return False
+    info = files.read_json(path)
+    if (info.get(part, {}) if part else info).get("trained", {}).get("steps", steps) < steps:
+      return False
+    logging.info("The run is done: %s", (self.history() or ["its history is gone"])[-1])
+    return True
 
   def restore(self):
     """Continues from the last checkpoint, if there is one; it must be of the same networks. Returns the number of steps done."""
@@ -107,7 +105,7 @@ class Run:
       if missing:
         raise DeepcompError(f"expected a checkpoint of this version of the program with the same networks and optimizers. "
                             f"Received: {self._latest}, without {missing[0]} and {len(missing) - 1} others")
-      for name, variable in [("step", self.step)] + [(f"variables/{name}", own) for name, own in self._state.items()]:
+      for name, variable in [("step", self.step), *((f"variables/{name}", variable) for name, variable in self._state.items())]:
         variable.assign(tf.cast(reader.get_tensor(f"{name}/.ATTRIBUTES/VARIABLE_VALUE"), variable.dtype))
       before = [line.get("seconds", 0) for line in self.history() if line["step"] <= self.step.numpy()]
       self._begin -= max(before, default=0)
@@ -116,8 +114,8 @@ class Run:
     return int(self.step.numpy())
 
   def _tell_software(self, path):
-    now, parts = software(), files.read_json(path) if files.exists(path) else []
-    changed = differences(parts[-1], now) if parts else ""
+    now, parts = software.software(), files.read_json(path) if files.exists(path) else []
+    changed = software.differences(parts[-1], now) if parts else ""
     if changed:
       logging.warning("%s goes on with other software: %s.", self.folder, changed)
     if self.is_chief and (changed or not parts):
@@ -197,11 +195,9 @@ def read_history(folder):
     return []
   lines = {}
   for line in files.read(path).decode().splitlines():
-    try:
+    with contextlib.suppress(json.JSONDecodeError):  # the line that a kill cut off
       entry = json.loads(line)
-    except json.JSONDecodeError:  # the line that a kill cut off
-      continue
-    lines[entry["step"]] = entry
+      lines[entry["step"]] = entry
   return [lines[step] for step in sorted(lines)]
 
 
@@ -247,10 +243,7 @@ def _tree(flat):
   tree = {}
   for name, value in flat.items():
     *folders, last = name.split("/")
-    place = tree
-    for folder in folders:
-      place = place.setdefault(folder, {})
-    place[last] = value
+    functools.reduce(lambda place, folder: place.setdefault(folder, {}), folders, tree)[last] = value
   return tree
 
 

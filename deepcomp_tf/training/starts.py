@@ -60,21 +60,17 @@ def fit_entropy(strategy, model, batches, batch_size, steps=800):
   Returns:
     the entropy that it ends with, in bits per symbol.
   """
-  variables = {name: variable for name, variable in model.entropy.named_variables().items() if variable.trainable}
   values = tf.concat([model.encoder(images) for images in batches.take(50)], axis=0)
   model.entropy.spread.assign(tf.maximum(0.3, tf.math.reduce_std(values, axis=[0, 1, 2])))
   with strategy.scope():
-    optimizer = optimizers.Optimizers({"optimizer": (optimizers.adam(schedules.WarmupCosine(1e-3, steps)), variables)})
+    optimizer = optimizers.Optimizers({"optimizer": (optimizers.adam(schedules.WarmupCosine(1e-3, steps)),
+                                                      optimizers.trainable(model.entropy.named_variables()))})
 
-  def replica_step(images):
-    values = model.quantizer(model.encoder(images)).values
-    with tf.GradientTape() as tape:
-      bits = model.entropy(values)
-      scaled = optimizer.scaled(bits)
-    optimizer.step(tape, scaled)
-    return {"bits": bits}
+  def loss(images):
+    bits = model.entropy(model.quantizer(model.encoder(images)).values)
+    return bits, {"bits": bits}
 
-  step = distribution.on_replicas(strategy, replica_step)
+  step = distribution.on_replicas(strategy, optimizer.replica_step(loss))
   part_of = lambda part: batches.take(steps).map(lambda images: images[slice(*part.of(batch_size))])
   with runs.progress_bar(steps, desc="fitting the entropy") as bar:
     for number, images in enumerate(distribute(strategy, part_of, batch_size)):
