@@ -18,8 +18,7 @@ import tensorflow as tf
 
 import deepcomp_tf as dc
 from deepcomp_tf.codec.inputs import NetworkInput
-from deepcomp_tf.data.answers import Answers
-from deepcomp_tf.data.answers import Squares
+from deepcomp_tf.data import answers
 from deepcomp_tf.evaluation import agreement
 from deepcomp_tf.models import pretrained
 from deepcomp_tf.models import surgery
@@ -89,7 +88,8 @@ def main(argv):
   teacher = teachers.load_teacher(FLAGS.backbone, FLAGS.backbone_weights, FLAGS.preprocessing,
                                   FLAGS.class_names and teachers.read_names(FLAGS.class_names))
   cut = FLAGS.cut or surgery.find_cut(teacher.network)
-  training, validation = (Answers(Squares(photos, FLAGS.image_size, FLAGS.data_dir), inputs, teacher, cut, FLAGS.cache_dir)
+  training, validation = (answers.Answers(answers.Squares(photos, FLAGS.image_size, FLAGS.data_dir), inputs, teacher, cut,
+                                          FLAGS.cache_dir)
                           for photos in (FLAGS.photos, FLAGS.validation_photos))
   logging.info("%d photos to train on, %d to validate on", len(training), len(validation))
   steps_per_epoch = loop.steps_per_epoch(len(training))
@@ -164,14 +164,14 @@ def main(argv):
 def tell_costs(network, inputs, teacher):
   """Logs the multiply-adds of the graft, and those of decoding and the whole backbone."""
   size = teacher.network.input_shape[1]
-  own, decoder, whole = agreement.costs(network, inputs.codec.model, teacher.network)
+  graft, decoder, whole = agreement.costs(network, inputs.codec.model, teacher.network)
   if inputs.kind == "decoded":
     logging.info("decoding and the whole %s: %.0f M + %.0f M multiply-adds for a photo of %dx%d pixels", teacher.name,
                  decoder / 1e6, whole / 1e6, size, size)
   else:
     logging.info("%s: %.0f M multiply-adds for a photo of %dx%d pixels; decoding and the whole %s take %.0f M + %.0f M, %.1f "
-                 "times as many", network.architecture, own / 1e6, size, size, teacher.name, decoder / 1e6, whole / 1e6,
-                 (decoder + whole) / own)
+                 "times as many", network.architecture, graft / 1e6, size, size, teacher.name, decoder / 1e6, whole / 1e6,
+                 (decoder + whole) / graft)
 
 
 if __name__ == "__main__":

@@ -18,10 +18,9 @@ import numpy as np
 import tensorflow as tf
 
 import deepcomp_tf as dc
+from deepcomp_tf import mask_classes
 from deepcomp_tf.data import segmentation
 from deepcomp_tf.evaluation import segmentation as measures
-from deepcomp_tf.mask_classes import palette
-from deepcomp_tf.mask_classes import VOID
 from deepcomp_tf.representation import INPUTS
 from deepcomp_tf.models.resnet import ARCHITECTURES
 from deepcomp_tf.training import distribution
@@ -79,8 +78,8 @@ def main(argv):
   builder = distribution.chief_first(strategy, lambda: segmentation.open_builder(FLAGS.dataset, FLAGS.data_dir))
   known = segmentation.classes_of(builder, FLAGS.classes)
   classes = training_flags.chosen_classes("class_ids", known) or known
-  class_ids = [one.id for one in classes]
-  well_covered = [one.name for one in training_flags.chosen_classes("well_covered_ids", known)]
+  class_ids = [chosen.id for chosen in classes]
+  well_covered = [chosen.name for chosen in training_flags.chosen_classes("well_covered_ids", known)]
 
   tf.keras.utils.set_random_seed(FLAGS.seed)  # now that the set is prepared, which draws numbers of its own
   classifier = dc.Classifier.load(FLAGS.classifier, FLAGS.operating_point and dc.Codec.load(FLAGS.operating_point))
@@ -104,7 +103,7 @@ def main(argv):
   def loss(x, labels, step):
     del step
     # Means over the labelled pixels of the global batch.
-    cross_entropy = losses.masked_cross_entropy(labels, model(x, training=True), VOID)
+    cross_entropy = losses.masked_cross_entropy(labels, model(x, training=True), mask_classes.VOID)
     value = cross_entropy + losses.weight_decay(model, FLAGS.weight_decay)
     return value, {"loss": value, "cross_entropy": cross_entropy}
 
@@ -117,20 +116,16 @@ def main(argv):
 
   loop.train(
       strategy,
-      [loop.Stage(FLAGS.head_steps, loss, lambda: pooling_optimizer(model), batches),
+      [loop.Stage(FLAGS.head_steps, loss, lambda: {"pooling_optimizer": optimizer_of(
+          model, "head", FLAGS.head_learning_rate, FLAGS.head_steps)}, batches),
        loop.Stage(FLAGS.steps, loss, lambda: whole_optimizers(model), batches)],
       model.named_variables(), program="train_segmentation", settings=settings, result="segmenter",
       measure=lambda kept: measure(strategy, kept or segmenter, validation, well_covered), every=FLAGS.validate_every,
       keep=lambda: segmenter.copy(rounded=True), export=export, shown=("loss",))
 
 
-def pooling_optimizer(model):
-  """The optimizer of the steps in which the pooling alone learns."""
-  return {"pooling_optimizer": optimizer_of(model, "head", FLAGS.head_learning_rate, FLAGS.head_steps)}
-
-
 def whole_optimizers(model):
-  """The optimizers of the steps after these: backbone and pooling have learning rates of their own (appendix A.5)."""
+  """The optimizers of the steps behind those of the pooling alone: backbone and pooling learn at different rates (appendix A.5)."""
   steps = FLAGS.steps - FLAGS.head_steps
   return {"backbone_optimizer": optimizer_of(model, "backbone", FLAGS.learning_rate, steps),
           "head_optimizer": optimizer_of(model, "head", FLAGS.head_learning_rate, steps)}
@@ -150,9 +145,9 @@ def measure(strategy, segmenter, validation, well_covered):
   num_classes = len(segmenter.classes)
   counts = distribution.share_work(
       strategy, len(validation), num_classes ** 2,
-      lambda own: (counts.ravel() for counts in measures.confusions(
-          segmenter.predict, validation, num_classes, own=own)))
-  colors = palette(segmenter.classes)[segmenter.mask_ids]
+      lambda indices: (counts.ravel() for counts in measures.confusions(
+          segmenter.predict, validation, num_classes, own=indices)))
+  colors = mask_classes.palette(segmenter.classes)[segmenter.mask_ids]
   for i, (stored, label) in zip(range(4), validation.whole()):
     pictures = [segmenter.picture(stored, *label.shape), colors[label], colors[segmenter.predict(stored, *label.shape)]]
     tf.summary.image(f"input_truth_prediction/{i}", np.concatenate(pictures, axis=1)[np.newaxis])

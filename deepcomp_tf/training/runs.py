@@ -18,7 +18,8 @@ from deepcomp_tf import keras_version
 from deepcomp_tf.data.part import distribute
 from deepcomp_tf.errors import DeepcompError
 from deepcomp_tf.training import distribution
-from deepcomp_tf.training import software
+from deepcomp_tf.training.software import differences
+from deepcomp_tf.training.software import software
 
 _SETTINGS, _HISTORY, _SOFTWARE = "settings.json", "history.jsonl", "software.json"
 
@@ -114,8 +115,8 @@ class Run:
     return int(self.step.numpy())
 
   def _tell_software(self, path):
-    now, parts = software.software(), files.read_json(path) if files.exists(path) else []
-    changed = software.differences(parts[-1], now) if parts else ""
+    now, parts = software(), files.read_json(path) if files.exists(path) else []
+    changed = differences(parts[-1], now) if parts else ""
     if changed:
       logging.warning("%s goes on with other software: %s.", self.folder, changed)
     if self.is_chief and (changed or not parts):
