@@ -10,8 +10,6 @@ are not compressed yet are compressed on the way, by the fixed networks of the o
 continues a run that was stopped. RUN_DIR/classifier is what `dc.Classifier.load` takes.
 """
 
-import os
-
 from absl import flags
 from absl import logging
 import tensorflow as tf
@@ -125,11 +123,6 @@ def main(argv):
       start_from(FLAGS.start, classifier.network, inputs, class_names, FLAGS.start_share)
     return classifier.copy(rounded=True)
 
-  def export(classifier, trained, reached):
-    classifier.info = {"crop_size": crops.crop_size, "crop": crops.crop, "image_size": crops.image_size, "resize": crops.resize,
-                       "trained": trained, "reached_on_validation": reached}
-    classifier.save(os.path.join(FLAGS.run_dir, "classifier"))
-
   loop.train(
       strategy,
       [loop.Stage(FLAGS.epochs * steps_per_epoch, loss, optimizer_parts, lambda *place: crops.training_batches(
@@ -137,7 +130,8 @@ def main(argv):
       {f"network/{name}": variable for name, variable in named.items()}, program="train_classification", settings=settings,
       result="classifier", keep=keep,
       measure=lambda kept: evaluate(kept.network)() if kept else evaluate_training(), every=steps_per_epoch, count_epochs=True,
-      export=export, shown=("loss", "top_1"))
+      export=loop.save_task("classifier", crop_size=crops.crop_size, crop=crops.crop, image_size=crops.image_size,
+                            resize=crops.resize), shown=("loss", "top_1"))
 
 
 def checked_inputs():

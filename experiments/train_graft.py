@@ -10,8 +10,6 @@ a run that was stopped. RUN_DIR/classifier is what `dc.Classifier.load` takes. W
 network is trained on, in the same way, to answer on decoded pixels: a graft's rival.
 """
 
-import os
-
 from absl import flags
 from absl import logging
 import tensorflow as tf
@@ -145,10 +143,6 @@ def main(argv):
   of_adapter = {name: variable for name, variable in of_whole.items() if not name.startswith("remainder/")}
   batches = lambda *place: training.training_batches(FLAGS.batch_size, FLAGS.crop_size, FLAGS.seed, *place)
 
-  def export(classifier, trained, reached):
-    classifier.info = {"crop_size": FLAGS.image_size, "trained": trained, "reached_on_validation": reached}
-    classifier.save(os.path.join(FLAGS.run_dir, "classifier"))
-
   loop.train(
       strategy,
       [loop.Stage(FLAGS.adapter_steps, adapter_loss, lambda: {"adapter_optimizer": adam(
@@ -158,7 +152,7 @@ def main(argv):
       {f"network/{name}": variable for name, variable in named.items()}, program="train_graft", settings=settings,
       result="classifier", keep=lambda: dc.Classifier(network, inputs, teacher.class_names).copy(rounded=True),
       measure=lambda kept: agreement.measure(kept.network if kept else network, inputs, validation, FLAGS.batch_size),
-      every=FLAGS.validate_every, export=export)
+      every=FLAGS.validate_every, export=loop.save_task("classifier", crop_size=FLAGS.image_size))
 
 
 def tell_costs(network, inputs, teacher):

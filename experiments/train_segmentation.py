@@ -11,8 +11,6 @@ The backbone starts as the classifier, in its dilated form; network, input and o
 The same command continues a run that was stopped. RUN_DIR/segmenter is what `dc.Segmenter.load` takes.
 """
 
-import os
-
 from absl import flags
 import numpy as np
 import tensorflow as tf
@@ -110,10 +108,6 @@ def main(argv):
   batches = lambda first, share: training.training_batches(FLAGS.crop_size, FLAGS.batch_size, FLAGS.seed, first, share)
   segmenter = dc.Segmenter(model, inputs, classes)
 
-  def export(segmenter, trained, reached):
-    segmenter.info = {"trained": trained, "reached_on_validation": reached}
-    segmenter.save(os.path.join(FLAGS.run_dir, "segmenter"))
-
   loop.train(
       strategy,
       [loop.Stage(FLAGS.head_steps, loss, lambda: {"pooling_optimizer": optimizer_of(
@@ -121,11 +115,11 @@ def main(argv):
        loop.Stage(FLAGS.steps, loss, lambda: whole_optimizers(model), batches)],
       model.named_variables(), program="train_segmentation", settings=settings, result="segmenter",
       measure=lambda kept: measure(strategy, kept or segmenter, validation, well_covered), every=FLAGS.validate_every,
-      keep=lambda: segmenter.copy(rounded=True), export=export, shown=("loss",))
+      keep=lambda: segmenter.copy(rounded=True), export=loop.save_task("segmenter"), shown=("loss",))
 
 
 def whole_optimizers(model):
-  """The optimizers of the steps behind those of the pooling alone: backbone and pooling learn at different rates (appendix A.5)."""
+  """The optimizers of the steps after those: backbone and pooling learn at different rates (appendix A.5)."""
   steps = FLAGS.steps - FLAGS.head_steps
   return {"backbone_optimizer": optimizer_of(model, "backbone", FLAGS.learning_rate, steps),
           "head_optimizer": optimizer_of(model, "head", FLAGS.head_learning_rate, steps)}

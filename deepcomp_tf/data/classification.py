@@ -18,16 +18,12 @@ class Examples:
 
   Args:
     source: a `sources.Source`.
-    codec: the `Codec` that a source of bitstreams is read with; None for images.
+    codec: the `Codec` that a source of bitstreams was written with; None for images.
 
   Attributes:
-    source: as given.
     symbols_codec: the `Codec` that they are read with, where they are symbols of bitstreams; else None.
     channels: of the pixels or symbols, uint8 `[h, w, c]`.
     smallest: None, since their sizes are not known before they are read.
-
-  Raises:
-    DeepcompError: a source of bitstreams without the codec that they were written with.
   """
 
   smallest = None

@@ -88,7 +88,8 @@ class Crops:
       raise DeepcompError(f"expected compressed images of at least {self.crop_size} pixels in both directions, for the "
                           f"crops of their representation. Received: one of {STRIDE * smallest}")
     of_part = lambda values: tf.nest.map_structure(lambda x: x[slice(*part)], values)
-    batches = batches.map(lambda step, items, choices: (step, of_part(tuple(tf.nest.flatten(items))), choices and of_part(choices)))
+    batches = batches.map(
+        lambda step, items, choices: (step, of_part(tuple(tf.nest.flatten(items))), choices and of_part(choices)))
     random_access = smallest is not None and smallest >= self._size and not self.resize
     crop = self._crop_together if self._symbols or random_access else self._crop_each
     return crop(examples, batches, training).prefetch(tf.data.AUTOTUNE)

@@ -1,8 +1,8 @@
 """Crops: a place in a photo is drawn, and every field of the photo (pixels, symbols, masks, a network's maps) is cut there.
 
-All readers draw their places here, each in its way, since a recorded run must see the same crops when it is trained again. What is
-drawn follows from the seed and the number of a step or of an example alone, so that a run that was stopped goes on with the same
-crops, and several workers read the parts of the batches that a single worker would read.
+All readers draw their places here, each in its way, since a recorded run must see the same crops when it is trained again. What
+is drawn follows from the seed and the number of a step or of an example alone, so that a run that was stopped goes on with the
+same crops, and several workers read the parts of the batches that a single worker would read.
 """
 
 import numpy as np
@@ -58,9 +58,8 @@ def _keys(seed, number):
 def draw(seed, number, count):
   """What is random in batch `number`, an int64, of an epoch of classification.
 
-  Returns:
-    float32 `[count]` in [0, 1), for each image's size or the choice of it; float32 `[count, 2]` in [0, 1), where its crop
-    lies between top and bottom, and left and right; bool `[count]`, whether it is mirrored.
+  float32 `[count]` in [0, 1), for each image's size or the choice of it; float32 `[count, 2]` in [0, 1), where its crop lies
+  between top and bottom, and left and right; bool `[count]`, whether it is mirrored.
   """
   choice, place, mirror = _keys(seed, number)
   return (tf.random.stateless_uniform([count], choice), tf.random.stateless_uniform([count, 2], place),
@@ -96,12 +95,7 @@ def draw_windows(seed, step, count, sizes, size, margin):
 
   Every position is within a window at least as often as those in the middle of the photo are: places are drawn beyond its edges,
   too, and moved to them, since the outermost positions are in no other window. The crop lies around the window, as far as the
-  photo goes.
-
-  Args:
-    seed, step, count: of the run, and of the batch.
-    sizes: int `[n, 2]`, of all photos.
-    size, margin: edge of the crops, and how far a window is inside of its crop.
+  photo goes; a window is `margin` inside of its crop of `size`. `sizes`, int `[n, 2]`, are those of all photos.
 
   Returns:
     indices of the photos `[count]`, and where windows and crops begin, `[count, 2]` each.
@@ -127,10 +121,7 @@ def resize(pixels, size):
 def from_numpy(function, arguments, specs):
   """What a function of numpy arrays returns, in a data set: a tensor, or a tuple of several.
 
-  Args:
-    function: of the arguments, returns as many arrays as there are specs. Python's lock is held unless it lets go of it.
-    arguments: list of tensors.
-    specs: list of (type, shape).
+  It returns as many arrays as there are specs, (type, shape) each. Python's lock is held unless it lets go of it.
   """
   tensors = tf.numpy_function(function, arguments, [dtype for dtype, _ in specs])
   tensors = tuple(tf.ensure_shape(tensor, shape) for tensor, (_, shape) in zip(tensors, specs))

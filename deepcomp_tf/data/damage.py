@@ -66,10 +66,8 @@ class Damage:
   def keep(self, results, step, fill):
     """The places of a batch's examples that are kept: int32 `[<= len(results)]`.
 
-    Args:
-      results: list, with an error in the place of an example that cannot be decoded; other errors than damage are raised.
-      step: the batch's number.
-      fill: whether others take their places, so that the batch stays whole; then at least one must be left.
+    Where an example cannot be decoded, `results` has an error, which is raised if it is another than damage. With `fill` others
+    take the places of these, so that the batch stays whole; then at least one must be left.
     """
     good, lost = [], []
     for place, result in enumerate(results):

@@ -28,13 +28,9 @@ class Task(NamedTuple):
 
 
 class Done(NamedTuple):
-  """What became of a task.
+  """What became of a task: its photo's size (0 where it was not read), the output's bytes, and perhaps a `DeepcompError`.
 
-  task: a `Task`.
-  error: a `DeepcompError`, or None.
-  skipped: whether the output was there already.
-  height, width: of the photo; 0 where it was not read.
-  size: bytes of the output.
+  `skipped` says that the output was there already.
   """
   task: Task
   error: object = None

@@ -61,16 +61,10 @@ def _by_index(count, load):
 
 
 def open_source(name, split, data_dir=None):
-  """Opens a split of a TFDS set, of a set that `experiments.compress_dataset` wrote, or of a folder.
+  """Opens a split, such as "train" or "train[90%:]", of a TFDS set, one of `experiments.compress_dataset`'s too, or of a folder.
 
-  Args:
-    name: name of a TFDS set with the features `image` or `bitstream`, and `label`; or a folder with the images in
-      `split/class/*.jpg`.
-    split: of the set, such as "train" or "train[90%:]".
-    data_dir: where TFDS keeps its sets.
-
-  Raises:
-    DeepcompError: there is no such set, split or feature, or a class of the folder is empty.
+  A TFDS set, kept in `data_dir`, has the features `image` or `bitstream`, and `label`; a folder has the images in
+  `split/class/*.jpg`, and no empty class.
   """
   if files.isdir(name):
     return _open_folder(name, split)

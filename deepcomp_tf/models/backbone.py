@@ -54,8 +54,8 @@ class Backbone(CutNetwork):
   """A whole network for pixels, for photos of any size: centered pixels `[batch, h, w, 3]` -> logits `[batch, num_classes]`.
 
   A graft is compared with it: with the network as it is on decoded pixels, or trained on them. It has a graft's methods; its
-  first part, the functional network `before` the cut, stands in place of the adapter. `backbone`, `cut` and `num_classes` are as of
-  `Graft`, `preprocessing`, of pixels in 0..255, is a name for `preprocessing_of`; by default the backbone's name.
+  first part, the functional network `before` the cut, stands in place of the adapter. The arguments are a `Graft`'s, and
+  `preprocessing` of pixels in 0..255, a name for `preprocessing_of`; by default the backbone's name.
   """
 
   def __init__(self, backbone, cut=None, num_classes=1000, preprocessing=None, **kwargs):

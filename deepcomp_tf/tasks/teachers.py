@@ -56,7 +56,7 @@ class Teacher(NamedTuple):
 
 
 def load_teacher(name, weights=None, preprocessing=None, class_names=None):
-  """A trained network for pixels.
+  """A trained network for pixels: a `Teacher`.
 
   Args:
     name: one of `models.pretrained.backbone_names()`, or a file that Keras' `save` wrote.
@@ -65,9 +65,6 @@ def load_teacher(name, weights=None, preprocessing=None, class_names=None):
       `weights` takes, by default "imagenet", which Keras downloads.
     preprocessing: of a network from a file: one of `models.pretrained.PREPROCESSINGS`.
     class_names: list of str; by default, of a thousand classes, ImageNet's.
-
-  Raises:
-    DeepcompError: there is no such network, or its weights cannot be read.
   """
   if name in efficientnet.VARIANTS:
     network, identity = _efficientnet_lite(name, weights)

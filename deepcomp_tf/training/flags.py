@@ -129,8 +129,8 @@ def rising(name):
 
 def chosen_classes(name, classes):
   """Those of the classes, a list of `mask_classes.MaskClass`, whose mask ids a flag lists, in its order."""
-  values, by_id = numbers(name), {one.id: one for one in classes}
+  values, by_id = numbers(name), {known.id: known for known in classes}
   if not by_id.keys() >= set(values) or len(set(values)) < len(values):
-    known = ", ".join(f"{one.id} {one.name}" for one in classes)
+    known = ", ".join(f"{number} {known.name}" for number, known in by_id.items())
     raise DeepcompError(f"--{name} must be different ids of {known}. Received: {','.join(flags.FLAGS[name].value)}")
   return [by_id[value] for value in values]

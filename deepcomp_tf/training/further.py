@@ -1,4 +1,4 @@
-"""Training the networks of an operating point further, its centers and tables fixed, as `train_decoder` and `train_encoder` do."""
+"""Training the networks of an operating point further, centers and tables fixed, as `train_decoder` and `train_encoder` do."""
 
 import os
 
@@ -62,11 +62,8 @@ def as_kept(parts):
 def export(start, point, parts, made):
   """Writes the operating point in which a run ends, its trained parts one version up, all earlier encoders beside the newest.
 
-  Args:
-    start: the `OperatingPoint` that training began with.
-    point: what `as_kept` gave.
-    parts: names of the trained networks.
-    made: dict for people of how they were trained and what they reached.
+  `start` is the `OperatingPoint` that training began with, `point` what `as_kept` gave, `parts` the names of the trained
+  networks, and `made` a dict for people of how they were trained and what they reached.
   """
   versions = {part: {"encoder": start.encoder_version, "decoder": start.decoder_version}[part] + 1 for part in parts}
   info = {**start.info, **{part: {"version": version, **made} for part, version in versions.items()}}

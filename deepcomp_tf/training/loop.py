@@ -8,6 +8,7 @@ and written at the end. In what order all that is done is decided here, once:
 """
 
 import contextlib
+import os
 import time
 from typing import Callable
 from typing import NamedTuple
@@ -59,6 +60,15 @@ def networks(strategy):
     yield
 
 
+def save_task(folder, **info):
+  """An `export` of `train` that writes a `tasks.base.Task` to a folder of the run, with how it was trained and its figures."""
+  def export(task, trained, reached):
+    task.info = {**info, "trained": trained, "reached_on_validation": reached}
+    task.save(os.path.join(FLAGS.run_dir, folder))
+
+  return export
+
+
 def steps_per_epoch(examples):
   """How many whole batches so many training examples make; one at least."""
   if examples < FLAGS.batch_size:
@@ -108,7 +118,7 @@ def train(strategy, stages, variables, *, program, settings, result, measure, ev
   with strategy.scope():
     optimizers_of = [optimizers.Optimizers(stage.parts(), stage.gradient_clip, scale_losses=FLAGS.precision == "mixed_float16")
                      for stage in stages]
-  run.keep({**variables, **{name: state for one in optimizers_of for name, state in one.named_variables().items()}})
+  run.keep({**variables, **{name: state for used in optimizers_of for name, state in used.named_variables().items()}})
   run.restore()
 
   def record(figures):
@@ -140,7 +150,7 @@ def train(strategy, stages, variables, *, program, settings, result, measure, ev
           validate()
 
   done = int(run.step.numpy())
-  with optimizers.averaged_weights(next(one for stage, one in zip(stages, optimizers_of) if done <= stage.end)):
+  with optimizers.averaged_weights(next(used for stage, used in zip(stages, optimizers_of) if done <= stage.end)):
     kept, reached = None, None
     if keep:
       kept = keep()

@@ -125,17 +125,12 @@ class Run:
   def steps(self, batches, train_step, total, *, checkpoint_every, summary_every, curves=dict, describe=lambda point: {}):
     """Takes training steps until there are `total`, with curves, a progress bar and checkpoints.
 
-    Args:
-      batches: iterable of tuples of tensors, from the next step on.
-      train_step: function of such tensors and the step's number that returns a dict of figures, scalars, which must be finite.
-      total: steps of the whole run.
-      checkpoint_every, summary_every: steps.
-      curves: function without arguments that gives more figures for the curves.
-      describe: function of the mean figures that gives what the progress bar shows, a dict of texts.
+    `train_step` is a function of a batch of tensors, of which `batches` has those from the next step on, and of the step's number,
+    that returns a dict of figures, scalars, which must be finite. `curves`, a function without arguments, gives more figures, and
+    `describe`, of the mean figures, what the progress bar shows, a dict of texts.
 
-    Yields:
-      the number of steps done, after each step; the checkpoint is written when the caller comes back for the next, so that
-      a validation is not lost by a kill.
+    Yields the number of steps done, after each step; the checkpoint is written when the caller comes back for the next, so that a
+    validation is not lost by a kill.
     """
     done, means = int(self.step.numpy()), _Means()
     with progress_bar(total, done) as bar:

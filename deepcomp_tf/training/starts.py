@@ -14,9 +14,8 @@ def from_trained(network, trained, start, leave_out=(), other_channels=False, sh
   """Copies the weights of a trained network of the same architecture, or mixes them with those that are there.
 
   Args:
-    network: built, changed.
-    trained: the trained network, such as a `Classifier`'s.
-    start: what it was loaded from, for the message.
+    network, trained: built; the first is changed.
+    start: what the trained network was loaded from, for the message.
     leave_out: beginnings of the names of variables that stay as they are.
     other_channels: whether variables of another shape stay as they are, too: they read a representation of other channels.
     share: of the trained weights; the rest is of the weights that the network has.
@@ -51,14 +50,8 @@ def from_operating_point(model, source, scale=1.0):
 def fit_entropy(strategy, model, batches, batch_size, steps=800):
   """Trains the entropy layer alone, so that its first gradients do not flatten a good representation.
 
-  Args:
-    strategy: the `tf.distribute` strategy in whose scope the model was made.
-    model: a built `CompressionModel` with context entropy.
-    batches: data set of `[batch_size, h, w, 3]` pixels, `batch_size` being that of all replicas together.
-    steps: of Adam.
-
-  Returns:
-    the entropy that it ends with, in bits per symbol.
+  `model`, made in the strategy's scope, is a built `CompressionModel` with context entropy; `batches` a data set of
+  `[batch_size, h, w, 3]` pixels for all replicas together. Returns the entropy, in bits per symbol, after these steps of Adam.
   """
   values = tf.concat([model.encoder(images) for images in batches.take(50)], axis=0)
   model.entropy.spread.assign(tf.maximum(0.3, tf.math.reduce_std(values, axis=[0, 1, 2])))
