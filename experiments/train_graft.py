@@ -100,14 +100,14 @@ def main(argv):
       network = dc.models.Graft(backbone, cut, FLAGS.adapter_filters, FLAGS.adapter_units, len(teacher.class_names))
     network.build([None, None, None, inputs.channels])
   with strategy.scope():
-    # Says what the teacher says of a crop, by its own maps there; the whole photo may show something else.
+    # What the teacher answers on a crop, from its maps there; the whole photo may show something else.
     behind_cut = surgery.remainder_of(teacher.network, cut)
   network.take_weights(teacher.network)
   surgery.take_layers(behind_cut, teacher.network)
   network.set_statistics(*training.map_statistics())
   if FLAGS.start:
     # What reads the representation of another operating point may have another shape, and behind a trained adapter the backbone's
-    # own remainder is the better start.
+    # remainder is the better start.
     before = dc.Classifier.load(FLAGS.start, FLAGS.start_operating_point and dc.Codec.load(FLAGS.start_operating_point))
     starts.from_trained(network, before.network, FLAGS.start, leave_out=("remainder/",) if FLAGS.adapter_steps else (),
                         other_channels=True)

@@ -52,8 +52,8 @@ flags.DEFINE_list("random_scale", [], "LOW,HIGH: training images are resized by 
 flags.DEFINE_float("learning_rate", 0.001, "At the start; falls as (1 - step/steps)^power.", lower_bound=0.0)
 flags.DEFINE_float("head_learning_rate", 0.01, "Of the pooling.", lower_bound=0.0)
 flags.DEFINE_float("power", 0.9, "Of the fall of the learning rates.", lower_bound=0.0)
-flags.DEFINE_enum("optimizer", "sgd", ["sgd", "adam"], "The paper's, or one that is faster from a classifier that is not yet "
-                  "good.")
+flags.DEFINE_enum("optimizer", "sgd", ["sgd", "adam"], "The paper's SGD, or Adam, which is faster from a classifier that is "
+                  "not yet good.")
 flags.DEFINE_float("momentum", 0.9, "Of SGD.", lower_bound=0.0, upper_bound=1.0)
 flags.DEFINE_float("weight_decay", 5e-4, "Of kernels.", lower_bound=0.0)
 flags.DEFINE_integer("validate_every", 2000, "Steps between validations.", lower_bound=1)
@@ -79,7 +79,7 @@ def main(argv):
   class_ids = [chosen.id for chosen in classes]
   well_covered = [chosen.name for chosen in training_flags.chosen_classes("well_covered_ids", known)]
 
-  tf.keras.utils.set_random_seed(FLAGS.seed)  # now that the set is prepared, which draws numbers of its own
+  tf.keras.utils.set_random_seed(FLAGS.seed)  # now that the set is prepared, which draws random numbers, too
   classifier = dc.Classifier.load(FLAGS.classifier, FLAGS.operating_point and dc.Codec.load(FLAGS.operating_point))
   inputs = classifier.inputs
   for flag, value in (("network", classifier.network.architecture), ("input", inputs.kind)):

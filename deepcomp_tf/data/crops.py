@@ -151,7 +151,7 @@ class Crops:
 
     def kept(step, count, items, numbers, crops, labels):
       def places(step, count, numbers, *items):
-        # TensorFlow does not say why it left one out. Only what is damaged may be.
+        # TensorFlow does not say why it left an example out. Only damage is a reason.
         read = set(numbers.tolist())
         results = [None if number in read else _why_not(examples, [item[number] for item in items]) for number in range(count)]
         return np.searchsorted(numbers, damage.keep(results, int(step), training)).astype(np.int32)

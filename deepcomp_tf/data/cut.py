@@ -22,7 +22,7 @@ def cut(field, corner, size, stride=1, mirrored=False):
     corner: two ints, the first row and column in pixels, multiples of the stride.
     size: edge of the crop in pixels, a multiple of the stride.
     stride: of the field.
-    mirrored: bool, or a tensor of one: whether left and right are exchanged.
+    mirrored: bool, or a scalar tensor: whether left and right are exchanged.
   """
   top, left = corner[0] // stride, corner[1] // stride
   step = 1 - 2 * (int(mirrored) if isinstance(mirrored, (bool, np.bool_)) else tf.cast(mirrored, tf.int32))

@@ -39,8 +39,8 @@ class Damage:
       place: where it is, if the error does not say.
 
     Raises:
-      UnreadableError: the error is one. What cannot be read is not left out: nobody knows whether it is damaged.
-      DeepcompError: too many are. A single one never is.
+      UnreadableError: it could not be read. It is not left out, since nobody knows whether it is damaged.
+      DeepcompError: too many are left out. A single example never is.
     """
     if isinstance(error, UnreadableError):
       raise error

@@ -237,7 +237,7 @@ def on_beam(where, root, output_dir, load_codec, overwrite, report_path, effort=
   import apache_beam as beam  # an extra of the package
 
   def expand(pipeline):
-    # Grouped by output, so that photos that have one in common are found, and spread over the workers on the way.
+    # Grouped by output, so that photos of the same output are found, and spread over the workers on the way.
     grouped = (pipeline | "where" >> beam.Create([where]) | "find" >> beam.FlatMap(_outputs_of, root, output_dir)
                | "by output" >> beam.GroupByKey())
     compressed = (grouped | "first" >> beam.MapTuple(lambda output, photos: Task(min(photos), output))

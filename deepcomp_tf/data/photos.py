@@ -35,7 +35,7 @@ def read_photos(paths, name="the photos"):
 class Photos:
   """Photos of a folder that random crops are taken from; each is read when it is first needed.
 
-  Damaged ones are left out, see `data.damage.Damage`; another photo takes the place of one.
+  Another photo takes the place of a damaged one, see `data.damage.Damage`.
 
   Args:
     paths: image files.

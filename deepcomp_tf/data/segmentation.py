@@ -26,8 +26,8 @@ _SHUFFLE_BUFFER = 1024
 def open_builder(name, data_dir=None):
   """The TFDS builder of a set with images and masks, such as "voc_segmentation" or "cityscapes", or of a folder.
 
-  A folder's, as of `voc.FolderSegmentation`, is prepared if it is not yet, in `data_dir`, where TFDS keeps its sets. A wrong mask,
-  or a set that is missing, not prepared or without masks, is a DeepcompError.
+  A folder's, as of `voc.FolderSegmentation`, is prepared if it is not yet, in `data_dir`, where TFDS keeps its sets. A wrong
+  mask, or a set that is missing, not prepared or without masks, is a DeepcompError.
   """
   if files.isdir(name):
     builder = voc.FolderSegmentation(folder=name, data_dir=data_dir)

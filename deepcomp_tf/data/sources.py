@@ -61,10 +61,10 @@ def _by_index(count, load):
 
 
 def open_source(name, split, data_dir=None):
-  """Opens a split, such as "train" or "train[90%:]", of a TFDS set, one of `experiments.compress_dataset`'s too, or of a folder.
+  """Opens a split, such as "train" or "train[90%:]", of a TFDS set or of a folder.
 
-  A TFDS set, kept in `data_dir`, has the features `image` or `bitstream`, and `label`; a folder has the images in
-  `split/class/*.jpg`, and no empty class.
+  A TFDS set, kept in `data_dir`, has the features `image` or, as `experiments.compress_dataset` writes it, `bitstream`, and
+  `label`; a folder has the images in `split/class/*.jpg`, and no empty class.
   """
   if files.isdir(name):
     return _open_folder(name, split)

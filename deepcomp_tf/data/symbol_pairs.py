@@ -71,8 +71,8 @@ class SymbolPairs:
   def batches(self, crop_size, margin, batch_size, seed, first_step=0, part=WHOLE):
     """Endless data set of crops at random places, and of the windows in them whose pixels count, see `cut.draw_windows`.
 
-    What a decoder sees beyond the window is the photo, or nothing where the photo ends. Crops have 8 k pixels, `smallest` or less,
-    and a `margin`, a multiple of 8, on each side of the window; the rest is as of `data.photos.Photos.batches`.
+    What a decoder sees beyond the window is the photo, or nothing where the photo ends. Crops have 8 k pixels, `smallest` at the
+    most, and a `margin`, a multiple of 8, on each side of the window; the rest is as of `data.photos.Photos.batches`.
 
     Yields:
       symbols uint8 `[batch, k, k, C]`, pixels uint8 `[batch, 8 k, 8 k, 3]`, and where the windows, of 8 k - 2 `margin` pixels,

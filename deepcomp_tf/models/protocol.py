@@ -59,7 +59,7 @@ class Features(Protocol):
   feature_channels: int
 
   def features(self, x, training=None):
-    """Input of a `Network` -> `[batch, ceil(h/s), ceil(w/s), feature_channels]`; s is 8 for pixels and 1 for the representation."""
+    """Input of a `Network` -> `[batch, ceil(h/s), ceil(w/s), feature_channels]`; s is 8 for pixels, 1 for the representation."""
 
   def named_variables(self):
     """As of `Network`."""

@@ -96,7 +96,7 @@ def _without_softmax(end, name):
   """What changes in the configuration of a network's last layer so that it gives logits."""
   if isinstance(end, tf.keras.layers.Softmax):
     raise DeepcompError(f"expected a network whose last layer is a dense layer or an activation. Received: {name}, which ends "
-                        "with a layer of its own for the softmax")
+                        "with a separate layer for the softmax")
   return {"activation": "linear"} if isinstance(
       end, (tf.keras.layers.Dense, tf.keras.layers.Conv2D, tf.keras.layers.Activation)) else {}
 

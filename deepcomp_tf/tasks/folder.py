@@ -1,7 +1,7 @@
 """The folder of a trained network.
 
   KIND.json    its network, its classes, its input, how it was trained, and what it reached; written last where the folder
-               is remote, so that one without it is half written. "operating_point" is the name of a shipped one, or its path
+               is remote, so that a folder without it is half written. "operating_point" is the name of a shipped one, or its path
                from this folder, so that both may be moved together
   weights.npz  float16 kernels; biases and what belongs to batch normalization in float32. Some may be in another such file
                instead, which several networks share: "shared_weights" in KIND.json is its path from this folder
@@ -51,7 +51,7 @@ def load(task, name, codec=None):
 
 
 def _find_point(kind, folder, info):
-  """The operating point that a folder's JSON names: a shipped one, or the folder at that path, seen from the network's own.
+  """The operating point that a folder's JSON names: a shipped one, or the folder at that path, seen from the network's.
 
   Earlier versions kept the path as it was typed, seen from the current folder; it is looked for there, too.
   """

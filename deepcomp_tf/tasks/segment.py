@@ -25,8 +25,8 @@ class Segmenter(Task):
   >>> mask = segmenter.segment(data)             # bytes -> uint8 [H, W] of class ids
   >>> {segmenter.class_names[number] for number in np.unique(mask)}
 
-  The ids are those of the set's masks, 0..254, such as 8 for VOC's cat. The network's logits have places of their own, 0..K-1 in the
-  order of `classes`, which `predict` gives and measures are taken on; `mask_ids` leads from these to ids.
+  The ids are those of the set's masks, 0..254, such as 8 for VOC's cat. The network's logits are in the order of `classes`: their
+  places there, 0..K-1, are what `predict` gives and measures are taken on; `mask_ids` leads from places to ids.
 
   Args:
     network: a `models.DeepLab`.
@@ -57,7 +57,7 @@ class Segmenter(Task):
     def forward(stored, height, width):
       x = inputs(stored)
       if inputs.stride == 1:
-        # Whole blocks of 8x8 pixels, so that every position of the logits stands for one.
+        # Whole blocks of 8x8 pixels, since each position of the logits stands for a block.
         x = tf.pad(x, [[0, 0], [0, -tf.shape(x)[1] % STRIDE], [0, -tf.shape(x)[2] % STRIDE], [0, 0]])
       return class_ids(network(x, training=False), height, width)
 

@@ -37,7 +37,7 @@ def define_flags():
 def define_batch_norm_flag():
   """The flag of the programs whose networks have batch normalization that trains."""
   flags.DEFINE_bool("synchronized_batch_norm", False, "Batch normalization takes the statistics of the global batch; by "
-                    "default each replica takes those of its own part of it.")
+                    "default each replica takes those of its part.")
 
 
 def define_cache_flags(caches, default="none"):

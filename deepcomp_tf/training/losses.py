@@ -58,7 +58,7 @@ def soft_cross_entropy(teacher_logits, logits, temperature):
 def map_error(network, teacher_maps, maps):
   """Mean squared error of a graft's maps, over the variance of its teacher's; both `[batch, h, w, K]`.
 
-  The network, a `models.Graft` or `models.Backbone`, knows the statistics of the teacher's maps; its own are standardized.
+  The network, a `models.Graft` or `models.Backbone`, knows the statistics of the teacher's maps; the graft's are standardized.
   """
   return tf.reduce_mean(tf.math.squared_difference(network.standardized(teacher_maps), maps))
 

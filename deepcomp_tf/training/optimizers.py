@@ -8,7 +8,7 @@ import tensorflow as tf
 from deepcomp_tf import keras_version
 from deepcomp_tf.errors import DeepcompError
 
-# Of Keras' optimizers: the lists with a variable for each trained one.
+# Lists of Keras' optimizers that hold a variable for each that is trained.
 _SLOTS = ("momentums", "_momentums", "_velocities", "_model_variables_moving_average")
 
 
@@ -21,7 +21,7 @@ class Optimizers:
   """An optimizer, or several that move different variables, taking a step together.
 
   Args:
-    parts: dict of (Keras optimizer, dict of variables by the project's own names), by the names that the optimizers have in
+    parts: dict of (Keras optimizer, dict of variables by names that stay), by the names that the optimizers have in
       a checkpoint. Clipping is ours: the optimizers themselves must not clip.
     gradient_clip: largest norm of the gradient, all variables together; 0 is no limit.
     scale_losses: whether gradients are in float16, and losses scaled for it. For a single optimizer only.
@@ -95,7 +95,7 @@ class Optimizers:
     return tf.clip_by_global_norm(gradients, self._clip * keras_version.loss_scale(self._first))[0]
 
   def named_variables(self):
-    """The optimizers' own state by names such as `optimizer/velocities/encoder/conv1/kernel`."""
+    """The optimizers' state by names such as `optimizer/velocities/encoder/conv1/kernel`."""
     state = {}
     for name, (optimizer, named) in self._parts.items():
       inner = _inner(optimizer)
@@ -108,7 +108,7 @@ class Optimizers:
     return state
 
   def averages(self):
-    """dict of (variable, its running average) by own names, of the optimizers that average their variables."""
+    """dict of (variable, its running average) by the variables' names, of the optimizers that average."""
     averages = {}
     for optimizer, named in self._parts.values():
       inner = _inner(optimizer)

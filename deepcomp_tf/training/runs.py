@@ -31,7 +31,7 @@ class Run:
   """A training run. Its folder has:
 
     settings.json   what defines the run
-    checkpoints/    the last two, by the variables' own names
+    checkpoints/    the last two, by names of the variables that stay
     train/, validation/   curves for TensorBoard
     history.jsonl   a line for each validation
     software.json   the code, libraries and device that it was begun with, and those that it went on with
@@ -83,7 +83,7 @@ class Run:
                           f"with a run of other settings ({what})")
 
   def is_done(self, steps=0, part=None):
-    """Whether the trained result is there, and not of fewer steps than `steps`, as one that was exported early. Says so.
+    """Whether the trained result is there, of `steps` at least: it may have been exported early. Says so.
 
     `part` is the name of the part of the result's JSON that tells how it was trained; None where all of it does.
     """
@@ -125,7 +125,7 @@ class Run:
   def steps(self, batches, train_step, total, *, checkpoint_every, summary_every, curves=dict, describe=lambda point: {}):
     """Takes training steps until there are `total`, with curves, a progress bar and checkpoints.
 
-    `train_step` is a function of a batch of tensors, of which `batches` has those from the next step on, and of the step's number,
+    `train_step` is a function of a batch, tensors, of which `batches` has those from the next step on, and of the step's number
     that returns a dict of figures, scalars, which must be finite. `curves`, a function without arguments, gives more figures, and
     `describe`, of the mean figures, what the progress bar shows, a dict of texts.
 

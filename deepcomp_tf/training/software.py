@@ -12,7 +12,7 @@ from deepcomp_tf.threads import cores
 
 
 def software():
-  """dict of texts by which a result can be told from one of other code.
+  """dict of texts that say which code, libraries and device a result came from.
 
   version of this package; commit of the checkout that it lies in, as `git describe --always --dirty` names it, "" where it lies
   in none; versions of python, tensorflow, keras and numpy; device: GPUs, or CPU cores.
