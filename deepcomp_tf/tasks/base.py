@@ -6,11 +6,12 @@ import collections
 import numpy as np
 from etils import epy
 
-from deepcomp_tf import errors as errors_of
 from deepcomp_tf import shipped
 from deepcomp_tf import threads
 from deepcomp_tf.codec import container
+from deepcomp_tf.errors import check_errors
 from deepcomp_tf.errors import DeepcompError
+from deepcomp_tf.errors import failed
 from deepcomp_tf.tasks import folder as folders
 
 with epy.lazy_imports():  # the command tells its subcommands and their flags before TensorFlow is imported
@@ -95,7 +96,7 @@ class Task(abc.ABC):
       BitstreamError: a file is damaged, or of another operating point.
       DeepcompError: what is given is not bytes, but a path for example.
     """
-    errors_of.check_errors(errors)
+    check_errors(errors)
     if container.is_one(data):
       return self.answer([data])[0]
     if self.codec is None:
@@ -105,7 +106,7 @@ class Task(abc.ABC):
     results, alike = [None] * len(files), collections.defaultdict(list)
 
     def fail(error, number):
-      results[number] = errors_of.failed(error, number, len(files), errors)
+      results[number] = failed(error, number, len(files), errors)
 
     for number, data in enumerate(files):
       try:
