@@ -40,6 +40,7 @@ from deepcomp_tf.data import compressed
 from deepcomp_tf.data import sources
 from deepcomp_tf.evaluation import figures
 from deepcomp_tf.files import write_file
+from deepcomp_tf.tasks import aim
 from deepcomp_tf.training import flags as training_flags
 
 FLAGS = flags.FLAGS
@@ -130,10 +131,14 @@ def measure_size(folder):
     draw(rows)
 
 
+def _codec():
+  return aim.open_codec(FLAGS.operating_point)
+
+
 def _seconds(read, part):
   """Seconds for each of several chunks that are compressed in order."""
   begin = time.perf_counter()
-  for _ in chunks.compress(read, FLAGS.operating_point, part):
+  for _ in chunks.compress(read, _codec, part):
     end = time.perf_counter()
     yield end - begin
     begin = end
@@ -142,7 +147,7 @@ def _seconds(read, part):
 @contextlib.contextmanager
 def _constant_encoder():
   """Context in which the codec encodes every image to the symbols that it gave the first of that size."""
-  codec, known = chunks.open_codec(FLAGS.operating_point), {}
+  codec, known = _codec(), {}
   encode = codec.encode
 
   def constant(image):
@@ -175,7 +180,7 @@ def draw(rows):
 
 def measure_encoder(folder):
   """Prints the share of the encoder's own throughput that compressing JPEG files reaches."""
-  codec, edge = chunks.open_codec(FLAGS.operating_point), FLAGS.image_size
+  codec, edge = _codec(), FLAGS.image_size
   name = synthetic(folder, FLAGS.images, edge)
   source, read = sources.open_source(name, "train", folder), functools.partial(compressed.read_photos, name, folder, 0)
   batch = np.stack([sources.decode_image(data).numpy() for data, _ in source.read(0, 32)])
@@ -187,7 +192,7 @@ def measure_encoder(folder):
     for _ in range(FLAGS.images // 32):
       network(batch).numpy()
     times.append((time.perf_counter(), time.process_time()))
-    list(chunks.compress(read, FLAGS.operating_point, [part]))
+    list(chunks.compress(read, _codec, [part]))
     times.append((time.perf_counter(), time.process_time()))
     if turn:
       for name, count, (begin, cpu_begin), (end, cpu_end) in zip(

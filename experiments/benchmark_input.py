@@ -30,7 +30,7 @@ from deepcomp_tf.data import classification
 from deepcomp_tf.data import sources
 from deepcomp_tf.data import compressed
 from deepcomp_tf.data.crops import Crops
-from deepcomp_tf.data.crops import resize_shorter_side
+from deepcomp_tf.data.cut import resize_shorter_side
 from deepcomp_tf.representation import STRIDE
 from deepcomp_tf.threads import cores
 from deepcomp_tf.threads import ordered_map
@@ -77,7 +77,7 @@ def compare(dataset, operating_point, folder):
   """Measures and prints the table of an operating point."""
   codec = dc.Codec.load(operating_point)
   source = sources.open_source(dataset, FLAGS.split, FLAGS.data_dir)
-  config = compressed.make_config(dataset, FLAGS.data_dir, [FLAGS.split], operating_point)
+  config = compressed.make_config(dataset, FLAGS.data_dir, [FLAGS.split], lambda: codec)
   builder = compressed.CompressedClassification(config=config, data_dir=folder)
   if not builder.is_prepared():
     builder.compress()

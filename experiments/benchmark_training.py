@@ -111,15 +111,12 @@ def seconds_a_step(devices):
     optimizer = optimizers.Optimizers({"optimizer": (optimizers.sgd(0.001, 0.9), trained)},
                                       scale_losses=FLAGS.precision == "mixed_float16")
 
-  def replica_step(x, labels):
-    with tf.GradientTape() as tape:
-      logits = network(x, training=True)
-      loss = tf.reduce_mean(tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits)) + losses.weight_decay(network, 1e-4)
-      scaled = optimizer.scaled(loss)
-    optimizer.step(tape, scaled)
-    return {"loss": loss}
+  def loss(x, labels):
+    logits = network(x, training=True)
+    value = tf.reduce_mean(tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits)) + losses.weight_decay(network, 1e-4)
+    return value, {"loss": value}
 
-  step = distribution.on_replicas(strategy, replica_step)
+  step = distribution.on_replicas(strategy, optimizer.replica_step(loss))
   images = tf.random.stateless_normal([FLAGS.batch_size, side, side, channels], [0, 1])
   labels = tf.random.stateless_uniform([FLAGS.batch_size], [0, 2], 0, 1000, tf.int64)
   data = tf.data.Dataset.from_tensors((images, labels)).repeat()

@@ -10,6 +10,7 @@ its folder as storage.json. A stopped run goes on where it was: finished chunks 
 it is written. With --beam_runner the work runs on Apache Beam, whose workers share --dataset and --output_dir, nothing else.
 """
 
+import functools
 import os
 
 from absl import flags
@@ -19,6 +20,7 @@ import deepcomp_tf as dc
 from deepcomp_tf import files
 from deepcomp_tf.data import compressed
 from deepcomp_tf.files import printable
+from deepcomp_tf.tasks import aim
 from deepcomp_tf.training import flags as training_flags
 
 FLAGS = flags.FLAGS
@@ -41,14 +43,14 @@ LEFT_OUT = "left_out.txt"
 
 def main(argv):
   del argv
-  codec = dc.Codec.load(FLAGS.operating_point)
-  config = compressed.make_config(FLAGS.dataset, FLAGS.data_dir, FLAGS.splits, FLAGS.operating_point, FLAGS.shorter_side,
-                                  FLAGS.effort, FLAGS["for"].value)
+  load_codec = functools.partial(aim.open_codec, FLAGS.operating_point, FLAGS["for"].value)
+  codec = load_codec()
+  config = compressed.make_config(FLAGS.dataset, FLAGS.data_dir, FLAGS.splits, load_codec, FLAGS.shorter_side, FLAGS.effort)
   builder = compressed.CompressedClassification(config=config, data_dir=FLAGS.output_dir, beam=bool(FLAGS.beam_runner))
   if builder.is_prepared():
     written = tfds.builder_from_directory(builder.data_dir).info.metadata
     asked = {"fingerprint": codec.fingerprint.hex(), "encoder_version": codec.encoder_version, "shorter_side": FLAGS.shorter_side,
-             "splits": FLAGS.splits, "effort": FLAGS.effort, "readers": FLAGS["for"].value,
+             "splits": FLAGS.splits, "effort": FLAGS.effort, "readers": codec.readers,
              "source_identity": builder.source_identity()}
     # Early sets do not name their splits, later sets do not tell sources of the same name apart; all of these are of the first
     # encoder.

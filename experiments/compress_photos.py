@@ -11,6 +11,7 @@ compressed are listed in --report, and make the exit code 1. With --beam_runner 
 the photos and the output, nothing else.
 """
 
+import functools
 import os
 import sys
 
@@ -20,9 +21,9 @@ import tqdm
 
 import deepcomp_tf as dc
 from deepcomp_tf import files
-from deepcomp_tf.data import chunks
 from deepcomp_tf.data import compressed_photos
 from deepcomp_tf.data import photo_files
+from deepcomp_tf.tasks import aim
 from deepcomp_tf.threads import cores
 from deepcomp_tf.training import flags as training_flags
 
@@ -46,8 +47,9 @@ def main(argv):
     raise dc.DeepcompError("expected --report or --output_dir. Received: neither")
   path = FLAGS.report or os.path.join(FLAGS.output_dir, "report.json")
   files.makedirs(os.path.dirname(path) or ".")
-  codec = chunks.open_codec(FLAGS.operating_point, FLAGS["for"].value)  # a wrong name is a single error, whatever the photos are
-  report = write_set() if FLAGS.set_name else write_files(codec, path)
+  load_codec = functools.partial(aim.open_codec, FLAGS.operating_point, FLAGS["for"].value)
+  load_codec()  # a wrong name is a single error, whatever the photos are
+  report = (write_set if FLAGS.set_name else write_files)(load_codec, path)
   files.write_json(path, report)
   print(f"{report['photos'] - len(report['failed'])} of {report['photos']} photos done, "
         f"{report.get('before', 0)} of them before, {report['bytes'] / 1e6:.2f} MB; report: {path}")
@@ -63,26 +65,26 @@ def find_photos():
   return photos, photo_files.common_root(photos) if FLAGS.root is None else FLAGS.root
 
 
-def write_files(codec, report_path):
+def write_files(load_codec, report_path):
   """Compresses to files, and returns their `photo_files.report`."""
   if FLAGS.beam_runner:
     beam = tfds.core.lazy_imports.apache_beam
     with beam.Pipeline(runner=FLAGS.beam_runner, options=training_flags.beam_options()) as pipeline:
-      _ = pipeline | "photos" >> photo_files.on_beam(FLAGS.photos, FLAGS.root, FLAGS.output_dir, FLAGS.operating_point,
-                                                     FLAGS.overwrite, report_path, FLAGS.effort, FLAGS["for"].value)
+      _ = pipeline | "photos" >> photo_files.on_beam(FLAGS.photos, FLAGS.root, FLAGS.output_dir, load_codec,
+                                                     FLAGS.overwrite, report_path, FLAGS.effort)
     return files.read_json(report_path)
   photos, root = find_photos()
   tasks, refused = photo_files.tasks_of(photos, root, FLAGS.output_dir)
-  done = photo_files.compress(codec, tasks, cores(), not FLAGS.overwrite, FLAGS.overwrite, FLAGS.effort)
+  done = photo_files.compress(load_codec(), tasks, cores(), not FLAGS.overwrite, FLAGS.overwrite, FLAGS.effort)
   return photo_files.add_reports([photo_files.report(refused), photo_files.report(
       tqdm.tqdm(done, total=len(tasks), unit="photo", mininterval=5))])
 
 
-def write_set():
+def write_set(load_codec, _):
   """Compresses to a TFDS set, and returns a report of it."""
   photos, root = find_photos()
-  config = compressed_photos.PhotosConfig(name=FLAGS.set_name, photos=photos, root=root, operating_point=FLAGS.operating_point,
-                                          effort=FLAGS.effort, readers=FLAGS["for"].value)
+  config = compressed_photos.PhotosConfig(name=FLAGS.set_name, photos=photos, root=root, load_codec=load_codec,
+                                          effort=FLAGS.effort)
   builder = compressed_photos.CompressedPhotos(config=config, data_dir=FLAGS.output_dir, beam=bool(FLAGS.beam_runner))
   if builder.is_prepared():
     raise dc.DeepcompError(f"{builder.data_dir} is there already; give another --set_name or --output_dir")

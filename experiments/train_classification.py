@@ -10,24 +10,19 @@ are not compressed yet are compressed on the way, by the fixed networks of the o
 continues a run that was stopped. RUN_DIR/classifier is what `dc.Classifier.load` takes.
 """
 
-import os
-
 from absl import flags
 from absl import logging
 import tensorflow as tf
 
 import deepcomp_tf as dc
+from deepcomp_tf.codec.inputs import NetworkInput
 from deepcomp_tf.data import classification
-from deepcomp_tf.data.crops import CROPS
-from deepcomp_tf.data.crops import Crops
+from deepcomp_tf.data import crops as cropping
 from deepcomp_tf.data.store import Store
 from deepcomp_tf.evaluation import accuracy
-from deepcomp_tf.representation import INPUTS
-from deepcomp_tf.codec.inputs import NetworkInput
 from deepcomp_tf.layers.bottleneck import STRIDE_PLACES
-from deepcomp_tf.models.resnet import ARCHITECTURES
-from deepcomp_tf.models.resnet import make_network
-from deepcomp_tf.models.resnet import takes_representation
+from deepcomp_tf.models import resnet
+from deepcomp_tf.representation import INPUTS
 from deepcomp_tf.training import flags as training_flags
 from deepcomp_tf.training import loop
 from deepcomp_tf.training import losses
@@ -42,7 +37,7 @@ flags.DEFINE_string("dataset", "imagenet2012", "TFDS set, set of compressed file
 flags.DEFINE_string("data_dir", None, "Where TFDS keeps its sets.")
 flags.DEFINE_string("train_split", "train", "Split of --dataset to train on.")
 flags.DEFINE_string("validation_split", "validation", "Split of --dataset to validate on.")
-flags.DEFINE_enum("network", None, list(ARCHITECTURES), "Network of Table 1.", required=True)
+flags.DEFINE_enum("network", None, list(resnet.ARCHITECTURES), "Network of Table 1.", required=True)
 flags.DEFINE_float("width", 1.0, "Factor on the network's numbers of channels.", lower_bound=0.01)
 flags.DEFINE_enum("stride_in", "conv1", STRIDE_PLACES, "Where the network subsamples: as in Table 3 (conv1) or as in "
                   "TF-Slim (conv2).")
@@ -50,7 +45,7 @@ flags.DEFINE_enum("input", None, INPUTS, "What the network sees of a photo.", re
 flags.DEFINE_string("operating_point", None, "The compression network: a name or a folder.")
 training_flags.define_cache_flags(classification.CACHES)
 flags.DEFINE_integer("crop_size", 224, "Edge of the crops in pixels, 8 times that of the representation's.")
-flags.DEFINE_enum("crop", "pixels", CROPS, "Of images that are compressed on the way: whether their pixels are cropped, "
+flags.DEFINE_enum("crop", "pixels", cropping.CROPS, "Of images that are compressed on the way: whether their pixels are cropped, "
                   "or the representation of --image_size pixels.")
 flags.DEFINE_integer("image_size", 256, "Edge of the images whose representation is cropped.", lower_bound=8)
 flags.DEFINE_list("resize", [], "LOW,HIGH: images are resized to a shorter side of LOW for validation, of LOW to HIGH for "
@@ -88,12 +83,12 @@ def main(argv):
     raise dc.DeepcompError("expected the same classes in the splits for training and validation. Received: "
                            f"{', '.join(class_names[:5])}... and {', '.join(validation.source.class_names[:5])}...")
   steps_per_epoch = loop.steps_per_epoch(len(training))
-  crops = Crops(inputs, training.source.bitstreams, FLAGS.crop_size, FLAGS.crop, FLAGS.image_size,
+  crops = cropping.Crops(inputs, training.source.bitstreams, FLAGS.crop_size, FLAGS.crop, FLAGS.image_size,
                 training_flags.numbers("resize", counts=(0, 2)) or None)
 
   with loop.networks(strategy):
-    network = make_network(FLAGS.network, len(class_names), FLAGS.width, FLAGS.stride_in,
-                           synchronized=FLAGS.synchronized_batch_norm)
+    network = resnet.make_network(FLAGS.network, len(class_names), FLAGS.width, FLAGS.stride_in,
+                                  synchronized=FLAGS.synchronized_batch_norm)
     network.build([None, None, None, inputs.channels])
   if FLAGS.start:
     start_from(FLAGS.start, network, inputs, class_names)
@@ -128,11 +123,6 @@ def main(argv):
       start_from(FLAGS.start, classifier.network, inputs, class_names, FLAGS.start_share)
     return classifier.copy(rounded=True)
 
-  def export(classifier, trained, reached):
-    classifier.info = {"crop_size": crops.crop_size, "crop": crops.crop, "image_size": crops.image_size, "resize": crops.resize,
-                       "trained": trained, "reached_on_validation": reached}
-    classifier.save(os.path.join(FLAGS.run_dir, "classifier"))
-
   loop.train(
       strategy,
       [loop.Stage(FLAGS.epochs * steps_per_epoch, loss, optimizer_parts, lambda *place: crops.training_batches(
@@ -140,12 +130,13 @@ def main(argv):
       {f"network/{name}": variable for name, variable in named.items()}, program="train_classification", settings=settings,
       result="classifier", keep=keep,
       measure=lambda kept: evaluate(kept.network)() if kept else evaluate_training(), every=steps_per_epoch, count_epochs=True,
-      export=export, shown=("loss", "top_1"))
+      export=loop.save_task("classifier", crop_size=crops.crop_size, crop=crops.crop, image_size=crops.image_size,
+                            resize=crops.resize), shown=("loss", "top_1"))
 
 
 def checked_inputs():
   """The network's input, after a look at whether the flags go together."""
-  if takes_representation(FLAGS.network) != (FLAGS.input == "representation"):
+  if resnet.takes_representation(FLAGS.network) != (FLAGS.input == "representation"):
     raise dc.DeepcompError(f"expected a ResNet for pixels or a cResNet for the representation. Received: "
                            f"--network={FLAGS.network} --input={FLAGS.input}")
   if (FLAGS.input == "original") != (FLAGS.operating_point is None):

@@ -16,9 +16,8 @@ import tensorflow as tf
 
 import deepcomp_tf as dc
 from deepcomp_tf.codec import fitting
+from deepcomp_tf.codec import images as image_files
 from deepcomp_tf.codec import operating_point
-from deepcomp_tf.codec.images import list_images
-from deepcomp_tf.codec.images import split_images
 from deepcomp_tf.data import photos
 from deepcomp_tf.data.part import WHOLE
 from deepcomp_tf.models.compression import ENTROPIES
@@ -79,7 +78,7 @@ def main(argv):
     raise dc.DeepcompError(f"--crop_size must be a multiple of 8. Received: {FLAGS.crop_size}")
   strategy = loop.begin()
   if FLAGS.images:
-    paths, held_out = split_images(list_images(FLAGS.images), FLAGS.held_out)
+    paths, held_out = image_files.split_images(image_files.list_images(FLAGS.images), FLAGS.held_out)
     logging.info("%d photos to train on, %d to validate on.", len(paths), len(held_out))
     from_photos = photos.Photos(paths)
     of_tables = lambda: photos.read_photos(paths[:FLAGS.tables_from])

@@ -14,6 +14,7 @@ import tensorflow as tf
 
 import deepcomp_tf as dc
 from deepcomp_tf.codec import operating_point
+from deepcomp_tf.data import cut
 from deepcomp_tf.data.symbol_pairs import SymbolPairs
 from deepcomp_tf.layers import similarity
 from deepcomp_tf.layers.naming import copy_weights
@@ -37,8 +38,8 @@ OPERATIONAL_FLAGS = (*further.OPERATIONAL_FLAGS, "cache_dir")
 
 def main(argv):
   del argv
-  if FLAGS.crop_size % STRIDE or FLAGS.crop_size - 2 * FLAGS.margin < similarity.smallest_ms_ssim():
-    smallest = similarity.smallest_ms_ssim()
+  window_size, smallest = FLAGS.crop_size - 2 * FLAGS.margin, similarity.smallest_ms_ssim()
+  if FLAGS.crop_size % STRIDE or window_size < smallest:
     raise dc.DeepcompError(f"--crop_size must be a multiple of {STRIDE}, and at least {smallest + 2 * FLAGS.margin}: {smallest} "
                            f"pixels and --margin={FLAGS.margin} on each side. Received: {FLAGS.crop_size}")
   if FLAGS.margin % STRIDE:
@@ -54,15 +55,12 @@ def main(argv):
     decoder.build([None, None, None, start.channels])
   copy_weights(start.model.decoder, decoder)
   named = {f"decoder/{name}": variable for name, variable in decoder.named_variables().items()}
-  window_size = FLAGS.crop_size - 2 * FLAGS.margin
   centers = tf.constant(start.centers)
 
   settings = training_flags.settings("margin", "operating_point", leave_out=OPERATIONAL_FLAGS)
   settings.update(fingerprint=start.fingerprint.hex(), version=start.decoder_version + 1, pairs=len(training))
 
-  def in_windows(images, windows):
-    rows, columns = (windows[:, axis, None] + tf.range(window_size) for axis in range(2))
-    return tf.gather(tf.gather(tf.cast(images, tf.float32), rows, axis=1, batch_dims=1), columns, axis=2, batch_dims=1)
+  in_windows = lambda images, windows: cut.cut_each(tf.cast(images, tf.float32), windows, window_size)
 
   def loss(symbols, pixels, windows, step):
     del step

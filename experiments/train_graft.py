@@ -11,16 +11,13 @@ a run that was stopped. RUN_DIR/classifier is what `dc.Classifier.load` takes; o
 network is trained on, in the same way, to answer on decoded pixels: a graft's rival.
 """
 
-import os
-
 from absl import flags
 from absl import logging
 import tensorflow as tf
 
 import deepcomp_tf as dc
 from deepcomp_tf.codec.inputs import NetworkInput
-from deepcomp_tf.data.answers import Answers
-from deepcomp_tf.data.answers import Squares
+from deepcomp_tf.data import answers
 from deepcomp_tf.evaluation import agreement
 from deepcomp_tf.mask_classes import numbered
 from deepcomp_tf.mask_classes import VOC
@@ -92,7 +89,8 @@ def main(argv):
   teacher = teachers.load_teacher(FLAGS.backbone, FLAGS.backbone_weights, FLAGS.preprocessing,
                                   FLAGS.class_names and teachers.read_names(FLAGS.class_names))
   cut = FLAGS.cut or surgery.find_cut(teacher.network)
-  training, validation = (Answers(Squares(photos, FLAGS.image_size, FLAGS.data_dir), inputs, teacher, cut, FLAGS.cache_dir)
+  training, validation = (answers.Answers(answers.Squares(photos, FLAGS.image_size, FLAGS.data_dir), inputs, teacher, cut,
+                                          FLAGS.cache_dir)
                           for photos in (FLAGS.photos, FLAGS.validation_photos))
   logging.info("%d photos to train on, %d to validate on", len(training), len(validation))
   steps_per_epoch = loop.steps_per_epoch(len(training))
@@ -105,13 +103,13 @@ def main(argv):
       network = dc.models.Graft(backbone, cut, FLAGS.adapter_filters, FLAGS.adapter_units, len(teacher.class_names))
     network.build([None, None, None, inputs.channels])
   with strategy.scope():
-    # Says what the teacher says of a crop, by its own maps there; the whole photo may show something else.
+    # What the teacher answers on a crop, from its maps there; the whole photo may show something else.
     whole = teacher.cut_network(cut)
   network.take_weights(teacher.network)
   network.set_statistics(*training.map_statistics())
   if FLAGS.start:
     # What reads the representation of another operating point may have another shape, and behind a trained adapter the backbone's
-    # own remainder is the better start.
+    # remainder is the better start.
     before = dc.Classifier.load(FLAGS.start, FLAGS.start_operating_point and dc.Codec.load(FLAGS.start_operating_point))
     starts.from_trained(network, before.network, FLAGS.start, leave_out=("remainder/",) if FLAGS.adapter_steps else (),
                         other_channels=True)
@@ -152,11 +150,6 @@ def main(argv):
     task = dc.Segmenter(network, inputs, VOC if names == [known.name for known in VOC] else numbered(names))
   else:
     task = dc.Classifier(network, inputs, teacher.class_names)
-
-  def export(kept, trained, reached):
-    kept.info = {"crop_size": FLAGS.image_size, "trained": trained, "reached_on_validation": reached}
-    kept.save(os.path.join(FLAGS.run_dir, task.KIND))
-
   loop.train(
       strategy,
       [loop.Stage(FLAGS.adapter_steps, adapter_loss, lambda: {"adapter_optimizer": adam(
@@ -166,20 +159,20 @@ def main(argv):
       {f"network/{name}": variable for name, variable in named.items()}, program="train_graft", settings=settings,
       result=task.KIND, keep=lambda: task.copy(rounded=True),
       measure=lambda kept: agreement.measure(kept.network if kept else network, inputs, validation, FLAGS.batch_size),
-      every=FLAGS.validate_every, export=export)
+      every=FLAGS.validate_every, export=loop.save_task(task.KIND, crop_size=FLAGS.image_size))
 
 
 def tell_costs(network, inputs, teacher):
   """Logs the multiply-adds of the graft, and those of decoding and the whole backbone."""
   size = teacher.network.input_shape[1]
-  own, decoder, whole = agreement.costs(network, inputs.codec.model, teacher.network)
+  graft, decoder, whole = agreement.costs(network, inputs.codec.model, teacher.network)
   if inputs.kind == "decoded":
     logging.info("decoding and the whole %s: %.0f M + %.0f M multiply-adds for a photo of %dx%d pixels", teacher.name,
                  decoder / 1e6, whole / 1e6, size, size)
   else:
     logging.info("%s: %.0f M multiply-adds for a photo of %dx%d pixels; decoding and the whole %s take %.0f M + %.0f M, %.1f "
-                 "times as many", network.architecture, own / 1e6, size, size, teacher.name, decoder / 1e6, whole / 1e6,
-                 (decoder + whole) / own)
+                 "times as many", network.architecture, graft / 1e6, size, size, teacher.name, decoder / 1e6, whole / 1e6,
+                 (decoder + whole) / graft)
 
 
 if __name__ == "__main__":

@@ -11,17 +11,14 @@ The backbone starts as the classifier, in its dilated form; network, input and o
 The same command continues a run that was stopped. RUN_DIR/segmenter is what `dc.Segmenter.load` takes.
 """
 
-import os
-
 from absl import flags
 import numpy as np
 import tensorflow as tf
 
 import deepcomp_tf as dc
+from deepcomp_tf import mask_classes
 from deepcomp_tf.data import segmentation
 from deepcomp_tf.evaluation import segmentation as measures
-from deepcomp_tf.mask_classes import palette
-from deepcomp_tf.mask_classes import VOID
 from deepcomp_tf.representation import INPUTS
 from deepcomp_tf.models.resnet import ARCHITECTURES
 from deepcomp_tf.training import distribution
@@ -55,8 +52,8 @@ flags.DEFINE_list("random_scale", [], "LOW,HIGH: training images are resized by 
 flags.DEFINE_float("learning_rate", 0.001, "At the start; falls as (1 - step/steps)^power.", lower_bound=0.0)
 flags.DEFINE_float("head_learning_rate", 0.01, "Of the pooling.", lower_bound=0.0)
 flags.DEFINE_float("power", 0.9, "Of the fall of the learning rates.", lower_bound=0.0)
-flags.DEFINE_enum("optimizer", "sgd", ["sgd", "adam"], "The paper's, or one that is faster from a classifier that is not yet "
-                  "good.")
+flags.DEFINE_enum("optimizer", "sgd", ["sgd", "adam"], "The paper's SGD, or Adam, which is faster from a classifier that is "
+                  "not yet good.")
 flags.DEFINE_float("momentum", 0.9, "Of SGD.", lower_bound=0.0, upper_bound=1.0)
 flags.DEFINE_float("weight_decay", 5e-4, "Of kernels.", lower_bound=0.0)
 flags.DEFINE_integer("validate_every", 2000, "Steps between validations.", lower_bound=1)
@@ -79,10 +76,10 @@ def main(argv):
   builder = distribution.chief_first(strategy, lambda: segmentation.open_builder(FLAGS.dataset, FLAGS.data_dir))
   known = segmentation.classes_of(builder, FLAGS.classes)
   classes = training_flags.chosen_classes("class_ids", known) or known
-  class_ids = [one.id for one in classes]
-  well_covered = [one.name for one in training_flags.chosen_classes("well_covered_ids", known)]
+  class_ids = [chosen.id for chosen in classes]
+  well_covered = [chosen.name for chosen in training_flags.chosen_classes("well_covered_ids", known)]
 
-  tf.keras.utils.set_random_seed(FLAGS.seed)  # now that the set is prepared, which draws numbers of its own
+  tf.keras.utils.set_random_seed(FLAGS.seed)  # now that the set is prepared, which draws random numbers, too
   classifier = dc.Classifier.load(FLAGS.classifier, FLAGS.operating_point and dc.Codec.load(FLAGS.operating_point))
   inputs = classifier.inputs
   for flag, value in (("network", classifier.network.architecture), ("input", inputs.kind)):
@@ -104,33 +101,25 @@ def main(argv):
   def loss(x, labels, step):
     del step
     # Means over the labelled pixels of the global batch.
-    cross_entropy = losses.masked_cross_entropy(labels, model(x, training=True), VOID)
+    cross_entropy = losses.masked_cross_entropy(labels, model(x, training=True), mask_classes.VOID)
     value = cross_entropy + losses.weight_decay(model, FLAGS.weight_decay)
     return value, {"loss": value, "cross_entropy": cross_entropy}
 
   batches = lambda first, share: training.training_batches(FLAGS.crop_size, FLAGS.batch_size, FLAGS.seed, first, share)
   segmenter = dc.Segmenter(model, inputs, classes)
 
-  def export(segmenter, trained, reached):
-    segmenter.info = {"trained": trained, "reached_on_validation": reached}
-    segmenter.save(os.path.join(FLAGS.run_dir, "segmenter"))
-
   loop.train(
       strategy,
-      [loop.Stage(FLAGS.head_steps, loss, lambda: pooling_optimizer(model), batches),
+      [loop.Stage(FLAGS.head_steps, loss, lambda: {"pooling_optimizer": optimizer_of(
+          model, "head", FLAGS.head_learning_rate, FLAGS.head_steps)}, batches),
        loop.Stage(FLAGS.steps, loss, lambda: whole_optimizers(model), batches)],
       model.named_variables(), program="train_segmentation", settings=settings, result="segmenter",
       measure=lambda kept: measure(strategy, kept or segmenter, validation, well_covered), every=FLAGS.validate_every,
-      keep=lambda: segmenter.copy(rounded=True), export=export, shown=("loss",))
-
-
-def pooling_optimizer(model):
-  """The optimizer of the steps in which the pooling alone learns."""
-  return {"pooling_optimizer": optimizer_of(model, "head", FLAGS.head_learning_rate, FLAGS.head_steps)}
+      keep=lambda: segmenter.copy(rounded=True), export=loop.save_task("segmenter"), shown=("loss",))
 
 
 def whole_optimizers(model):
-  """The optimizers of the steps after these: backbone and pooling have learning rates of their own (appendix A.5)."""
+  """The optimizers of the steps after those: backbone and pooling learn at different rates (appendix A.5)."""
   steps = FLAGS.steps - FLAGS.head_steps
   return {"backbone_optimizer": optimizer_of(model, "backbone", FLAGS.learning_rate, steps),
           "head_optimizer": optimizer_of(model, "head", FLAGS.head_learning_rate, steps)}
@@ -150,9 +139,9 @@ def measure(strategy, segmenter, validation, well_covered):
   num_classes = len(segmenter.classes)
   counts = distribution.share_work(
       strategy, len(validation), num_classes ** 2,
-      lambda own: (counts.ravel() for counts in measures.confusions(
-          segmenter.predict, validation, num_classes, own=own)))
-  colors = palette(segmenter.classes)[segmenter.mask_ids]
+      lambda indices: (counts.ravel() for counts in measures.confusions(
+          segmenter.predict, validation, num_classes, own=indices)))
+  colors = mask_classes.palette(segmenter.classes)[segmenter.mask_ids]
   for i, (stored, label) in zip(range(4), validation.whole()):
     pictures = [segmenter.picture(stored, *label.shape), colors[label], colors[segmenter.predict(stored, *label.shape)]]
     tf.summary.image(f"input_truth_prediction/{i}", np.concatenate(pictures, axis=1)[np.newaxis])

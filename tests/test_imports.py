@@ -1,4 +1,5 @@
-"""Imports go one way: layers, models and the codec know nothing of what is built on them; networks know nothing of files."""
+"""Imports go one way: layers, models and the codec know nothing of what is built on them; networks know nothing of files, and
+data nothing of tasks."""
 
 import pathlib
 import re
@@ -13,7 +14,8 @@ ABOVE = ("data", "inference", "tasks", "training", "evaluation", "cli", "demo", 
 
 @pytest.mark.parametrize("folder, unknown", [
     ("layers", ("models", "codec", "files", "file_systems", "shipped", *ABOVE)),
-    ("models", ("codec", "files", "file_systems", "shipped", *ABOVE)), ("codec", ABOVE)])
+    ("models", ("codec", "files", "file_systems", "shipped", *ABOVE)), ("codec", ABOVE),
+    ("data", ABOVE[1:])])
 def test_no_import_goes_up(folder, unknown):
   for path in (PACKAGE / folder).glob("*.py"):
     imported = re.findall(r"^\s*(?:from|import) deepcomp_tf(?:\.| import )(\w+)", path.read_text(), re.MULTILINE)

@@ -10,22 +10,17 @@ import tensorflow as tf
 import tqdm
 
 from deepcomp_tf import files
+from deepcomp_tf import threads
 from deepcomp_tf.codec.images import read_image
+from deepcomp_tf.data import cut
 from deepcomp_tf.data import photo_files
 from deepcomp_tf.data import sources
-from deepcomp_tf.data.cut import batches
+from deepcomp_tf.data import store
 from deepcomp_tf.data.damage import Damage
 from deepcomp_tf.data.damage import or_error
 from deepcomp_tf.data.part import WHOLE
-from deepcomp_tf.data.store import INFO
-from deepcomp_tf.data.store import Maps
-from deepcomp_tf.data.store import cached_folder
-from deepcomp_tf.data.store import damaged
-from deepcomp_tf.files import digest_of
 from deepcomp_tf.errors import DeepcompError
 from deepcomp_tf.representation import STRIDE
-from deepcomp_tf.threads import cores
-from deepcomp_tf.threads import ordered_map
 
 # Photos that go through a network together.
 BATCH = 32
@@ -36,15 +31,12 @@ class Squares:
 
   Args:
     names: list of folders, which are gone through with the folders in them, of text files that list paths, and of TFDS sets
-      with their splits, such as imagenet2012:train.
+      with their splits, such as imagenet2012:train; where there are no photos, that is an error.
     size: edge in pixels, a multiple of 8.
     data_dir: where TFDS keeps its sets.
 
   Attributes:
     identity: text that differs for other photos and other sizes.
-
-  Raises:
-    DeepcompError: there are no such photos.
   """
 
   def __init__(self, names, size, data_dir=None):
@@ -55,17 +47,17 @@ class Squares:
       if files.exists(name):
         paths = photo_files.find_photos(name)
         self._parts.append((len(paths), paths))
-        identities.append(f"{name} {digest_of(*(os.fsencode(f'{path} {files.size(path)}') for path in paths))}")
-      else:
-        set_name, _, split = name.rpartition(":")
-        if not set_name:
-          raise DeepcompError(f"expected a folder of photos, or a TFDS set and its split, such as imagenet2012:train. "
-                              f"Received: {name}")
-        source = sources.open_source(set_name, split, data_dir)
-        if source.bitstreams:
-          raise DeepcompError(f"expected photos, on which a teacher can answer. Received: {name}, which holds compressed files")
-        self._parts.append((source.num_examples, source))
-        identities.append(source.identity)
+        identities.append(f"{name} {files.digest_of(*(os.fsencode(f'{path} {files.size(path)}') for path in paths))}")
+        continue
+      set_name, _, split = name.rpartition(":")
+      if not set_name:
+        raise DeepcompError(f"expected a folder of photos, or a TFDS set and its split, such as imagenet2012:train. "
+                            f"Received: {name}")
+      source = sources.open_source(set_name, split, data_dir)
+      if source.bitstreams:
+        raise DeepcompError(f"expected photos, on which a teacher can answer. Received: {name}, which holds compressed files")
+      self._parts.append((source.num_examples, source))
+      identities.append(source.identity)
     self.identity, self.name = " ".join(identities), ",".join(os.path.basename(os.path.normpath(name)) for name in names)
 
   def __len__(self):
@@ -73,16 +65,14 @@ class Squares:
 
   def __iter__(self):
     """Yields uint8 `[size, size, 3]`, or the `DeepcompError` of a photo that cannot be read, always in the same order."""
-    return ordered_map(lambda stored: or_error(self._read, *stored), self._stored(), threads=cores(), ahead=4 * BATCH)
+    read = lambda stored: square(read_image(*stored), self.size)
+    return threads.ordered_map(lambda stored: or_error(read, stored), self._stored(), threads.cores(), ahead=4 * BATCH)
 
   def _stored(self):
     """What `read_image` takes of each."""
     for _, part in self._parts:
       yield from (((path,) for path in part) if isinstance(part, list) else
                   (("", data) for data, _ in part.read(0, part.num_examples).as_numpy_iterator()))
-
-  def _read(self, *stored):
-    return square(read_image(*stored), self.size)
 
 
 def square(photo, size):
@@ -97,22 +87,19 @@ class Answers:
   operating points.
 
   Args:
-    photos: `Squares`.
+    photos: `Squares`, of which enough (`damage.ALLOWED_SHARE`) must be readable.
     inputs: the network's `codec.inputs.NetworkInput`.
     teacher: `tasks.teachers.Teacher`.
-    cut: the layer of the teacher whose maps are kept.
+    cut_at: the layer of the teacher whose maps are kept.
     cache_dir: of `store.cached_folder`.
 
   Attributes:
     stored: `inputs.encode` of the photos: uint8 symbols `[n, size / 8, size / 8, C]`, or pixels `[n, size, size, 3]`.
     maps: float16 `[n, size / 8, size / 8, c]`.
     logits: float16 `[n, classes]`; of a teacher that segments `[n, size / 8, size / 8, classes]`.
-
-  Raises:
-    DeepcompError: none of the photos, or too few (`damage.ALLOWED_SHARE`), can be read.
   """
 
-  def __init__(self, photos, inputs, teacher, cut, cache_dir=None):
+  def __init__(self, photos, inputs, teacher, cut_at, cache_dir=None):
     edge = photos.size // STRIDE
     self.size, self.name = photos.size, photos.name
     kind = {"representation": "symbols", "decoded": "decoded"}[inputs.kind]
@@ -120,14 +107,13 @@ class Answers:
     if inputs.effort:
       made_by += f" by effort {inputs.effort} for {inputs.codec.readers} with decoder {inputs.codec.decoder_version}"
     self.stored, = _kept(
-        cache_dir, photos, f"{kind} at {made_by}",
-        lambda: (lambda pixels: [inputs.encode(pixels)]),
+        cache_dir, photos, f"{kind} at {made_by}", lambda: lambda pixels: [inputs.encode(pixels)],
         [(np.uint8, (photos.size // inputs.stride, photos.size // inputs.stride, inputs.channels))])
     self.maps, self.logits = _kept(
-        cache_dir, photos, f"answers of {teacher.identity} at {cut}", lambda: teacher.answers(cut),
-        [(np.float16, (edge, edge, teacher.channels_at(cut))),
+        cache_dir, photos, f"answers of {teacher.identity} at {cut_at}", lambda: teacher.answers(cut_at),
+        [(np.float16, (edge, edge, teacher.channels_at(cut_at))),
          (np.float16, (*((edge, edge) if teacher.segments else ()), len(teacher.class_names)))])
-    self._fields = Maps.of_array(self.stored, inputs.stride), Maps.of_array(self.maps, STRIDE)
+    self._fields = store.Maps.of_array(self.stored, inputs.stride), store.Maps.of_array(self.maps, STRIDE)
 
   def __len__(self):
     return len(self.stored)
@@ -143,11 +129,7 @@ class Answers:
     return mean.astype(np.float32), np.sqrt(np.maximum(squares / count - mean ** 2, 1e-6)).astype(np.float32)
 
   def training_batches(self, batch_size, crop_size, seed, epoch=0, first_step=0, part=WHOLE):
-    """The batches of an epoch: crops at random places.
-
-    Args:
-      batch_size, seed, epoch, first_step, part: as of `Crops.training_batches`.
-      crop_size: edge of the crops in pixels, a multiple of 8.
+    """The batches of an epoch: crops at random places. Arguments as of `Crops.training_batches`; `crop_size` is in pixels.
 
     Returns:
       data set of crops of `stored`, uint8 `[batch, k, k, C]` or `[batch, crop_size, crop_size, 3]`, of `maps` at the same places,
@@ -159,10 +141,10 @@ class Answers:
 
     def read(step):
       indices = order[step * batch_size:(step + 1) * batch_size][begin:end]
-      corners = STRIDE * np.random.default_rng([seed, epoch, step]).integers(room, size=[batch_size, 2])[begin:end]
+      corners = STRIDE * cut.draw_corners(seed, epoch, step, batch_size, room)[begin:end]
       return *(field.crops(indices, corners, crop_size) for field in self._fields), self.logits[indices]
 
-    return batches(read, self._specs(end - begin, crop_size), first_step, len(self) // batch_size)
+    return cut.batches(read, self._specs(end - begin, crop_size), first_step, len(self) // batch_size)
 
   def whole_batches(self, batch_size):
     """All photos, whole, in their order, as of `training_batches`; the last batch may be smaller."""
@@ -170,7 +152,7 @@ class Answers:
       chosen = slice(step * batch_size, (step + 1) * batch_size)
       return self.stored[chosen], self.maps[chosen], self.logits[chosen]
 
-    return batches(read, self._specs(None, self.size), end=-(-len(self) // batch_size))
+    return cut.batches(read, self._specs(None, self.size), end=-(-len(self) // batch_size))
 
   def _specs(self, count, size):
     return [(dtype, [count, size // field.stride, size // field.stride, field.channels])
@@ -186,13 +168,13 @@ def _kept(cache_dir, photos, kind, make, arrays):
     make: function that makes the function of uint8 `[batch, size, size, 3]` that returns tensors `[batch, ...]`.
     arrays: list of (type, shape of an example).
   """
-  made_of = {"photos": photos.identity, "count": len(photos), "kind": kind}
+  name, made_of = kind.split(" ")[0], {"photos": photos.identity, "count": len(photos), "kind": kind}
 
   def fill(folder):
     function, damage, done = make(), Damage(photos.name, len(photos)), 0
     opened = [np.lib.format.open_memmap(os.path.join(folder, f"{number}.npy"), "w+", dtype, (len(photos), *shape))
               for number, (dtype, shape) in enumerate(arrays)]
-    read = damage.without_damaged(tqdm.tqdm(photos, desc=f"{kind.split(' ')[0]} of {photos.name}", unit="photo", mininterval=10))
+    read = damage.without_damaged(tqdm.tqdm(photos, desc=f"{name} of {photos.name}", unit="photo", mininterval=10))
     while batch := list(itertools.islice(read, BATCH)):
       for array, values in zip(opened, function(np.stack(batch))):
         array[done:done + len(batch)] = values.numpy()
@@ -201,15 +183,13 @@ def _kept(cache_dir, photos, kind, make, arrays):
       array.flush()
     return {"photos_kept": done, "damage": damage.messages}
 
-  folder = cached_folder(cache_dir, kind.split(" ")[0], made_of, fill)
-  kept = files.read_json(os.path.join(folder, INFO))["photos_kept"]
+  folder = store.cached_folder(cache_dir, name, made_of, fill)
+  kept = files.read_json(os.path.join(folder, store.INFO))["photos_kept"]
   if not kept:
     raise DeepcompError(f"expected photos that can be read. Received: {photos.name}, with none")
   loaded = []
   for number in range(len(arrays)):
     path = os.path.join(folder, f"{number}.npy")
-    try:
+    with store.damaged_if(path, OSError, ValueError):
       loaded.append(np.load(path, mmap_mode="r")[:kept])
-    except (OSError, ValueError) as error:
-      raise damaged(path, error) from None
   return loaded

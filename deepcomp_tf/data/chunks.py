@@ -1,27 +1,22 @@
 """Compressing in chunks: each is kept in the output once it is done, so that stopped work goes on, on one machine or on many.
 
 Folder and files may be remote; they are reached by all workers of Apache Beam and by the process that starts them; what
-workers compress goes through Beam's collections.
+workers compress goes through Beam's collections. What a worker calls, it is given as functions that can be pickled.
 """
 
 import collections
-import functools
 import io
 import itertools
 import os
-import threading
-from typing import Any
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from deepcomp_tf import files
-from deepcomp_tf.codec.codec import Codec
 from deepcomp_tf.errors import DeepcompError
 from deepcomp_tf.representation import STRIDE
 
 _TOTALS = {"examples": 0, "skipped": [], "source_bytes": 0, "bytes": 0, "symbols": 0}
-_opening = threading.Lock()
 
 # Neighbouring chunks that a worker of Beam takes at a time, where there are enough of them for all workers.
 BEAM_CHUNKS = 8
@@ -53,24 +48,23 @@ def cut(split, count, size):
   return [Chunk(split, begin, min(begin + size, count)) for begin in range(0, count, size)]
 
 
-def compress(read, operating_point, chunks, update=lambda: None, effort=0, readers="people"):
+def compress(read, load_codec, chunks, update=lambda: None, effort=0):
   """Compresses chunks one after the other; the next is read while the one before is coded.
 
   Neighbours are read as one: to come to the beginning of a chunk, a TFDS file has to be read up to there.
 
   Args:
     read: function of a chunk, of any length, that returns an iterable of its `Photo`s, one for each example.
-    operating_point: a name or a folder.
+    load_codec: function that gives the `Codec`, such as a `functools.partial` of `tasks.aim.open_codec`.
     chunks: list of `Chunk`s.
     update: called after every image.
     effort: of `Codec.encode`.
-    readers: of `aim.load`.
 
   Yields:
     (chunk, result) in their order. A result is a dict of keys, files and fields, lists of the examples' keys, bytes and dicts,
     and the entries of `totals` that these do not give: skipped, source_bytes and symbols.
   """
-  codec, begun, coming = open_codec(operating_point, readers), collections.deque(), collections.deque()
+  codec, begun, coming = load_codec(), collections.deque(), collections.deque()
 
   def images():
     for run in _runs(chunks):
@@ -93,9 +87,8 @@ def compress(read, operating_point, chunks, update=lambda: None, effort=0, reade
     if isinstance(data, DeepcompError):
       result["skipped"].append(str(data))
     else:
-      result["keys"].append(photo.key)
-      result["files"].append(data)
-      result["fields"].append(photo.fields)
+      for name, value in (("keys", photo.key), ("files", data), ("fields", photo.fields)):
+        result[name].append(value)
       result["symbols"] += codec.channels * int(np.prod([-(-side // STRIDE) for side in photo.image.shape[:2]]))
     update()
 
@@ -125,13 +118,7 @@ def add(parts, zero=_TOTALS):
 
 
 def write_sum(parts, add_parts, path):
-  """Writes the sum of a Beam collection of dicts to a JSON file.
-
-  Args:
-    parts: the collection.
-    add_parts: function of an iterable of them, such as `add`.
-    path: of the file.
-  """
+  """Writes the sum of a Beam collection of dicts, by a function such as `add`, to a JSON file."""
   import apache_beam as beam  # an extra of the package
   return parts | "add" >> beam.CombineGlobally(add_parts) | "write" >> beam.Map(lambda total: files.write_json(path, total))
 
@@ -144,11 +131,7 @@ def examples(result):
 
 
 class Kept:
-  """The finished chunks in a folder.
-
-  Args:
-    folder: of the chunks, on a file system that all workers share.
-  """
+  """The finished chunks in a folder, on a file system that all workers share."""
 
   def __init__(self, folder):
     self.folder = folder
@@ -180,7 +163,7 @@ class Kept:
     columns = zip(*(arrays[name].tolist() for name in names)) if names else ({} for _ in ends)
     return {
         "keys": arrays["keys"].tolist(), "files": [data[end - size:end] for size, end in zip(arrays["sizes"], ends)],
-        "fields": [dict(zip((name[len("field_"):] for name in names), values)) for values in columns],
+        "fields": [dict(zip((name.removeprefix("field_") for name in names), values)) for values in columns],
         "skipped": arrays["skipped"].tolist(), "source_bytes": int(arrays["source_bytes"]),
         "symbols": int(arrays["symbols"])}
 
@@ -188,16 +171,13 @@ class Kept:
     return os.path.join(self.folder, f"{chunk.split}-{chunk.begin:09d}-{chunk.end:09d}.npz")
 
 
-def on_beam(read, operating_point, kept, chunks, totals_path, effort=0, readers="people"):
-  """A Beam transform that compresses chunks that are not kept yet.
+def on_beam(read, load_codec, kept, chunks, totals_path, effort=0):
+  """A Beam transform, from a pipeline to all chunks' `examples`, that compresses chunks that are not kept yet.
 
   Args:
-    read, operating_point, chunks, effort, readers: as of `compress`; `read` must be one that can be pickled.
+    read, load_codec, chunks, effort: as of `compress`.
     kept: a `Kept`.
     totals_path: JSON file that the pipeline writes the `totals` of all chunks to.
-
-  Returns:
-    a PTransform from a pipeline to the collection of all chunks' `examples`.
   """
   import apache_beam as beam  # an extra of the package
 
@@ -206,7 +186,7 @@ def on_beam(read, operating_point, kept, chunks, totals_path, effort=0, readers=
 
   def expand(pipeline):
     done = (pipeline | "chunks" >> beam.Create(parts) | "spread" >> beam.Reshuffle()
-            | "compress" >> beam.FlatMap(_compress_on_beam, read, operating_point, kept, effort, readers).with_outputs(
+            | "compress" >> beam.FlatMap(_compress_on_beam, read, load_codec, kept, effort).with_outputs(
                 "totals", main="examples"))
     write_sum(done.totals, add, totals_path)
     return done.examples
@@ -214,34 +194,20 @@ def on_beam(read, operating_point, kept, chunks, totals_path, effort=0, readers=
   return beam.ptransform_fn(expand)()
 
 
-def _compress_on_beam(part, read, operating_point, kept, effort, readers):
+def _compress_on_beam(part, read, load_codec, kept, effort):
   from apache_beam import pvalue
 
-  def outputs(result):
+  def results():
+    missing = []
+    for chunk in itertools.starmap(Chunk, part):
+      if kept.has(chunk):
+        yield kept.load(chunk)
+      else:
+        missing.append(chunk)
+    for chunk, result in compress(read, load_codec, missing, effort=effort):
+      kept.save(chunk, result)
+      yield result
+
+  for result in results():
     yield pvalue.TaggedOutput("totals", totals([result]))
     yield from examples(result)
-
-  missing = []
-  for chunk in itertools.starmap(Chunk, part):
-    if kept.has(chunk):
-      yield from outputs(kept.load(chunk))
-    else:
-      missing.append(chunk)
-  for chunk, result in compress(read, operating_point, missing, effort=effort, readers=readers):
-    kept.save(chunk, result)
-    yield from outputs(result)
-
-
-def open_codec(operating_point, readers="people"):
-  """The `Codec` of an operating point, which searches for `readers` (of `aim.load`); loaded once a process."""
-  with _opening:
-    return _load_codec(operating_point, readers)
-
-
-@functools.lru_cache(maxsize=2)
-def _load_codec(operating_point, readers):
-  from deepcomp_tf.tasks import aim  # TensorFlow, which the rest of this file does without
-
-  codec = Codec.load(operating_point, aim=aim.load(readers, operating_point))
-  codec.model  # made now, not by several threads  # pylint: disable=pointless-statement
-  return codec

@@ -3,12 +3,12 @@
 import numpy as np
 import tensorflow as tf
 
+from deepcomp_tf import threads
+from deepcomp_tf.data import cut
 from deepcomp_tf.data import sources
 from deepcomp_tf.data.damage import Damage
 from deepcomp_tf.data.store import Store
 from deepcomp_tf.errors import DeepcompError
-from deepcomp_tf.threads import cores
-from deepcomp_tf.threads import pool
 
 CACHES = ("none", "encoded", "decoded")
 
@@ -18,16 +18,15 @@ class Examples:
 
   Args:
     source: a `sources.Source`.
-    codec: the `Codec` that a source of bitstreams is read with; None for images.
+    codec: the `Codec` that a source of bitstreams was written with; None for images.
 
   Attributes:
-    source: as given.
     symbols_codec: the `Codec` that they are read with, where they are symbols of bitstreams; else None.
     channels: of the pixels or symbols, uint8 `[h, w, c]`.
-
-  Raises:
-    DeepcompError: a source of bitstreams without the codec that they were written with.
+    smallest: None, since their sizes are not known before they are read.
   """
+
+  smallest = None
 
   def __init__(self, source, codec=None):
     if source.bitstreams and codec is None:
@@ -57,37 +56,25 @@ class Examples:
     return tf.ensure_shape(decoded, [None, None, self.channels]), label
 
   def decode_each(self, files):
-    """Decodes a list of files on all cores.
-
-    Returns:
-      list of uint8 `[h, w, c]`, or of the error of one that cannot be decoded.
-    """
+    """Decodes a list of files on all cores: list of uint8 `[h, w, c]`, or of the error of a file that cannot be decoded."""
     if self.symbols_codec:
-      symbols, errors = self.symbols_codec.symbols_of(files)
-      return [errors.get(number, one) for number, one in enumerate(symbols)]
-    return list(pool(cores()).map(sources.decode_or_error, files))
+      return self.symbols_codec.symbols(files, "return")
+    return list(threads.pool(threads.cores()).map(sources.decode_or_error, files))
 
   def read_crops(self, files, labels, size, places=None, mirrored=None):
     """Crops of a batch of compressed files, on this thread: several batches are read at the same time.
 
-    Args:
-      files, labels: of the batch.
-      size: edge of the crops in positions.
-      places: float `[n, 2]` in [0, 1), see `Codec.crops_of`; None for the center.
-      mirrored: bool `[n]`; None for none.
-
-    Returns:
-      uint8 `[n, size, size, C]`, labels, and a dict from places in the batch to the errors of those that have no crop.
+    `size` is their edge in positions, `places` are as of `Codec.crops_of`, `mirrored` is bool `[n]` or None. Returns uint8
+    `[n, size, size, C]`, labels, and a list of the errors, None for a file that has none.
     """
     symbols, errors = self.symbols_codec.crops_of(files.tolist(), size, places, threads=1)
     if mirrored is not None:
       symbols[mirrored] = symbols[mirrored, :, ::-1]
-    return symbols, labels, errors
+    return symbols, labels, list(map(errors.get, range(len(files))))
 
   def read_maps(self, files, labels):
-    """The symbols of a batch of compressed files: list of uint8 `[h, w, C]`, labels, and errors; see `read_crops`."""
-    symbols, errors = self.symbols_codec.symbols_of(files.tolist(), threads=1)
-    return symbols, labels, errors
+    """The symbols of a batch of compressed files: list of uint8 `[h, w, C]`, or of errors; and labels. See `read_crops`."""
+    return self.symbols_codec.symbols(files.tolist(), "return", threads=1), labels
 
   def epoch(self, seed=None):
     """The data set of (uint8 `[h, w, c]`, label) of one epoch; see `order`. Those that cannot be decoded are left out."""
@@ -100,27 +87,21 @@ class Examples:
         return np.zeros([0, 0, self.channels], np.uint8)
       return decoded
 
-    def load(number, example):
-      data, label = example
-      return tf.ensure_shape(tf.numpy_function(read, [number, data], tf.uint8), [None, None, self.channels]), label
-
-    return (self.order(seed).enumerate().map(load, num_parallel_calls=tf.data.AUTOTUNE)
+    return (self.order(seed).enumerate()
+            .map(lambda number, example: (cut.from_numpy(read, [number, example[0]], [(tf.uint8, [None, None, self.channels])]),
+                                          example[1]), num_parallel_calls=tf.data.AUTOTUNE)
             .filter(lambda data, _: tf.size(data) > 0))
 
   def new_damage(self):
     """A count of the damaged examples of one pass."""
-    return Damage(self.source.name, self.source.num_examples)
+    return Damage(self.source.name, len(self))
 
 
 def open_examples(name, split, inputs, data_dir=None, cache="none", cache_dir=None):
-  """The examples of a split, as a network's input needs them: `Examples` or a `Store`.
+  """The examples of a split, of `sources.open_source`, as a network's `inputs` need them: `Examples` or a `Store`.
 
-  Args:
-    name, split, data_dir: as of `sources.open_source`.
-    inputs: the network's `codec.inputs.NetworkInput`.
-    cache: "none" reads and decodes anew in every epoch; "encoded" keeps the files in memory; "decoded" writes their pixels
-      or symbols to local disk once, for this run and all later ones.
-    cache_dir: folder for that; empty: `store.CACHE_DIR`.
+  `cache` "none" reads and decodes anew in every epoch; "encoded" keeps the files in memory; "decoded" writes their pixels or
+  symbols to local disk once, to the folder `cache_dir` (empty: `store.CACHE_DIR`), for this run and all later ones.
 
   Raises:
     DeepcompError: the set is of compressed files and the network wants original pixels, or as of `sources.open_source`.

@@ -8,21 +8,19 @@ import dataclasses
 import functools
 import os
 import threading
+from typing import Callable
 
 import tensorflow as tf
 import tensorflow_datasets as tfds
 import tqdm
 
 from deepcomp_tf import files
-from deepcomp_tf.codec.images import PIXELS_AHEAD
-from deepcomp_tf.codec.images import read_image
+from deepcomp_tf import threads
+from deepcomp_tf.codec import images
 from deepcomp_tf.data import chunks
-from deepcomp_tf.data import crops
+from deepcomp_tf.data import cut
 from deepcomp_tf.data import sources
 from deepcomp_tf.errors import DeepcompError
-from deepcomp_tf.files import digest_of
-from deepcomp_tf.threads import cores
-from deepcomp_tf.threads import ordered_map
 
 # Examples that are compressed between two points from which a stopped run goes on.
 CHUNK = 256
@@ -31,27 +29,32 @@ _opening = threading.Lock()
 
 
 @dataclasses.dataclass(eq=False)
-class CompressedConfig(tfds.core.BuilderConfig):
+class SetConfig(tfds.core.BuilderConfig):
+  """By what a set is compressed.
+
+  load_codec: as of `chunks.compress`.
+  effort: of `Codec.encode`.
+  """
+  load_codec: Callable = None
+  effort: int = 0
+
+
+@dataclasses.dataclass(eq=False)
+class CompressedConfig(SetConfig):
   """What is compressed, and how.
 
   source: TFDS set or folder, as of `sources.open_source`.
   source_dir: where TFDS keeps the source.
   splits: names of the splits, or slices such as train[:10%], which the set calls by the split's name.
-  operating_point: a name or a folder.
   shorter_side: images are resized to this before; 0 leaves them as they are.
-  effort: of `Codec.encode`.
-  readers: of `aim.load`.
   """
   source: str = ""
   source_dir: str = ""
   splits: tuple = ()
-  operating_point: str = ""
   shorter_side: int = 0
-  effort: int = 0
-  readers: str = "people"
 
 
-def make_config(source, source_dir, splits, operating_point, shorter_side=0, effort=0, readers="people"):
+def make_config(source, source_dir, splits, load_codec, shorter_side=0, effort=0):
   """A `CompressedConfig` of these values, named after the source and the operating point.
 
   Raises:
@@ -62,10 +65,8 @@ def make_config(source, source_dir, splits, operating_point, shorter_side=0, eff
   opened = sources.open_source(source, splits[0], source_dir)
   if opened.bitstreams:
     raise DeepcompError(f"expected a set of images. Received: {source}, which holds compressed files")
-  return CompressedConfig(
-      name=config_name(opened.name, chunks.open_codec(operating_point).operating_point), source=source,
-      source_dir=source_dir or "", splits=tuple(splits), operating_point=operating_point, shorter_side=shorter_side,
-      effort=effort, readers=readers)
+  return CompressedConfig(name=config_name(opened.name, load_codec().operating_point), load_codec=load_codec, effort=effort,
+                          source=source, source_dir=source_dir or "", splits=tuple(splits), shorter_side=shorter_side)
 
 
 def _plain(split):
@@ -84,11 +85,12 @@ class CompressedSet(tfds.core.GeneratorBasedBuilder, skip_registration=True):
   Finished chunks lie in a folder beside the set's until all are done, so that the same call goes on where it was stopped.
   What is written, and those chunks, may lie on any file system that TensorFlow reaches.
 
-  Subclasses have `_info` and say what is compressed: `_splits`, a dict from splits to their numbers of examples; `_reader`, the
-  `read` of `chunks.compress`, which can be pickled; `_settings`, a string that names what chunks depend on besides the networks.
+  Subclasses have `_info`, for which `_info_of` serves, and say what is compressed: `_splits`, a dict from splits to their numbers
+  of examples; `_reader`, the `read` of `chunks.compress`; `_settings`, a string that names what chunks depend on besides the
+  networks.
 
   Args:
-    config: a BuilderConfig with an `operating_point`, an `effort`, of `Codec.encode`, and `readers`, of `aim.load`.
+    config: a `SetConfig`.
     data_dir: the folder of the TFDS sets to write to.
     beam: whether the chunks are compressed by Apache Beam.
   """
@@ -96,19 +98,27 @@ class CompressedSet(tfds.core.GeneratorBasedBuilder, skip_registration=True):
   VERSION = tfds.core.Version("1.0.0")
 
   def __init__(self, *, config, data_dir, beam=False):
-    self._beam, self._totals = beam, []
+    self._beam, self._totals, self._codec = beam, [], config.load_codec()
     super().__init__(config=config, data_dir=data_dir)
     # Named after the networks, so that others start afresh. (`data_dir` is another while TFDS prepares the set.)
-    networks = chunks.open_codec(config.operating_point).encoder_identity
-    self._kept = chunks.Kept("-".join([f"{os.fspath(self.data_dir)}.partial", networks, self._settings()]
-                                      + [f"effort{config.effort}"] * bool(config.effort)
-                                      + [f"for-{config.readers}"] * (config.readers != "people")))
+    readers = self._codec.readers
+    self._kept = chunks.Kept("-".join(
+        [f"{os.fspath(self.data_dir)}.partial", self._codec.encoder_identity, self._settings()]
+        + [f"effort{config.effort}"] * bool(config.effort) + [f"for-{readers}"] * (readers != "people")))
+
+  def _info_of(self, description, feature, metadata=(), **details):
+    """The set's `DatasetInfo`: bitstreams with a feature (its name, and what TFDS has it as), and the networks as metadata."""
+    codec = self._codec
+    return tfds.core.DatasetInfo(
+        builder=self, description=f"{description} compressed at the operating point {codec.operating_point}.",
+        features=tfds.features.FeaturesDict({
+            sources.BITSTREAM: tfds.features.Tensor(shape=(), dtype=tf.string), **dict([feature])}),
+        metadata=tfds.core.MetadataDict(
+            operating_point=codec.operating_point, fingerprint=codec.fingerprint.hex(), encoder_version=codec.encoder_version,
+            effort=self.builder_config.effort, readers=codec.readers, **dict(metadata)), **details)
 
   def compress(self, **download_options):
-    """Compresses the chunks that are missing and writes the set.
-
-    Args:
-      **download_options: for `tfds.download.DownloadConfig`, such as beam_runner and beam_options.
+    """Compresses the chunks that are missing and writes the set. Options are of `tfds.download.DownloadConfig`.
 
     Returns:
       dict of totals over all splits: examples, skipped (messages), source_bytes, bytes, symbols.
@@ -136,13 +146,12 @@ class CompressedSet(tfds.core.GeneratorBasedBuilder, skip_registration=True):
     return os.path.join(self._kept.folder, f"totals-{split}.json")
 
   def _compress_in_order(self, split):
-    every = self._chunks(split)
+    every, config = self._chunks(split), self.builder_config
     there = self._kept.found(every)
     with tqdm.tqdm(total=self._splits()[split], initial=sum(chunk.end - chunk.begin for chunk in there),
                    desc=f"compressing {split}", unit="image", mininterval=5) as bar:
       missing = [chunk for chunk in every if chunk not in there]
-      for chunk, result in chunks.compress(self._reader(), self.builder_config.operating_point, missing, bar.update,
-                                            self.builder_config.effort, self.builder_config.readers):
+      for chunk, result in chunks.compress(self._reader(), config.load_codec, missing, bar.update, config.effort):
         self._kept.save(chunk, result)
 
   def _split_generators(self, dl_manager):
@@ -150,8 +159,8 @@ class CompressedSet(tfds.core.GeneratorBasedBuilder, skip_registration=True):
 
   def _generate_examples(self, split):
     if self._beam:
-      return chunks.on_beam(self._reader(), self.builder_config.operating_point, self._kept, self._chunks(split),
-                            self._totals_path(split), self.builder_config.effort, self.builder_config.readers)
+      return chunks.on_beam(self._reader(), self.builder_config.load_codec, self._kept, self._chunks(split),
+                            self._totals_path(split), self.builder_config.effort)
     return self._kept_examples(split)
 
   def _kept_examples(self, split):
@@ -162,14 +171,10 @@ class CompressedSet(tfds.core.GeneratorBasedBuilder, skip_registration=True):
 
 
 class CompressedClassification(CompressedSet, skip_registration=True):
-  """Bitstreams and labels of a classification set at one operating point.
+  """Bitstreams and labels of a classification set at one operating point, by a `CompressedConfig`.
 
   Features: `bitstream`, the bytes of a file; `label`. The metadata say the source and the operating
   point.
-
-  Args:
-    config: a `CompressedConfig`.
-    data_dir, beam: of `CompressedSet`.
   """
 
   def __init__(self, *, config, data_dir, beam=False):
@@ -177,23 +182,15 @@ class CompressedClassification(CompressedSet, skip_registration=True):
     super().__init__(config=config, data_dir=data_dir, beam=beam)
 
   def _info(self):
-    source, codec = self._open(self.builder_config.splits[0]), chunks.open_codec(self.builder_config.operating_point)
-    return tfds.core.DatasetInfo(
-        builder=self,
-        description=f"{source.name} compressed at the operating point {codec.operating_point}.",
-        features=tfds.features.FeaturesDict({
-            sources.BITSTREAM: tfds.features.Tensor(shape=(), dtype=tf.string),
-            "label": tfds.features.ClassLabel(names=source.class_names)}),
-        supervised_keys=(sources.BITSTREAM, "label"),
-        metadata=tfds.core.MetadataDict(
-            operating_point=codec.operating_point, fingerprint=codec.fingerprint.hex(),
-            encoder_version=codec.encoder_version, source=source.name,
-            shorter_side=self.builder_config.shorter_side, splits=list(self.builder_config.splits),
-            source_identity=self.source_identity(), effort=self.builder_config.effort, readers=self.builder_config.readers))
+    source, config = self._open(self.builder_config.splits[0]), self.builder_config
+    return self._info_of(
+        source.name, ("label", tfds.features.ClassLabel(names=source.class_names)),
+        {"source": source.name, "shorter_side": config.shorter_side, "splits": list(config.splits),
+         "source_identity": self.source_identity()}, supervised_keys=(sources.BITSTREAM, "label"))
 
   def source_identity(self):
     """A digest of which images the set is made of. Folders of one name are different sources."""
-    return digest_of(*(self._open(split).digest().encode() for split in self.builder_config.splits))
+    return files.digest_of(*(self._open(split).digest().encode() for split in self.builder_config.splits))
 
   def _open(self, split):
     return _open_source(self.builder_config.source, split, self.builder_config.source_dir or None)
@@ -216,15 +213,15 @@ def read_photos(source_name, source_dir, shorter_side, chunk):
   def photo(numbered, admit):
     number, (data, label) = numbered
     try:
-      image = read_image("", data, admit)
+      image = images.read_image("", data, admit)
     except DeepcompError as error:
       image = DeepcompError(f"{source.name_of(number)}: {error}")
     else:
-      image = crops.resize_shorter_side(image, shorter_side).numpy() if shorter_side else image
+      image = cut.resize_shorter_side(image, shorter_side).numpy() if shorter_side else image
     return chunks.Photo(number, {"label": int(label)}, len(data), image)
 
   examples = source.read(chunk.begin, chunk.end).prefetch(tf.data.AUTOTUNE).as_numpy_iterator()
-  return ordered_map(photo, enumerate(examples, chunk.begin), cores(), most=PIXELS_AHEAD)
+  return threads.ordered_map(photo, enumerate(examples, chunk.begin), threads.cores(), most=images.PIXELS_AHEAD)
 
 
 def _open_source(name, split, data_dir):

@@ -8,20 +8,16 @@ import dataclasses
 import functools
 import os
 
-import tensorflow as tf
 import tensorflow_datasets as tfds
 
 from deepcomp_tf import files
-from deepcomp_tf.codec.images import PIXELS_AHEAD
-from deepcomp_tf.codec.images import read_image
+from deepcomp_tf import threads
+from deepcomp_tf.codec import images
 from deepcomp_tf.data import chunks
 from deepcomp_tf.data import compressed
 from deepcomp_tf.data import photo_files
-from deepcomp_tf.data import sources
 from deepcomp_tf.errors import DeepcompError
 from deepcomp_tf.errors import one_line
-from deepcomp_tf.threads import cores
-from deepcomp_tf.threads import ordered_map
 
 SPLIT = "train"  # as TFDS calls the split of a set that has only one
 
@@ -30,42 +26,24 @@ _PART = 64 * compressed.CHUNK
 
 
 @dataclasses.dataclass(eq=False)
-class PhotosConfig(tfds.core.BuilderConfig):
+class PhotosConfig(compressed.SetConfig):
   """What is compressed.
 
   photos: sorted list of paths.
   root: what their names leave out of the paths, as of `common_root`.
-  operating_point: a name or a folder.
-  effort: of `Codec.encode`.
-  readers: of `aim.load`.
   """
   photos: list = ()
   root: str = ""
-  operating_point: str = ""
-  effort: int = 0
-  readers: str = "people"
 
 
 class CompressedPhotos(compressed.CompressedSet, skip_registration=True):
-  """Bitstreams and names of photos at one operating point.
+  """Bitstreams and names of photos at one operating point, by a `PhotosConfig`.
 
   Features: `bitstream`, the bytes of a file; `name`, the photo's path below the root.
-
-  Args:
-    config: a `PhotosConfig`.
-    data_dir, beam: of `compressed.CompressedSet`.
   """
 
   def _info(self):
-    codec = chunks.open_codec(self.builder_config.operating_point)
-    return tfds.core.DatasetInfo(
-        builder=self,
-        description=f"Photos compressed at the operating point {codec.operating_point}.",
-        features=tfds.features.FeaturesDict({
-            sources.BITSTREAM: tfds.features.Tensor(shape=(), dtype=tf.string), "name": tfds.features.Text()}),
-        metadata=tfds.core.MetadataDict(operating_point=codec.operating_point, fingerprint=codec.fingerprint.hex(),
-                                        encoder_version=codec.encoder_version,
-                                        effort=self.builder_config.effort, readers=self.builder_config.readers))
+    return self._info_of("Photos", ("name", tfds.features.Text()))
 
   def compress(self, **download_options):
     photos = self.builder_config.photos
@@ -92,19 +70,18 @@ def _part_path(folder, begin):
 
 def _read(folder, root, chunk):
   """The `chunks.Photo`s of a chunk, read by all cores."""
-  return ordered_map(functools.partial(_photo, root), _paths(folder, chunk.begin, chunk.end), cores(), most=PIXELS_AHEAD)
+  def photo(path, admit):
+    name, size = photo_files.below(root, path), 0
+    try:
+      size = files.size(path)
+      image = images.read_image(path, admit=admit)
+    except (DeepcompError, OSError) as error:
+      image = DeepcompError(f"{name}: {one_line(error)}")
+    return chunks.Photo(name, {"name": name}, size, image)
 
+  def paths():
+    for part in range(chunk.begin // _PART * _PART, chunk.end, _PART):
+      listed = os.fsdecode(files.read(_part_path(folder, part))).split("\0")
+      yield from listed[max(0, chunk.begin - part):chunk.end - part]
 
-def _paths(folder, begin, end):
-  for part in range(begin // _PART * _PART, end, _PART):
-    yield from os.fsdecode(files.read(_part_path(folder, part))).split("\0")[max(0, begin - part):end - part]
-
-
-def _photo(root, path, admit):
-  name, size = photo_files.below(root, path), 0
-  try:
-    size = files.size(path)
-    image = read_image(path, admit=admit)
-  except (DeepcompError, OSError) as error:
-    image = DeepcompError(f"{name}: {one_line(error)}")
-  return chunks.Photo(name, {"name": name}, size, image)
+  return threads.ordered_map(photo, paths(), threads.cores(), most=images.PIXELS_AHEAD)

@@ -39,8 +39,8 @@ class Damage:
       place: where it is, if the error does not say.
 
     Raises:
-      UnreadableError: the error is one. What cannot be read is not left out: nobody knows whether it is damaged.
-      DeepcompError: too many are. One is never too many.
+      UnreadableError: it could not be read. It is not left out, since nobody knows whether it is damaged.
+      DeepcompError: too many are left out. A single example never is.
     """
     if isinstance(error, UnreadableError):
       raise error
@@ -56,41 +56,34 @@ class Damage:
                           f"damaged. Received: more, the first: {self.messages[0]}")
 
   def without_damaged(self, results, place=lambda number: ""):
-    """Yields those of results that are no `DeepcompError`, in their order, and takes note of the others.
-
-    Args:
-      results: iterable.
-      place: function of a result's number that says where it is, if the error does not.
-    """
+    """Yields the results that are no `DeepcompError`, and takes note of the others; `place` as of `add`, of a result's number."""
     for number, result in enumerate(results):
       if isinstance(result, DeepcompError):
         self.add(number, result, place(number))
       else:
         yield result
 
-  def keep(self, count, errors, step, fill):
-    """The places of a batch's examples that are kept: int32 `[<= count]`.
+  def keep(self, results, step, fill):
+    """The places of a batch's examples that are kept: int32 `[<= len(results)]`.
 
-    Args:
-      count: examples of the batch.
-      errors: dict from the places of those that cannot be decoded to their errors.
-      step: the batch's number.
-      fill: whether others take their places, so that the batch stays whole.
-
-    Raises:
-      DeepcompError: an example is something else than damaged, or none is left to fill with, or as of `add`.
+    Where an example cannot be decoded, `results` has an error, which is raised if it is another than damage. With `fill` others
+    take the places of these, so that the batch stays whole; then at least one must be left.
     """
-    for place, error in errors.items():
-      if not isinstance(error, BitstreamError):
-        raise error
-      self.add((step, place), error)
-    good = np.array([place for place in range(count) if place not in errors], np.int32)
-    if not fill or not errors:
-      return good
-    if not good.size:
-      raise DeepcompError(f"expected a batch with examples that can be decoded. Received: none of {count}")
-    places = np.arange(count, dtype=np.int32)
-    places[list(errors)] = np.resize(good, len(errors))
+    good, lost = [], []
+    for place, result in enumerate(results):
+      if not isinstance(result, DeepcompError):
+        good.append(place)
+      elif isinstance(result, BitstreamError):
+        self.add((step, place), result)
+        lost.append(place)
+      else:
+        raise result
+    if not fill or not lost:
+      return np.array(good, np.int32)
+    if not good:
+      raise DeepcompError(f"expected a batch with examples that can be decoded. Received: none of {len(lost)}")
+    places = np.arange(len(results), dtype=np.int32)
+    places[lost] = np.resize(good, len(lost))
     return places
 
 

@@ -24,15 +24,10 @@ WHOLE = Part(0, 1)
 
 
 def distribute(strategy, make_dataset, batch_size):
-  """Global batches dealt out to the replicas of a strategy, of which every worker reads its part.
+  """Global batches dealt out to the replicas of a `tf.distribute` strategy, of which every worker reads its part.
 
-  Args:
-    strategy: of `tf.distribute`.
-    make_dataset: function of a `Part` that returns the data set of that part of every batch.
-    batch_size: of the global batches.
-
-  Raises:
-    DeepcompError: the batch does not divide among the replicas.
+  `make_dataset` is a function of a `Part` that returns the data set of that part of every batch. The batch size must divide among
+  the replicas.
   """
   replicas = strategy.num_replicas_in_sync
   if batch_size % replicas:

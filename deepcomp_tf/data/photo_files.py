@@ -12,18 +12,13 @@ from typing import NamedTuple
 from absl import logging
 
 from deepcomp_tf import files
+from deepcomp_tf import threads
 from deepcomp_tf.codec import container
-from deepcomp_tf.codec.images import is_photo
-from deepcomp_tf.codec.images import list_images
-from deepcomp_tf.codec.images import PIXELS_AHEAD
-from deepcomp_tf.codec.images import read_image
-from deepcomp_tf.codec.images import stored_size
+from deepcomp_tf.codec import images
 from deepcomp_tf.data import chunks
 from deepcomp_tf.errors import BitstreamError
 from deepcomp_tf.errors import DeepcompError
 from deepcomp_tf.errors import one_line
-from deepcomp_tf.threads import cores
-from deepcomp_tf.threads import ordered_map
 
 
 class Task(NamedTuple):
@@ -33,13 +28,9 @@ class Task(NamedTuple):
 
 
 class Done(NamedTuple):
-  """What became of a task.
+  """What became of a task: its photo's size (0 where it was not read), the output's bytes, and perhaps a `DeepcompError`.
 
-  task: a `Task`.
-  error: a `DeepcompError`, or None.
-  skipped: whether the output was there already.
-  height, width: of the photo; 0 where it was not read.
-  size: bytes of the output.
+  `skipped` says that the output was there already.
   """
   task: Task
   error: object = None
@@ -64,22 +55,15 @@ class Found(NamedTuple):
 def find_in(folder):
   """The `Found` of a folder."""
   unreadable, photos, others = {}, [], []
-
-  def on_error(error):
-    unreadable[error.filename] = error.strerror
-
-  paths = [path for path in files.walk(folder, on_error) if not path.endswith(container.EXTENSION)]
-  for path, photo in zip(paths, ordered_map(is_photo, paths, cores())):
+  paths = [path for path in files.walk(folder, lambda error: unreadable.update({error.filename: error.strerror}))
+           if not path.endswith(container.EXTENSION)]
+  for path, photo in zip(paths, threads.ordered_map(images.is_photo, paths, threads.cores())):
     (photos if photo else others).append(path)
   return Found(photos, unreadable, others)
 
 
 def list_photos(folder):
-  """Sorted paths of all photos in a folder and the folders in it, also in those that are linked there.
-
-  Raises:
-    DeepcompError: there are none, or a folder cannot be read.
-  """
+  """Sorted paths of all photos in a folder and the folders in it, also in those that are linked there; none is an error."""
   found = find_in(folder)
   for place, reason in found.unreadable.items():
     raise DeepcompError(f"expected a folder that can be read. Received: {place} ({reason})")
@@ -99,12 +83,9 @@ def describe_others(paths, most=20):
 
 
 def find_photos(where):
-  """Sorted paths of the photos that a text file (.txt) lists, that a pattern matches, or that are in a folder.
+  """Sorted paths of the photos that a text file (.txt) lists, that a pattern matches, or that are in a folder; none is an error.
 
   The list has a path in each line, or, since names may have line ends in them, behind each a NUL as `find -print0` writes.
-
-  Raises:
-    DeepcompError: there are none.
   """
   if files.isdir(where):
     return list_photos(where)
@@ -120,7 +101,7 @@ def find_photos(where):
     if paths:
       return sorted(set(paths))
     raise DeepcompError(f"expected a text file with a path in each line. Received: {where}, which has none")
-  return list_images(where)
+  return images.list_images(where)
 
 
 def common_root(photos):
@@ -137,10 +118,7 @@ def below(root, path):
 def tasks_of(photos, root=None, output_dir=None):
   """Tasks of photos, and the `Done`s of those whose output would be another's.
 
-  Args:
-    photos: list of paths.
-    root: folder whose tree the outputs keep; None for outputs in one folder.
-    output_dir: folder for the outputs; empty: beside the photos.
+  Outputs lie in `output_dir`, or without it beside the photos, and keep the tree of the folder `root`; with None all lie in one.
   """
   tasks, taken, refused = [], {}, []
   for photo in photos:
@@ -152,7 +130,7 @@ def tasks_of(photos, root=None, output_dir=None):
     if first == photo:
       tasks.append(task)
     else:
-      refused.append(Done(task, DeepcompError(f"its output would be that of {first}, {task.output}")))
+      refused.append(_refused(task, first))
   return tasks, refused
 
 
@@ -178,17 +156,17 @@ def compress(codec, tasks, jobs=1, resume=False, overwrite=False, effort=0):
     try:
       if not overwrite and files.exists(task.output):
         return _of_existing(codec, task, resume), None
-      image = read_image(task.photo, admit=admit)
+      image = images.read_image(task.photo, admit=admit)
     except (DeepcompError, OSError) as error:
       return Done(task, error if isinstance(error, DeepcompError) else DeepcompError(one_line(error))), None
     return Done(task, height=image.shape[0], width=image.shape[1]), image
 
-  def images():
-    for done, image in ordered_map(read, tasks, jobs, most=PIXELS_AHEAD):
+  def photos():
+    for done, image in threads.ordered_map(read, tasks, jobs, most=images.PIXELS_AHEAD):
       prepared.append(done)
       yield DeepcompError("nothing to compress") if image is None else image
 
-  for data in codec.compress_many(images(), "return", effort):
+  for data in codec.compress_many(photos(), "return", effort):
     done = prepared.popleft()
     if done.error or done.skipped:
       yield done
@@ -220,7 +198,7 @@ def _of_existing(codec, task, resume):
     raise DeepcompError(f"{task.output} exists and is no whole file ({error}); give --overwrite to replace it") from None
   if header.fingerprint not in codec.fingerprints:
     raise DeepcompError(f"{task.output} exists and is not of {codec.operating_point}; give --overwrite to replace it")
-  size = stored_size(task.photo)
+  size = images.stored_size(task.photo)
   if sorted(size) != sorted((header.width, header.height)):
     raise DeepcompError(f"{task.output} exists and is of another photo, of {header.width}x{header.height} pixels; "
                         f"{task.photo} has {size[0]}x{size[1]}; give --overwrite to replace it")
@@ -246,30 +224,25 @@ def add_reports(reports):
   return chunks.add(reports, report([]))
 
 
-def on_beam(where, root, output_dir, operating_point, overwrite, report_path, effort=0, readers="people"):
-  """A Beam transform that compresses photos to files; outputs that are there are done, unless `overwrite`.
+def on_beam(where, root, output_dir, load_codec, overwrite, report_path, effort=0):
+  """A Beam transform from a pipeline that compresses photos to files; outputs that are there are done, unless `overwrite`.
 
   Args:
     where: as of `find_photos`, which a worker calls.
     root, output_dir: as of `tasks_of`.
-    operating_point: a name or a folder.
+    load_codec, effort: as of `chunks.compress`.
     overwrite: whether outputs that are there are replaced.
     report_path: JSON file that the pipeline writes the `report` of all to.
-    effort: of `Codec.encode`.
-    readers: of `aim.load`.
-
-  Returns:
-    a PTransform from a pipeline.
   """
   import apache_beam as beam  # an extra of the package
 
   def expand(pipeline):
-    # Grouped by output, so that photos that have one in common are found, and spread over the workers on the way.
+    # Grouped by output, so that photos of the same output are found, and spread over the workers on the way.
     grouped = (pipeline | "where" >> beam.Create([where]) | "find" >> beam.FlatMap(_outputs_of, root, output_dir)
                | "by output" >> beam.GroupByKey())
-    compressed = (grouped | "first" >> beam.MapTuple(_first)
+    compressed = (grouped | "first" >> beam.MapTuple(lambda output, photos: Task(min(photos), output))
                   | "batch" >> beam.BatchElements(min_batch_size=64, max_batch_size=256)
-                  | "compress" >> beam.Map(_compress_on_beam, operating_point, overwrite, effort, readers))
+                  | "compress" >> beam.Map(_compress_on_beam, load_codec, overwrite, effort))
     refused = grouped | "refuse" >> beam.MapTuple(_refuse)
     return chunks.write_sum((compressed, refused) | "all" >> beam.Flatten(), add_reports, report_path)
 
@@ -284,16 +257,16 @@ def _outputs_of(where, root, output_dir):
     yield task.output, photo
 
 
-def _first(output, photos):
-  return Task(min(photos), output)
+def _refused(task, first):
+  """The `Done` of a task whose output would be that of another photo."""
+  return Done(task, DeepcompError(f"its output would be that of {first}, {task.output}"))
 
 
 def _refuse(output, photos):
   first, *others = sorted(photos)
-  return report(Done(Task(photo, output), DeepcompError(f"its output would be that of {first}, {output}"))
-                for photo in others)
+  return report(_refused(Task(photo, output), first) for photo in others)
 
 
-def _compress_on_beam(tasks, operating_point, overwrite, effort, readers):
+def _compress_on_beam(tasks, load_codec, overwrite, effort):
   tasks = [Task(*task) for task in tasks]
-  return report(compress(chunks.open_codec(operating_point, readers), tasks, cores(), not overwrite, overwrite, effort))
+  return report(compress(load_codec(), tasks, threads.cores(), not overwrite, overwrite, effort))

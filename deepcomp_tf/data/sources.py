@@ -2,9 +2,7 @@
 
 import os
 import random
-from typing import Callable
-from typing import NamedTuple
-from typing import Optional
+from typing import Callable, NamedTuple, Optional
 import zlib
 
 import numpy as np
@@ -17,8 +15,6 @@ from deepcomp_tf.codec import images
 from deepcomp_tf.data.damage import or_error
 from deepcomp_tf.errors import DeepcompError
 from deepcomp_tf.errors import one_line
-from deepcomp_tf.files import digest_of
-from deepcomp_tf.files import printable
 
 # Feature of the sets of our bitstreams (`data/compressed.py`).
 BITSTREAM = "bitstream"
@@ -42,7 +38,7 @@ class Source(NamedTuple):
   digest: function that returns such a text that stays the same when the set is moved or copied.
   name_of: function of an example's place that returns what people call it, such as the name of its file.
   read: function of (begin, end) that returns the data set of (bytes, label) of these examples in the stored order. In a TFDS
-    set it skips what lies before them in the same file, and no more.
+    set, which has no access by index, it skips what lies before them in the same file, and no more.
   shuffle: function of a seed that returns the data set of all of them in an order that the seed decides.
   """
   name: str
@@ -57,17 +53,18 @@ class Source(NamedTuple):
   shuffle: Callable
 
 
+def _by_index(count, load):
+  """`read` and `shuffle` of a source whose examples, (bytes, label), a function has of their indices, scalar tensors."""
+  loaded = lambda indices: indices.map(load, num_parallel_calls=tf.data.AUTOTUNE)
+  return {"read": lambda begin, end: loaded(tf.data.Dataset.range(begin, end)),
+          "shuffle": lambda seed: loaded(tf.data.Dataset.range(count).shuffle(count, seed=seed))}
+
+
 def open_source(name, split, data_dir=None):
-  """Opens a split of a TFDS set, of a set that `experiments.compress_dataset` wrote, or of a folder.
+  """Opens a split, such as "train" or "train[90%:]", of a TFDS set or of a folder.
 
-  Args:
-    name: name of a TFDS set with the features `image` or `bitstream`, and `label`; or a folder with the images in
-      `split/class/*.jpg`.
-    split: of the set, such as "train" or "train[90%:]".
-    data_dir: where TFDS keeps its sets.
-
-  Raises:
-    DeepcompError: there is no such set, split or feature, or a class of the folder is empty.
+  A TFDS set, kept in `data_dir`, has the features `image` or, as `experiments.compress_dataset` writes it, `bitstream`, and
+  `label`; a folder has the images in `split/class/*.jpg`, and no empty class.
   """
   if files.isdir(name):
     return _open_folder(name, split)
@@ -112,18 +109,11 @@ def in_memory(source):
       source.read(0, source.num_examples).as_numpy_iterator(), desc=f"reading {source.name}", total=source.num_examples,
       unit="file", mininterval=10)]
   contents, labels = tf.constant([data for data, _ in stored]), tf.constant([label for _, label in stored], tf.int64)
-  load = lambda index: (contents[index], labels[index])
-  return source._replace(
-      read=lambda begin, end: tf.data.Dataset.range(begin, end).map(load),
-      shuffle=lambda seed: tf.data.Dataset.range(len(stored)).shuffle(len(stored), seed=seed).map(load))
+  return source._replace(**_by_index(len(stored), lambda index: (contents[index], labels[index])))
 
 
 def prepared_builder(name, data_dir=None):
-  """The builder of a TFDS set that is on disk.
-
-  Raises:
-    DeepcompError: there is no such set, or it is not prepared.
-  """
+  """The builder of a TFDS set that is on disk."""
   try:
     builder = tfds.builder(name, data_dir=data_dir)
   except (tfds.core.registered.DatasetNotFoundError, ValueError, OSError, tf.errors.OpError) as error:
@@ -152,41 +142,29 @@ def _open_folder(folder, split):
     random.Random(name).shuffle(names[name])  # as TFDS's ImageFolder has them, so that any part has all classes
   if not any(names.values()):
     raise DeepcompError(f"expected images in split/class/*.jpg. Received: {folder}, where there are none")
-  splits = tfds.core.splits.SplitDict(
-      tfds.core.SplitInfo(name=name, shard_lengths=[len(of)], num_bytes=0) for name, of in names.items())
-  plain, first, count = slice_of(splits, split)
-  chosen, labels = map(list, zip(*names[plain]))
-  found = set(labels)
-  for number, name in enumerate(class_folders):
-    if number not in found:
-      raise DeepcompError(f"expected images of every class. Received: {os.path.join(folder, plain, name)}, which is empty or "
-                          "missing")
-  chosen, labels = chosen[first:first + count], labels[first:first + count]
-  paths = [os.fsencode(os.path.join(folder, name)) for name in chosen]
-
-  def load(of):
-    return of.map(lambda path, label: (tf.io.read_file(path), label), num_parallel_calls=tf.data.AUTOTUNE)
-
-  def listed(begin, end):
-    return tf.data.Dataset.from_tensor_slices((paths[begin:end], tf.constant(labels[begin:end], tf.int64)))
+  plain, first, count = slice_of(tfds.core.splits.SplitDict(
+      tfds.core.SplitInfo(name=name, shard_lengths=[len(of)], num_bytes=0) for name, of in names.items()), split)
+  for number in sorted(set(range(len(class_folders))) - {label for _, label in names[plain]}):
+    raise DeepcompError(f"expected images of every class. Received: {os.path.join(folder, plain, class_folders[number])}, which "
+                        "is empty or missing")
+  chosen, labels = map(list, zip(*names[plain][first:first + count]))
+  stored_paths = tf.constant([os.fsencode(os.path.join(folder, name)) for name in chosen])
+  stored_labels = tf.constant(labels, tf.int64)
 
   def digest():
     """Of all names, and of `DIGESTED` images, since folders of other photos often have the same names in them."""
     contents = (files.read(os.path.join(folder, name)) for name in chosen[::-(-count // DIGESTED)])
-    return digest_of(*map(os.fsencode, chosen), *contents)
+    return files.digest_of(*map(os.fsencode, chosen), *contents)
 
-  identity = (f"{printable(folder)} {plain}[{first}:{first + count}] {zlib.crc32(os.fsencode(chr(10).join(chosen))):08x} "
-              f"{_last_change(folder, plain, class_folders)}")
-  return Source(os.path.basename(os.path.normpath(folder)), [printable(name) for name in class_folders], count, False, None,
-                identity, digest, lambda number: chosen[number], lambda begin, end: load(listed(begin, end)),
-                lambda seed: load(listed(0, count).shuffle(count, seed=seed)))
-
-
-def _last_change(folder, split, class_folders):
-  """When files were last added to a split of a folder, or taken away or replaced: nanoseconds."""
-  if files.is_remote(folder):
-    return max(tf.io.gfile.stat(os.path.join(folder, split, name)).mtime_nsec for name in class_folders)
-  return max(os.stat(os.path.join(folder, split, name)).st_mtime_ns for name in class_folders)
+  # When files were last added, taken away or replaced.
+  change_of = ((lambda path: tf.io.gfile.stat(path).mtime_nsec) if files.is_remote(folder) else
+               (lambda path: os.stat(path).st_mtime_ns))
+  changed = max(change_of(os.path.join(folder, plain, name)) for name in class_folders)
+  identity = (f"{files.printable(folder)} {plain}[{first}:{first + count}] "
+              f"{zlib.crc32(os.fsencode(chr(10).join(chosen))):08x} {changed}")
+  return Source(os.path.basename(os.path.normpath(folder)), list(map(files.printable, class_folders)), count, False, None,
+                identity, digest, chosen.__getitem__,
+                **_by_index(count, lambda index: (tf.io.read_file(stored_paths[index]), stored_labels[index])))
 
 
 def _folders(folder):
@@ -195,12 +173,7 @@ def _folders(folder):
 
 
 def slice_of(splits, split):
-  """(plain split, first example, number of examples) of a split with one optional slice.
-
-  Args:
-    splits: of a builder's `info`.
-    split: such as "train" or "train[90%:]".
-  """
+  """(plain split, first example, number of examples) of a split of a builder's `info.splits`, such as "train[90%:]"."""
   sizes = {name: info.num_examples for name, info in splits.items()}
   try:
     part, = tfds.core.ReadInstruction.from_spec(split).to_absolute(splits)
@@ -216,11 +189,8 @@ def slice_of(splits, split):
 def decode_image(data, plain=None):
   """bytes of an image file -> uint8 `[h, w, 3]` as `images.read_image` reads it, in a data set.
 
-  Most photos of data sets are JPEG files that TensorFlow decodes to the same pixels, outside of Python's lock.
-
-  Args:
-    data: of the file.
-    plain: bool, what `are_plain` says of it; None to look now, which costs more than for a batch of files at once.
+  Most photos of data sets are JPEG files that TensorFlow decodes to the same pixels, outside of Python's lock. `plain`, a bool,
+  is what `are_plain` says of it; None looks now, which costs more than for a batch of files at once.
   """
   def read(data):
     return images.read_image("", data.item() if isinstance(data, np.ndarray) else data)  # an array outside of a graph

@@ -16,18 +16,15 @@ import tensorflow as tf
 import tqdm
 
 from deepcomp_tf import files
+from deepcomp_tf import threads
 from deepcomp_tf.data.cut import from_numpy
 from deepcomp_tf.data.damage import Damage
 from deepcomp_tf.errors import DeepcompError
-from deepcomp_tf.files import digest_of
-from deepcomp_tf.threads import cores
-from deepcomp_tf.threads import ordered_map
 
 # Files that are decoded together when a store is filled.
 FILES_AT_A_TIME = 256
 
 MAPS, INDEX, INFO = "maps.bin", "index.npz", "store.json"
-
 
 # Where decoded examples are kept unless another folder is named.
 CACHE_DIR = os.path.join(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache"), "deepcomp_tf")
@@ -49,14 +46,11 @@ class Maps:
   @classmethod
   def open(cls, folder, name, sizes, channels, stride=1):
     """Those of uint8 in a file of a `cached_folder`, which is mapped into memory."""
-    path = os.path.join(folder, name)
-    try:
+    path, expected = os.path.join(folder, name), int(sizes.astype(np.int64).prod(axis=1).sum()) * channels
+    with damaged_if(path, OSError, ValueError):
       data = np.memmap(path, np.uint8, "r").view(np.ndarray)
-    except (OSError, ValueError) as error:
-      raise damaged(path, error) from None
-    expected = int(sizes.astype(np.int64).prod(axis=1).sum()) * channels
-    if expected != data.size:
-      raise damaged(path, f"expected {expected} bytes of maps, found {data.size}")
+      if expected != data.size:
+        raise ValueError(f"expected {expected} bytes of maps, found {data.size}")
     return cls(data.reshape(-1, channels), sizes, stride)
 
   @classmethod
@@ -97,12 +91,7 @@ class Maps:
 
 
 def write_maps(folder, names, examples):
-  """Writes what `Maps.open` opens.
-
-  Args:
-    folder: of the files.
-    names: list of the files' names, one for each field.
-    examples: iterable of the examples' fields, uint8 `[h, w, ...]`.
+  """Writes what `Maps.open` opens: a file for each name, of iterables of as many uint8 `[h, w, ...]`, the fields of an example.
 
   Returns:
     list of the fields' sizes, int32 `[n, 2]`.
@@ -117,19 +106,20 @@ def write_maps(folder, names, examples):
   return [np.array(of_field, np.int32).reshape(-1, 2) for of_field in sizes]
 
 
-def damaged(path, reason):
-  """The error of a file of a folder of decoded examples."""
-  return DeepcompError(f"the cache in {os.path.dirname(path)} is damaged; remove it ({reason})")
+@contextlib.contextmanager
+def damaged_if(path, *kinds):
+  """Context in which errors of these kinds say that a file of a `cached_folder` is damaged."""
+  try:
+    yield
+  except kinds as error:
+    raise DeepcompError(f"the cache in {os.path.dirname(path)} is damaged; remove it ({error})") from None
 
 
 def read_index(folder, *names):
   """The arrays of a folder's index that have these names."""
   path = os.path.join(folder, INDEX)
-  try:
-    with np.load(path) as index:
-      return [index[name] for name in names]
-  except (OSError, KeyError, ValueError, zipfile.BadZipFile) as error:
-    raise damaged(path, error) from None
+  with damaged_if(path, OSError, KeyError, ValueError, zipfile.BadZipFile), np.load(path) as index:
+    return [index[name] for name in names]
 
 
 def cached_folder(cache_dir, name, made_of, fill):
@@ -140,14 +130,11 @@ def cached_folder(cache_dir, name, made_of, fill):
     name: what the folder's name begins with.
     made_of: dict of what the examples depend on, for JSON; others lie in another folder.
     fill: function of an empty folder that writes into it, and returns a dict of what else its store.json says.
-
-  Raises:
-    DeepcompError: cache_dir is remote.
   """
   cache_dir = cache_dir or CACHE_DIR
   if files.is_remote(cache_dir):
     raise DeepcompError(f"expected a cache_dir on this machine, since processes map its files. Received: {cache_dir}")
-  folder = os.path.join(cache_dir, f"{name}-{digest_of(json.dumps(made_of, sort_keys=True).encode())}")
+  folder = os.path.join(cache_dir, f"{name}-{files.digest_of(json.dumps(made_of, sort_keys=True).encode())}")
   files.makedirs(cache_dir)
   if not os.path.isdir(folder):
     with _lock(f"{folder}.lock"):
@@ -185,20 +172,15 @@ class Store:
     self.channels = symbols_codec.channels if symbols_codec else 3
     self.sizes, self.labels = read_index(folder, "sizes", "labels")
     self._maps = Maps.open(folder, MAPS, self.sizes, self.channels)
-    try:
-      info = files.read_json(os.path.join(folder, INFO))
+    path = os.path.join(folder, INFO)
+    with damaged_if(path, OSError, KeyError, ValueError):
+      info = files.read_json(path)
       self.skipped, self.stored_bytes, self.memory_bytes = info["skipped"], info["stored_bytes"], self._maps.nbytes
-    except (OSError, KeyError, ValueError) as error:
-      raise damaged(os.path.join(folder, INFO), error) from None
     self.smallest = int(self.sizes.min())
 
   @classmethod
   def open(cls, cache_dir, examples):
-    """The store of a set, filled now where no process has done so before.
-
-    Args:
-      cache_dir: of `cached_folder`.
-      examples: the `classification.Examples` to fill it from.
+    """The store of `classification.Examples`, filled now where no process has done so before; `cache_dir` as of `cached_folder`.
 
     Raises:
       DeepcompError: the folder is remote, or none of the examples, or too few (`damage.ALLOWED_SHARE`), can be decoded.
@@ -219,6 +201,10 @@ class Store:
       return tf.data.Dataset.range(len(self))
     return tf.data.Dataset.from_tensor_slices(np.random.default_rng(seed).permutation(len(self)))
 
+  def look_into(self, indices):
+    """What `load` takes of each, as of `classification.Examples`."""
+    return indices,
+
   def map(self, index):
     """The map of an example, uint8 `[h, w, c]`: a view into the file."""
     return self._maps[index]
@@ -233,25 +219,19 @@ class Store:
     return self.order(seed).map(self.load, num_parallel_calls=tf.data.AUTOTUNE)
 
   def read_crops(self, indices, size, places=None, mirrored=None):
-    """Crops of examples, which are no smaller.
+    """Crops of the examples at `indices`, int `[n]`, whose sides are no shorter than `size`.
 
-    Args:
-      indices: int `[n]`.
-      size: edge of the crops.
-      places: float `[n, 2]` in [0, 1), where each crop lies between the map's top and bottom, and left and right; None for
-        the center.
-      mirrored: bool `[n]`; None for none.
-
-    Returns:
-      uint8 `[n, size, size, c]`, labels int64 `[n]`, and an empty dict, as nothing in a store is damaged.
+    `places`, float `[n, 2]` in [0, 1), say where each crop lies between the map's top and bottom, and left and right; None is the
+    center. `mirrored` is bool `[n]` or None. Returns uint8 `[n, size, size, c]`, labels int64 `[n]`, and `[None] * n`, as nothing
+    in a store is damaged.
     """
     room = self.sizes[indices] - size
     corners = room // 2 if places is None else (places * (room + 1)).astype(np.int64)
-    return self._maps.crops(indices, corners, size, mirrored), self.labels[indices], {}
+    return self._maps.crops(indices, corners, size, mirrored), self.labels[indices], [None] * len(indices)
 
   def read_maps(self, indices):
-    """Whole maps: list of uint8 `[h, w, c]`, labels int64 `[n]`, and an empty dict as of `read_crops`."""
-    return [self.map(index) for index in indices], self.labels[indices], {}
+    """Whole maps: list of uint8 `[h, w, c]`; and labels int64 `[n]`."""
+    return [self.map(index) for index in indices], self.labels[indices]
 
   def new_damage(self):
     """A count of the damaged examples of one pass: there are none."""
@@ -260,11 +240,11 @@ class Store:
 
 def _fill(folder, examples):
   source, labels, stored = examples.source, [], 0
-  damage = Damage(source.name, source.num_examples)
+  damage = examples.new_damage()
   batches = source.read(0, source.num_examples).batch(FILES_AT_A_TIME).prefetch(2).as_numpy_iterator()
   # Beside the kernels, which decode on all cores, the next batch is opened and the one before is written.
-  results = itertools.chain.from_iterable(ordered_map(
-      lambda batch: zip(*batch, examples.decode_each(batch[0].tolist())), batches, threads=cores(), ahead=cores()))
+  results = itertools.chain.from_iterable(threads.ordered_map(
+      lambda batch: zip(*batch, examples.decode_each(batch[0].tolist())), batches, threads.cores(), ahead=threads.cores()))
 
   def decoded():
     nonlocal stored

@@ -9,16 +9,15 @@ import tensorflow as tf
 import tqdm
 
 from deepcomp_tf import files
+from deepcomp_tf import threads
 from deepcomp_tf.codec.images import read_image
+from deepcomp_tf.data import cut
 from deepcomp_tf.data import store
-from deepcomp_tf.data.cut import batches
 from deepcomp_tf.data.damage import Damage
 from deepcomp_tf.data.damage import or_error
 from deepcomp_tf.data.part import WHOLE
 from deepcomp_tf.errors import DeepcompError
 from deepcomp_tf.representation import STRIDE
-from deepcomp_tf.threads import cores
-from deepcomp_tf.threads import ordered_map
 
 _PIXELS = "pixels.bin"
 
@@ -27,14 +26,11 @@ class SymbolPairs:
   """Photos, and halves, quarters and so on of them, each with the symbols of the whole of it.
 
   Args:
-    paths: of the photos.
+    paths: of the photos, of which one must be large enough, and enough (`damage.ALLOWED_SHARE`) readable.
     codec: the operating point's `Codec`.
     smallest: shorter side in pixels, below which there is no photo, and no half of one.
     shrunk: paths of photos of which the halves and smaller are taken only, since they were JPEG files of low quality.
     cache_dir: of `store.cached_folder`.
-
-  Raises:
-    DeepcompError: no photo is large enough, or too many cannot be read (`damage.ALLOWED_SHARE`).
   """
 
   def __init__(self, paths, codec, smallest, shrunk=(), cache_dir=None):
@@ -55,7 +51,7 @@ class SymbolPairs:
 
   def _fill(self, folder, listed):
     damage = Damage("the photos", len(listed))
-    photos = ordered_map(lambda item: or_error(self._pairs, *item), listed, cores())
+    photos = threads.ordered_map(lambda item: or_error(self._pairs, *item), listed, threads.cores())
     photos = damage.without_damaged(tqdm.tqdm(photos, desc="encoding", total=len(listed), unit="photo", mininterval=10))
     sizes, _ = store.write_maps(folder, [store.MAPS, _PIXELS], itertools.chain.from_iterable(photos))
     np.savez(os.path.join(folder, store.INDEX), sizes=sizes.astype(np.int64))
@@ -73,35 +69,23 @@ class SymbolPairs:
     return found
 
   def batches(self, crop_size, margin, batch_size, seed, first_step=0, part=WHOLE):
-    """Endless data set of crops at random places, and of the windows in them whose pixels count.
+    """Endless data set of crops at random places, and of the windows in them whose pixels count, see `cut.draw_windows`.
 
-    Every pixel is within a window at least as often as those in the middle of the photo are: places are drawn beyond its edges,
-    too, and moved to them, since the outermost pixels are in no other window. The crop lies around the window, as far as the
-    photo goes: what a decoder sees beyond the window is the photo, or nothing where the photo ends.
-
-    Args:
-      crop_size: edge of the crops in pixels, 8 k, at most `smallest`.
-      margin: pixels of a crop on each side of its window, a multiple of 8.
-      batch_size, seed, first_step, part: as of `data.photos.Photos.batches`.
+    What a decoder sees beyond the window is the photo, or nothing where the photo ends. Crops have 8 k pixels, `smallest` at the
+    most, and a `margin`, a multiple of 8, on each side of the window; the rest is as of `data.photos.Photos.batches`.
 
     Yields:
       symbols uint8 `[batch, k, k, C]`, pixels uint8 `[batch, 8 k, 8 k, 3]`, and where the windows, of 8 k - 2 `margin` pixels,
       begin in the crops: int32 `[batch, 2]` in 0..2 `margin`.
     """
     begin, end = part.of(batch_size)
-    size, beside = crop_size // STRIDE, margin // STRIDE
-    window = size - 2 * beside
+    size, count = crop_size // STRIDE, end - begin
 
     def crops(step):
-      rng = np.random.default_rng([seed, int(step)])
-      indices = rng.integers(len(self), size=batch_size)
-      sizes = self._symbols.sizes[indices]
-      windows = np.clip(rng.integers(1 - window, sizes), 0, sizes - window)
-      corners = np.clip(windows - beside, 0, sizes - size)
-      indices, windows, corners = indices[begin:end], windows[begin:end], corners[begin:end]
+      indices, windows, corners = (array[begin:end] for array in cut.draw_windows(
+          seed, int(step), batch_size, self._symbols.sizes, size, margin // STRIDE))
       return (self._symbols.crops(indices, STRIDE * corners, crop_size), self._pixels.crops(indices, STRIDE * corners, crop_size),
               (STRIDE * (windows - corners)).astype(np.int32))
 
-    count = end - begin
-    return batches(crops, [(tf.uint8, [count, size, size, self._symbols.channels]), (tf.uint8, [count, crop_size, crop_size, 3]),
-                           (tf.int32, [count, 2])], first_step)
+    return cut.batches(crops, [(tf.uint8, [count, size, size, self._symbols.channels]),
+                               (tf.uint8, [count, crop_size, crop_size, 3]), (tf.int32, [count, 2])], first_step)

@@ -13,9 +13,7 @@ from PIL import Image
 import tensorflow_datasets as tfds
 
 from deepcomp_tf import files
-from deepcomp_tf.codec.images import is_photo
-from deepcomp_tf.codec.images import is_plain_jpeg
-from deepcomp_tf.codec.images import read_image
+from deepcomp_tf.codec import images
 from deepcomp_tf.errors import DeepcompError
 from deepcomp_tf.mask_classes import read_classes
 from deepcomp_tf.mask_classes import VOC
@@ -29,11 +27,7 @@ _SBD_URL = "http://www.eecs.berkeley.edu/Research/Projects/CS/vision/grouping/se
 
 
 def read_mask(path, classes=VOC):
-  """The class ids of a palette or grayscale PNG: uint8 `[h, w]`, ids of the classes and 255 for void.
-
-  Raises:
-    DeepcompError: the file is missing, is no palette or grayscale image, or has other ids.
-  """
+  """The class ids of a palette or grayscale PNG: uint8 `[h, w]`, ids of the classes and 255 for void, and no others."""
   try:
     with files.open_file(path) as file, Image.open(file) as image:
       if image.mode not in ("P", "L"):
@@ -58,22 +52,23 @@ def read_sbd_mask(path):
 
 
 def _checked(mask, path, classes):
-  unknown = np.setdiff1d(mask, [VOID, *(one.id for one in classes)])
+  ids = sorted(known.id for known in classes)
+  unknown = np.setdiff1d(mask, [VOID, *ids])
   if unknown.size:
-    known = sorted(one.id for one in classes)
-    raise DeepcompError(f"expected the ids of {len(known)} classes, {known[0]} to {known[-1]}, or {VOID} for void. Received: "
+    raise DeepcompError(f"expected the ids of {len(ids)} classes, {ids[0]} to {ids[-1]}, or {VOID} for void. Received: "
                         f"{path} with {', '.join(map(str, unknown[:5]))}")
   return mask
 
 
 def _example(name, image_path, mask):
   stored = files.read(image_path) if files.exists(image_path) else None
-  image = read_image(image_path, stored)
+  image = images.read_image(image_path, stored)
   if image.shape[:2] != mask.shape:
     raise DeepcompError(f"expected a mask of its image's size. Received: {image_path} of "
                         f"{image.shape[1]}x{image.shape[0]} with a mask of {mask.shape[1]}x{mask.shape[0]}")
   # What TensorFlow decodes to the same pixels is kept as it is.
-  return name, {"image": io.BytesIO(stored) if is_plain_jpeg(stored) else image, "mask": mask[..., np.newaxis], "name": name}
+  return name, {"image": io.BytesIO(stored) if images.is_plain_jpeg(stored) else image, "mask": mask[..., np.newaxis],
+                "name": name}
 
 
 def _info(builder, description, **details):
@@ -123,14 +118,8 @@ class FolderSegmentation(tfds.core.GeneratorBasedBuilder, skip_registration=True
   """A segmentation set from a folder with `images/SPLIT/*.jpg` and `masks/SPLIT/*.png`, palette or grayscale PNGs of class
   ids; and with `classes.json`, which `mask_classes.read_classes` reads, where they are not VOC's.
 
-  Its configuration is named after the folder and what lies in it, so that a folder of other files is another set.
-
-  Args:
-    folder: the folder.
-    data_dir: where the prepared set is written.
-
-  Attributes:
-    classes: list of `MaskClass`.
+  Its configuration is named after the folder and what lies in it, so that a folder of other files is another set. The prepared
+  set is written to `data_dir`. `classes` is a list of `MaskClass`.
   """
 
   VERSION = tfds.core.Version("1.0.0")
@@ -143,9 +132,9 @@ class FolderSegmentation(tfds.core.GeneratorBasedBuilder, skip_registration=True
     paths = [path for part in parts for path in files.walk(part) if os.path.dirname(path) != part]
     with futures.ThreadPoolExecutor(32) as pool:  # each size is a request where the folder is remote
       marks = sorted(f"{path[len(self._folder) + 1:]} {size}" for path, size in zip(paths, pool.map(files.size, paths)))
-    own_classes = os.path.join(folder, _CLASSES)
-    self.classes = read_classes(own_classes) if files.exists(own_classes) else list(VOC)
-    if files.exists(own_classes):
+    classes, self.classes = os.path.join(folder, _CLASSES), list(VOC)
+    if files.exists(classes):
+      self.classes = read_classes(classes)
       marks.append(repr(self.classes))
     name = f"{os.path.basename(self._folder)}-{zlib.crc32('/'.join(marks).encode()):08x}"
     super().__init__(config=tfds.core.BuilderConfig(name=name), data_dir=data_dir)
@@ -155,19 +144,17 @@ class FolderSegmentation(tfds.core.GeneratorBasedBuilder, skip_registration=True
 
   def _split_generators(self, dl_manager):
     del dl_manager
-    images = os.path.join(self._folder, "images")
-    splits = [name for name in files.listdir(images) if files.isdir(os.path.join(images, name))]
+    folder = os.path.join(self._folder, "images")
+    splits = [name for name in files.listdir(folder) if files.isdir(os.path.join(folder, name))]
     if not splits:
       raise DeepcompError(f"expected folders of images in {self._folder}/images. Received: none")
     return {split: self._generate_examples(split) for split in splits}
 
   def _generate_examples(self, split):
-    images = os.path.join(self._folder, "images", split)
-    for file in files.listdir(images):
-      name = os.path.splitext(file)[0]
-      if is_photo(os.path.join(images, file)):
-        yield _example(name, os.path.join(images, file),
-                       read_mask(os.path.join(self._folder, "masks", split, f"{name}.png"), self.classes))
+    for file in files.listdir(os.path.join(self._folder, "images", split)):
+      name, path = os.path.splitext(file)[0], os.path.join(self._folder, "images", split, file)
+      if images.is_photo(path):
+        yield _example(name, path, read_mask(os.path.join(self._folder, "masks", split, f"{name}.png"), self.classes))
 
 
 def _lines(path):

@@ -41,18 +41,10 @@ class AtrousSpatialPyramidPooling(tf.keras.layers.Layer):
 
 
 def atrous_convolution(x, kernel, rate):
-  """A 3x3 atrous convolution, padded with zeros to the size of its input.
+  """A 3x3 atrous convolution of `[batch, h, w, c]`, kernel `[3, 3, c, k]`, padded with zeros to `[batch, h, w, k]`.
 
-  One product for all nine taps, whose parts are then shifted to their places and added. `tf.nn.convolution` goes through
-  space-to-batch instead, whose padding is several times as large as a small map at the rates of the pooling.
-
-  Args:
-    x: `[batch, h, w, c]`.
-    kernel: `[3, 3, c, k]`.
-    rate: distance of the taps.
-
-  Returns:
-    `[batch, h, w, k]`.
+  One product for all nine taps, whose parts are then shifted to their places, `rate` apart, and added. `tf.nn.convolution` goes
+  through space-to-batch instead, whose padding is several times as large as a small map at the rates of the pooling.
   """
   height, width = tf.shape(x)[1], tf.shape(x)[2]
   channels = kernel.shape[-1]

@@ -10,9 +10,7 @@ MOMENTUM, EPSILON = 0.997, 1e-5
 def batch_norm(synchronized=False, **kwargs):
   """Batch normalization with TF-Slim's settings for ResNets (`resnet_arg_scope`).
 
-  Args:
-    synchronized: whether training takes the statistics of the global batch; by default every replica takes those of
-      its part.
+  With `synchronized` training takes the statistics of the global batch; by default every replica takes those of its part.
   """
   if synchronized:
     return tf.keras.layers.BatchNormalization(momentum=MOMENTUM, epsilon=EPSILON, synchronized=True, **kwargs)

@@ -12,11 +12,8 @@ STRIDE_PLACES = ("conv1", "conv2")
 def convolution(filters, size, strides=1, dilation_rate=1, **kwargs):
   """A convolution as in TF-Slim's ResNets: no bias, "same" geometry whose centers do not depend on the image's size.
 
-  Args:
-    filters, dilation_rate: as of `tf.keras.layers.Conv2D`.
-    size: edge of the kernel, odd.
-    strides: above 1, zeros are padded equally on all sides by `fixed_padding` before, so that the outputs are those
-      of stride 1 at every `strides`-th position.
+  The kernel's edge is odd. With strides above 1, zeros are padded equally on all sides by `fixed_padding` before, so that the
+  outputs are those of stride 1 at every `strides`-th position.
   """
   return tf.keras.layers.Conv2D(
       filters, size, strides, padding="valid" if strides > 1 else "same", dilation_rate=dilation_rate, use_bias=False,

@@ -54,14 +54,8 @@ class ContextEntropy(tf.keras.layers.Layer):
     super().build(input_shape)
 
   def call(self, values, counted=None):
-    """The entropy of a batch.
-
-    Args:
-      values: `[batch, h, w, C]`, quantized.
-      counted: bool `[batch]`, the examples whose symbols count; by default all.
-
-    Returns:
-      a scalar, bits per symbol.
+    """The entropy of a batch of quantized `[batch, h, w, C]`, a scalar in bits per symbol; `counted`, bool `[batch]`, as of
+    `CompressionModel.bits_of`.
     """
     values = tf.cast(values, tf.float32)
     relative = values / self.spread

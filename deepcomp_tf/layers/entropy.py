@@ -14,9 +14,7 @@ class HistogramEntropy(tf.keras.layers.Layer):
   H = -sum_j p_j log2 p_j, where p is the mean of the assignments over batch, positions and channels. With
   the assignments of `Quantizer` the value comes from the hard histogram and the gradient from the soft
   histogram. For a representation with C channels at 1/8 of the image's size, C * H / 64 is the rate in bits
-  per pixel.
-
-  Under `tf.distribute` the histogram is that of the global batch.
+  per pixel. Under `tf.distribute` the histogram is that of the global batch.
 
   Args:
     per_channel: takes a histogram for each channel and the mean of their entropies, instead of the paper's single
@@ -29,14 +27,9 @@ class HistogramEntropy(tf.keras.layers.Layer):
     self.per_channel = per_channel
 
   def call(self, assignments, counted=None):
-    """The entropy of a batch.
+    """The entropy of assignments `[batch, h, w, C, L]`, a scalar in 0..log2(L) bits per symbol.
 
-    Args:
-      assignments: `[batch, h, w, C, L]`.
-      counted: bool `[batch]`, the examples whose symbols count; by default all.
-
-    Returns:
-      a scalar, 0..log2(L) bits per symbol.
+    `counted`, bool `[batch]`, says the examples whose symbols count; by default all.
     """
     kept = 2 if self.per_channel else 1
     p = tf.reduce_mean(tf.cast(assignments, tf.float32), axis=list(range(1, assignments.shape.rank - kept)))

@@ -21,11 +21,7 @@ def copy_weights(source, target):
 def named_variables(layers):
   """The variables of built convolutions, dense layers and batch normalizations, by names such as `unit1/conv2/kernel`.
 
-  Args:
-    layers: dict of layers by their names; None for a layer that a network does not have.
-
-  Returns:
-    dict of Keras variables, in the order of the layers.
+  `layers` is a dict by their names, with None for a layer that a network does not have; the result has its order.
   """
   return {f"{name}/{attribute}": getattr(layer, attribute) for name, layer in layers.items() if layer is not None
           for attribute in _ATTRIBUTES if getattr(layer, attribute, None) is not None}

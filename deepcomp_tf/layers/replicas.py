@@ -22,9 +22,8 @@ def mean_over_batch(x, counted=None):
 def for_global_batch(make, count):
   """Random numbers for this replica's `count` examples, the same that a single device draws for the whole batch.
 
-  Args:
-    make: function of the number of examples in the global batch that returns `[examples, ...]`; it has a fixed seed.
-    count: scalar tensor, the examples of this replica; all replicas have as many.
+  `make` is a function, of a fixed seed, of the number of examples in the global batch that returns `[examples, ...]`; all
+  replicas have as many.
   """
   context = tf.distribute.get_replica_context()
   if context is None or context.num_replicas_in_sync == 1:

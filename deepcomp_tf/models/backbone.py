@@ -13,14 +13,11 @@ from deepcomp_tf.representation import STRIDE
 class CutNetwork(tf.keras.Model):
   """The remainder of a cut network for pixels and the statistics of its maps: what `Graft` and `Backbone` share.
 
-  Args:
-    source: the backbone's name or JSON.
-    whole: the backbone, a functional network.
-    cut: name of the layer that it is cut behind; None for the result of `find_cut`.
-    dilated, classes: as of `remainder_of`.
+  `whole` is the backbone, a functional network, `cut` the name of the layer that it is cut behind, None for `find_cut`'s;
+  `dilated` and `classes` are as of `remainder_of`.
 
   Attributes:
-    source: to rebuild the backbone from.
+    source: the backbone's name or JSON, to rebuild it from.
     segments: whether it gives logits at every position of its maps, each in the middle of 8x8 pixels, in place of a photo's.
     remainder: the functional network behind the cut.
     mean, deviation: float32 `[channels]`, of the backbone's maps at the cut over photos.
@@ -70,14 +67,8 @@ class Backbone(CutNetwork):
   """A whole network for pixels, for photos of any size: centered pixels `[batch, h, w, 3]` -> logits `[batch, num_classes]`.
 
   A graft is compared with it: with the network as it is on decoded pixels, or trained on them. It has a graft's methods; its
-  first part stands in place of the adapter.
-
-  Args:
-    backbone, cut, num_classes: as of `Graft`.
-    preprocessing: of pixels in 0..255, a name for `preprocessing_of`; by default the backbone's name.
-
-  Attributes:
-    before: the functional network up to the cut.
+  first part, the functional network `before` the cut, stands in place of the adapter. The arguments are a `Graft`'s, and
+  `preprocessing` of pixels in 0..255, a name for `preprocessing_of`; by default the backbone's name.
   """
 
   def __init__(self, backbone, cut=None, num_classes=1000, preprocessing=None, **kwargs):

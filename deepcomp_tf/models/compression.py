@@ -4,12 +4,10 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
+from deepcomp_tf import keras_version
 from deepcomp_tf import layers
 from deepcomp_tf.errors import DeepcompError
-from deepcomp_tf.keras_version import apply_scaled_gradients
-from deepcomp_tf.keras_version import loss_scale
-from deepcomp_tf.layers.naming import build
-from deepcomp_tf.layers.naming import named_variables
+from deepcomp_tf.layers import naming
 
 # Fixed per-channel statistics of ImageNet's training pixels, on the 0..255 scale.
 PIXEL_MEAN = (123.675, 116.28, 103.53)
@@ -42,7 +40,7 @@ class _Half(tf.keras.Model):
   def build(self, input_shape):
     channels = input_shape[-1]
     for layer in self._in_order:
-      build(layer, channels)
+      naming.build(layer, channels)
       channels = layer.filters
     tf.keras.layers.Layer.build(self, input_shape)
 
@@ -56,7 +54,7 @@ class _Half(tf.keras.Model):
     """The variables of a built network by names such as `unit1/conv2/kernel`."""
     named = {name: getattr(self, name) for name in ("conv1", "conv2", "conv3")}
     named.update({f"{unit.name}/{name}": getattr(unit, name) for unit in self.units for name in ("conv1", "conv2")})
-    return named_variables(named)
+    return naming.named_variables(named)
 
   def get_config(self):
     return {"name": self.name, "dtype": self.dtype_policy.name, "channels": self.channels}
@@ -66,14 +64,11 @@ class _Half(tf.keras.Model):
 class Encoder(_Half):
   """Image to representation, before quantization.
 
-  `[batch, h, w, 3]` pixels in 0..255 -> `[batch, ceil(h/8), ceil(w/8), C]` float32.
+  `[batch, h, w, 3]` pixels in 0..255 -> `[batch, ceil(h/8), ceil(w/8), C]` float32, C being `channels`.
 
   Two 5x5 convolutions of stride 2 (64 and 128 channels, ReLU), three residual units of 128 channels, and a
   5x5 convolution of stride 2 to C channels without activation. Pixels are normalised inside the model.
   3.56 G multiply-adds at 224x224 with C=32 (section 3.1).
-
-  Args:
-    channels: C.
   """
 
   def __init__(self, channels, **kwargs):
@@ -95,13 +90,10 @@ class Encoder(_Half):
 class Decoder(_Half):
   """Quantized representation to image: the encoder mirrored, with transposed convolutions.
 
-  `[batch, h, w, C]` -> `[batch, 8h, 8w, 3]` float32 pixels on the 0..255 scale, neither clipped nor rounded.
+  `[batch, h, w, C]`, C being `channels`, -> `[batch, 8h, 8w, 3]` float32 pixels on the 0..255 scale, not clipped or rounded.
 
   3.56 G multiply-adds for 224x224 pixels with C=32. The paper's 2.85 G count the first transposed
   convolution and the residual units alone.
-
-  Args:
-    channels: C.
   """
 
   def __init__(self, channels, **kwargs):
@@ -138,13 +130,9 @@ class CompressionOutput(NamedTuple):
 
 
 def rate_distortion(mse, bits_per_symbol, beta, target_entropy):
-  """Eq. 1: MSE + beta * max(H - H_t, 0).
+  """Eq. 1: MSE + beta * max(H - H_t, 0), of the MSE on the 0..255 scale and bits per symbol.
 
-  Args:
-    mse: mean squared error on the 0..255 scale.
-    bits_per_symbol: H, entropy in bits per symbol.
-    beta: trade-off; 600 at 0.0983 bpp, 150 at 0.635 bpp (appendix A.8).
-    target_entropy: H_t in bits per symbol; 0.8 and 1.265 there.
+  The trade-off beta is 600 at 0.0983 bpp, 150 at 0.635 bpp (appendix A.8), H_t 0.8 and 1.265 bits per symbol.
   """
   return mse + beta * tf.maximum(bits_per_symbol - target_entropy, 0.0)
 
@@ -184,9 +172,8 @@ class CompressionModel(tf.keras.Model):
                     layers.HistogramEntropy(per_channel=entropy == "per_channel", name="entropy"))
 
   def build(self, input_shape):
-    build(self.encoder, input_shape[-1])
-    for part in (self.decoder, self.entropy):
-      build(part, self.channels)
+    for part, channels in ((self.encoder, input_shape[-1]), (self.decoder, self.channels), (self.entropy, self.channels)):
+      naming.build(part, channels)
     tf.keras.layers.Layer.build(self, input_shape)
 
   def call(self, image):
@@ -194,11 +181,9 @@ class CompressionModel(tf.keras.Model):
     return CompressionOutput(self.decoder(quantized.values), *quantized, self.bits_of(quantized))
 
   def bits_of(self, quantized, counted=None):
-    """H of a batch, a scalar in bits per symbol.
+    """H of a batch, a scalar in bits per symbol, of a quantizer's result or a `CompressionOutput`.
 
-    Args:
-      quantized: what the quantizer returns, or a `CompressionOutput`.
-      counted: bool `[batch]`, the images whose symbols count; by default all.
+    `counted`, bool `[batch]`, says the images whose symbols count; by default all.
     """
     return self.entropy(quantized.values if self.entropy_kind == "context" else quantized.assignments, counted)
 
@@ -211,12 +196,9 @@ class CompressionModel(tf.keras.Model):
     return tf.saturate_cast(tf.round(self.decoder(self.quantizer.values(symbols))), tf.uint8)
 
   def compile(self, optimizer="adam", *, beta, target_entropy, **kwargs):
-    """Sets what `fit` minimises: Eq. 1 with this beta and H_t, see `rate_distortion`.
+    """Sets what `fit` minimises: Eq. 1 with this beta and H_t, see `rate_distortion`; `optimizer` is Keras', or its name.
 
-    Args:
-      optimizer: a Keras optimizer, or its name.
-      beta, target_entropy: of Eq. 1.
-      **kwargs: of `tf.keras.Model.compile`, but losses and metrics, which are Eq. 1's.
+    The rest is of `tf.keras.Model.compile`, but losses and metrics, which are Eq. 1's.
     """
     if not self.built:
       self.build([None, None, None, 3])
@@ -241,21 +223,20 @@ class CompressionModel(tf.keras.Model):
     return self.__dict__.get("_means", [])
 
   def train_step(self, data):
-    images = _images_of(data)
-    replicas = tf.distribute.get_strategy().num_replicas_in_sync
     with tf.GradientTape() as tape:
-      figures = self._figures(images)
+      figures = self._figures(data)
       # Every replica has the figures of the global batch; the optimizer sums their gradients.
-      scaled = figures[0] * loss_scale(self.optimizer) / replicas
+      scaled = figures[0] * keras_version.loss_scale(self.optimizer) / tf.distribute.get_strategy().num_replicas_in_sync
     variables = self.trainable_variables
-    apply_scaled_gradients(self.optimizer, tape.gradient(scaled, variables), variables)
+    keras_version.apply_scaled_gradients(self.optimizer, tape.gradient(scaled, variables), variables)
     return self._update(figures)
 
   def test_step(self, data):
-    return self._update(self._figures(_images_of(data)))
+    return self._update(self._figures(data))
 
-  def _figures(self, images):
-    """Eq. 1 and its parts, of a batch: scalars."""
+  def _figures(self, data):
+    """Eq. 1 and its parts, scalars, of a step's data: images, which are their own targets; labels beside them are not used."""
+    images = data[0] if isinstance(data, (tuple, list)) else data
     output = self(images, training=True)
     mse = output.mse(images)
     loss = rate_distortion(mse, output.bits_per_symbol, self._beta, self._target_entropy)
@@ -268,20 +249,12 @@ class CompressionModel(tf.keras.Model):
 
   def named_variables(self):
     """The variables of a built network by names such as `encoder/unit1/conv2/kernel` and `quantizer/centers`."""
-    named = {"quantizer/centers": self.quantizer.centers}
-    for part in (self.encoder, self.decoder):
-      named.update({f"{part.name}/{name}": variable for name, variable in part.named_variables().items()})
-    if self.entropy_kind == "context":
-      named.update({f"entropy/{name}": variable for name, variable in self.entropy.named_variables().items()})
-    return named
+    parts = [self.encoder, self.decoder] + [self.entropy] * (self.entropy_kind == "context")
+    return {"quantizer/centers": self.quantizer.centers, **{
+        f"{part.name}/{name}": variable for part in parts for name, variable in part.named_variables().items()}}
 
   def get_config(self):
     quantizer = self.quantizer.get_config()
     return {"name": self.name, "dtype": self.dtype_policy.name, "channels": self.channels,
             "num_centers": quantizer["num_centers"], "temperature": quantizer["temperature"],
             "centers": quantizer["centers"], "centers_l2": quantizer["l2"], "entropy": self.entropy_kind}
-
-
-def _images_of(data):
-  """The images in what `fit` passes to a step. They are their own targets; labels beside them are not used."""
-  return data[0] if isinstance(data, (tuple, list)) else data

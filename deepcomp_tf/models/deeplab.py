@@ -33,12 +33,7 @@ class DeepLab(tf.keras.Model):
 
   @classmethod
   def from_classifier(cls, network, num_classes, **kwargs):
-    """DeepLab on the dilated form of a trained classification network, with its weights.
-
-    Args:
-      network: a built `ResNet`, `CResNet` or `Graft`.
-      num_classes: of the segmentation.
-    """
+    """DeepLab on the dilated form of a trained, built `ResNet`, `CResNet` or `Graft`, with its weights."""
     if not network.built:
       raise DeepcompError("expected a network that is built. Received: one without weights")
     return cls(network.for_segmentation(), num_classes, **kwargs)

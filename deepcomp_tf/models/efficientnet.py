@@ -27,12 +27,7 @@ def efficientnet_lite(name="EfficientNet-Lite0", num_classes=1000, size=None):
 
   EfficientNet-Lite0 has 4.65 M parameters and takes 385 M multiply-adds at 224x224. Its layers are named `stem`,
   `block1_expand`, `block1_depthwise`, `block1_project` and so on, with batch normalizations such as `block1_expand_bn`,
-  and `block3_add`, `head`, `pool`, `logits`.
-
-  Args:
-    name: one of `VARIANTS`.
-    num_classes: of the logits.
-    size: edge of the photos in pixels; by default that of its training.
+  and `block3_add`, `head`, `pool`, `logits`. `name` is one of `VARIANTS`, `size` by default that of its training.
   """
   if name not in VARIANTS:
     raise DeepcompError(f"`name` must be one of {', '.join(VARIANTS)}. Received: {name!r}")

@@ -4,13 +4,10 @@ import tensorflow as tf
 
 from deepcomp_tf import layers
 from deepcomp_tf.errors import DeepcompError
-from deepcomp_tf.layers.naming import build
-from deepcomp_tf.layers.naming import copy_weights
-from deepcomp_tf.layers.naming import named_variables
+from deepcomp_tf.layers import naming
+from deepcomp_tf.models import pretrained
+from deepcomp_tf.models import surgery
 from deepcomp_tf.models.backbone import CutNetwork
-from deepcomp_tf.models.pretrained import open_backbone
-from deepcomp_tf.models.surgery import take_layers
-from deepcomp_tf.models.surgery import variables_of
 
 
 @tf.keras.utils.register_keras_serializable(package="deepcomp_tf")
@@ -18,15 +15,13 @@ class Graft(CutNetwork):
   """An adapter and the remainder of a network for pixels: normalised `[batch, h, w, C]` -> logits `[batch, num_classes]`.
 
   The paper's cResNets are a ResNet without its root and conv2_x (section 4.2), trained from scratch. Here a trained network keeps
-  its weights behind the cut; a 3x3 convolution, `units` residual units and a 1x1 convolution, at an eighth of the photo's size,
-  replace what was before it.
+  its weights behind the cut; a 3x3 convolution, `units` residual units of `filters` channels and a 1x1 convolution, at an eighth
+  of the photo's size, replace what was before it.
 
   Args:
     backbone: a name for `pretrained.make_backbone`, a Keras functional network that ends with logits or a softmax, or its
-    `to_json()`.
-    cut: name of the layer of the backbone that the adapter replaces, with all before it; by default the result of
-    `surgery.find_cut`.
-    filters, units: of the adapter.
+      `to_json()`.
+    cut: name of the layer of the backbone that the adapter replaces, with all before it; by default `surgery.find_cut`'s.
     num_classes: of a backbone that is given by its name; None for a graft that ends with its features.
     dilated: whether the strides behind the cut become dilation rates, for segmentation: output stride 1. Depthwise kernels
       behind the cut are not trained then.
@@ -35,7 +30,7 @@ class Graft(CutNetwork):
   def __init__(self, backbone, cut=None, filters=64, units=4, num_classes=1000, dilated=False, **kwargs):
     if filters < 1 or units < 0:
       raise DeepcompError(f"`filters` must be at least 1 and `units` at least 0. Received: filters={filters}, units={units}")
-    source, name, whole = open_backbone(backbone, num_classes or 1000)
+    source, name, whole = pretrained.open_backbone(backbone, num_classes or 1000)
     super().__init__(source, whole, cut, dilated, classes=num_classes is not None, **kwargs)
     self.architecture = f"graft of {name}"
     self.filters, self.units, self.dilated = filters, units, dilated
@@ -47,9 +42,9 @@ class Graft(CutNetwork):
     self.last = tf.keras.layers.Conv2D(self.remainder.input_shape[-1], 1, name="last", **policy)
 
   def build(self, input_shape):
-    build(self.first, input_shape[-1])
+    naming.build(self.first, input_shape[-1])
     for layer in (*self.residual_units, self.last):
-      build(layer, self.filters)
+      naming.build(layer, self.filters)
     tf.keras.layers.Layer.build(self, input_shape)
 
   def maps(self, x, training=None):
@@ -67,20 +62,21 @@ class Graft(CutNetwork):
 
   def take_weights(self, backbone):
     """Copies the weights behind the cut of a network of the same layers."""
-    take_layers(self.remainder, backbone)
+    surgery.take_layers(self.remainder, backbone)
 
   def for_segmentation(self):
     """The dilated form without classes, with the same weights, as `DeepLab` takes it."""
     dilated = Graft(self.source, self.cut, self.filters, self.units, None, dilated=True)
-    build(dilated, self.first.kernel.shape[2])
-    copy_weights(self, dilated)
+    naming.build(dilated, self.first.kernel.shape[2])
+    naming.copy_weights(self, dilated)
     return dilated
 
   def named_variables(self):
     """The variables of a built graft by names such as `adapter/unit1/conv1/kernel` and `remainder/head/kernel`."""
     units = {f"adapter/{unit.name}/{name}": getattr(unit, name) for unit in self.residual_units for name in ("conv1", "conv2")}
-    named = named_variables({"adapter/first": self.first, **units, "adapter/last": self.last})
-    return {**named, "adapter/mean": self.mean, "adapter/deviation": self.deviation, **variables_of("remainder", self.remainder)}
+    named = naming.named_variables({"adapter/first": self.first, **units, "adapter/last": self.last})
+    return {**named, "adapter/mean": self.mean, "adapter/deviation": self.deviation,
+            **surgery.variables_of("remainder", self.remainder)}
 
   def blueprint(self):
     """What `from_blueprint` needs, besides the classes, as a dict."""

@@ -27,11 +27,10 @@ _PLAIN_FUNCTIONS = ("cast", "clip_by_value", "concat", "expand_dims", "gather", 
 
 
 def read(text):
-  """The Keras network that a JSON text describes.
+  """The Keras network that a JSON text describes; a ValueError where it is no network.
 
   Raises:
     DeepcompError: it has layers that run code, or that are neither Keras' nor registered.
-    ValueError: it is no network.
   """
   _check(json.loads(text))
   try:

@@ -19,12 +19,9 @@ def backbone_names():
 
 
 def make_backbone(name, num_classes=1000, weights=None):
-  """A functional network for pixels, by one of `backbone_names()`.
+  """A functional network for pixels, by one of `backbone_names()`, with `num_classes` logits or probabilities.
 
-  Args:
-    name: of the network.
-    num_classes: of its logits or probabilities.
-    weights: None, "imagenet" or a path, for networks of `tf.keras.applications`.
+  `weights` is None, "imagenet" or a path, for networks of `tf.keras.applications`.
   """
   if name in efficientnet.VARIANTS:
     return efficientnet.efficientnet_lite(name, num_classes)
@@ -36,11 +33,10 @@ def make_backbone(name, num_classes=1000, weights=None):
 
 
 def preprocessing_of(name):
-  """The function of float32 pixels in 0..255 that returns what a network takes.
+  """The function of float32 pixels in 0..255 that returns what a network takes: one of `PREPROCESSINGS` or `backbone_names()`.
 
-  Args:
-    name: one of `PREPROCESSINGS` ("lite" is EfficientNet-Lite's, "none" changes nothing, the others are the modes of
-      `tf.keras.applications.imagenet_utils.preprocess_input`), or one of `backbone_names()`.
+  "lite" is EfficientNet-Lite's, "none" changes nothing, the others are the modes of
+  `tf.keras.applications.imagenet_utils.preprocess_input`.
   """
   if name == "lite" or name in efficientnet.VARIANTS:
     return lambda pixels: (pixels - 127.0) / 128.0
@@ -54,11 +50,9 @@ def preprocessing_of(name):
 
 
 def open_backbone(backbone, num_classes):
-  """(name or JSON to rebuild a backbone from, its name, the functional network).
+  """(name or JSON to rebuild a backbone from, its name, the functional network) of either, or of such a network itself.
 
-  Args:
-    backbone: a name for `make_backbone`, a functional network, or its `to_json()`.
-    num_classes: of a backbone that is given by its name.
+  `num_classes` is for a backbone that is given by its name.
   """
   if not isinstance(backbone, str):
     return backbone.to_json(), backbone.name, backbone

@@ -32,23 +32,13 @@ class Network(Protocol):
 
   @classmethod
   def from_blueprint(cls, blueprint, num_classes, dilated=False):
-    """The network, not built.
+    """The network, not built, of a `blueprint`, which raises a DeepcompError where it has no such form.
 
-    Args:
-      blueprint: of `blueprint`.
-      num_classes: None for one that ends with its features.
-      dilated: see `Features`.
-
-    Raises:
-      DeepcompError: it has no such form.
+    With `num_classes` None it ends with its features; `dilated` as of `Features`.
     """
 
   def for_segmentation(self):
-    """`Features` with the same weights, of a network that is built.
-
-    Raises:
-      DeepcompError: it has no such form.
-    """
+    """`Features` with the same weights, of a network that is built; a DeepcompError where it has no such form."""
 
   def get_config(self):
     """Keras' own, by which it is saved and loaded there."""
@@ -69,7 +59,7 @@ class Features(Protocol):
   feature_channels: int
 
   def features(self, x, training=None):
-    """Input of a `Network` -> `[batch, ceil(h/s), ceil(w/s), feature_channels]`, s being 8 for pixels and 1 for the representation."""
+    """Input of a `Network` -> `[batch, ceil(h/s), ceil(w/s), feature_channels]`; s is 8 for pixels, 1 for the representation."""
 
   def named_variables(self):
     """As of `Network`."""

@@ -5,9 +5,7 @@ import tensorflow as tf
 from deepcomp_tf import layers
 from deepcomp_tf.errors import DeepcompError
 from deepcomp_tf.layers import bottleneck
-from deepcomp_tf.layers.naming import build
-from deepcomp_tf.layers.naming import copy_weights
-from deepcomp_tf.layers.naming import named_variables
+from deepcomp_tf.layers import naming
 
 # Units of conv2_x to conv5_x (Table 3). The cResNets lack the root and conv2_x: their input is as large as what
 # conv3_x gives, 28x28 for an image of 224x224.
@@ -22,11 +20,9 @@ FILTERS = (64, 128, 256, 512)
 
 
 class _ResidualNetwork(tf.keras.Model):
-  """What `ResNet` and `CResNet` share; `ARCHITECTURES` says how they differ.
+  """What `ResNet` and `CResNet` share; `ARCHITECTURES`, of which `architecture` is a key, says how they differ.
 
-  Attributes:
-    architecture: key of `ARCHITECTURES`.
-    output_stride: input positions per position of `features`, in either direction.
+  `output_stride` is input positions per position of `features`, in either direction.
   """
 
   family = None
@@ -75,11 +71,11 @@ class _ResidualNetwork(tf.keras.Model):
   def build(self, input_shape):
     channels = input_shape[-1]
     if self.root is not None:
-      build(self.root, channels)
+      naming.build(self.root, channels)
       channels = self.root.filters
-      build(self.bn_root, channels)
+      naming.build(self.bn_root, channels)
     for unit in self.units:
-      build(unit, channels)
+      naming.build(unit, channels)
       channels = 4 * unit.filters
     if self.logits is not None:
       with tf.name_scope("logits"):
@@ -108,7 +104,7 @@ class _ResidualNetwork(tf.keras.Model):
     for unit in self.units:
       for name in ("conv1", "bn1", "conv2", "bn2", "conv3", "bn3", "projection", "bn_projection"):
         layers_of[f"{unit.name}/{name}"] = getattr(unit, name)
-    return named_variables(layers_of)
+    return naming.named_variables(layers_of)
 
   def blueprint(self):
     """What `from_blueprint` needs, besides the classes, as a dict."""
@@ -127,8 +123,8 @@ class _ResidualNetwork(tf.keras.Model):
   def for_segmentation(self):
     """The dilated form without classes, with the same weights, as `DeepLab` takes it."""
     dilated = type(self)(self.depth, None, self.width, self.stride_in, dilated=True)
-    build(dilated, (self.root or self.units[0].conv1).kernel.shape[2])
-    copy_weights(self, dilated)
+    naming.build(dilated, (self.root or self.units[0].conv1).kernel.shape[2])
+    naming.copy_weights(self, dilated)
     return dilated
 
   def get_config(self):

@@ -15,9 +15,6 @@ def find_cut(backbone):
   Its maps have an eighth of the photo's size, and all paths lead through it. Where a network gets to that size by 1x1
   convolutions that subsample, as ResNet-50 does in conv3_1, it is the layer before these, whose strides the graft takes away;
   elsewhere the last of the layers with the fewest channels.
-
-  Raises:
-    DeepcompError: there is no such place.
   """
   size = backbone.input_shape[1]
   for wanted in (STRIDE // 2, STRIDE):
@@ -31,11 +28,9 @@ def find_cut(backbone):
 
 
 def remainder_of(backbone, cut, dilated=False, classes=True, dtype="float32"):
-  """The functional network behind a layer of another network, for maps of any size, with new weights.
+  """The functional network behind a layer of a functional network, named `cut`, for maps of any size, with new weights.
 
   Args:
-    backbone: functional network.
-    cut: name of the layer.
     dilated: whether strides become dilation rates, and depthwise kernels are not trained (docs/decisions.md).
     classes: whether it ends with the backbone's logits, without a softmax, or with the last maps before they are pooled.
     dtype: Keras policy of its layers.
@@ -74,10 +69,7 @@ def remainder_of(backbone, cut, dilated=False, classes=True, dtype="float32"):
 def _strides_given_up(behind, subsampled, dilated):
   """What changes in the configurations of the layers of `remainder_of`, dicts by the layers' names.
 
-  Args:
-    behind: the functional network.
-    subsampled: the tensor whose 1x1 convolutions lose their strides; None for none.
-    dilated: as of `remainder_of`.
+  `subsampled` is the tensor whose 1x1 convolutions lose their strides, or None.
   """
   rates, changes = {}, {}
   for layer in behind.layers:
@@ -104,7 +96,7 @@ def _without_softmax(end, name):
   """What changes in the configuration of a network's last layer so that it gives logits."""
   if isinstance(end, tf.keras.layers.Softmax):
     raise DeepcompError(f"expected a network whose last layer is a dense layer or an activation. Received: {name}, which ends "
-                        "with a layer of its own for the softmax")
+                        "with a separate layer for the softmax")
   return {"activation": "linear"} if isinstance(
       end, (tf.keras.layers.Dense, tf.keras.layers.Conv2D, tf.keras.layers.Activation)) else {}
 
@@ -129,11 +121,7 @@ def variables_of(part, network):
 
 
 def layer_at(backbone, cut):
-  """The layer of this name.
-
-  Raises:
-    DeepcompError: there is none.
-  """
+  """The layer of this name, which must be there."""
   if cut not in [layer.name for layer in backbone.layers]:
     raise DeepcompError(f"`cut` must be a layer of {backbone.name}. Received: cut={cut!r}")
   return backbone.get_layer(cut)

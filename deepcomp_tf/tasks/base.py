@@ -75,15 +75,7 @@ class Task(abc.ABC):
 
   @abc.abstractmethod
   def run(self, stored, height, width):
-    """Answers for photos of one size.
-
-    Args:
-      stored: uint8 `[batch, h, w, channels]`, symbols or pixels.
-      height, width: of the photos.
-
-    Returns:
-      list of answers.
-    """
+    """A list of answers for photos of one size: uint8 `[batch, h, w, channels]` symbols or pixels, and their height and width."""
 
   @abc.abstractmethod
   def served(self, representation):
@@ -112,38 +104,33 @@ class Task(abc.ABC):
     threads.check_fork()
     files = container.list_of(data)
     results, alike = [None] * len(files), collections.defaultdict(list)
+
+    def fail(error, number):
+      results[number] = failed(error, number, len(files), errors)
+
     for number, data in enumerate(files):
       try:
         files[number] = self.codec.open(data)
         alike[files[number].height, files[number].width].append(number)
       except DeepcompError as error:
-        results[number] = failed(error, number, len(files), errors)
+        fail(error, number)
     batches = list(_batches(alike))
     read = lambda batch: self.read([files[number] for number in batch[1]], "return")
     # Of a long list only the next batches are in memory.
     stored = threads.ordered_map(read, batches, threads.cores(), ahead=threads.cores()) if len(batches) > 1 else map(read, batches)
     for (size, numbers), arrays in zip(batches, stored):
-      good = []
+      good = {}
       for number, array in zip(numbers, arrays):
         if isinstance(array, DeepcompError):
-          results[number] = failed(array, number, len(files), errors)
+          fail(array, number)
         else:
-          good.append((number, array))
-      if good:
-        for (number, _), result in zip(good, self.run(np.stack([array for _, array in good]), *size)):
-          results[number] = result
+          good[number] = array
+      for number, result in zip(good, self.run(np.stack(list(good.values())), *size) if good else ()):
+        results[number] = result
     return results
 
   def read(self, files, errors="raise"):
-    """What the network sees of compressed files.
-
-    Args:
-      files: list of bytes.
-      errors: as of `answer`.
-
-    Returns:
-      list of uint8 `[h, w, channels]`, symbols or decoded pixels.
-    """
+    """What the network sees of a list of files: list of uint8 `[h, w, channels]`, symbols or pixels; `errors` as of `answer`."""
     return (self.codec.symbols if self.inputs.kind == "representation" else self.codec.decompress)(files, errors)
 
   def describe(self):
@@ -182,9 +169,7 @@ class Task(abc.ABC):
   def load_for(cls, data):
     """The shipped network that reads the operating point of a compressed file; of several, that with the most classes.
 
-    Raises:
-      BitstreamError: the file has no readable header.
-      DeepcompError: none is for its operating point.
+    A file without a readable header is a BitstreamError, an operating point that none is shipped for a DeepcompError.
     """
     return cls.load(folders.shipped_for(cls.KIND, container.read_header(data).fingerprint.hex()))
 
@@ -195,30 +180,23 @@ class Task(abc.ABC):
     return type(self).load, (self.source, self.codec)
 
   def save(self, folder, operating_point=None):
-    """Writes the folder.
+    """Writes the folder, which is made where it is missing.
 
-    Args:
-      folder: made where it is missing.
-      operating_point: the name or folder of what `load` shall open, where that is not what its codec was loaded from.
+    `operating_point` is the name or folder of what `load` shall open, where that is not what its codec was loaded from.
     """
     folders.save(self, folder, operating_point)
 
   def export_saved_model(self, folder):
     """Writes a SavedModel, as TensorFlow Serving loads it, of a network of the representation; see `tasks.saved_model`.
 
-    Args:
-      folder: for Serving the number of a version in the model's folder, such as `models/photos/1`.
-
-    Raises:
-      DeepcompError: it is a network of pixels.
+    For Serving the folder is the number of a version in the model's folder, such as `models/photos/1`.
     """
     saved_model.export(self, folder)
 
   def copy(self, rounded=False):
     """A copy with a network of the same weights, under the current Keras policy.
 
-    Args:
-      rounded: whether the kernels become the float16 that `save` keeps, so that what is measured is what is kept.
+    With `rounded` the kernels become the float16 that `save` keeps, so that what is measured is what is kept.
     """
     copy, weights = self.from_json({**self.info, **self.to_json()}, self.inputs), self.network.named_variables()
     for key, variable in copy.network.named_variables().items():
@@ -245,8 +223,7 @@ class Task(abc.ABC):
 
     Args:
       args: values of the flags. What `finish` needs can be kept there.
-      file: its path.
-      data: its bytes.
+      file, data: its path and its bytes.
       answer: of `run`.
 
     Returns:
@@ -260,11 +237,7 @@ class Task(abc.ABC):
   # On the page of `deepcomp demo`, which asks only tasks that have this method for answers.
 
   def show(self, answer, picture):
-    """What the page shows of an answer.
-
-    Args:
-      answer: of `run`.
-      picture: the decoded photo, uint8 `[H, W, 3]`.
+    """What the page shows of an answer of `run` and the decoded photo, uint8 `[H, W, 3]`.
 
     Returns:
       dict with any of entries: list of str; text: str; picture: uint8 `[H, W, 3]`, and alt: str, which says what is on it.

@@ -18,15 +18,12 @@ class Classifier(Task):
   >>> classifier = Classifier.load(Classifier.names()[0])
   >>> classifier.classify(data)         # bytes -> [(class name, probability), ...], most probable first
 
-  Args:
-    network: a `models.ResNet`, `models.CResNet`, `models.Graft` or `models.Backbone`.
-    class_names: list of str, in the order of the network's logits.
-    inputs, info: see `Task`.
-
   `export_saved_model` gives `logits` and `probabilities`, float32 `[batch, num_classes]`.
 
-  Attributes:
-    class_names: as given.
+  Args:
+    network: a `models.ResNet`, `models.CResNet`, `models.Graft` or `models.Backbone`.
+    class_names: list of str, in the order of the network's logits; an attribute.
+    inputs, info: see `Task`.
   """
 
   KIND = "classifier"
@@ -55,18 +52,10 @@ class Classifier(Task):
             for row in tf.nn.softmax(self.logits(stored)).numpy()]
 
   def classify(self, data, errors="raise"):
-    """Classes of a compressed file, or of several.
-
-    Args:
-      data: bytes of a file, a `Bitstream`, or a list of these. Any sizes; the network averages over all positions.
-      errors: as of `Task.answer`.
+    """Classes of a compressed file, or of several, of any sizes; arguments and errors as of `Task.answer`.
 
     Returns:
       list of (class name, probability), most probable first; or a list of such lists.
-
-    Raises:
-      BitstreamError: a file is damaged, or of another operating point.
-      DeepcompError: what is given is not bytes, but a path for example.
     """
     return self.answer(data, errors)
 

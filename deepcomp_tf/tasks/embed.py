@@ -19,7 +19,7 @@ class Embedder(Task):
   """Makes a compressed file a vector, straight from its bytes: the features of a classifier, before its last layer.
 
   Photos that the classifier holds for alike have vectors of a large inner product, 1 at most. It is loaded from classifiers, the
-  shipped grafts for example.
+  shipped grafts for example. `export_saved_model` gives `embeddings`, float32 `[batch, size]`.
 
   >>> embedder = Embedder.load("graft_bpp0.330")
   >>> embedder.embed(data)              # bytes -> float32 [size], of length 1
@@ -28,8 +28,6 @@ class Embedder(Task):
     network: a `models.ResNet`, `models.CResNet` or `models.Graft` that ends with its features.
     inputs, info: see `Task`.
 
-  `export_saved_model` gives `embeddings`, float32 `[batch, size]`.
-
   Attributes:
     size: of the vectors.
   """
@@ -37,7 +35,7 @@ class Embedder(Task):
   KIND = "classifier"
 
   def __init__(self, network, inputs, info=None):
-    super().__init__(network, inputs, None, info)
+    super().__init__(network, inputs, info=info)
     self.size = network.feature_channels
     self._forward = tf.function(
         lambda stored: self.served(inputs(stored))["embeddings"],

@@ -1,7 +1,7 @@
 """The folder of a trained network.
 
   KIND.json    its network, its classes, its input, how it was trained, and what it reached; written last where the folder
-               is remote, so that one without it is half written. "operating_point" is the name of a shipped one, or its path
+               is remote, so that a folder without it is half written. "operating_point" is the name of a shipped one, or its path
                from this folder, so that both may be moved together
   weights.npz  float16 kernels; biases and what belongs to batch normalization in float32. Some may be in another such file
                instead, which several networks share: "shared_weights" in KIND.json is its path from this folder
@@ -26,12 +26,7 @@ _WEIGHTS = "weights.npz"
 
 
 def load(task, name, codec=None):
-  """A trained network; see `base.Task.load`.
-
-  Args:
-    task: class of the network.
-    name, codec: as there.
-  """
+  """A trained network of a task, a class; `name` and `codec` as of `base.Task.load`."""
   kind, folder = task.KIND, shipped.find(task.KIND, name)
   try:
     info = files.read_json(shipped.info_path(kind, name))
@@ -56,7 +51,7 @@ def load(task, name, codec=None):
 
 
 def _find_point(kind, folder, info):
-  """The operating point that a folder's JSON names: a shipped one, or the folder at that path, seen from the network's own.
+  """The operating point that a folder's JSON names: a shipped one, or the folder at that path, seen from the network's.
 
   Earlier versions kept the path as it was typed, seen from the current folder; it is looked for there, too.
   """
@@ -76,16 +71,10 @@ def _find_point(kind, folder, info):
 
 
 def shipped_for(kind, fingerprint):
-  """Name of the shipped network that reads an operating point; of several, the one that knows most classes.
-
-  Raises:
-    DeepcompError: there is none.
-  """
-  known = {}
+  """Name of the shipped network that reads an operating point; of several, the one that knows most classes."""
   infos = {name: files.read_json(shipped.info_path(kind, name)) for name in shipped.names(kind)}
-  for name, info in sorted(infos.items(), key=lambda item: len(item[1]["class_names"])):
-    known[info.get("fingerprint")] = name
-  known.pop(None, None)  # of original pixels
+  known = {info["fingerprint"]: name for name, info in sorted(infos.items(), key=lambda item: len(item[1]["class_names"]))
+           if "fingerprint" in info}  # others are of original pixels
   if fingerprint not in known:
     raise DeepcompError(f"no {kind} is shipped for the operating point {fingerprint}: expected one of "
                         f"{', '.join(f'{key} ({name})' for key, name in known.items()) or '(none)'}")
@@ -115,10 +104,7 @@ def share_weights(kind, folders, path, prefix=""):
     kind: "classifier" or "segmenter".
     folders: of the networks, on this machine.
     path: npz file, beside these folders.
-    prefix: with which the names of the arrays begin.
-
-  Raises:
-    DeepcompError: they have no such array alike.
+    prefix: with which the names of the arrays begin; there must be one that is the same in all.
   """
   arrays = [files.read_arrays(os.path.join(folder, _WEIGHTS)) for folder in folders]
   alike = {name: array for name, array in arrays[0].items()

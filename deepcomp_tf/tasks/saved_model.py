@@ -10,19 +10,12 @@ from deepcomp_tf.errors import DeepcompError
 
 
 def export(task, folder):
-  """Writes a SavedModel.
+  """Writes a SavedModel of a `base.Task` of the representation, see `base.Task.export_saved_model`.
 
   Its signature `serving_default` takes `representation`, float32 `[batch, h, w, C]` as `Codec.representation` gives it, the
   signature `symbols` takes `symbols`, uint8 `[batch, h, w, C]` as `Codec.symbols`. Both give what the task says. Every output
   has the batch dimension, since Serving refuses rows and batches where one has not; so what the answers mean is in an asset,
   `assets/classes.json`: of a classifier `class_names` in the order of the outputs, of a segmenter also their ids and colours.
-
-  Args:
-    task: `base.Task`.
-    folder: see `base.Task.export_saved_model`.
-
-  Raises:
-    DeepcompError: it is a network of pixels.
   """
   inputs = task.inputs
   if inputs.kind != "representation":

@@ -25,8 +25,8 @@ class Segmenter(Task):
   >>> mask = segmenter.segment(data)             # bytes -> uint8 [H, W] of class ids
   >>> {segmenter.class_names[number] for number in np.unique(mask)}
 
-  The ids are those of the set's masks, 0..254, such as 8 for VOC's cat. The network's logits have places of their own, 0..K-1 in the
-  order of `classes`, which `predict` gives and measures are taken on; `mask_ids` leads from these to ids.
+  The ids are those of the set's masks, 0..254, such as 8 for VOC's cat. The network's logits are in the order of `classes`: their
+  places there, 0..K-1, are what `predict` gives and measures are taken on; `mask_ids` leads from places to ids.
 
   Args:
     network: a `models.DeepLab`, or a `models.Graft` of a network that segments.
@@ -57,7 +57,7 @@ class Segmenter(Task):
     def forward(stored, height, width):
       x = inputs(stored)
       if inputs.stride == 1:
-        # Whole blocks of 8x8 pixels, so that every position of the logits stands for one.
+        # Whole blocks of 8x8 pixels, since each position of the logits stands for a block.
         x = tf.pad(x, [[0, 0], [0, -tf.shape(x)[1] % STRIDE], [0, -tf.shape(x)[2] % STRIDE], [0, 0]])
       return class_ids(network(x, training=False), height, width)
 
@@ -103,18 +103,10 @@ class Segmenter(Task):
     return list(self.mask_ids[self._forward(stored, height, width).numpy()])
 
   def segment(self, data, errors="raise"):
-    """The class of every pixel of a compressed file, or of several.
-
-    Args:
-      data: bytes of a file, a `Bitstream`, or a list of these.
-      errors: as of `Task.answer`.
+    """The class of every pixel of a compressed file, or of several; arguments and errors as of `Task.answer`.
 
     Returns:
       uint8 `[H, W]` of class ids, at the photo's full size (`class_names` has their names); or a list of such arrays.
-
-    Raises:
-      BitstreamError: a file is damaged, or of another operating point.
-      DeepcompError: what is given is not bytes, but a path for example.
     """
     return self.answer(data, errors)
 

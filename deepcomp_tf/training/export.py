@@ -10,14 +10,13 @@ from deepcomp_tf.evaluation import metrics
 
 
 def export_operating_point(folder, model, training, validation, info, statistics=None):
-  """Writes the operating point of a trained `CompressionModel`.
+  """Writes the operating point of a trained `CompressionModel` to a folder.
 
   The weights are rounded to those that are shipped before anything is measured, and the centers put in
   ascending order.
 
   Args:
-    folder: to write to.
-    model: the network, changed by the rounding.
+    folder, model: the network is changed by the rounding.
     training: iterable of uint8 `[h, w, 3]` photos that the coder's tables are fitted to.
     validation: list of photos to measure on.
     info: what else to write down, with a `name`.

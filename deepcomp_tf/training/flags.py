@@ -37,7 +37,7 @@ def define_flags():
 def define_batch_norm_flag():
   """The flag of the programs whose networks have batch normalization that trains."""
   flags.DEFINE_bool("synchronized_batch_norm", False, "Batch normalization takes the statistics of the global batch; by "
-                    "default each replica takes those of its own part of it.")
+                    "default each replica takes those of its part.")
 
 
 def define_cache_flags(caches, default="none"):
@@ -95,11 +95,9 @@ def main(program):
 
 
 def settings(*own_flags, leave_out):
-  """What defines a run: dict of the values of these flags and of the program's own.
+  """What defines a run: dict of the program's flags and their values, without those that may change when it is continued.
 
-  Args:
-    *own_flags: names of any flag of the program, and of other modules that define some for it, by which the others are found.
-    leave_out: names of the program's flags that may change when a run is continued.
+  Flags are found by the names of any flag of the program, and of other modules that define some for it.
   """
   values = flags.FLAGS
   modules = {values.find_module_defining_flag(name) for name in (*own_flags, "run_dir")}
@@ -109,16 +107,7 @@ def settings(*own_flags, leave_out):
 
 
 def numbers(name, kind=int, counts=None):
-  """The numbers, none below 0, of a flag that is a list.
-
-  Args:
-    name: of the flag.
-    kind: int or float.
-    counts: None, or how many there may be.
-
-  Raises:
-    DeepcompError: they are something else.
-  """
+  """The numbers, none below 0, of a flag that is a list: of int or float, and as many as `counts` allows, if it is given."""
   texts = flags.FLAGS[name].value
   try:
     values = [kind(text) for text in texts]
@@ -131,11 +120,7 @@ def numbers(name, kind=int, counts=None):
 
 
 def rising(name):
-  """The rising integers, from 1 or more, of a flag that is a list.
-
-  Raises:
-    DeepcompError: they are something else.
-  """
+  """The rising integers, from 1 or more, of a flag that is a list."""
   values = numbers(name)
   if sorted({0, *values}) != [0, *values]:
     raise DeepcompError(f"--{name} must rise, from 1 or more. Received: {','.join(flags.FLAGS[name].value)}")
@@ -143,17 +128,9 @@ def rising(name):
 
 
 def chosen_classes(name, classes):
-  """Those of the classes whose mask ids a flag lists, in its order.
-
-  Args:
-    name: of the flag.
-    classes: list of `mask_classes.MaskClass`.
-
-  Raises:
-    DeepcompError: an id is none of them, or is named twice.
-  """
-  values, by_id = numbers(name), {one.id: one for one in classes}
+  """Those of the classes, a list of `mask_classes.MaskClass`, whose mask ids a flag lists, in its order."""
+  values, by_id = numbers(name), {known.id: known for known in classes}
   if not by_id.keys() >= set(values) or len(set(values)) < len(values):
-    known = ", ".join(f"{one.id} {one.name}" for one in classes)
+    known = ", ".join(f"{number} {known.name}" for number, known in by_id.items())
     raise DeepcompError(f"--{name} must be different ids of {known}. Received: {','.join(flags.FLAGS[name].value)}")
   return [by_id[value] for value in values]

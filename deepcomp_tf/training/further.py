@@ -1,4 +1,4 @@
-"""Training the networks of an operating point further, its centers and tables fixed, as `train_decoder` and `train_encoder` do."""
+"""Training the networks of an operating point further, centers and tables fixed, as `train_decoder` and `train_encoder` do."""
 
 import os
 
@@ -19,11 +19,7 @@ OPERATIONAL_FLAGS = ("photos", "shrunk_photos", "validation_photos", "operating_
 
 
 def define_flags(crop_size, learning_rate):
-  """The flags of both programs.
-
-  Args:
-    crop_size, learning_rate: their defaults.
-  """
+  """The flags of both programs, with their defaults of these two."""
   flags.DEFINE_string("operating_point", None, "A name or a folder.", required=True)
   flags.DEFINE_list("photos", None, "Folders of photos to train on, and lists of paths (.txt); what is named twice counts twice.",
                     required=True)
@@ -55,11 +51,7 @@ def optimizer_parts(named):
 
 
 def as_kept(parts):
-  """The operating point with its trained parts, rounded as they would be kept.
-
-  Args:
-    parts: the trained networks, called `encoder` and `decoder` as those of an operating point's model are.
-  """
+  """The operating point with its trained parts, networks called `encoder` or `decoder`, rounded as they would be kept."""
   point = operating_point.OperatingPoint.load(FLAGS.operating_point)
   for part in parts:
     copy_weights(part, getattr(point.model, part.name))
@@ -70,11 +62,8 @@ def as_kept(parts):
 def export(start, point, parts, made):
   """Writes the operating point in which a run ends, its trained parts one version up, all earlier encoders beside the newest.
 
-  Args:
-    start: the `OperatingPoint` that training began with.
-    point: what `as_kept` gave.
-    parts: names of the trained networks.
-    made: dict for people of how they were trained and what they reached.
+  `start` is the `OperatingPoint` that training began with, `point` what `as_kept` gave, `parts` the names of the trained
+  networks, and `made` a dict for people of how they were trained and what they reached.
   """
   versions = {part: {"encoder": start.encoder_version, "decoder": start.decoder_version}[part] + 1 for part in parts}
   info = {**start.info, **{part: {"version": version, **made} for part, version in versions.items()}}

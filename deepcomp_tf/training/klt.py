@@ -14,6 +14,7 @@ start random, and nothing depends on them yet.
 import itertools
 
 import numpy as np
+import tensorflow as tf
 
 from deepcomp_tf.errors import DeepcompError
 from deepcomp_tf.models.compression import PIXEL_DEVIATION
@@ -21,14 +22,9 @@ from deepcomp_tf.representation import STRIDE
 
 
 def block_basis(batches, channels):
-  """The first components of the KLT of 8x8 RGB blocks, with variances falling.
+  """The first components of the KLT of 8x8 RGB blocks, with variances falling: float64 `[channels, 8, 8, 3]`, orthonormal.
 
-  Args:
-    batches: iterable of `[batch, h, w, 3]` pixels, h and w multiples of 8.
-    channels: how many components, at most 192.
-
-  Returns:
-    float64 `[channels, 8, 8, 3]`, orthonormal.
+  `batches` is an iterable of `[batch, h, w, 3]` pixels, h and w multiples of 8; there are at most 192 components.
   """
   if channels > STRIDE * STRIDE * 3:
     raise DeepcompError(f"8x8 RGB blocks have 192 components. Received: channels={channels}")
@@ -49,15 +45,10 @@ def block_basis(batches, channels):
 
 
 def set_weights(model, basis, step):
-  """Sets a `CompressionModel`'s networks to the block transform `basis` with quantizer step `step`.
+  """Sets a built `CompressionModel`'s networks to the block transform `basis`, `[C, 8, 8, 3]`, orthonormal.
 
   The representation becomes (basis . (pixels - mean)) / step, so centers one apart quantize it in steps of
   `step` on the 0..255 scale. The random part of the weights is left as it is.
-
-  Args:
-    model: a built `CompressionModel` with as many channels as `basis`.
-    basis: `[C, 8, 8, 3]`, orthonormal.
-    step: quantizer step, in pixel values.
   """
   encoder, decoder = model.encoder, model.decoder
   analysis = basis * np.asarray(PIXEL_DEVIATION) / step
@@ -66,14 +57,10 @@ def set_weights(model, basis, step):
   pixels = list(itertools.product(range(2), range(2), range(3)))  # dy, dx, colour
   halves = list(itertools.product(range(2), range(2), range(12)))  # dy, dx, which of `pixels`
 
-  down1, down2, down3 = (layer.kernel.numpy() for layer in (encoder.conv1, encoder.conv2, encoder.conv3))
-  up1, up2, up3 = (layer.kernel.numpy() for layer in (decoder.conv1, decoder.conv2, decoder.conv3))
-  down1[..., :24] = 0.0
-  down2[..., :96] = 0.0
-  down3[...] = 0.0
-  up1[..., :96, :] = 0.0
-  up2[..., :24, :] = 0.0
-  up3[...] = 0.0
+  layers = [getattr(network, name) for network in (encoder, decoder) for name in ("conv1", "conv2", "conv3")]
+  kernels = down1, down2, down3, up1, up2, up3 = [layer.kernel.numpy() for layer in layers]
+  for taken in (down1[..., :24], down2[..., :96], down3, up1[..., :96, :], up2[..., :24, :], up3):
+    taken[...] = 0.0
   for a, (dy, dx, colour) in enumerate(pixels):
     for sign, out in ((1.0, a), (-1.0, 12 + a)):
       down1[1 + dy, 1 + dx, colour, out] = sign
@@ -89,14 +76,12 @@ def set_weights(model, basis, step):
       for sign, out in ((1.0, b), (-1.0, 48 + b)):
         down3[1 + fy, 1 + fx, out, :] = sign * analysis[:, y, x, colour]
         up1[1 + fy, 1 + fx, out, :] = sign * synthesis[:, y, x, colour]
-  layers = (encoder.conv1, encoder.conv2, encoder.conv3, decoder.conv1, decoder.conv2, decoder.conv3)
-  for layer, kernel in zip(layers, (down1, down2, down3, up1, up2, up3)):
+  for layer, kernel in zip(layers, kernels):
     layer.kernel.assign(kernel)
-    layer.bias.assign(np.zeros(layer.bias.shape, np.float32))
-  for network in (encoder, decoder):
-    for unit in network.units:
-      unit.conv2.kernel.assign(np.zeros(unit.conv2.kernel.shape, np.float32))
-      unit.conv2.bias.assign(np.zeros(unit.conv2.bias.shape, np.float32))
+    layer.bias.assign(tf.zeros_like(layer.bias))
+  for unit in (*encoder.units, *decoder.units):
+    for variable in (unit.conv2.kernel, unit.conv2.bias):
+      variable.assign(tf.zeros_like(variable))
 
 
 def centers(num_centers):

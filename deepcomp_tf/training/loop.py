@@ -8,6 +8,7 @@ and written at the end. In what order all that is done is decided here, once:
 """
 
 import contextlib
+import os
 import time
 from typing import Callable
 from typing import NamedTuple
@@ -26,7 +27,7 @@ FLAGS = flags.FLAGS
 
 
 class Stage(NamedTuple):
-  """Steps in which the same variables learn from the same loss. A run has one, or several one after the other.
+  """Steps in which the same variables learn from the same loss. A run has one stage, or several one after the other.
 
   end: the step of the run that it goes to.
   loss: function of a batch's tensors and the step's number, called on each replica, that returns the scalar loss of the replica's
@@ -59,12 +60,17 @@ def networks(strategy):
     yield
 
 
-def steps_per_epoch(examples):
-  """How many whole batches so many training examples make.
+def save_task(folder, **info):
+  """An `export` of `train` that writes a `tasks.base.Task` to a folder of the run, with how it was trained and its figures."""
+  def export(task, trained, reached):
+    task.info = {**info, "trained": trained, "reached_on_validation": reached}
+    task.save(os.path.join(FLAGS.run_dir, folder))
 
-  Raises:
-    DeepcompError: none.
-  """
+  return export
+
+
+def steps_per_epoch(examples):
+  """How many whole batches so many training examples make; one at least."""
   if examples < FLAGS.batch_size:
     raise DeepcompError(f"--batch_size must be at most the {examples} training examples. Received: {FLAGS.batch_size}")
   return examples // FLAGS.batch_size
@@ -112,7 +118,7 @@ def train(strategy, stages, variables, *, program, settings, result, measure, ev
   with strategy.scope():
     optimizers_of = [optimizers.Optimizers(stage.parts(), stage.gradient_clip, scale_losses=FLAGS.precision == "mixed_float16")
                      for stage in stages]
-  run.keep({**variables, **{name: state for one in optimizers_of for name, state in one.named_variables().items()}})
+  run.keep({**variables, **{name: state for used in optimizers_of for name, state in used.named_variables().items()}})
   run.restore()
 
   def record(figures):
@@ -136,7 +142,7 @@ def train(strategy, stages, variables, *, program, settings, result, measure, ev
     if FLAGS.export_now or first >= stage.end:
       continue
     for done in run.steps(
-        _batches(strategy, stage, first), distribution.on_replicas(strategy, _replica_step(stage.loss, optimizer)), stage.end,
+        _batches(strategy, stage, first), distribution.on_replicas(strategy, optimizer.replica_step(stage.loss)), stage.end,
         checkpoint_every=FLAGS.checkpoint_every, summary_every=FLAGS.summary_every, curves=optimizer.learning_rates,
         describe=lambda point: {name: f"{point[name]:.4g}" for name in shown or point if name in point}):
       if done % every == 0 and done < total:  # the end is measured as it is kept
@@ -144,7 +150,7 @@ def train(strategy, stages, variables, *, program, settings, result, measure, ev
           validate()
 
   done = int(run.step.numpy())
-  with optimizers.averaged_weights(next(one for stage, one in zip(stages, optimizers_of) if done <= stage.end)):
+  with optimizers.averaged_weights(next(used for stage, used in zip(stages, optimizers_of) if done <= stage.end)):
     kept, reached = None, None
     if keep:
       kept = keep()
@@ -156,17 +162,6 @@ def train(strategy, stages, variables, *, program, settings, result, measure, ev
         record(more)
       logging.info("Written to %s%s", run.result, f": validation {_text(more)}" if more else "")
   distribution.wait_for_all(strategy)
-
-
-def _replica_step(loss, optimizer):
-  def step(*batch):
-    with tf.GradientTape() as tape:
-      value, figures = loss(*batch)
-      scaled = optimizer.scaled(value)
-    optimizer.step(tape, scaled)
-    return figures
-
-  return step
 
 
 def _batches(strategy, stage, first):

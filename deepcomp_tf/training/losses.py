@@ -7,55 +7,31 @@ from deepcomp_tf.models.compression import rate_distortion
 
 
 def settled_rate_distortion(mse, bits_per_symbol, beta, target_entropy, weight, step):
-  """Eq. 1, or, with a step above 0, its form whose weight of the rate term settles.
-
-  Args:
-    mse, bits_per_symbol, beta, target_entropy: as of `rate_distortion`.
-    weight, step: as of `follow_rate`.
-  """
+  """Eq. 1, or, with a step above 0, its form whose weight of the rate term settles; see `rate_distortion` and `follow_rate`."""
   if not step:
     return rate_distortion(mse, bits_per_symbol, beta, target_entropy)
   return mse + follow_rate(weight, bits_per_symbol, beta, target_entropy, step) * (bits_per_symbol - target_entropy)
 
 
 def classification(labels, logits):
-  """What classifiers are trained for, and how often they are right.
+  """What classifiers are trained for, and how often they are right: dict of cross_entropy, in nats, and top_1, scalars.
 
-  Args:
-    labels: int64 `[batch]`.
-    logits: `[batch, num_classes]`.
-
-  Returns:
-    dict of scalars: cross_entropy, in nats, and top_1.
+  Labels are int64 `[batch]`, logits `[batch, num_classes]`.
   """
   return {"cross_entropy": tf.reduce_mean(tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits)),
           "top_1": tf.reduce_mean(tf.cast(tf.equal(tf.argmax(logits, -1), labels), tf.float32))}
 
 
 def joint(rate_distortion_loss, cross_entropy, gamma):
-  """Eq. 2: gamma * (MSE + beta * max(H - H_t, 0)) + cross entropy.
-
-  Args:
-    rate_distortion_loss: of Eq. 1.
-    cross_entropy: of the classifier, in nats.
-    gamma: trade-off; 0.001 (appendix A.8).
-  """
+  """Eq. 2: gamma * (MSE + beta * max(H - H_t, 0)) + cross entropy, of Eq. 1's loss and nats; gamma is 0.001 (appendix A.8)."""
   return gamma * rate_distortion_loss + cross_entropy
 
 
 def follow_rate(weight, bits_per_symbol, beta, target_entropy, step):
-  """Moves the weight of the rate term towards where H = H_t: by step * (H - H_t), within 0..beta.
+  """Moves the weight of the rate term, a scalar variable, by step * (H - H_t), within 0..beta; gives it, without a gradient.
 
   Eq. 1 has a kink at H = H_t, and there it ends: any weight between 0 and beta is a subgradient of its rate term.
   Switching between the two from batch to batch makes the rate oscillate; this weight settles.
-
-  Args:
-    weight: scalar variable, updated.
-    bits_per_symbol, beta, target_entropy: as in `rate_distortion`.
-    step: per training step.
-
-  Returns:
-    the new weight, without a gradient.
   """
   moved = weight + step * (tf.stop_gradient(bits_per_symbol) - target_entropy)
   return weight.assign(tf.clip_by_value(moved, 0.0, beta), read_value=True)
@@ -64,48 +40,31 @@ def follow_rate(weight, bits_per_symbol, beta, target_entropy, step):
 def weight_decay(network, factor):
   """TF-Slim's L2 penalty: factor / 2 * sum of squares of all kernels; batch normalization and biases are left out.
 
-  Args:
-    network: one with `named_variables`.
-    factor: weight decay, 1e-4 for classification (appendix A.4). Keras' `l2(x)` has no half.
+  The factor is 1e-4 for classification (appendix A.4). Keras' `l2(x)` has no half.
   """
   kernels = [variable for name, variable in network.named_variables().items() if name.endswith("kernel")]
   return factor * tf.add_n([tf.nn.l2_loss(tf.convert_to_tensor(kernel)) for kernel in kernels])
 
 
 def soft_cross_entropy(teacher_logits, logits, temperature):
-  """Kullback-Leibler divergence of a network's softened answers from a teacher's, times temperature^2 (Hinton et al. 2015).
+  """Kullback-Leibler divergence of a network's answers from a teacher's, both softened by a temperature, times its square.
 
-  Args:
-    teacher_logits, logits: `[batch, num_classes]`.
-    temperature: that both are divided by.
-
-  Returns:
-    `[batch]`, in nats; 0 where the answers are the same.
+  Hinton et al. 2015. Logits `[batch, num_classes]` -> `[batch]`, in nats; 0 where the answers are the same.
   """
   aim, log_aim = tf.nn.softmax(teacher_logits / temperature), tf.nn.log_softmax(teacher_logits / temperature)
   return temperature ** 2 * tf.reduce_sum(aim * (log_aim - tf.nn.log_softmax(logits / temperature)), axis=-1)
 
 
 def map_error(network, teacher_maps, maps):
-  """Mean squared error of a graft's maps, over the variance of its teacher's.
+  """Mean squared error of a graft's maps, over the variance of its teacher's; both `[batch, h, w, K]`.
 
-  Args:
-    network: `models.Graft` or `models.Backbone`, which knows the statistics of the teacher's maps.
-    teacher_maps: `[batch, h, w, K]`, as the teacher has them.
-    maps: `[batch, h, w, K]`, as the network gives them: standardized.
+  The network, a `models.Graft` or `models.Backbone`, knows the statistics of the teacher's maps; the graft's are standardized.
   """
   return tf.reduce_mean(tf.math.squared_difference(network.standardized(teacher_maps), maps))
 
 
 def distillation(teacher_logits, logits, temperature):
-  """What makes a network answer as its teacher does.
-
-  Args:
-    teacher_logits, logits, temperature: as of `soft_cross_entropy`.
-
-  Returns:
-    dict of scalars: divergence, in nats, and agreement, of the first classes.
-  """
+  """What makes a network answer as its teacher does: dict of divergence, in nats, and agreement of the first classes, scalars."""
   same = tf.equal(tf.argmax(logits, -1), tf.argmax(teacher_logits, -1))
   return {"divergence": tf.reduce_mean(soft_cross_entropy(teacher_logits, logits, temperature)),
           "agreement": tf.reduce_mean(tf.cast(same, tf.float32))}
@@ -114,12 +73,8 @@ def distillation(teacher_logits, logits, temperature):
 def masked_cross_entropy(labels, logits, void):
   """Mean cross entropy over the positions whose label is not void; 0 where all are.
 
-  Under `tf.distribute` the mean over the replicas is that over the positions of the global batch.
-
-  Args:
-    labels: int `[batch, h, w]`.
-    logits: `[batch, h, w, K]`.
-    void: the label that is left out.
+  Labels are int `[batch, h, w]`, logits `[batch, h, w, K]`. Under `tf.distribute` the mean over the replicas is that over the
+  positions of the global batch.
   """
   counts = labels != void
   losses = tf.nn.sparse_softmax_cross_entropy_with_logits(tf.where(counts, labels, 0), logits)

@@ -1,23 +1,27 @@
 """Steps of optimizers that are the same on one device and on many, in 32 and in 16 bits, under Keras 2 and Keras 3."""
 
+import contextlib
+import itertools
+
 import tensorflow as tf
 
 from deepcomp_tf import keras_version
 from deepcomp_tf.errors import DeepcompError
 
-# Of Keras' optimizers: the lists with a variable for each trained one.
+# Lists of Keras' optimizers that hold a variable for each that is trained.
 _SLOTS = ("momentums", "_momentums", "_velocities", "_model_variables_moving_average")
 
 
-class Optimizers:
-  """One optimizer, or several that each move variables of their own, taking a step together.
+def _inner(optimizer):
+  """The optimizer itself, where another scales losses for it."""
+  return getattr(optimizer, "inner_optimizer", optimizer)
 
-  Within a replica's step: `scaled = optimizers.scaled(loss)` inside of the tape, then `optimizers.step(tape, scaled)`. The
-  loss is that of a replica's part of the batch, or of the whole batch on every replica; its gradients are averaged over the
-  replicas.
+
+class Optimizers:
+  """An optimizer, or several that move different variables, taking a step together.
 
   Args:
-    parts: dict of (Keras optimizer, dict of variables by the project's own names), by the names that the optimizers have in
+    parts: dict of (Keras optimizer, dict of variables by names that stay), by the names that the optimizers have in
       a checkpoint. Clipping is ours: the optimizers themselves must not clip.
     gradient_clip: largest norm of the gradient, all variables together; 0 is no limit.
     scale_losses: whether gradients are in float16, and losses scaled for it. For a single optimizer only.
@@ -47,35 +51,43 @@ class Optimizers:
     """dict of the next step's learning rates: "learning_rate", or where there are several "body_learning_rate" and the like."""
     rates = {}
     for name, (optimizer, _) in self._parts.items():
-      inner = getattr(optimizer, "inner_optimizer", optimizer)
+      inner = _inner(optimizer)
       rate = inner._learning_rate  # of Keras 2 the public one is that of the last step  # pylint: disable=protected-access
       rates[name.replace("optimizer", "learning_rate")] = (
           rate(inner.iterations) if callable(rate) else tf.convert_to_tensor(rate))
     return rates
 
-  def scaled(self, loss):
-    """The loss to differentiate."""
-    return loss * keras_version.loss_scale(self._first) / self._replicas
+  def replica_step(self, loss):
+    """A replica's step: function of a batch that moves the variables by the gradients of what `loss` makes of it.
 
-  def step(self, tape, scaled):
-    """Moves the variables by the gradients of what `scaled` gave. To be called on every replica."""
-    variables = [variable for _, named in self._parts.values() for variable in named.values()]
-    gradients = tape.gradient(scaled, [keras_version.plain_variable(variable) for variable in variables])
-    names = [name for _, named in self._parts.values() for name in named]
-    for name, gradient in zip(names, gradients):
+    The loss, which is returned with a dict of figures, is that of a replica's part of the batch, or of the whole batch on every
+    replica; its gradients are averaged over the replicas. The figures are returned.
+    """
+    def step(*batch):
+      with tf.GradientTape() as tape:
+        value, figures = loss(*batch)
+        scaled = value * keras_version.loss_scale(self._first) / self._replicas
+      self._move(tape, scaled)
+      return figures
+
+    return step
+
+  def _move(self, tape, scaled):
+    trained = [item for _, named in self._parts.values() for item in named.items()]
+    gradients = tape.gradient(scaled, [keras_version.plain_variable(variable) for _, variable in trained])
+    for (name, _), gradient in zip(trained, gradients):
       if gradient is None:
         raise DeepcompError(f"expected a loss that depends on every trained variable. Received: one that does not on {name}")
     gradients = [tf.convert_to_tensor(gradient) for gradient in gradients]
     if self._replicas > 1 and (self._clip or self._scales):
       # The norm, and whether all is finite, is a matter of the whole gradient. The optimizer sums once more.
       summed = tf.distribute.get_replica_context().all_reduce(tf.distribute.ReduceOp.SUM, gradients)
-      gradients = self._clipped(summed)
-      gradients = [gradient / self._replicas for gradient in gradients]
+      gradients = [gradient / self._replicas for gradient in self._clipped(summed)]
     else:
       gradients = self._clipped(gradients)
+    gradients = iter(gradients)
     for optimizer, named in self._parts.values():
-      own, gradients = gradients[:len(named)], gradients[len(named):]
-      keras_version.apply_scaled_gradients(optimizer, own, list(named.values()))
+      keras_version.apply_scaled_gradients(optimizer, list(itertools.islice(gradients, len(named))), list(named.values()))
 
   def _clipped(self, gradients):
     if not self._clip:
@@ -83,43 +95,41 @@ class Optimizers:
     return tf.clip_by_global_norm(gradients, self._clip * keras_version.loss_scale(self._first))[0]
 
   def named_variables(self):
-    """The optimizers' own state by names such as `optimizer/velocities/encoder/conv1/kernel`."""
+    """The optimizers' state by names such as `optimizer/velocities/encoder/conv1/kernel`."""
     state = {}
     for name, (optimizer, named) in self._parts.items():
-      inner = getattr(optimizer, "inner_optimizer", optimizer)
+      inner = _inner(optimizer)
       state[f"{name}/iterations"] = inner.iterations
       for slot in _SLOTS:
-        for own_name, variable in zip(named, getattr(inner, slot, None) or ()):
-          state[f"{name}/{slot.strip('_')}/{own_name}"] = variable
+        for trained, variable in zip(named, getattr(inner, slot, None) or ()):
+          state[f"{name}/{slot.strip('_')}/{trained}"] = variable
       if self._scales:
         state.update({f"{name}/{key}": variable for key, variable in keras_version.loss_scale_state(optimizer).items()})
     return state
 
   def averages(self):
-    """dict of (variable, its running average) by own names, of the optimizers that average their variables."""
+    """dict of (variable, its running average) by the variables' names, of the optimizers that average."""
     averages = {}
     for optimizer, named in self._parts.values():
-      inner = getattr(optimizer, "inner_optimizer", optimizer)
+      inner = _inner(optimizer)
       if inner.use_ema:
         averages.update({name: (variable, average) for (name, variable), average in
                          zip(named.items(), inner._model_variables_moving_average)})  # pylint: disable=protected-access
     return averages
 
 
-class averaged_weights:
+@contextlib.contextmanager
+def averaged_weights(optimizers):
   """Context in which the trained variables have their running averages, where optimizers keep them."""
-
-  def __init__(self, optimizers):
-    self._averages = optimizers.averages()
-
-  def __enter__(self):
-    self._kept = {name: variable.numpy() for name, (variable, _) in self._averages.items()}
-    for variable, average in self._averages.values():
-      variable.assign(average.numpy())
-
-  def __exit__(self, *_):
-    for name, (variable, _) in self._averages.items():
-      variable.assign(self._kept[name])
+  averages = optimizers.averages().values()
+  kept = [variable.numpy() for variable, _ in averages]
+  for variable, average in averages:
+    variable.assign(average.numpy())
+  try:
+    yield
+  finally:
+    for (variable, _), value in zip(averages, kept):
+      variable.assign(value)
 
 
 def trainable(named):

@@ -11,16 +11,13 @@ PICTURES = 3
 
 
 def measure(strategy, codec, photos, bits_per_pixel=None):
-  """Distortion of whole photos, of which every worker measures some, with a few pictures for TensorBoard.
+  """Distortion of whole photos, of which every worker measures some: dict of means. Writes a few pictures for TensorBoard.
 
   Args:
     strategy: of `tf.distribute`.
     codec: `Codec` that encodes and decodes.
     photos: list of uint8 `[h, w, 3]`.
     bits_per_pixel: function of a photo and its symbols, where the rate is measured, too.
-
-  Returns:
-    dict of means.
   """
   names = (("bits_per_pixel",) if bits_per_pixel else ()) + metrics.NAMES
   pictures = []

@@ -1,6 +1,7 @@
 """A training run in a folder: its steps, checkpoints that survive a kill, curves, and its record of what it reached."""
 
 import contextlib
+import functools
 import itertools
 import json
 import math
@@ -30,7 +31,7 @@ class Run:
   """A training run. Its folder has:
 
     settings.json   what defines the run
-    checkpoints/    the last two, by the variables' own names
+    checkpoints/    the last two, by names of the variables that stay
     train/, validation/   curves for TensorBoard
     history.jsonl   a line for each validation
     software.json   the code, libraries and device that it was begun with, and those that it went on with
@@ -70,41 +71,33 @@ class Run:
         max_to_keep=2)
 
   def _check_settings(self, path):
-    if files.exists(path):
-      before = {**_ADDED_LATER, **files.read_json(path)}
-      after = {**_ADDED_LATER, **json.loads(json.dumps(self.settings))}
-      changed = {key: (before.get(key), after.get(key)) for key in sorted({*before, *after})
-                 if before.get(key) != after.get(key)}
-      if changed:
-        what = ", ".join(f"{key} was {old} and is now {new}" for key, (old, new) in changed.items())
-        raise DeepcompError(f"expected a new folder, or one with a run of these settings. Received: {os.path.dirname(path)}, "
-                            f"with a run of other settings ({what})")
-    elif self.is_chief:
-      files.write_json(path, self.settings, sort_keys=True)
+    if not files.exists(path):
+      if self.is_chief:
+        files.write_json(path, self.settings, sort_keys=True)
+      return
+    before, after = ({**_ADDED_LATER, **settings} for settings in (files.read_json(path), json.loads(json.dumps(self.settings))))
+    what = ", ".join(f"{key} was {before.get(key)} and is now {after.get(key)}" for key in sorted({*before, *after})
+                     if before.get(key) != after.get(key))
+    if what:
+      raise DeepcompError(f"expected a new folder, or one with a run of these settings. Received: {os.path.dirname(path)}, "
+                          f"with a run of other settings ({what})")
 
   def is_done(self, steps=0, part=None):
-    """Whether the trained result is there, and not of fewer steps, as one that was exported early. Says so.
+    """Whether the trained result is there, of `steps` at least: it may have been exported early. Says so.
 
-    Args:
-      steps: of the whole run.
-      part: name of the part of the result's JSON that tells how it was trained; None where all of it does.
+    `part` is the name of the part of the result's JSON that tells how it was trained; None where all of it does.
     """
     path = os.path.join(self.result, f"{os.path.basename(self.result)}.json")
-    done = files.exists(path)
-    if done:
-      info = files.read_json(path)
-      trained = (info.get(part, {}) if part else info).get("trained", {})
-      done = trained.get("steps", steps) >= steps
-    if done:
-      logging.info("The run is done: %s", (self.history() or ["its history is gone"])[-1])
-    return done
+    if not files.exists(path):
+      return False
+    info = files.read_json(path)
+    if (info.get(part, {}) if part else info).get("trained", {}).get("steps", steps) < steps:
+      return False
+    logging.info("The run is done: %s", (self.history() or ["its history is gone"])[-1])
+    return True
 
   def restore(self):
-    """Continues from the last checkpoint, if there is one. Returns the number of steps done.
-
-    Raises:
-      DeepcompError: the checkpoint is of other networks or of an earlier version of this package.
-    """
+    """Continues from the last checkpoint, if there is one; it must be of the same networks. Returns the number of steps done."""
     if self._latest:
       # Not load_checkpoint, which takes ram://run/ckpt-2 for a folder, since ckpt-2.index begins so.
       reader = tf.compat.v1.train.NewCheckpointReader(self._latest)
@@ -113,7 +106,7 @@ class Run:
       if missing:
         raise DeepcompError(f"expected a checkpoint of this version of the program with the same networks and optimizers. "
                             f"Received: {self._latest}, without {missing[0]} and {len(missing) - 1} others")
-      for name, variable in [("step", self.step)] + [(f"variables/{name}", own) for name, own in self._state.items()]:
+      for name, variable in [("step", self.step), *((f"variables/{name}", variable) for name, variable in self._state.items())]:
         variable.assign(tf.cast(reader.get_tensor(f"{name}/.ATTRIBUTES/VARIABLE_VALUE"), variable.dtype))
       before = [line.get("seconds", 0) for line in self.history() if line["step"] <= self.step.numpy()]
       self._begin -= max(before, default=0)
@@ -132,20 +125,12 @@ class Run:
   def steps(self, batches, train_step, total, *, checkpoint_every, summary_every, curves=dict, describe=lambda point: {}):
     """Takes training steps until there are `total`, with curves, a progress bar and checkpoints.
 
-    Args:
-      batches: iterable of tuples of tensors, from the next step on.
-      train_step: function of such tensors and the step's number that returns a dict of figures, scalars.
-      total: steps of the whole run.
-      checkpoint_every, summary_every: steps.
-      curves: function without arguments that gives more figures for the curves.
-      describe: function of the mean figures that gives what the progress bar shows, a dict of texts.
+    `train_step` is a function of a batch, tensors, of which `batches` has those from the next step on, and of the step's number
+    that returns a dict of figures, scalars, which must be finite. `curves`, a function without arguments, gives more figures, and
+    `describe`, of the mean figures, what the progress bar shows, a dict of texts.
 
-    Yields:
-      the number of steps done, after each step; the checkpoint is written when the caller comes back for the next, so that
-      a validation is not lost by a kill.
-
-    Raises:
-      DeepcompError: the data end too early, or a figure is not finite.
+    Yields the number of steps done, after each step; the checkpoint is written when the caller comes back for the next, so that a
+    validation is not lost by a kill.
     """
     done, means = int(self.step.numpy()), _Means()
     with progress_bar(total, done) as bar:
@@ -206,25 +191,16 @@ def read_history(folder):
     return []
   lines = {}
   for line in files.read(path).decode().splitlines():
-    try:
+    with contextlib.suppress(json.JSONDecodeError):  # the line that a kill cut off
       entry = json.loads(line)
-    except json.JSONDecodeError:  # the line that a kill cut off
-      continue
-    lines[entry["step"]] = entry
+      lines[entry["step"]] = entry
   return [lines[step] for step in sorted(lines)]
 
 
 def epoch_batches(strategy, make_batches, batch_size, epochs, steps_per_epoch, done):
-  """The batches of a run of several epochs, from step `done` on.
+  """Yields the batches of a run of several epochs, from step `done` on, as of `data.part.distribute`.
 
-  Args:
-    strategy, batch_size: as of `data.part.distribute`.
-    make_batches: function of (epoch, first step in it, part) that returns the data set of a `data.part.Part` of its batches.
-    epochs, steps_per_epoch: of the run.
-    done: steps that were taken before.
-
-  Yields:
-    the batches.
+  `make_batches` is a function of (epoch, first step in it, part) that returns the data set of a `data.part.Part` of its batches.
   """
   for epoch in range(done // steps_per_epoch, epochs):
     first = max(0, done - epoch * steps_per_epoch)
@@ -249,11 +225,7 @@ class _Means:
     self._count += 1
 
   def take(self):
-    """dict of floats: the means since the last call.
-
-    Raises:
-      DeepcompError: one of them is not finite, so that there is nothing left to train.
-    """
+    """dict of floats: the means since the last call. Where one is not finite there is nothing left to train."""
     means = {name: float(value) / self._count for name, value in self._sums.items()}
     if not all(map(math.isfinite, means.values())):
       figures = ", ".join(f"{name} {value:.4g}" for name, value in means.items())
@@ -267,10 +239,7 @@ def _tree(flat):
   tree = {}
   for name, value in flat.items():
     *folders, last = name.split("/")
-    place = tree
-    for folder in folders:
-      place = place.setdefault(folder, {})
-    place[last] = value
+    functools.reduce(lambda place, folder: place.setdefault(folder, {}), folders, tree)[last] = value
   return tree
 
 

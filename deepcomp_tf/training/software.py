@@ -12,13 +12,10 @@ from deepcomp_tf.threads import cores
 
 
 def software():
-  """dict of texts by which a result can be told from one of other code.
+  """dict of texts that say which code, libraries and device a result came from.
 
-  Returns:
-    version: of this package.
-    commit: of the checkout that the package lies in, as `git describe --always --dirty` names it; "" where it lies in none.
-    python, tensorflow, keras, numpy: their versions.
-    device: GPUs, or CPU cores.
+  version of this package; commit of the checkout that it lies in, as `git describe --always --dirty` names it, "" where it lies
+  in none; versions of python, tensorflow, keras and numpy; device: GPUs, or CPU cores.
   """
   return {"version": deepcomp_tf.__version__, "commit": _commit(), "python": platform.python_version(),
           **{name: importlib.metadata.version(name) for name in ("tensorflow", "keras", "numpy")},

@@ -14,15 +14,11 @@ def from_trained(network, trained, start, leave_out=(), other_channels=False, sh
   """Copies the weights of a trained network of the same architecture, or mixes them with those that are there.
 
   Args:
-    network: built, changed.
-    trained: another one, such as a `Classifier`'s.
-    start: what it was loaded from, for the message.
+    network, trained: built; the first is changed.
+    start: what the trained network was loaded from, for the message.
     leave_out: beginnings of the names of variables that stay as they are.
     other_channels: whether variables of another shape stay as they are, too: they read a representation of other channels.
-    share: of the trained weights; the rest is of the network's own.
-
-  Raises:
-    DeepcompError: the architectures differ.
+    share: of the trained weights; the rest is of the weights that the network has.
   """
   expected, found = network.blueprint(), trained.blueprint()
   if found != expected:
@@ -34,12 +30,9 @@ def from_trained(network, trained, start, leave_out=(), other_channels=False, sh
 
 
 def from_operating_point(model, source, scale=1.0):
-  """Copies the weights of a trained network with at least as many channels, and scales its representation.
+  """Copies into a built `CompressionModel` the weights of a trained one, whose first channels are taken.
 
-  Args:
-    model: a built `CompressionModel`, changed.
-    source: a trained one, whose first channels are taken.
-    scale: factor on the representation; below 1 quantizes it more coarsely.
+  `scale` is a factor on the representation; below 1 it is quantized more coarsely.
   """
   if source.channels < model.channels:
     raise DeepcompError(f"expected a network to start from with at least {model.channels} channels. "
@@ -57,31 +50,20 @@ def from_operating_point(model, source, scale=1.0):
 def fit_entropy(strategy, model, batches, batch_size, steps=800):
   """Trains the entropy layer alone, so that its first gradients do not flatten a good representation.
 
-  Args:
-    strategy: the `tf.distribute` strategy in whose scope the model was made.
-    model: a built `CompressionModel` with context entropy.
-    batches: data set of `[batch_size, h, w, 3]` pixels.
-    batch_size: of all replicas together.
-    steps: of Adam.
-
-  Returns:
-    the entropy that it ends with, in bits per symbol.
+  `model`, made in the strategy's scope, is a built `CompressionModel` with context entropy; `batches` a data set of
+  `[batch_size, h, w, 3]` pixels for all replicas together. Returns the entropy, in bits per symbol, after these steps of Adam.
   """
-  variables = {name: variable for name, variable in model.entropy.named_variables().items() if variable.trainable}
   values = tf.concat([model.encoder(images) for images in batches.take(50)], axis=0)
   model.entropy.spread.assign(tf.maximum(0.3, tf.math.reduce_std(values, axis=[0, 1, 2])))
   with strategy.scope():
-    optimizer = optimizers.Optimizers({"optimizer": (optimizers.adam(schedules.WarmupCosine(1e-3, steps)), variables)})
+    optimizer = optimizers.Optimizers({"optimizer": (optimizers.adam(schedules.WarmupCosine(1e-3, steps)),
+                                                      optimizers.trainable(model.entropy.named_variables()))})
 
-  def replica_step(images):
-    values = model.quantizer(model.encoder(images)).values
-    with tf.GradientTape() as tape:
-      bits = model.entropy(values)
-      scaled = optimizer.scaled(bits)
-    optimizer.step(tape, scaled)
-    return {"bits": bits}
+  def loss(images):
+    bits = model.entropy(model.quantizer(model.encoder(images)).values)
+    return bits, {"bits": bits}
 
-  step = distribution.on_replicas(strategy, replica_step)
+  step = distribution.on_replicas(strategy, optimizer.replica_step(loss))
   part_of = lambda part: batches.take(steps).map(lambda images: images[slice(*part.of(batch_size))])
   with runs.progress_bar(steps, desc="fitting the entropy") as bar:
     for number, images in enumerate(distribute(strategy, part_of, batch_size)):

@@ -1,5 +1,6 @@
 """Classification sets and their crops: every example with its own label, from images and from compressed files."""
 
+import functools
 import io
 import os
 import pathlib
@@ -20,6 +21,7 @@ from deepcomp_tf.data.compressed import CompressedClassification
 from deepcomp_tf.data.compressed import CompressedConfig
 from deepcomp_tf.data.crops import Crops
 from deepcomp_tf.codec.inputs import NetworkInput
+from deepcomp_tf.tasks import aim
 
 CLASSES = ("ant", "bee", "cat")
 SIZES = {"train": [(40, 48), (48, 40), (64, 40), (40, 40)], "val": [(48, 48)]}
@@ -29,9 +31,9 @@ def _number(split, label, index):
   return 10 * label + index + (100 if split == "val" else 0)
 
 
-def _write(root):
+def _write(root, sizes_of=SIZES):
   """Images whose pixels tell their row, their column, and a number that tells their class."""
-  for split, sizes in SIZES.items():
+  for split, sizes in sizes_of.items():
     for label, name in enumerate(CLASSES):
       (root / split / name).mkdir(parents=True)
       for index, (height, width) in enumerate(sizes):
@@ -56,7 +58,7 @@ def fixture_sets(tmp_path_factory):
   """Where `_write`'s images lie compressed, and the totals of that."""
   root = tmp_path_factory.mktemp("compressed")
   config = CompressedConfig(name="images-bpp0.0983", source=_write(root / "images"), splits=("train", "val"),
-                            operating_point="bpp0.0983")
+                            load_codec=functools.partial(aim.open_codec, "bpp0.0983"))
   builder = CompressedClassification(config=config, data_dir=str(root / "sets"))
   return str(root / "sets"), builder.compress(), str(root / "images")
 
@@ -110,11 +112,11 @@ def test_tfds_sets(tmp_path):
 
 
 @pytest.mark.parametrize("cache", ["none", "decoded"])
-def test_training_crops_are_parts_of_their_images(folder, cache):
-  crops = Crops(ORIGINAL, False, 32)
-  examples = _open(folder, cache=cache)
+def test_training_crops_are_parts_of_their_images(tmp_path, cache):
+  crops, sizes = Crops(ORIGINAL, False, 32), 2 * SIZES["train"] + SIZES["train"][:2]
+  examples = _open(_write(tmp_path / "images", {"train": sizes}), cache=cache)
   corners, mirrored = set(), set()
-  for epoch in range(12):
+  for epoch in range(2):
     for batch, labels in crops.training_batches(examples, 5, seed=7, epoch=epoch).as_numpy_iterator():
       assert batch.shape == (5, 32, 32, 3)
       for crop, label in zip(batch, labels):
@@ -124,7 +126,7 @@ def test_training_crops_are_parts_of_their_images(folder, cache):
         rows, columns = np.mgrid[:32, :32]
         np.testing.assert_array_equal(upright[..., 0] - upright[0, 0, 0], rows)
         np.testing.assert_array_equal(upright[..., 1] - upright[0, 0, 1], columns)
-        height, width = SIZES["train"][crop[0, 0, 2] % 10]
+        height, width = sizes[crop[0, 0, 2] % 10]
         assert upright[-1, 0, 0] < height and upright[0, -1, 1] < width
         corners.add((int(upright[0, 0, 0]), int(upright[0, 0, 1])))
         mirrored.add(bool(flipped))
@@ -197,32 +199,41 @@ def test_network_input_of_the_representation(sets, codec):
   np.testing.assert_allclose(crops.on_device(batch), (centers[batch.numpy()] - codec.mean) / codec.deviation, rtol=1e-5)
 
 
+@pytest.fixture(name="pictures", scope="module")
+def fixture_pictures(sets, codec):
+  """What the codec makes of the images of a split: a list of pictures by their label."""
+  def of_split(split):
+    pictures = {}
+    for image, label in _open(sets[2], split).epoch().as_numpy_iterator():
+      pictures.setdefault(int(label), []).append(codec.decompress(codec.compress(image)))
+      # Compressed on the way, from the images themselves:
+      np.testing.assert_array_equal(NetworkInput("decoded", codec).encode(image[np.newaxis])[0], pictures[int(label)][-1])
+    return pictures
+
+  return {split: of_split(split) for split in ("train", "val")}
+
+
 @pytest.mark.parametrize("cache", classification.CACHES)
-def test_decoded_pixels_are_the_codecs(sets, codec, cache):
+def test_decoded_pixels_are_the_codecs(sets, codec, pictures, cache):
   """Symbols of photos of several sizes are decoded and cropped on the device."""
-  folder, _, images = sets
+  folder, _, _ = sets
   inputs = NetworkInput("decoded", codec)
   crops = Crops(inputs, True, 32)
-  pixels = lambda stored: np.rint(crops.on_device(stored).numpy() + dc.models.compression.PIXEL_MEAN)
-  pictures = {}
-  for image, label in _open(images, "train").epoch().as_numpy_iterator():
-    pictures.setdefault(int(label), []).append(codec.decompress(codec.compress(image)))
-    # Compressed on the way, from the images themselves:
-    np.testing.assert_array_equal(inputs.encode(image[np.newaxis])[0], pictures[int(label)][-1])
+  on_device = tf.function(crops.on_device, reduce_retracing=True)
+  pixels = lambda stored: np.rint(on_device(stored).numpy() + dc.models.compression.PIXEL_MEAN)
   examples = _open(COMPRESSED, "train", inputs, data_dir=folder, cache=cache)
   corners = set()
   for stored, labels in crops.training_batches(examples, 6, seed=3):
     for crop, label in zip(pixels(stored), labels.numpy()):
-      places = [(flipped, top, left) for picture in pictures[label] for flipped in (1, -1)
+      places = [(flipped, top, left) for picture in pictures["train"][label] for flipped in (1, -1)
                 for top in range(picture.shape[0] - 31) for left in range(picture.shape[1] - 31)
                 if (picture[top:top + 32, left:left + 32][:, ::flipped] == crop).all()]
       assert places
       corners.update(places)
   assert len(corners) > 6
   (stored, labels), = crops.evaluation_batches(_open(COMPRESSED, "val", inputs, data_dir=folder, cache=cache), 8)
-  originals = {int(label): image for image, label in _open(images, "val").epoch().as_numpy_iterator()}
   for crop, label in zip(pixels(stored), labels.numpy()):
-    np.testing.assert_array_equal(crop, codec.decompress(codec.compress(originals[label]))[8:40, 8:40])
+    np.testing.assert_array_equal(crop, pictures["val"][label][0][8:40, 8:40])
 
 
 @pytest.mark.parametrize("kind", ["representation", "decoded"])

@@ -1,5 +1,6 @@
 """Sets of compressed files: TFDS opens them, a stopped run goes on, Beam writes the same."""
 
+import functools
 import os
 import shutil
 
@@ -12,6 +13,7 @@ import deepcomp_tf as dc
 from deepcomp_tf.data import chunks
 from deepcomp_tf.data import compressed
 from deepcomp_tf.data import sources
+from deepcomp_tf.tasks import aim
 
 POINT = "bpp0.0983"
 
@@ -37,7 +39,7 @@ def fixture_small_chunks(monkeypatch):
 
 def _builder(images, folder, **arguments):
   config = compressed.CompressedConfig(
-      name=f"images-{POINT}", source=images, splits=("train", "val"), operating_point=POINT,
+      name=f"images-{POINT}", source=images, splits=("train", "val"), load_codec=functools.partial(aim.open_codec, POINT),
       shorter_side=arguments.pop("shorter_side", 0))
   return compressed.CompressedClassification(config=config, data_dir=str(folder), **arguments)
 

@@ -37,26 +37,35 @@ def fixture_source(codec, maps):
   return _source(files)
 
 
-def _source(files):
-  stored = tf.data.Dataset.from_tensor_slices((files, np.arange(len(files), dtype=np.int64)))
+def _source(files, labels=None):
+  labels = np.arange(len(files)) if labels is None else labels
+  stored = tf.data.Dataset.from_tensor_slices((files, np.array(labels, np.int64)))
   return sources.Source("test", [str(n) for n in range(len(files))], len(files), True, None, "files",
                         lambda: "files", lambda number: f"example {number}", lambda begin, end: stored.skip(begin).take(end - begin),
                         lambda seed: stored.shuffle(len(files), seed=seed))
 
 
+def _examples(source, codec, cache, folder):
+  examples = classification.Examples(sources.in_memory(source) if cache == "encoded" else source, codec)
+  return Store.open(str(folder), examples) if cache == "decoded" else examples
+
+
 @pytest.fixture(name="examples", params=classification.CACHES)
 def fixture_examples(request, source, codec, tmp_path):
   """The source's examples with each kind of cache."""
-  examples = classification.Examples(sources.in_memory(source) if request.param == "encoded" else source, codec)
-  return Store.open(str(tmp_path), examples) if request.param == "decoded" else examples
+  return _examples(source, codec, request.param, tmp_path)
 
 
-def test_training_crops_are_parts_of_their_maps(examples, codec, maps):
+@pytest.mark.parametrize("cache", classification.CACHES)
+def test_training_crops_are_parts_of_their_maps(cache, source, codec, maps, tmp_path):
+  stored = list(source.read(0, len(SHAPES)).as_numpy_iterator())
+  stored += 4 * [example for number, example in enumerate(stored) if number != DAMAGED]
+  examples = _examples(_source(*map(list, zip(*stored))), codec, cache, tmp_path)
   crops = Crops(NetworkInput("representation", codec), True, 48)
   corners, mirrored, seen = set(), set(), set()
-  for epoch in range(15):
+  for epoch in range(3):
     batches = list(crops.training_batches(examples, 2, seed=3, epoch=epoch).as_numpy_iterator())
-    assert [batch.shape for batch, _ in batches] == [(2, 6, 6, codec.channels)] * 3
+    assert [batch.shape for batch, _ in batches] == [(2, 6, 6, codec.channels)] * 15
     for crop, label in ((crop, label) for batch in batches for crop, label in zip(*batch)):
       whole = maps[label]
       places = [(top, left, flip) for top in range(whole.shape[0] - 5) for left in range(whole.shape[1] - 5)

@@ -1,6 +1,7 @@
 """Plain photos to files and to a set with names, in folders of folders, on Beam and without it."""
 
 import codecs
+import functools
 import io
 import json
 import os
@@ -17,8 +18,10 @@ from deepcomp_tf import samples
 from deepcomp_tf.codec.images import read_image
 from deepcomp_tf.data import compressed_photos
 from deepcomp_tf.data import photo_files
+from deepcomp_tf.tasks import aim
 
 POINT = "bpp0.0983"
+LOAD_CODEC = functools.partial(aim.open_codec, POINT)
 
 
 @pytest.fixture(name="photos")
@@ -83,7 +86,7 @@ def test_files_on_beam(photos, tmp_path):
   beam = pytest.importorskip("apache_beam")
   for before in (0, 3):
     with beam.Pipeline(runner="DirectRunner") as pipeline:
-      _ = pipeline | photo_files.on_beam(str(photos), None, str(tmp_path / "out"), POINT, False, str(tmp_path / "report.json"))
+      _ = pipeline | photo_files.on_beam(str(photos), None, str(tmp_path / "out"), LOAD_CODEC, False, str(tmp_path / "report.json"))
     report = json.loads((tmp_path / "report.json").read_text())
     assert (report["photos"], report["before"]) == (5, before)
     assert [line.split(":")[0] for line in report["failed"]] == [str(photos / "broken.jpg"), str(photos / "in/b.png")]
@@ -95,7 +98,7 @@ def test_a_set_with_names(photos, tmp_path, beam):
   if beam:
     pytest.importorskip("apache_beam")
   config = compressed_photos.PhotosConfig(
-      name="mine", photos=photo_files.find_photos(str(photos)), root=str(photos), operating_point=POINT)
+      name="mine", photos=photo_files.find_photos(str(photos)), root=str(photos), load_codec=LOAD_CODEC)
   builder = compressed_photos.CompressedPhotos(config=config, data_dir=str(tmp_path / "sets"), beam=beam)
   totals = builder.compress(**({"beam_runner": "DirectRunner"} if beam else {}))
   examples = {example["name"].decode(): example["bitstream"] for example in tfds.as_numpy(
@@ -191,7 +194,7 @@ def test_names_that_are_no_text(tmp_path):
     with open(os.fsencode(photos) + b"/" + name, "wb") as file:
       Image.new("RGB", (16, 16)).save(file, "png")
   config = compressed_photos.PhotosConfig(
-      name="odd", photos=photo_files.find_photos(str(photos)), root=str(photos), operating_point=POINT)
+      name="odd", photos=photo_files.find_photos(str(photos)), root=str(photos), load_codec=LOAD_CODEC)
   compressed_photos.CompressedPhotos(config=config, data_dir=str(tmp_path / "sets")).compress()
   stored = tfds.as_numpy(tfds.load("compressed_photos/odd", split="train", data_dir=str(tmp_path / "sets")))
   assert sorted(example["name"] for example in stored) == sorted(names)

@@ -29,9 +29,8 @@ def _two_rates(kind, layers):
 
 
 def _step(optimizer, layers, gradient=GRADIENT):
-  with tf.GradientTape() as tape:
-    scaled = optimizer.scaled(tf.add_n([tf.reduce_sum(tf.multiply(gradient, layer.kernel)) for layer in layers]))
-  optimizer.step(tape, scaled)
+  loss = lambda: tf.add_n([tf.reduce_sum(tf.multiply(gradient, layer.kernel)) for layer in layers])
+  optimizer.replica_step(lambda: (loss(), {}))()
 
 
 @pytest.mark.parametrize("kind, move", [("sgd", lambda rate: rate * GRADIENT), ("adam", lambda rate: rate * np.sign(GRADIENT))])

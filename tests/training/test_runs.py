@@ -46,9 +46,7 @@ def test_optimizer_state_is_restored(tmp_path):
 
   def steps(weight, optimizer, count):
     for _ in range(count):
-      with tf.GradientTape() as tape:
-        scaled = optimizer.scaled(tf.reduce_sum(tf.square(weight)))
-      optimizer.step(tape, scaled)
+      optimizer.replica_step(lambda: (tf.reduce_sum(tf.square(weight)), {}))()
 
   weight, optimizer, run = build()
   steps(weight, optimizer, 3)
