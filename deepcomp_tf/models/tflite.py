@@ -3,14 +3,12 @@
 No kept converter makes Keras networks of these files (docs/decisions.md). They are read by the schema that comes with TensorFlow.
 """
 
-import os
 from typing import Any
 from typing import NamedTuple
 
 import numpy as np
 import tensorflow as tf
 
-from deepcomp_tf import files
 from deepcomp_tf.errors import DeepcompError
 from deepcomp_tf.errors import one_line
 
@@ -55,7 +53,7 @@ class _Operation(NamedTuple):
   earlier: list
 
 
-def read(path):
+def read(data, name):
   """The network of a TensorFlow Lite file, in floating point.
 
   Weights are dequantized, and what only rounds is left out. The network of a quantized file takes pixels in 0..255, as the file
@@ -63,7 +61,8 @@ def read(path):
   and the largest class.
 
   Args:
-    path: of the file.
+    data: its bytes.
+    name: of the network, and for errors.
 
   Returns:
     functional network, whose layers are called by their operations and places, such as "conv_2d_5".
@@ -74,12 +73,12 @@ def read(path):
   from tensorflow.lite.python import schema_py_generated as schema  # pylint: disable=import-outside-toplevel
   kinds = {number: name for name, number in vars(schema.BuiltinOperator).items() if isinstance(number, int)}
   try:
-    model = schema.ModelT.InitFromObj(schema.Model.GetRootAsModel(files.read(path), 0))
+    model = schema.ModelT.InitFromObj(schema.Model.GetRootAsModel(data, 0))
     graph = model.subgraphs[0]
     (given,), (_,) = graph.inputs, graph.outputs
     photo = tuple(graph.tensors[given].shape.tolist()[1:])
   except Exception as error:  # the schema reads any bytes, and fails in many ways  # pylint: disable=broad-except
-    raise DeepcompError(f"expected a TensorFlow Lite file of a network with one input and one output. Received: {path} "
+    raise DeepcompError(f"expected a TensorFlow Lite file of a network with one input and one output. Received: {name} "
                         f"({one_line(error)})") from None
   last = network_input = tf.keras.Input(photo)
   scales, zeros = _quantization(graph.tensors[given])
@@ -96,13 +95,13 @@ def read(path):
     if kind == "ARG_MAX" or kind == "RESIZE_BILINEAR" and operation.shape[1:3] == photo[:2]:
       break
     if kind not in _LAYERS:
-      raise DeepcompError(f"expected a network of {', '.join(_LAYERS)}. Received: {path}, with {kind} at place {place}")
+      raise DeepcompError(f"expected a network of {', '.join(_LAYERS)}. Received: {name}, with {kind} at place {place}")
     try:
       last = maps[operator.outputs[0]] = _activated(operation, _LAYERS[kind](operation))
     except (ValueError, TypeError) as error:
-      raise DeepcompError(f"expected operations as Keras has them. Received: {path}, with {operation.name} from "
+      raise DeepcompError(f"expected operations as Keras has them. Received: {name}, with {operation.name} from "
                           f"{[tuple(tensor.shape) for tensor in operation.maps]} to {operation.shape} ({one_line(error)})") from None
-  return tf.keras.Model(network_input, last, name=os.path.splitext(os.path.basename(path))[0].replace(" ", "_"))
+  return tf.keras.Model(network_input, last, name=name.replace(" ", "_"))
 
 
 def takes_pixels(network):

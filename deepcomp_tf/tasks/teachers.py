@@ -89,14 +89,17 @@ def load_teacher(name, weights=None, preprocessing=None, class_names=None):
                           f"({one_line(error)})") from None
     identity, preprocessing = f"{name} {_digest(network)}", name
   elif os.path.exists(name):
-    if name.endswith(".tflite"):
-      network = tflite.read(name)
-      preprocessing = "none" if tflite.takes_pixels(network) else preprocessing
-    else:
-      try:
+    try:
+      if name.endswith(".tflite"):
+        network = tflite.read(files.read(name), os.path.splitext(os.path.basename(name))[0])
+        preprocessing = "none" if tflite.takes_pixels(network) else preprocessing
+      else:
         network = tf.keras.models.load_model(name, compile=False)
-      except (ValueError, OSError, TypeError) as error:
-        raise DeepcompError(f"expected a network that Keras saved. Received: {name} ({one_line(error)})") from None
+    except DeepcompError:
+      raise
+    except (ValueError, OSError, TypeError) as error:
+      raise DeepcompError(f"expected a network that Keras saved, or a TensorFlow Lite file. Received: {name} ({one_line(error)})"
+                          ) from None
     if preprocessing not in pretrained.PREPROCESSINGS:
       raise DeepcompError(f"a network from a file takes one of the preprocessings {', '.join(pretrained.PREPROCESSINGS)}. "
                           f"Received: {preprocessing}")

@@ -27,7 +27,7 @@ SIZES = [(48, 64), (40, 40), (50, 35), (64, 72), (56, 57)]
 class _Networks:
   """In place of networks, whose last digit depends on the processor: symbols and maps are pixels' remainders."""
 
-  channels, stride, kind, effort, identity, class_names = 3, 8, "representation", 0, "t", ["a", "b", "c"]
+  channels, stride, kind, effort, identity, class_names, segments = 3, 8, "representation", 0, "t", ["a", "b", "c"], False
   codec = types.SimpleNamespace(channels=3, encoder_identity="e", encode=lambda pixels: np.ascontiguousarray(pixels[::8, ::8] % 7))
 
   def encode(self, pixels):
