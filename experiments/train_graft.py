@@ -53,6 +53,8 @@ flags.DEFINE_string("data_dir", None, "Where TFDS keeps its sets.")
 flags.DEFINE_string("cache_dir", None, "Folder on a local disk for symbols and answers; empty: deepcomp_tf in the user's cache "
                     "folder.")
 flags.DEFINE_integer("image_size", 224, "Edge of the photos' squares that the backbone answers on, in pixels.", lower_bound=8)
+flags.DEFINE_list("more_sizes", [], "Edges of squares of the same photos that take turns with those of --image_size in training, batch "
+                  "by batch, and are validated, too.")
 flags.DEFINE_integer("crop_size", 224, "Edge of the crops that the graft sees in training, 8 times that of the "
                      "representation's.", lower_bound=8)
 flags.DEFINE_integer("adapter_steps", None, "Steps in which the adapter alone learns the maps.", required=True, lower_bound=0)
@@ -80,20 +82,20 @@ OPERATIONAL_FLAGS = ("backbone_weights", "photos", "validation_photos", "data_di
 def main(argv):
   del argv
   strategy = loop.begin()
-  if FLAGS.crop_size % STRIDE or FLAGS.crop_size > FLAGS.image_size:
-    raise dc.DeepcompError(f"--crop_size must be a multiple of {STRIDE}, at most --image_size={FLAGS.image_size}. "
-                           f"Received: {FLAGS.crop_size}")
+  sizes = [FLAGS.image_size, *training_flags.numbers("more_sizes")]
+  if FLAGS.crop_size % STRIDE or FLAGS.crop_size > min(sizes):
+    raise dc.DeepcompError(f"--crop_size must be a multiple of {STRIDE}, at most the photos' {min(sizes)}. Received: {FLAGS.crop_size}")
   if FLAGS.adapter_steps > FLAGS.steps:
     raise dc.DeepcompError(f"--adapter_steps must be at most --steps={FLAGS.steps}. Received: {FLAGS.adapter_steps}")
   inputs = NetworkInput(FLAGS.input, dc.Codec.load(FLAGS.operating_point))
   teacher = teachers.load_teacher(FLAGS.backbone, FLAGS.backbone_weights, FLAGS.preprocessing,
                                   FLAGS.class_names and teachers.read_names(FLAGS.class_names))
   cut = FLAGS.cut or surgery.find_cut(teacher.network)
-  training, validation = (answers.Answers(answers.Squares(photos, FLAGS.image_size, FLAGS.data_dir), inputs, teacher, cut,
-                                          FLAGS.cache_dir)
-                          for photos in (FLAGS.photos, FLAGS.validation_photos))
+  (training, *more_training), (validation, *more_validation) = (
+      [answers.Answers(answers.Squares(photos, size, FLAGS.data_dir), inputs, teacher, cut, FLAGS.cache_dir) for size in sizes]
+      for photos in (FLAGS.photos, FLAGS.validation_photos))
   logging.info("%d photos to train on, %d to validate on", len(training), len(validation))
-  steps_per_epoch = loop.steps_per_epoch(len(training))
+  steps_per_epoch = loop.steps_per_epoch(min(map(len, (training, *more_training))))
 
   with loop.networks(strategy):
     backbone = FLAGS.backbone if FLAGS.backbone in pretrained.backbone_names() else teacher.network
@@ -143,7 +145,12 @@ def main(argv):
   kept = () if FLAGS.train_last_layer else (f"remainder/{network.remainder.layers[-1].name}/",)
   of_whole = {name: variable for name, variable in optimizers.trainable(named).items() if not name.startswith(kept)}
   of_adapter = {name: variable for name, variable in of_whole.items() if not name.startswith("remainder/")}
-  batches = lambda *place: training.training_batches(FLAGS.batch_size, FLAGS.crop_size, FLAGS.seed, *place)
+  batches = lambda *place: training.training_batches(
+      FLAGS.batch_size, FLAGS.crop_size, FLAGS.seed, *place, beside=more_training)
+
+  def measure(kept):
+    figures_of = lambda examples: agreement.measure(kept.network if kept else network, inputs, examples, FLAGS.batch_size)
+    return figures_of(validation) | {f"top_1_at_{examples.size}": figures_of(examples)["top_1"] for examples in more_validation}
 
   if network.segments:
     names = teacher.class_names
@@ -158,7 +165,7 @@ def main(argv):
            FLAGS.learning_rate, FLAGS.steps - FLAGS.adapter_steps, of_whole)}, batches, steps_per_epoch)],
       {f"network/{name}": variable for name, variable in named.items()}, program="train_graft", settings=settings,
       result=task.KIND, keep=lambda: task.copy(rounded=True),
-      measure=lambda kept: agreement.measure(kept.network if kept else network, inputs, validation, FLAGS.batch_size),
+      measure=measure,
       every=FLAGS.validate_every, export=loop.save_task(task.KIND, crop_size=FLAGS.image_size))
 
 

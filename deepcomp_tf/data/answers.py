@@ -128,14 +128,23 @@ class Answers:
     mean = sums / count
     return mean.astype(np.float32), np.sqrt(np.maximum(squares / count - mean ** 2, 1e-6)).astype(np.float32)
 
-  def training_batches(self, batch_size, crop_size, seed, epoch=0, first_step=0, part=WHOLE):
+  def training_batches(self, batch_size, crop_size, seed, epoch=0, first_step=0, part=WHOLE, beside=()):
     """The batches of an epoch: crops at random places. Arguments as of `Crops.training_batches`; `crop_size` is in pixels.
+
+    Args:
+      beside: list of more `Answers`, of the photos at other sizes: they take turns with these, batch by batch.
 
     Returns:
       data set of crops of `stored`, uint8 `[batch, k, k, C]` or `[batch, crop_size, crop_size, 3]`, of `maps` at the same places,
       float16 `[batch, k, k, c]`, and of the whole photos' `logits`.
     """
     begin, end = part.of(batch_size)
+    turns = [answers._crops(batch_size, crop_size, seed, epoch, begin, end) for answers in (self, *beside)]
+    return cut.batches(lambda step: turns[step % len(turns)](step), self._specs(end - begin, crop_size), first_step,
+                       min(map(len, (self, *beside))) // batch_size)
+
+  def _crops(self, batch_size, crop_size, seed, epoch, begin, end):
+    """The function that reads a part of a batch of an epoch, by the batch's number."""
     order = np.random.default_rng([seed, epoch]).permutation(len(self))
     room = (self.size - crop_size) // STRIDE + 1
 
@@ -144,7 +153,7 @@ class Answers:
       corners = STRIDE * cut.draw_corners(seed, epoch, step, batch_size, room)[begin:end]
       return *(field.crops(indices, corners, crop_size) for field in self._fields), self.logits[indices]
 
-    return cut.batches(read, self._specs(end - begin, crop_size), first_step, len(self) // batch_size)
+    return read
 
   def whole_batches(self, batch_size):
     """All photos, whole, in their order, as of `training_batches`; the last batch may be smaller."""
@@ -156,7 +165,8 @@ class Answers:
 
   def _specs(self, count, size):
     return [(dtype, [count, size // field.stride, size // field.stride, field.channels])
-            for dtype, field in zip((tf.uint8, tf.float16), self._fields)] + [(tf.float16, [count, *self.logits.shape[1:]])]
+            for dtype, field in zip((tf.uint8, tf.float16), self._fields)] + [
+                (tf.float16, [count, *[None] * (self.logits.ndim - 2), self.logits.shape[-1]])]
 
 
 def _kept(cache_dir, photos, kind, make, arrays):

@@ -17,6 +17,8 @@ class _Teacher:
 
   identity, class_names = "mean colours", ["red", "green", "blue"]
 
+  segments = False
+
   def __init__(self):
     self.asked = 0
 
@@ -119,6 +121,15 @@ def test_batches_follow_from_the_seed_and_the_place_in_the_run(photos, inputs, t
   assert any(not np.array_equal(one[0], other[0]) for one, other in zip(whole, take(2)))
   sizes = [len(logits) for _, _, logits in answers.whole_batches(3)]
   assert sizes == [3, 3, 1]
+
+
+def test_photos_of_several_sizes_take_turns(photos, inputs, tmp_path):
+  small, large = (Answers(Squares([str(photos)], size), inputs, _Teacher(), "blocks", str(tmp_path)) for size in (32, 48))
+  alone = [[[x.numpy() for x in batch] for batch in answers.training_batches(2, 32, 5)] for answers in (small, large)]
+  for number, batch in enumerate(small.training_batches(2, 32, 5, beside=[large])):
+    for found, expected in zip(batch, alone[number % 2][number]):
+      np.testing.assert_array_equal(found, expected)
+  assert number == 2
 
 
 def test_photos_that_cannot_be_read_are_left_out_of_everything(photos, inputs, tmp_path):

@@ -44,12 +44,12 @@ def _flags(folder, run, *more):
 
 
 def test_a_graft_learns_what_its_backbone_says_without_labels(folder, tmp_path):
-  steps = ["--adapter_steps=60", "--steps=120", "--validate_every=60"]
+  steps = ["--adapter_steps=60", "--steps=120", "--validate_every=60", "--more_sizes=48"]
   code, output = programs.finish(programs.start(*_flags(folder, tmp_path / "run", *steps)))
   assert code == 0, output[-3000:]
   assert "decoding and the whole colours take" in output
   history = [json.loads(line) for line in (tmp_path / "run/history.jsonl").read_text().splitlines()]
-  assert [line["step"] for line in history] == [60, 120] and history[-1]["top_1"] == 1.0 and history[-1]["photos"] == 9
+  assert [line["step"] for line in history] == [60, 120] and history[-1]["top_1"] == 1.0 and history[-1]["photos"] == 9 and history[-1]["top_1_at_48"] == 1.0
   errors = programs.curve(tmp_path / "run", "map_error")
   assert errors[60] < 0.3 * errors[1]
   classifier = dc.Classifier.load(str(tmp_path / "run/classifier"))
@@ -94,7 +94,7 @@ def test_a_run_that_is_killed_in_either_part_goes_on_as_if_it_had_not_been(folde
 
 def test_bad_flags(folder, tmp_path):
   for flags, message in (
-      (["--crop_size=28"], "--crop_size must be a multiple of 8, at most --image_size=32. Received: 28"),
+      (["--crop_size=28"], "--crop_size must be a multiple of 8, at most the photos' 32. Received: 28"),
       (["--cut=nowhere"], "must be a layer of colours"),
       (["--class_names=" + str(folder / "val/00.png")], "expected a text file of class names"),
       (["--adapter_steps=9"], "--adapter_steps must be at most --steps=2. Received: 9"),
