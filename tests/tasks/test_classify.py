@@ -193,15 +193,15 @@ def test_bad_input(codec, tmp_path):
     dc.Classifier.load("nowhere")
   with pytest.raises(dc.DeepcompError, match="3 classes.*2 names"):
     dc.Classifier(dc.models.CResNet(12, 3, width=0.125), NetworkInput("representation", codec), ["a", "b"])
+  classifier, original = _classifier(codec), _classifier(codec, "original")
   with pytest.raises(dc.DeepcompError, match="original pixels"):
-    _classifier(codec, "original").classify(b"")
+    original.classify(b"")
   for given, said in (("x.deepcomp", "the path x.deepcomp"), (tmp_path, f"the path {tmp_path}"),
                       ([tmp_path], f"the path {tmp_path}"), (None, "list of the bytes of files. Received: None")):
     with pytest.raises(dc.DeepcompError, match=said):
-      _classifier(codec).classify(given)
+      classifier.classify(given)
   with pytest.raises(dc.DeepcompError, match="representation"):
-    _classifier(codec, "original").export_saved_model(str(tmp_path / "model"))
-  classifier = _classifier(codec)
+    original.export_saved_model(str(tmp_path / "model"))
   classifier.save(tmp_path / "one")
   with pytest.raises(dc.DeepcompError, match="trained on the operating point"):
     dc.Classifier.load(str(tmp_path / "one"), dc.Codec.load("bpp0.330"))

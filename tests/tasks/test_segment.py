@@ -33,10 +33,10 @@ def test_shipped_segmenters():
 
 def test_several_files(monkeypatch):
   """Photos of equal size go through the network together, as many as fit: here two of three."""
-  monkeypatch.setattr(base, "BATCH_PIXELS", 2 * 100 * 120)
+  monkeypatch.setattr(base, "BATCH_PIXELS", 2 * 72 * 80)
   segmenter = dc.Segmenter.load(dc.Segmenter.names()[0])
-  files = [segmenter.codec.compress(photo[:100, :width])
-           for photo, width in zip(samples.photos().values(), (120, 130, 120, 120), strict=True)]
+  files = [segmenter.codec.compress(photo[:72, :width])
+           for photo, width in zip(samples.photos().values(), (80, 90, 80, 80), strict=True)]
   masks = segmenter.segment(files)
   for mask, data in zip(masks, files, strict=True):
     alone = segmenter.segment(data)
