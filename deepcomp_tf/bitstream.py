@@ -37,11 +37,8 @@ class Bitstream(bytes):
 
   @functools.cached_property
   def header(self):
-    """The `container.Header`. Reading it checks the file's checksum.
-
-    Raises:
-      BitstreamError: it is no undamaged file of this format, or larger than `container.MAX_PIXELS`.
-    """
+    """The `container.Header`. Reading it checks the checksum; a BitstreamError says that the file is damaged, of another format, or
+    larger than `container.MAX_PIXELS`."""
     header = container.read_header(self)
     try:
       container.check_pixels(header.height, header.width)
@@ -76,11 +73,7 @@ class Bitstream(bytes):
 
   @functools.cached_property
   def operating_point(self):
-    """Name of the shipped operating point that the file was written with.
-
-    Raises:
-      BitstreamError: the file is damaged, or of an operating point that is not shipped.
-    """
+    """Name of the shipped operating point that the file was written with. A BitstreamError says that it is another, or damaged."""
     for name in operating_point.names():
       if operating_point.fingerprint(name) == self.header.fingerprint:
         return name
@@ -91,17 +84,15 @@ class Bitstream(bytes):
   def symbols(self):
     """uint8 `[ceil(H/8), ceil(W/8), C]`, read-only, since they are kept. (Of a point that is not shipped: `Codec.symbols`.)
 
-    Raises:
-      BitstreamError: as of `operating_point`.
+    Raises: as `operating_point`.
     """
-    if self.kept is None:
-      self.keep(_coder(self.operating_point).decode(self.payload, *self.map_size))
-    return self.kept
+    return self.keep(_coder(self.operating_point).decode(self.payload, *self.map_size)) if self.kept is None else self.kept
 
   def keep(self, symbols):
-    """Keeps the symbols that an operating point's coder decoded from the file."""
+    """Keeps the symbols that an operating point's coder decoded from the file, and returns them."""
     symbols.flags.writeable = False
     self.kept = symbols
+    return symbols
 
 
 @functools.lru_cache(maxsize=None)

@@ -1,5 +1,6 @@
 """The exceptions of the library, all of them `ValueError`s too, and how messages become one line."""
 
+import contextlib
 import os
 
 
@@ -41,6 +42,24 @@ def failed(error, number, count, errors):
   if errors == "raise":
     raise error if count == 1 else type(error)(f"file {number} of {count}: {error}")
   return error
+
+
+def passed_on(results, errors):
+  """What a generator gives for several files or images, of which the `DeepcompError`s are raised, or with errors="return" given, too.
+
+  Raises:
+    DeepcompError: at once where `errors` is something else.
+  """
+  check_errors(errors)
+
+  def pass_on():
+    with contextlib.closing(results):
+      for result in results:
+        if errors == "raise" and isinstance(result, DeepcompError):
+          raise result
+        yield result
+
+  return pass_on()
 
 
 def printable(name):

@@ -30,14 +30,11 @@ def names(kind):
 
 
 def find(kind, name):
-  """The folder of a shipped network, or a folder that training wrote.
+  """The folder of a shipped network, or a folder that training wrote. Raises a DeepcompError where there is none.
 
   Args:
     kind: "operating point", or the KIND of a task.
     name: one of `names(kind)`, or a path.
-
-  Raises:
-    DeepcompError: there is no such network.
   """
   if not isinstance(name, (str, os.PathLike)):
     raise DeepcompError(f"expected the name or folder of a trained network ({kind}), a str or path. Received: {name!r:.40}")
@@ -48,11 +45,7 @@ def find(kind, name):
 
 
 def source(kind, name):
-  """What names the network that `find` finds, whatever the current folder is later: its name if it is shipped, else its path.
-
-  Raises:
-    DeepcompError: there is none.
-  """
+  """What names the network that `find` finds, whatever the current folder is later: its name if it is shipped, else its path."""
   folder = os.fspath(find(kind, name))
   if files.is_remote(folder):
     return folder
@@ -71,11 +64,8 @@ def seen_from(folder, path):
   if not files.is_remote(path) and not files.is_remote(folder):
     return os.path.relpath(path, _absolute(folder))
   path, folder = files.normal(path), files.normal(folder)
-  (scheme, inside), (folders_scheme, start) = (place.split("://", 1) if files.is_remote(place) else ("", place)
-                                               for place in (path, folder))
-  if (scheme, inside.split("/")[0]) != (folders_scheme, start.split("/")[0]):
-    return path
-  return posixpath.relpath(inside, start)
+  bucket = lambda place: place.split("/")[:3] if files.is_remote(place) else []  # its scheme, nothing, its name
+  return posixpath.relpath(path, folder) if bucket(path) == bucket(folder) else path
 
 
 def info_path(kind, name):
@@ -84,12 +74,12 @@ def info_path(kind, name):
 
 
 class ByFile:
-  """Codecs or trained networks for files: the named one, or the shipped one of each file's operating point, loaded once.
+  """Codecs or trained networks for files: the named network, or the shipped one of each file's operating point, loaded once.
 
   Args:
     kind: `dc.Codec`, or a `tasks.base.Task`.
     name: for its `load`; empty: what its `load_for` finds.
-    loaded: called with each one that is loaded.
+    loaded: called with each network that is loaded.
     **options: for its `load`, with a name.
   """
 

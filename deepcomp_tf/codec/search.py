@@ -17,10 +17,10 @@ import threading
 import numpy as np
 import tensorflow as tf
 
-from deepcomp_tf.codec import context
+from deepcomp_tf.codec import tiling
 from deepcomp_tf.codec.entropy_coder import EntropyCoder
-from deepcomp_tf.layers import similarity
 from deepcomp_tf.codec.table_entropy import TableEntropy
+from deepcomp_tf.layers import similarity
 from deepcomp_tf.representation import STRIDE
 
 # Sweeps of a tile, by the effort.
@@ -41,7 +41,6 @@ _STEP, _WINDOW = 0.3, 7
 
 # Where a tile's places are shifted to, in symbols, so that costs are taken towards the symbol above or below.
 _SHIFT = 1e-3
-
 
 # Bits per pixel of an operating point's files, and the weights of bits per pixel, of 1 - MS-SSIM and of 1 - SSIM there; between them,
 # and beyond, straight lines through the logarithms.
@@ -64,7 +63,6 @@ class Search:
     self._centers = model.quantizer.centers.numpy()
     self._gaps = np.diff(self._centers)
     self._entropy = TableEntropy(context_model, self._centers)
-    self._costs = -np.log2(context_model.tables.reshape(-1, context_model.tables.shape[-1]) / context.TABLE_TOTAL)
     rates, *weights = np.log(np.array(_WEIGHTS).T)
     place = np.log(bits_per_pixel)
     self._rate, self._ms_ssim, self._ssim = (float(np.exp(_through(place, rates, weight))) for weight in weights)
@@ -77,17 +75,12 @@ class Search:
     """Symbols with no larger loss than those given; the same each time for the same image on the same machine.
 
     Args:
-      image: uint8 `[H, W, 3]`.
-      symbols: uint8 `[ceil(H/8), ceil(W/8), C]`, as `Codec.encode` gives them.
+      image, symbols, rate: see `Codec.improve`.
       sweeps: at least 1.
-      rate: that the weight of the bits is multiplied by.
-
-    Returns:
-      uint8 symbols.
     """
     with self._one_at_a_time:
       result = symbols.copy()
-      places = list(itertools.product(*map(_tiles, symbols.shape[:2])))
+      places = _tiles(symbols.shape)
       for (y0, y1, top, bottom), (x0, x1, left, right) in places:
         free = np.zeros([bottom - top, right - left, 1], bool)
         free[y0 - top:y1 - top, x0 - left:x1 - left] = True
@@ -105,7 +98,7 @@ class Search:
 
   def _loss(self, image, symbols, rate):
     total = pixels = 0
-    for (_, _, top, bottom), (_, _, left, right) in itertools.product(*map(_tiles, symbols.shape[:2])):
+    for (_, _, top, bottom), (_, _, left, right) in _tiles(symbols.shape):
       target, values = _pixels(image, top, bottom, left, right), self._centers[symbols[top:bottom, left:right]]
       area = target.shape[0] * target.shape[1]
       total, pixels = total + area * self._distortion(values, target, gradient=False)[0], pixels + area
@@ -184,18 +177,9 @@ class Search:
 
   def _costs_of(self, symbols):
     """What the tables charge for each symbol, and for the one below and above it in its place: bits `[3, h, w, C]`."""
-    model = self._context
-    values = symbols.transpose(2, 0, 1).astype(np.int32).ravel() - model.origin
-    costs = np.empty([3, values.size], np.float32)
-
-    def code(positions, tables, bases):
-      offsets = values[positions] - bases + model.num_symbols - 1
-      for step in (-1, 0, 1):
-        costs[1 + step, positions] = self._costs[tables, np.clip(offsets + step, 0, 2 * model.num_symbols - 2)]
-      return values[positions]
-
-    model.run(*symbols.shape[:2], code)
-    return costs.reshape(3, model.channels, *symbols.shape[:2]).transpose(0, 2, 3, 1)
+    model, (tables, places) = self._context, self._context.entries_of(symbols)
+    costs = [model.costs[tables, np.clip(places + step, 0, model.costs.shape[1] - 1)] for step in (-1, 0, 1)]
+    return np.float32(costs).reshape(3, model.channels, *symbols.shape[:2]).transpose(0, 2, 3, 1)
 
   def _influence(self, symbols, costs, random):
     """How many bits the other symbols cost more where one is larger by 1: `[h, w, C]`.
@@ -213,10 +197,9 @@ class Search:
     return tape.gradient(bits, shifted).numpy()[0] * gaps - np.where(up, costs[2] - costs[1], costs[1] - costs[0])
 
 
-def _tiles(size):
-  """Tiles of an axis of `size` positions: (begin, end, begin with margin, end with margin)."""
-  return [(begin, min(begin + TILE, size), max(0, begin - MARGIN), min(begin + TILE + MARGIN, size))
-          for begin in range(0, size, TILE)]
+def _tiles(shape):
+  """Tiles of a map whose shape begins so, see `tiling.tiles`."""
+  return list(itertools.product(*(tiling.tiles(size, TILE, MARGIN) for size in shape[:2])))
 
 
 def _pixels(image, top, bottom, left, right):

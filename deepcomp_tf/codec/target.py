@@ -2,9 +2,8 @@
 
 import math
 
-from deepcomp_tf.codec import container
-from deepcomp_tf.errors import check_errors
 from deepcomp_tf.errors import DeepcompError
+from deepcomp_tf.errors import passed_on
 
 # Files are near enough where less than this share of what they may have is left, or less than the words of a payload can differ by.
 _NEAR, _WORD = 0.015, 4
@@ -63,7 +62,7 @@ class ToSize:
     started = []
     for codec in self._codecs:
       symbols = codec.encode(image)
-      started.append((codec, symbols, len(_pack(codec, image, symbols))))
+      started.append((codec, symbols, len(codec.pack(symbols, *image.shape[:2]))))
     most, least = self.most(*image.shape[:2]), math.inf
     distance = lambda size: math.log(size / most) if size > most else _BELOW * math.log(most / size)
     # The nearest first, then those whose files are smaller.
@@ -80,24 +79,14 @@ class ToSize:
 
   def compress_many(self, images, errors="raise", effort=2):
     """Images as the bytes of their files, as of `Codec.compress_many`."""
-    check_errors(errors)
-    return self._compress_many(images, errors, effort)
+    return passed_on(self._files_of(images, effort), errors)
 
-  def _compress_many(self, images, errors, effort):
+  def _files_of(self, images, effort):
     for image in images:
       try:
-        if isinstance(image, DeepcompError):
-          raise image
-        data = self.compress(image, effort)
+        yield image if isinstance(image, DeepcompError) else self.compress(image, effort)
       except DeepcompError as error:
-        if errors == "raise":
-          raise
-        data = error
-      yield data
-
-
-def _pack(codec, image, symbols):
-  return container.pack(codec.fingerprint, *image.shape[:2], codec.encode_symbols(symbols))
+        yield error
 
 
 def _fit(codec, image, symbols, most, effort):
@@ -108,7 +97,7 @@ def _fit(codec, image, symbols, most, effort):
     """Whether a search with this factor on the bits, that begins with what was a little too large, is small enough."""
     nonlocal best, above, smallest
     found = codec.improve(image, above, effort, rate)
-    data = _pack(codec, image, found)
+    data = codec.pack(found, *image.shape[:2])
     smallest = min(smallest, len(data))
     if len(data) > most:
       above = found

@@ -19,10 +19,10 @@ TILE = 128
 HALO = 6
 
 
-def tiles(size):
+def tiles(size, edge, halo):
   """Tiles of an axis of `size` positions: (begin, end, begin with halo, end with halo)."""
-  return [(begin, min(begin + TILE, size), max(0, begin - HALO), min(begin + TILE + HALO, size))
-          for begin in range(0, size, TILE)]
+  return [(begin, min(begin + edge, size), max(0, begin - halo), min(begin + edge + halo, size))
+          for begin in range(0, size, edge)]
 
 
 def apply(network, source, result, source_stride, result_stride):
@@ -33,8 +33,8 @@ def apply(network, source, result, source_stride, result_stride):
     source, result: `[height, width, channels]` arrays with `source_stride` and `result_stride` entries per
       position of the representation; `result` is filled.
   """
-  rows, columns = (side // source_stride for side in source.shape[:2])
-  for (y0, y1, top, bottom), (x0, x1, left, right) in itertools.product(tiles(rows), tiles(columns)):
+  rows, columns = (tiles(side // source_stride, TILE, HALO) for side in source.shape[:2])
+  for (y0, y1, top, bottom), (x0, x1, left, right) in itertools.product(rows, columns):
     s, r = source_stride, result_stride
     part = np.asarray(network(source[np.newaxis, top * s:bottom * s, left * s:right * s]))[0]
     result[y0 * r:y1 * r, x0 * r:x1 * r] = part[(y0 - top) * r:(y1 - top) * r, (x0 - left) * r:(x1 - left) * r]
