@@ -30,8 +30,7 @@ def run(task, args):
     raise DeepcompError(f"--operating_point is for --{task.KIND}. Received: --operating_point={args.operating_point} alone")
   if args.network:
     shipped.find(task.KIND, args.network)
-  if args.operating_point:
-    shipped.find("operating point", args.operating_point)
+  common.check(args)
   if task.MANY:
     common.list_folders(args)
   task.check_arguments(args)

@@ -138,9 +138,7 @@ class Codec(Reader):
     """
     image = batches.check_image(image)
     _check_effort(effort, rate)
-    padded = tiling.pad(image)
-    symbols = np.empty([side // STRIDE for side in padded.shape[:2]] + [self.channels], np.uint8)
-    tiling.apply(self._encode, padded, symbols, STRIDE, 1)
+    symbols = tiling.apply(self._encode, tiling.pad(image), STRIDE, 1, self.channels)
     return self.improve(image, symbols, effort, rate) if effort else symbols
 
   def improve(self, image, symbols, effort, rate=1.0):
@@ -236,9 +234,7 @@ class Codec(Reader):
 
   def decode(self, symbols, height, width):
     """The picture of symbols as `encode` gives them: uint8 `[ceil(H/8), ceil(W/8), C]` -> `[height, width, 3]`."""
-    image = np.empty([symbols.shape[0] * STRIDE, symbols.shape[1] * STRIDE, 3], np.uint8)
-    tiling.apply(self._decode, symbols, image, 1, STRIDE)
-    return np.ascontiguousarray(image[:height, :width])
+    return np.ascontiguousarray(tiling.apply(self._decode, symbols, 1, STRIDE, 3)[:height, :width])
 
   reconstruct = decode  # its name until version 0.2
 

@@ -23,16 +23,13 @@ class ToSize:
   >>> data = to_size.compress(image)
 
   Args:
-    codecs: list of `Codec`; for each photo the one whose file is nearest in size is taken.
-    max_bytes: of a file, with everything in it.
-    bits_per_pixel: the same for each photo by its pixels. One of the two is given.
+    codecs: list of `Codec`, of which each photo takes that whose file is nearest in size.
+    max_bytes: of a file, with everything in it; or
+    bits_per_pixel: the same for each photo by its pixels. Both are above 0.
 
   Attributes:
     operating_point: names of the operating points.
     fingerprints: of the files that it may write.
-
-  Raises:
-    DeepcompError: neither or both are given, or what is given is not above 0.
   """
 
   def __init__(self, codecs, max_bytes=None, bits_per_pixel=None):
@@ -50,19 +47,17 @@ class ToSize:
     return max(1, int(self._max_bytes if self._bits_per_pixel is None else self._bits_per_pixel * height * width / 8))
 
   def compress(self, image, effort=2):
-    """An image as the bytes of a file.
+    """The bytes of the file of an image, uint8 `[H, W, 3]` RGB.
 
     Args:
-      image: uint8 `[H, W, 3]` RGB.
+      image: see above.
       effort: 1..9, of each of the searches, of which some ten are made.
 
     Raises:
-      DeepcompError: there is no file that small, and the least that there is; or image or effort are not what they must be.
+      DeepcompError: no file is that small, and how small they get; or image or effort are not what they must be.
     """
-    started = []
-    for codec in self._codecs:
-      symbols = codec.encode(image)
-      started.append((codec, symbols, len(codec.pack(symbols, *image.shape[:2]))))
+    encoded = [(codec, codec.encode(image)) for codec in self._codecs]
+    started = [(codec, symbols, len(codec.pack(symbols, *image.shape[:2]))) for codec, symbols in encoded]
     most, least = self.most(*image.shape[:2]), math.inf
     distance = lambda size: math.log(size / most) if size > most else _BELOW * math.log(most / size)
     # The nearest first, then those whose files are smaller.
