@@ -65,7 +65,7 @@ def read_json(path):
 
 
 def read_arrays(path):
-  """The arrays of an npz file, a dict by their names. Raises a ValueError where it is not one, or damaged."""
+  """The arrays of an npz file, a dict by their names. Raises a ValueError where it is something else, or damaged."""
   try:
     with open_file(path) as file, np.load(file) as arrays:
       return dict(arrays)
@@ -149,7 +149,7 @@ def rmtree(folder):
 
 
 class ExistsError(DeepcompError):
-  """There is a file already where a new one should be written."""
+  """A new file would replace a file that exists."""
 
 
 def write_file(path, data, overwrite=False):
@@ -190,7 +190,7 @@ def _temporary(folder):
 
 
 def _claim(temporary, path):
-  """Whether a file that does not exist may be made here; of two processes that ask on a local disk, only one may."""
+  """Whether a file that does not exist may be made here, which on a local disk only the first process that asks may."""
   if is_remote(path):
     return not exists(path)
   try:
@@ -212,7 +212,7 @@ def write_json(path, value, **options):
 
 
 def append_line(path, text):
-  """Adds a line to a file, behind one that a kill cut off. A remote file is written anew, since few file systems append."""
+  """Adds a line to a file, whose last line a kill may have cut off. A remote file is written anew, since few file systems append."""
   line = text.encode() + b"\n"
   if is_remote(path):
     before = read(path) if exists(path) else b""

@@ -47,7 +47,7 @@ def read_classes(path):
 
 
 def check_classes(entries, source):
-  """The list of `MaskClass` that entries of a JSON file describe, see `read_classes`; `source` says in errors where they are from."""
+  """The list of `MaskClass` that entries of a JSON file describe, see `read_classes`; errors name the `source`."""
   if not isinstance(entries, list) or not entries:
     raise DeepcompError(f'expected a list of {{"id": 0, "name": "..."}} in {source}. Received: {str(entries)[:80]}')
   colors, classes = voc_colors(), []

@@ -87,8 +87,8 @@ def _keep(codec):
 
 
 def codec_of(name):
-  """The `Codec` of a name or folder, see `dc.Codec.load`, loaded once. From then on Pillow reads its files; those of shipped operating
-  points it always reads, with the shipped decoder."""
+  """The `Codec` of a name or folder, see `dc.Codec.load`, loaded once. From then on Pillow reads its files; those of shipped
+  operating points it always reads, with the shipped decoder."""
   source = shipped.source("operating point", name)
   if source not in _by_source:
     _keep(dc.Codec.load(source))

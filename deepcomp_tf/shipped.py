@@ -16,7 +16,7 @@ def json_of(kind):
 
 
 def _place(kind):
-  """The folder of the package with the networks of a kind, each in a folder of its name: operating_points, inference/classifiers."""
+  """The folder of the package with a kind's networks, a folder each: operating_points, inference/classifiers."""
   name = f"{kind.replace(' ', '_')}s"
   beside = os.path.join(_PACKAGE, name)
   return beside if os.path.isdir(beside) else os.path.join(_PACKAGE, "inference", name)

@@ -88,7 +88,8 @@ def compare(path):
         "symbols read otherwise": int((ours["symbols"] != theirs["symbols"]).sum()),
         "symbols written otherwise": int((codec.encode(photo) != theirs["symbols"]).sum()),
         "symbols": ours["symbols"].size, "pixels' values that differ": int((difference > 0).sum()),
-        "pixels' values": difference.size, "first classes that differ": int(ours["first_class"] != theirs["first_class"]), "files": 1})
+        "pixels' values": difference.size, "files": 1,
+        "first classes that differ": int(ours["first_class"] != theirs["first_class"])})
   print(f"written by {files.read(os.path.join(path, STACK)).decode()}, read by {stack()}:")
   for key, value in {**totals, "largest difference of a pixel": largest}.items():
     print(f"  {key}: {value}")
@@ -168,8 +169,8 @@ def measure(names):
       for process in processes:
         _ask(process, name)
       times = [[_ask(process, "") for process in processes] for _ in range(FLAGS.turns)]
-      other, own = (statistics.median(of) for of in zip(*times))
-      print(f"  {name:<40} the other {1e3 * other:8.1f} ms, this one {1e3 * own:8.1f} ms, ratio {own / other:.2f}", flush=True)
+      other, this = (statistics.median(of) for of in zip(*times))
+      print(f"  {name:<40} the other {1e3 * other:8.1f} ms, this one {1e3 * this:8.1f} ms, ratio {this / other:.2f}", flush=True)
   finally:
     for process in processes:
       process.stdin.close()

@@ -93,7 +93,7 @@ def is_folder(name):
 
 
 def each(args, work):
-  """Calls work(file) for each of args.files, with progress, going on after a bad one.
+  """Calls work(file) for each of args.files, with progress, also after a file that failed.
 
   Args:
     args: with `files` and `json`.

@@ -38,8 +38,8 @@ class Codec(Reader):
 
   Attributes:
     operating_point, channels, fingerprint: see `reader.Reader`.
-    encoder_version, decoder_version, mean, deviation, source: see `operating_point.OperatingPoint`. Files do not say which version of
-      the encoder wrote them, and need not.
+    encoder_version, decoder_version, mean, deviation, source: see `operating_point.OperatingPoint`. Files do not say which
+      encoder wrote them, and need not.
     readers: for whom its searches choose symbols, from `READERS`.
     fingerprints: of the files that it writes, a tuple.
 

@@ -67,8 +67,8 @@ def _to_srgb(image, profile):
 
 @functools.lru_cache(maxsize=64)
 def _converter(profile, mode):
-  """A transform to sRGB from the bytes of an ICC profile, for images of mode L, RGB or CMYK, or from Lab, without a profile, for LAB;
-  None where there is nothing to convert."""
+  """A transform to sRGB from the bytes of an ICC profile, for images of mode L, RGB or CMYK, or from Lab, without a profile, for
+  LAB; None where there is nothing to convert."""
   try:
     source = ImageCms.ImageCmsProfile(ImageCms.createProfile("LAB") if mode == "LAB" else io.BytesIO(profile))
     if source.profile.xcolor_space.strip() != {"L": "GRAY", "LAB": "Lab"}.get(mode, mode):

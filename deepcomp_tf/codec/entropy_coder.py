@@ -47,9 +47,7 @@ def _compiling_pays(count):
 class Job(NamedTuple):
   """A payload to decode, and which part of its map to keep.
 
-  payload: bytes.
-  height, width: of the map.
-  top, left, rows, columns: the window, within the map.
+  top, left, rows, columns: the window, within the map of height x width positions.
   begin: where it goes among the symbols of the batch.
   """
   payload: bytes
@@ -143,12 +141,7 @@ class EntropyCoder:
     return symbols
 
   def decode_batch(self, jobs, symbols, threads=None):
-    """Several payloads at a time.
-
-    Args:
-      jobs: list of `Job`.
-      symbols: uint8, contiguous, receives the windows.
-      threads: the most to use; None for one per core.
+    """Decodes a list of `Job`s to their windows in `symbols`, uint8, contiguous, on so many threads at most; None for one per core.
 
     Returns:
       list of None, or the `BitstreamError` of a job whose payload is damaged; its window holds anything.
@@ -164,15 +157,14 @@ class EntropyCoder:
         errors[number] = error
     kernels = self._compiled(sum(jobs[number].height * jobs[number].width for number in good) * self.model.channels)
     if kernels and good:
-      results = kernels.decode([jobs[number] for number in good], flat, threads)
-      for number, result in zip(good, results):
+      for number, result in zip(good, kernels.decode([jobs[number] for number in good], flat, threads)):
         errors[number] = BitstreamError(f"damaged: {_DAMAGES[result]}") if result else None
       return errors
     for number in good:
       job = jobs[number]
       try:
-        window = self._decode(job.payload, job.height, job.width)[
-            job.top:job.top + job.rows, job.left:job.left + job.columns]
+        decoded = self._decode(job.payload, job.height, job.width)
+        window = decoded[job.top:job.top + job.rows, job.left:job.left + job.columns]
         flat[job.begin:job.begin + window.size] = window.reshape(-1)
       except BitstreamError as error:
         errors[number] = error

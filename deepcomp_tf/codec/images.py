@@ -23,7 +23,7 @@ from deepcomp_tf.errors import DeepcompError
 from deepcomp_tf.errors import one_line
 from deepcomp_tf.errors import UnreadableError
 
-# Endings of photos. A file with another one is a photo if its content is.
+# Endings of photos. A file with another ending is a photo if its content is.
 EXTENSIONS = (
     ".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".apng", ".webp", ".avif", ".heic", ".heif", ".hif", ".jxl", ".bmp", ".dib",
     ".gif", ".tif", ".tiff", ".jp2", ".j2k", ".jpx", ".ppm", ".pgm", ".pbm", ".pnm", ".tga", ".ico", ".psd", ".qoi")
@@ -138,8 +138,8 @@ def _refusal(error, path):
 
 
 def stored_size(path, data=None):
-  """(width, height) of the photo in a file as it is stored, before it is turned. The file's header says it; arguments and errors, as
-  far as the header tells, are those of `read_image`."""
+  """(width, height) of the photo in a file as it is stored, before it is turned, from its header. Arguments and errors are those
+  of `read_image`."""
   try:
     if data is None:
       with contextlib.suppress(Exception):  # of some formats the header is behind this, or all of the file is needed

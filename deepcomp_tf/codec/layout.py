@@ -25,6 +25,8 @@ VECTOR = 32
 TERMS = 4
 
 jit = numba.njit(nogil=True, error_model="numpy")
+# For functions that are called at one place: what is compiled apart is optimized again with each function that it is called from.
+inlined = numba.njit(nogil=True, error_model="numpy", inline="always")
 
 
 class ModelArrays(NamedTuple):

@@ -176,20 +176,15 @@ def save(folder, model, context_model, info, mean, deviation, earlier=None):
 
 def round_weights(model):
   """Rounds a model's weights to the float16 that `save` keeps, so that what is measured is what is shipped."""
-  for key, variable in _kept_variables(model).items():
-    if key != _CENTERS:
-      variable.assign(variable.numpy().astype(np.float16).astype(np.float32))
+  variables = model.named_variables()
+  for key, kept in _kept_weights(model).items():
+    variables[key].assign(kept.astype(np.float32))
 
 
 def _kept_weights(model):
-  """The arrays of weights.npz."""
+  """The arrays of weights.npz: all of a `CompressionModel`'s except the entropy layer's."""
   return {key: variable.numpy().astype(np.float32 if key == _CENTERS else np.float16)
-          for key, variable in _kept_variables(model).items()}
-
-
-def _kept_variables(model):
-  """The variables of a `CompressionModel` that an operating point keeps: all except the entropy layer's."""
-  return {name: variable for name, variable in model.named_variables().items() if not name.startswith("entropy/")}
+          for key, variable in model.named_variables().items() if not key.startswith("entropy/")}
 
 
 def fingerprint_of(centers, arrays):

@@ -7,7 +7,6 @@ import tensorflow as tf
 
 from deepcomp_tf.codec import context
 
-
 # By about this much a deviation changes when a symbol that it is predicted from changes by 1.
 _STEP = context.ONE / 4
 
@@ -123,9 +122,7 @@ class _Terms:
     return means, tf.reduce_sum(self._scale * differences, axis=1) + self._scale_bias
 
 
-@functools.lru_cache(maxsize=4)
-def _terms(model, height, width):
-  return _Terms(model, height, width)
+_terms = functools.lru_cache(maxsize=4)(_Terms)
 
 
 def _interpolate(x, places, rows):

@@ -5,14 +5,14 @@ import math
 from deepcomp_tf.errors import DeepcompError
 from deepcomp_tf.errors import passed_on
 
-# Files are near enough where less than this share of what they may have is left, or less than the words of a payload can differ by.
+# Files are near enough where less than this share of what they may have is left, or less than a payload's word.
 _NEAR, _WORD = 0.015, 4
 
-# The weight of the bits goes up and down in these steps from the operating point's own, at most to these; then the interval in which
-# the size lies is halved so many times.
+# The weight of the bits, which begins with the operating point's, goes up and down in these steps, at most to these; then the
+# interval in which the size lies is halved so many times.
 _STEP, _SMALLEST, _LARGEST, _HALVINGS = 4.0, 1 / 16, 4096.0, 4
 
-# An operating point below what is asked for counts as so much further away: there is less to be won by more bits than lost by fewer.
+# An operating point below what is asked for counts as so much further away: more bits win less than fewer bits lose.
 _BELOW = 2.0
 
 
@@ -33,11 +33,11 @@ class ToSize:
   """
 
   def __init__(self, codecs, max_bytes=None, bits_per_pixel=None):
+    given = f"max_bytes={max_bytes}, bits_per_pixel={bits_per_pixel}"
     if (max_bytes is None) == (bits_per_pixel is None):
-      raise DeepcompError(f"expected `max_bytes` or `bits_per_pixel`. Received: max_bytes={max_bytes}, bits_per_pixel={bits_per_pixel}")
+      raise DeepcompError(f"expected `max_bytes` or `bits_per_pixel`. Received: {given}")
     if not 0 < (bits_per_pixel if max_bytes is None else max_bytes) < math.inf:
-      raise DeepcompError("`max_bytes` and `bits_per_pixel` must be above 0. Received: "
-                          f"max_bytes={max_bytes}, bits_per_pixel={bits_per_pixel}")
+      raise DeepcompError(f"`max_bytes` and `bits_per_pixel` must be above 0. Received: {given}")
     self._codecs, self._max_bytes, self._bits_per_pixel = list(codecs), max_bytes, bits_per_pixel
     self.operating_point = ", ".join(codec.operating_point for codec in self._codecs)
     self.fingerprints = tuple(codec.fingerprint for codec in self._codecs)
