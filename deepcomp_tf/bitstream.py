@@ -1,6 +1,7 @@
 """The bytes of a compressed file, and what is in them: `Bitstream`."""
 
 import functools
+import operator
 
 from deepcomp_tf.codec import container
 from deepcomp_tf.codec import operating_point
@@ -37,8 +38,8 @@ class Bitstream(bytes):
 
   @functools.cached_property
   def header(self):
-    """The `container.Header`. Reading it checks the checksum; a BitstreamError says that the file is damaged, of another format, or
-    larger than `container.MAX_PIXELS`."""
+    """The `container.Header`. Reading it checks the checksum; a BitstreamError says that the file is damaged, of another format,
+    or larger than `container.MAX_PIXELS`."""
     header = container.read_header(self)
     try:
       container.check_pixels(header.height, header.width)
@@ -46,15 +47,8 @@ class Bitstream(bytes):
       raise BitstreamError(str(error)) from None
     return header
 
-  @property
-  def height(self):
-    """Pixels of the photo."""
-    return self.header.height
-
-  @property
-  def width(self):
-    """Pixels of the photo."""
-    return self.header.width
+  height = property(operator.attrgetter("header.height"), doc="Pixels of the photo.")
+  width = property(operator.attrgetter("header.width"), doc="Pixels of the photo.")
 
   @property
   def bits_per_pixel(self):
@@ -73,7 +67,7 @@ class Bitstream(bytes):
 
   @functools.cached_property
   def operating_point(self):
-    """Name of the shipped operating point that the file was written with. A BitstreamError says that it is another, or damaged."""
+    """Name of the shipped operating point that the file is of. A BitstreamError says that it is of another, or damaged."""
     for name in operating_point.names():
       if operating_point.fingerprint(name) == self.header.fingerprint:
         return name

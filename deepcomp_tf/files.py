@@ -212,7 +212,7 @@ def write_json(path, value, **options):
 
 
 def append_line(path, text):
-  """Adds a line to a file, whose last line a kill may have cut off. A remote file is written anew, since few file systems append."""
+  """Adds a line to a file, whose last line may be cut off. A remote file is written anew, since few file systems append."""
   line = text.encode() + b"\n"
   if is_remote(path):
     before = read(path) if exists(path) else b""

@@ -18,7 +18,7 @@ BACKGROUND = "background"
 
 
 class MaskClass(NamedTuple):
-  """A class of a segmentation set: its name, the id of its pixels in masks, 0..254, and (red, green, blue) in pictures of masks."""
+  """A class of a segmentation set: its name, the id of its pixels in masks, 0..254, and (red, green, blue) in pictures."""
   name: str
   id: int
   color: tuple

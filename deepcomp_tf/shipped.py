@@ -73,23 +73,22 @@ def info_path(kind, name):
   return os.path.join(find(kind, name), json_of(kind))
 
 
-class ByFile:
-  """Codecs or trained networks for files: the named network, or the shipped one of each file's operating point, loaded once.
+def by_file(kind, name="", loaded=lambda network: None, **options):
+  """A function from a file's bytes to the codec or trained network for it, which is loaded once.
 
   Args:
     kind: `dc.Codec`, or a `tasks.base.Task`.
-    name: for its `load`; empty: what its `load_for` finds.
+    name: for its `load`; empty: what its `load_for` finds, the shipped network of the file's operating point.
     loaded: called with each network that is loaded.
     **options: for its `load`, with a name.
   """
+  networks = {}
 
-  def __init__(self, kind, name="", loaded=lambda network: None, **options):
-    self._kind, self._name, self._announce, self._options = kind, name, loaded, options
-    self._loaded = {}
+  def network_for(data):
+    key = name or container.read_header(data).fingerprint
+    if key not in networks:
+      networks[key] = kind.load(name, **options) if name else kind.load_for(data)
+      loaded(networks[key])
+    return networks[key]
 
-  def for_data(self, data):
-    key = self._name or container.read_header(data).fingerprint
-    if key not in self._loaded:
-      self._loaded[key] = self._kind.load(self._name, **self._options) if self._name else self._kind.load_for(data)
-      self._announce(self._loaded[key])
-    return self._loaded[key]
+  return network_for

@@ -40,7 +40,8 @@ def main(argv):
           codec.encode(image, effort=1)
         begin = measuring.clocks()
         data = codec.compress(image, effort)
-        rows.append({"seconds": (measuring.clocks() - begin)[0], "bytes": len(data), "bits_per_pixel": 8 * len(data) / image[..., 0].size,
+        seconds, _ = measuring.clocks() - begin
+        rows.append({"seconds": seconds, "bytes": len(data), "bits_per_pixel": 8 * len(data) / image[..., 0].size,
                      **metrics.distortion(image, codec.decompress(data))})
       means, total = metrics.means(rows), sum(row["bytes"] for row in rows)
       bytes_before = bytes_before or total

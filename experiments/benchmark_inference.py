@@ -60,10 +60,10 @@ class Way(NamedTuple):
   """A way from bytes to what a network says.
 
   files: list of bytes.
-  read: function of a list of bytes that returns a list of uint8 symbols or pixels.
-  network: function of a batch of those that returns logits or masks.
-  multiply_adds: of the network for one image.
-  decoder: function of a batch of symbols that returns pixels, where that is a part of the network; else None.
+  read: from a list of bytes to a list of uint8 symbols or pixels.
+  network: from a batch of those to logits or masks.
+  multiply_adds: of the network for an image.
+  decoder: from a batch of symbols to pixels, where that is a part of the network; else None.
   """
   files: list
   read: Callable

@@ -58,7 +58,8 @@ def main(argv):
     for devices, batch in batches.items():
       times[devices].append(measure(devices, batch, gpus))
   speeds = {devices: batches[devices] / statistics.median(values) for devices, values in times.items()}
-  print(f"{FLAGS.network}, crops of {FLAGS.crop_size}, {FLAGS.batch_size} images{' a GPU' if gpus else ''}; {measuring.machine()}")
+  print(f"{FLAGS.network}, crops of {FLAGS.crop_size}, {FLAGS.batch_size} images{' a GPU' if gpus else ''}; "
+        f"{measuring.machine()}")
   for devices, speed in speeds.items():
     kind = "GPUs" if gpus else "device with all cores" if devices == 1 else "workers of one core each"
     print(f"  {devices} {kind}: {speed:.1f} images/s ({', '.join(f'{batches[devices] / t:.1f}' for t in times[devices])})")

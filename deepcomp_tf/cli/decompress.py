@@ -29,13 +29,13 @@ def run(args):
   common.check(args)
   common.list_folders(args)
   places = common.output_paths(args, f".{args.format}")
-  codecs = shipped.ByFile(dc.Codec, args.operating_point)
+  codec_for = shipped.by_file(dc.Codec, args.operating_point)
 
   def work(file):
     path = places[file]
     outputs.check_new(path, args.overwrite)
     data = common.read(file)
-    codec = codecs.for_data(data)
+    codec = codec_for(data)
     quiet.import_tensorflow()
     image = codec.decompress(data)
     outputs.write(path, encode_picture(image, args.format, args.quality), args.overwrite)

@@ -9,6 +9,7 @@ import collections
 import concurrent.futures
 import contextlib
 import itertools
+import math
 import os
 import threading
 
@@ -40,10 +41,9 @@ def files_of(images, encode, encode_batch, code, fingerprint):
 
   Args:
     images: iterable of uint8 `[H, W, 3]` arrays and `DeepcompError`s.
-    encode: function of an image of any size that returns its symbols; called on several threads.
-    encode_batch: function of a list of padded images, uint8 `[h, w, 3]` all of a size, that returns a list of their symbols;
-      None where images are better encoded singly.
-    code: function of a list of symbols that returns their payloads.
+    encode: from an image of any size to its symbols; called on several threads.
+    encode_batch: from a list of padded images of equal size to a list of their symbols; None where single images are better.
+    code: from a list of symbols to their payloads.
     fingerprint: of the files.
 
   Yields:
@@ -65,7 +65,7 @@ def files_of(images, encode, encode_batch, code, fingerprint):
     """Encodes the images of a kind that wait."""
     nonlocal held
     batch = waiting.pop(kind)
-    held -= sum(map(_padded_pixels, (image for _, image in batch)))
+    held -= sum(math.prod(_padded_shape(image)) for _, image in batch)
     if encode_batch and len(batch) > 1:
       symbols = encode_batch([tiling.pad(image) for _, image in batch])
     else:
@@ -86,8 +86,8 @@ def files_of(images, encode, encode_batch, code, fingerprint):
         except DeepcompError as error:
           results[number] = error
           continue
-        kind = _padded_shape(image) if encode_batch else None
-        batch, pixels = waiting.setdefault(kind, []), _padded_pixels(image)
+        kind, pixels = _padded_shape(image) if encode_batch else None, math.prod(_padded_shape(image))
+        batch = waiting.setdefault(kind, [])
         batch.append((number, image))
         held += pixels
         tiled = max(image.shape) > tiling.TILE * STRIDE
@@ -106,11 +106,7 @@ def files_of(images, encode, encode_batch, code, fingerprint):
 
 
 def check_image(image):
-  """What is given as an image, as an array.
-
-  Raises:
-    DeepcompError: it is no uint8 `[H, W, 3]`, or has more than `container.MAX_PIXELS`.
-  """
+  """An image as an array. Refuses what is no uint8 `[H, W, 3]`, or has more than `container.MAX_PIXELS`."""
   if isinstance(image, (str, bytes, bytearray, memoryview, os.PathLike)):
     given = f"the path {image}" if isinstance(image, (str, os.PathLike)) else "bytes"
     raise DeepcompError("`image` must be a uint8 array of shape [H, W, 3], as deepcomp_tf.codec.images.read_image gives it of a "
@@ -131,11 +127,6 @@ def on_gpu():
 
 def _padded_shape(image):
   return tuple(side + -side % STRIDE for side in image.shape[:2])
-
-
-def _padded_pixels(image):
-  height, width = _padded_shape(image)
-  return height * width
 
 
 def _ahead(values):

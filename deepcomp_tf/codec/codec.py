@@ -67,30 +67,18 @@ class Codec(Reader):
 
   @property
   def model(self):
-    """The `CompressionModel`, made when it is first asked for: reading symbols does not need it.
-
-    Raises:
-      DeepcompError: the process was forked after TensorFlow had run.
-    """
+    """The `CompressionModel`, made when it is first asked for, not in a process that was forked after TensorFlow had run."""
     check_fork()
     return self._point.model
 
-  @functools.cached_property
-  def _encode(self):
-    return tiling.graph(self.model.symbols_of, 3)
-
-  @functools.cached_property
-  def _encode_batch(self):
-    return tiling.graph(self.model.symbols_of, 3, batch=None)
+  _encode = functools.cached_property(lambda self: tiling.graph(self.model.symbols_of, 3))
+  _encode_batch = functools.cached_property(lambda self: tiling.graph(self.model.symbols_of, 3, batch=None))
+  _decode = functools.cached_property(lambda self: tiling.graph(self.model.picture_of, self.channels))
 
   @functools.cached_property
   def _search(self):
     from deepcomp_tf.codec.search import Search  # as in `encode`
     return Search(self.model, self._point.context_model, self._point.bits_per_pixel, self._aim)
-
-  @functools.cached_property
-  def _decode(self):
-    return tiling.graph(self.model.picture_of, self.channels)
 
   @classmethod
   def load(cls, name, encoder_version=None, aim=None):
@@ -108,11 +96,7 @@ class Codec(Reader):
 
   @classmethod
   def load_for(cls, data):
-    """The codec of the shipped operating point that a file was written with.
-
-    Raises:
-      BitstreamError: the file is damaged, or of an operating point that is not shipped.
-    """
+    """The codec of the shipped operating point that a file was written with; errors are those of `Bitstream.operating_point`."""
     return cls.load(Bitstream(data).operating_point)
 
   def __reduce__(self):
@@ -172,16 +156,13 @@ class Codec(Reader):
     >>> for data in codec.compress_many(images):
 
     Args:
-      images: iterable of uint8 `[H, W, 3]` RGB arrays, read on a thread. It may hold `DeepcompError`s, of images that could
-        not be read, which are treated as those of other images. It may wait for the file of an image that it gave.
-      errors: "raise" the DeepcompError of an image that is no such array where its file would come, or "return" that instead.
+      images: iterable of uint8 `[H, W, 3]` RGB arrays, read on a thread. `DeepcompError`s, of images that could not be read, may
+        be among them. It may wait for the file of an image that it gave.
+      errors: "raise" the DeepcompError of such an image, or of what is no image, where its file would come, or "return" it.
       effort, rate: see `encode`. Searches take turns, since each takes all cores.
 
-    Yields:
-      bytes, in the order of the images.
-
-    Raises:
-      DeepcompError: see `errors`; or effort or rate are out of range.
+    Returns:
+      iterator of bytes, in the order of the images.
     """
     _check_effort(effort, rate)
     return passed_on(self._files_of(images, effort, rate), errors)
@@ -203,7 +184,7 @@ class Codec(Reader):
     return self._coder.encode(symbols)
 
   def decompress(self, data, errors="raise"):
-    """The picture in a file, uint8 `[H, W, 3]` RGB, or a list of those in several. Arguments and errors are those of `symbols`."""
+    """The picture in a file, uint8 `[H, W, 3]` RGB, or a list of those in several. Arguments and errors are as of `symbols`."""
     if not container.is_one(data):
       return list(self.decompress_many(container.list_of(data), errors))
     file = self.open(data)

@@ -21,8 +21,8 @@ class CompiledCoder:
     self._features = int((self._model.parts[:, 1] - self._model.parts[:, 0]).max())
 
   def decode(self, jobs, symbols, threads=None):
-    """Decodes payloads and keeps a window of each map, see `EntropyCoder.decode_batch`; payloads are multiples of 4 bytes, maps at
-    least 1 in size.
+    """Decodes payloads and keeps a window of each map, see `EntropyCoder.decode_batch`; payloads are multiples of 4 bytes, maps
+    at least 1 in size.
 
     Returns:
       int64 `[len(jobs)]`: `kernels.GOOD`, or another outcome of a file, whose window is left as it is.

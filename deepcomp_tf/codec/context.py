@@ -13,6 +13,7 @@ known around it.
 """
 
 import functools
+import itertools
 from typing import NamedTuple
 
 import numpy as np
@@ -187,15 +188,11 @@ class ContextModel:
 
   @classmethod
   def from_arrays(cls, arrays):
-    flat, feature, difference = [], 0, 0
-    for features, differences, mean_bias, scale_bias in arrays["predictors"].tolist():
-      flat.append(Predictor(
-          features=[tuple(f) for f in arrays["features"][feature:feature + features].tolist()],
-          mean=arrays["mean"][feature:feature + features].tolist(), mean_bias=mean_bias,
-          differences=[tuple(d) for d in arrays["differences"][difference:difference + differences].tolist()],
-          scale=arrays["scale"][difference:difference + differences].tolist(), scale_bias=scale_bias))
-      feature += features
-      difference += differences
+    rows = {key: iter(arrays[key].tolist()) for key in ("features", "differences", "mean", "scale")}
+    take = lambda key, count: list(itertools.islice(rows[key], count))
+    flat = [Predictor(list(map(tuple, take("features", features))), take("mean", features), mean_bias,
+                      list(map(tuple, take("differences", differences))), take("scale", differences), scale_bias)
+            for features, differences, mean_bias, scale_bias in arrays["predictors"].tolist()]
     count = len(PASSES)
     return cls(*arrays["symbols"].tolist(), [flat[i:i + count] for i in range(0, len(flat), count)],
                arrays["thresholds"].tolist(), arrays["tables"])
@@ -210,7 +207,7 @@ class ContextModel:
     return symbols.transpose(2, 0, 1).astype(np.int32).ravel() - self.origin
 
   def entries_of(self, symbols):
-    """What symbols `[h, w, C]` are coded with: their tables, and their places in these, both `[C h w]`, as indices into `costs`."""
+    """The tables that code symbols `[h, w, C]`, and their places in these: indices into `costs`, both `[C h w]`."""
     values = self.values_of(symbols)
     chosen, places = np.empty(values.size, np.int64), np.empty(values.size, np.int64)
 

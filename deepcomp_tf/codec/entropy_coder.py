@@ -92,7 +92,7 @@ class EntropyCoder:
     return self.encode_batch([symbols], threads=1)[0]
 
   def encode_batch(self, maps, threads=None):
-    """A list of maps uint8 `[h, w, C]`, of any sizes -> a list of bytes, on so many threads at most; None for one per core."""
+    """A list of maps uint8 `[h, w, C]`, of any sizes -> a list of bytes, on so many threads at most; None for all cores."""
     maps = [self._check_symbols(symbols) for symbols in maps]
     kernels = self._compiled(sum(symbols.size for symbols in maps)) if all(symbols.size for symbols in maps) else None
     if kernels is None:
@@ -141,7 +141,7 @@ class EntropyCoder:
     return symbols
 
   def decode_batch(self, jobs, symbols, threads=None):
-    """Decodes a list of `Job`s to their windows in `symbols`, uint8, contiguous, on so many threads at most; None for one per core.
+    """Decodes a list of `Job`s to their windows in `symbols`, uint8, contiguous, on so many threads at most; None for all cores.
 
     Returns:
       list of None, or the `BitstreamError` of a job whose payload is damaged; its window holds anything.

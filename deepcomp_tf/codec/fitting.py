@@ -176,6 +176,6 @@ def _smooth(counts):
     table[best] += context.TABLE_TOTAL - table.sum()
     excess = table[best] - context.LARGEST_COUNT
     if excess > 0:
-      _, first, second = np.argsort(np.abs(np.arange(size) - best), kind="stable")[:3]  # the nearest, of which the first is `best`
+      _, first, second = np.argsort(np.abs(np.arange(size) - best), kind="stable")[:3]  # the nearest, after `best` itself
       table[[best, first, second]] += -excess, excess - excess // 2, excess // 2
   return tables

@@ -98,7 +98,7 @@ def read_image(path, data=None, admit=None):
 
   Args:
     path: of the file.
-    data: its bytes, where they are read already. Then `path` is what errors call it; empty where they need not.
+    data: its bytes, where they are read already. Then `path` is what errors call it, or empty.
     admit: called with the number of pixels before they are decoded; it may wait until there is memory for them.
 
   JPEG, PNG, WebP and whatever else Pillow reads; HEIC and JPEG XL with the extra `formats`. The photo is turned as EXIF or XMP
@@ -220,15 +220,15 @@ def encode_png(image):
 
 
 def encode_picture(image, kind, quality=None):
-  """An image as the bytes of a file that other programs read.
+  """An image, uint8 `[h, w, 3]` RGB, as the bytes of a file that other programs read.
 
   Args:
-    image: uint8 `[h, w, 3]` RGB.
-    kind: one of `PICTURE_KINDS`.
-    quality: 1..100 for jpg and webp, None for DEFAULT_QUALITY; None for png, which loses nothing.
+    image: see above.
+    kind: from `PICTURE_KINDS`.
+    quality: 1..100 for jpg and webp, by default DEFAULT_QUALITY; None for png, which loses nothing.
 
   Raises:
-    DeepcompError: the quality is something else, or such a file cannot hold the image, for its size.
+    DeepcompError: the quality is something else, or such a file cannot hold an image of this size.
   """
   if kind == "png" and quality is not None:
     raise DeepcompError(f"`quality` is for jpg and webp; png loses nothing. Received: quality={quality!r} for png")

@@ -1,5 +1,7 @@
 """Reading the symbols of files, one or many at a time, without a neural network: `Reader`."""
 
+import math
+
 import numpy as np
 
 from deepcomp_tf.bitstream import Bitstream
@@ -74,7 +76,8 @@ class Reader:
     results.update(self._decode_jobs(jobs, symbols, threads))
     for number, job in jobs.items():
       if results[number] is None:
-        found = symbols[job.begin:job.begin + job.rows * job.columns * self.channels].reshape(job.rows, job.columns, self.channels)
+        size = job.rows, job.columns, self.channels
+        found = symbols[job.begin:job.begin + math.prod(size)].reshape(size)
         if opened[number] is files[number]:  # a `Bitstream` that somebody has
           found = opened[number].keep(found.copy() if len(jobs) > 1 else found)
         results[number] = found
@@ -97,15 +100,8 @@ class Reader:
     return {number: error for number, error in zip(jobs, errors) if error}
 
   def symbols_of(self, files, threads=None):
-    """As `symbols` of a list, with errors="return", but for where the errors are.
-
-    Returns:
-      list of uint8 `[ceil(H/8), ceil(W/8), C]`, with None for files that are damaged, and a dict from their places to the
-      `BitstreamError`s.
-
-    Raises:
-      DeepcompError: what is given is no list, or not of bytes.
-    """
+    """As `symbols` of a list, with errors="return", but with None for files that are damaged, and their `BitstreamError`s in a
+    dict beside, by their places in the list. What is no list of bytes is refused."""
     results = self.symbols(container.list_of(files), "return", threads)
     errors = {number: result for number, result in enumerate(results) if isinstance(result, DeepcompError)}
     for error in errors.values():
@@ -119,8 +115,7 @@ class Reader:
     Args:
       files: list of bytes.
       size: edge of the crops in positions, of 8x8 pixels.
-      places: float `[n, 2]` in [0, 1), where each crop lies between the map's top and bottom, and left and right; None for
-        the center.
+      places: float `[n, 2]` in [0, 1), where each crop lies from top to bottom and from left to right; None for the center.
       threads: at most so many; None for as many as there are cores.
 
     Returns:
@@ -148,14 +143,11 @@ class Reader:
     return symbols, {**errors, **damaged}
 
   def representation(self, data):
-    """The quantized representation in a file: bytes -> float32 `[ceil(H/8), ceil(W/8), C]`, no neural network.
-
-    Raises: as `symbols`.
-    """
+    """The quantized representation in a file: bytes -> float32 `[ceil(H/8), ceil(W/8), C]`; errors are those of `symbols`."""
     return self._centers[self.symbols(data)]
 
   def estimated_bits(self, symbols):
-    """Bits that the paper's measure gives: symbols times the entropy of their own pooled histogram."""
+    """Bits by the paper's measure: the number of symbols times the entropy of their pooled histogram."""
     counts = np.bincount(symbols.ravel())
     p = counts[counts > 0] / symbols.size
     return float(-(p * np.log2(p)).sum() * symbols.size)

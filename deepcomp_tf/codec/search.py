@@ -2,15 +2,16 @@
 
 The loss is that of encoders that are trained on: MSE + w (1 - MS-SSIM) + v (1 - SSIM) + lambda bits per pixel, the bits those of
 the operating point's tables. A sweep asks what would change if a symbol were lower or higher by 1: the distortion, by its
-gradient and curvature; the symbol's bits, by its table; and the bits of the symbols that are predicted from it, by the gradient of
-`TableEntropy`. Of the changes that pay, those are made that pay most among their neighbours, since changes close to each other add
-up in the picture. The best symbols that any sweep saw are taken, the encoder's among them.
+gradient and curvature; the symbol's bits, by its table; and the bits of the symbols that are predicted from it, by the gradient
+of `TableEntropy`. Of the changes that pay, those are made that pay most among their neighbours, since changes close to each
+other add up in the picture. The best symbols that any sweep saw are taken, the encoder's among them.
 
 An aim other than the picture adds a term to the loss. It is an object with `picture` and `bits`, the factors on MSE + w (1 -
 MS-SSIM) + v (1 - SSIM) and on lambda, and `loss`, a TensorFlow function of the values of symbols, float `[1, h, w, C]`, and the
 photo, uint8 `[1, H, W, 3]`, that returns a scalar. Of a large photo they are those of a tile.
 """
 
+import functools
 import itertools
 import threading
 
@@ -26,14 +27,14 @@ from deepcomp_tf.representation import STRIDE
 # Sweeps of a tile, by the effort.
 SWEEPS = (0, 1, 2, 3, 4, 6, 8, 12, 16, 24)
 
-# Edge of a tile without its margin, and the margin, in positions: multiples of 8, so that positions are coded in the same passes as on
-# the whole map. Gradients take far more memory than encoding does.
+# Edge of a tile without its margin, and the margin, in positions: multiples of 8, so that positions are coded in the same
+# passes as on the whole map. Gradients take far more memory than encoding does.
 TILE, MARGIN = 96, 8
 
 # Rows, columns and channels of the neighbourhoods in which one change is made at a time.
 _NEIGHBOURHOOD = (3, 3, 3)
 
-# What changes are charged for their curvature, over its estimate: at first, and how much more after a sweep that made things worse.
+# What changes are charged for their curvature, over its estimate: at first, and how much more after a sweep that was for the worse.
 _CAUTION, _MORE_CAUTION = 1.0, 1.5
 
 # Of the curvature's estimate: the step over the distance between centers, and the positions that it is a mean over.
@@ -68,7 +69,7 @@ class Search:
     self._rate, self._ms_ssim, self._ssim = (float(np.exp(_through(place, rates, weight))) for weight in weights)
     if aim:
       self._rate *= aim.bits
-    self._graphs = {}
+    self._graph = functools.lru_cache(maxsize=None)(self._make_distortion)
     self._one_at_a_time = threading.Lock()  # each search takes all cores, and much memory
 
   def improve(self, image, symbols, sweeps, rate=1.0):
@@ -140,9 +141,7 @@ class Search:
   def _distortion(self, values, target, gradient=True):
     """The loss without its bits: values float `[h, w, C]`, target uint8 `[H, W, 3]` -> float, and its gradient `[h, w, C]`."""
     scales = sum(min(target.shape[:2]) >= similarity.smallest_ms_ssim(count) for count in range(1, 6))
-    if (scales, gradient) not in self._graphs:
-      self._graphs[scales, gradient] = self._make_distortion(scales, gradient)
-    result = self._graphs[scales, gradient](values[np.newaxis], target[np.newaxis])
+    result = self._graph(scales, gradient)(values[np.newaxis], target[np.newaxis])
     return (float(result[0]), result[1].numpy()[0]) if gradient else (float(result), None)
 
   def _make_distortion(self, scales, gradient):

@@ -65,7 +65,7 @@ class Networks:
 
   def __init__(self):
     self.codec = functools.lru_cache(maxsize=None)(dc.Codec.load)
-    self.tasks = [shipped.ByFile(task).for_data for task in map(tasks.find, tasks.names()) if task.shows()]
+    self.tasks = [shipped.by_file(task) for task in map(tasks.find, tasks.names()) if task.shows()]
 
 
 def show_photo(networks, point, stored, max_pixels, effort=0):
