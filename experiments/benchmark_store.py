@@ -88,7 +88,7 @@ def examples():
     maps.append(photo[top:top + side, left:left + side])
   files = tf.constant([codec.pack(symbols, FLAGS.image_size, FLAGS.image_size) for symbols in maps])
   source = sources.Source(
-      "synthetic", ["one"], FLAGS.examples, True, codec.fingerprint.hex(), "synthetic",
+      "synthetic", ["part"], FLAGS.examples, True, codec.fingerprint.hex(), "synthetic", lambda: "synthetic", str,
       lambda begin, end: tf.data.Dataset.range(begin, end).map(lambda number: (files[number % FILES], tf.constant(0, tf.int64))),
       None)
   return codec, classification.Examples(source, codec)
