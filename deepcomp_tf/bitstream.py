@@ -1,6 +1,7 @@
 """The bytes of a compressed file, and what is in them: `Bitstream`."""
 
 import functools
+import operator
 
 from deepcomp_tf.codec import container
 from deepcomp_tf.codec import operating_point
@@ -37,11 +38,8 @@ class Bitstream(bytes):
 
   @functools.cached_property
   def header(self):
-    """The `container.Header`. Reading it checks the file's checksum.
-
-    Raises:
-      BitstreamError: it is no undamaged file of this format, or larger than `container.MAX_PIXELS`.
-    """
+    """The `container.Header`. Reading it checks the checksum; a BitstreamError says that the file is damaged, of another format,
+    or larger than `container.MAX_PIXELS`."""
     header = container.read_header(self)
     try:
       container.check_pixels(header.height, header.width)
@@ -49,15 +47,8 @@ class Bitstream(bytes):
       raise BitstreamError(str(error)) from None
     return header
 
-  @property
-  def height(self):
-    """Pixels of the photo."""
-    return self.header.height
-
-  @property
-  def width(self):
-    """Pixels of the photo."""
-    return self.header.width
+  height = property(operator.attrgetter("header.height"), doc="Pixels of the photo.")
+  width = property(operator.attrgetter("header.width"), doc="Pixels of the photo.")
 
   @property
   def bits_per_pixel(self):
@@ -76,11 +67,7 @@ class Bitstream(bytes):
 
   @functools.cached_property
   def operating_point(self):
-    """Name of the shipped operating point that the file was written with.
-
-    Raises:
-      BitstreamError: the file is damaged, or of an operating point that is not shipped.
-    """
+    """Name of the shipped operating point that the file is of. A BitstreamError says that it is of another, or damaged."""
     for name in operating_point.names():
       if operating_point.fingerprint(name) == self.header.fingerprint:
         return name
@@ -91,17 +78,15 @@ class Bitstream(bytes):
   def symbols(self):
     """uint8 `[ceil(H/8), ceil(W/8), C]`, read-only, since they are kept. (Of a point that is not shipped: `Codec.symbols`.)
 
-    Raises:
-      BitstreamError: as of `operating_point`.
+    Raises: as `operating_point`.
     """
-    if self.kept is None:
-      self.keep(_coder(self.operating_point).decode(self.payload, *self.map_size))
-    return self.kept
+    return self.keep(_coder(self.operating_point).decode(self.payload, *self.map_size)) if self.kept is None else self.kept
 
   def keep(self, symbols):
-    """Keeps the symbols that an operating point's coder decoded from the file."""
+    """Keeps the symbols that an operating point's coder decoded from the file, and returns them."""
     symbols.flags.writeable = False
     self.kept = symbols
+    return symbols
 
 
 @functools.lru_cache(maxsize=None)

@@ -1,5 +1,6 @@
 """The exceptions of the library, all of them `ValueError`s too, and how messages become one line."""
 
+import contextlib
 import os
 
 
@@ -28,19 +29,25 @@ def check_errors(errors):
 
 
 def failed(error, number, count, errors):
-  """What a function of several files puts in its results for one that failed: with errors="return" the error itself.
-
-  Args:
-    error: the `DeepcompError`.
-    number, count: place of the file, and how many there are.
-    errors: "raise", or "return".
-
-  Raises:
-    DeepcompError: with errors="raise", saying which of several files it was.
-  """
+  """A file's `DeepcompError`, for the results of a function of `count` files; with errors="raise" it is raised, with the file's
+  number."""
   if errors == "raise":
     raise error if count == 1 else type(error)(f"file {number} of {count}: {error}")
   return error
+
+
+def passed_on(results, errors):
+  """A generator's results, of which the `DeepcompError`s are raised, or with errors="return" given as they are."""
+  check_errors(errors)
+
+  def pass_on():
+    with contextlib.closing(results):
+      for result in results:
+        if errors == "raise" and isinstance(result, DeepcompError):
+          raise result
+        yield result
+
+  return pass_on()
 
 
 def printable(name):

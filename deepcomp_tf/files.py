@@ -60,20 +60,12 @@ def read(path, most=-1):
 
 
 def read_json(path):
-  """The value in a JSON file.
-
-  Raises:
-    ValueError: it is not JSON.
-  """
+  """The value in a JSON file. Raises a ValueError where it is not JSON."""
   return json.loads(read(path))
 
 
 def read_arrays(path):
-  """The arrays of an npz file, a dict by their names.
-
-  Raises:
-    ValueError: it is not an npz file, or damaged.
-  """
+  """The arrays of an npz file, a dict by their names. Raises a ValueError where it is something else, or damaged."""
   try:
     with open_file(path) as file, np.load(file) as arrays:
       return dict(arrays)
@@ -112,9 +104,7 @@ def listdir(folder):
 def walk(folder, on_error=None):
   """Sorted paths of all files in a folder and the folders in it, also in those that are linked there.
 
-  Args:
-    folder: of the files.
-    on_error: called with the `OSError` of a folder that cannot be read, whose `filename` says which; None to leave it out.
+  Folders that cannot be read are left out; `on_error` is called with the `OSError`, whose `filename` says which it is.
   """
   if is_remote(folder):
     with file_system(folder) as system:
@@ -141,11 +131,7 @@ def glob(pattern):
 
 
 def makedirs(folder):
-  """Makes a folder and those it lies in, where they are missing.
-
-  Raises:
-    DeepcompError: it cannot be made, for example since its bucket does not exist.
-  """
+  """Makes a folder and those it lies in. Raises a DeepcompError where it cannot, for example since a bucket does not exist."""
   try:
     with file_system(folder) as system:
       system.makedirs(folder, exist_ok=True)
@@ -162,18 +148,8 @@ def rmtree(folder):
       system.rmtree(folder)
 
 
-def check_place(folder):
-  """Refuses a folder on this machine that does not exist. Remote folders may come into being with the files in them.
-
-  Raises:
-    DeepcompError: the folder does not exist.
-  """
-  if not is_remote(folder) and not os.path.isdir(folder):
-    raise DeepcompError(f"expected an existing folder to write to. Received: {folder}")
-
-
 class ExistsError(DeepcompError):
-  """There is a file already where a new one should be written."""
+  """A new file would replace a file that exists."""
 
 
 def write_file(path, data, overwrite=False):
@@ -190,7 +166,8 @@ def write_file(path, data, overwrite=False):
   if not overwrite and exists(path):
     raise exists_error
   folder = os.path.dirname(path) or "."
-  check_place(folder)
+  if not is_remote(folder) and not os.path.isdir(folder):  # remote folders may come into being with the files in them
+    raise DeepcompError(f"expected an existing folder to write to. Received: {folder}")
   temporary = _temporary(folder)
   try:
     with file_system(path) as system:
@@ -213,7 +190,7 @@ def _temporary(folder):
 
 
 def _claim(temporary, path):
-  """Whether a file that does not exist may be made here; of two processes that ask on a local disk, only one may."""
+  """Whether a file that does not exist may be made here, which on a local disk only the first process that asks may."""
   if is_remote(path):
     return not exists(path)
   try:
@@ -235,7 +212,7 @@ def write_json(path, value, **options):
 
 
 def append_line(path, text):
-  """Adds a line to a file, behind one that a kill cut off. A remote file is written anew, since few file systems append."""
+  """Adds a line to a file, whose last line may be cut off. A remote file is written anew, since few file systems append."""
   line = text.encode() + b"\n"
   if is_remote(path):
     before = read(path) if exists(path) else b""
@@ -264,7 +241,13 @@ def whole_folder(path, last):
   if is_remote(path):
     with tempfile.TemporaryDirectory() as new:
       yield new
-      _put_in_place(new, path, last)
+      with contextlib.suppress(FileNotFoundError), file_system(path) as system:
+        system.remove(os.path.join(path, last))
+      rmtree(path)
+      for file in sorted(walk(new), key=lambda file: file == os.path.join(new, last)):
+        target = os.path.join(path, os.path.relpath(file, new))
+        makedirs(os.path.dirname(target))
+        write_file(target, read(file), overwrite=True)
     return
   parent = os.path.dirname(path) or "."
   makedirs(parent)
@@ -285,15 +268,3 @@ def whole_folder(path, last):
     for rest in (temporary, old):
       shutil.rmtree(rest, ignore_errors=True)
 
-
-def _put_in_place(folder, path, last):
-  """Copies a folder of this machine to a remote path, in place of what is there; see `whole_folder`."""
-  if exists(os.path.join(path, last)):
-    with file_system(path) as system:
-      system.remove(os.path.join(path, last))
-  rmtree(path)
-  names = [os.path.relpath(file, folder) for file in walk(folder)]
-  for name in sorted(names, key=lambda name: name == last):
-    target = os.path.join(path, name)
-    makedirs(os.path.dirname(target))
-    write_file(target, read(os.path.join(folder, name)), overwrite=True)

@@ -1,5 +1,6 @@
 """The classes of segmentation masks, `MaskClass`: Pascal VOC's, and those of a JSON file; and pictures of masks."""
 
+import collections
 import io
 import json
 from typing import NamedTuple
@@ -17,24 +18,14 @@ BACKGROUND = "background"
 
 
 class MaskClass(NamedTuple):
-  """A class of a segmentation set.
-
-  name: of the class.
-  id: of its pixels in masks, 0..254.
-  color: (red, green, blue) in pictures of masks, 0..255.
-  """
+  """A class of a segmentation set: its name, the id of its pixels in masks, 0..254, and (red, green, blue) in pictures."""
   name: str
   id: int
   color: tuple
 
 
 def numbered(names, ids=None):
-  """Classes in VOC's colours.
-
-  Args:
-    names: of the classes.
-    ids: of their pixels in masks; 0, 1, ... where they are not given.
-  """
+  """Classes of these names in VOC's colours; their ids are 0, 1, ... where they are not given."""
   colors = voc_colors()
   ids = range(len(names)) if ids is None else ids
   return [MaskClass(name, number, tuple(colors[number].tolist())) for name, number in zip(names, ids, strict=True)]
@@ -45,27 +36,18 @@ def read_classes(path):
 
     [{"id": 7, "name": "road", "color": [128, 64, 128]}, {"id": 11, "name": "building"}, ...]
 
-  in which a class without a color has VOC's of its id.
-
-  Raises:
-    DeepcompError: the file is missing, or is something else.
+  in which a class without a color has VOC's of its id. Raises a DeepcompError where it is missing or something else.
   """
   try:
     entries = files.read_json(path)
-  except OSError as error:
-    raise DeepcompError(f"expected a JSON file of classes. Received: {path} ({error.strerror})") from None
-  except ValueError as error:
-    raise DeepcompError(f"expected a JSON file of classes. Received: {path} ({error})") from None
+  except (OSError, ValueError) as error:
+    reason = error.strerror if isinstance(error, OSError) else error
+    raise DeepcompError(f"expected a JSON file of classes. Received: {path} ({reason})") from None
   return check_classes(entries, path)
 
 
 def check_classes(entries, source):
-  """The list of `MaskClass` that entries of a JSON file describe.
-
-  Args:
-    entries: as `read_classes` finds them.
-    source: where they come from, for errors.
-  """
+  """The list of `MaskClass` that entries of a JSON file describe, see `read_classes`; errors name the `source`."""
   if not isinstance(entries, list) or not entries:
     raise DeepcompError(f'expected a list of {{"id": 0, "name": "..."}} in {source}. Received: {str(entries)[:80]}')
   colors, classes = voc_colors(), []
@@ -82,10 +64,9 @@ def check_classes(entries, source):
                           f"Received: {json.dumps(entry)[:120]}")
     classes.append(MaskClass(name, number, tuple(color)))
   for part in ("name", "id"):
-    values = [getattr(mask_class, part) for mask_class in classes]
-    if len(set(values)) < len(values):
-      twice = next(value for value in values if values.count(value) > 1)
-      raise DeepcompError(f"expected each {part} once in {source}. Received: {twice} more than once")
+    (value, count), = collections.Counter(getattr(mask_class, part) for mask_class in classes).most_common(1)
+    if count > 1:
+      raise DeepcompError(f"expected each {part} once in {source}. Received: {value} more than once")
   return classes
 
 

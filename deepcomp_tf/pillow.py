@@ -45,11 +45,7 @@ class DeepcompImageFile(ImageFile.ImageFile):
     self.tile = [(FORMAT, (0, 0) + self.size, 0, ())]
 
   def verify(self):
-    """Checks that the file is whole, without decoding it.
-
-    Raises:
-      OSError: it is not.
-    """
+    """Checks that the file is whole, without decoding it; raises an OSError where it is not."""
     if self.fp is None:
       raise RuntimeError("verify must be called directly after open")
     self.fp.seek(0)
@@ -91,15 +87,8 @@ def _keep(codec):
 
 
 def codec_of(name):
-  """The `Codec` of an operating point, loaded once. From then on Pillow reads its files; those of shipped ones it always reads,
-  with the shipped decoder.
-
-  Args:
-    name: one of `dc.operating_points.names()`, or a folder that training wrote.
-
-  Raises:
-    DeepcompError: there is no such operating point.
-  """
+  """The `Codec` of a name or folder, see `dc.Codec.load`, loaded once. From then on Pillow reads its files; those of shipped
+  operating points it always reads, with the shipped decoder."""
   source = shipped.source("operating point", name)
   if source not in _by_source:
     _keep(dc.Codec.load(source))

@@ -16,7 +16,7 @@ def json_of(kind):
 
 
 def _place(kind):
-  """The folder of the package with the networks of a kind, each in a folder of its name: operating_points, inference/classifiers."""
+  """The folder of the package with a kind's networks, a folder each: operating_points, inference/classifiers."""
   name = f"{kind.replace(' ', '_')}s"
   beside = os.path.join(_PACKAGE, name)
   return beside if os.path.isdir(beside) else os.path.join(_PACKAGE, "inference", name)
@@ -30,14 +30,11 @@ def names(kind):
 
 
 def find(kind, name):
-  """The folder of a shipped network, or a folder that training wrote.
+  """The folder of a shipped network, or a folder that training wrote. Raises a DeepcompError where there is none.
 
   Args:
     kind: "operating point", or the KIND of a task.
     name: one of `names(kind)`, or a path.
-
-  Raises:
-    DeepcompError: there is no such network.
   """
   if not isinstance(name, (str, os.PathLike)):
     raise DeepcompError(f"expected the name or folder of a trained network ({kind}), a str or path. Received: {name!r:.40}")
@@ -48,11 +45,7 @@ def find(kind, name):
 
 
 def source(kind, name):
-  """What names the network that `find` finds, whatever the current folder is later: its name if it is shipped, else its path.
-
-  Raises:
-    DeepcompError: there is none.
-  """
+  """What names the network that `find` finds, whatever the current folder is later: its name if it is shipped, else its path."""
   folder = os.fspath(find(kind, name))
   if files.is_remote(folder):
     return folder
@@ -71,11 +64,8 @@ def seen_from(folder, path):
   if not files.is_remote(path) and not files.is_remote(folder):
     return os.path.relpath(path, _absolute(folder))
   path, folder = files.normal(path), files.normal(folder)
-  (scheme, inside), (folders_scheme, start) = (place.split("://", 1) if files.is_remote(place) else ("", place)
-                                               for place in (path, folder))
-  if (scheme, inside.split("/")[0]) != (folders_scheme, start.split("/")[0]):
-    return path
-  return posixpath.relpath(inside, start)
+  bucket = lambda place: place.split("/")[:3] if files.is_remote(place) else []  # its scheme, nothing, its name
+  return posixpath.relpath(path, folder) if bucket(path) == bucket(folder) else path
 
 
 def info_path(kind, name):
@@ -83,23 +73,22 @@ def info_path(kind, name):
   return os.path.join(find(kind, name), json_of(kind))
 
 
-class ByFile:
-  """Codecs or trained networks for files: the named one, or the shipped one of each file's operating point, loaded once.
+def by_file(kind, name="", loaded=lambda network: None, **options):
+  """A function from a file's bytes to the codec or trained network for it, which is loaded once.
 
   Args:
     kind: `dc.Codec`, or a `tasks.base.Task`.
-    name: for its `load`; empty: what its `load_for` finds.
-    loaded: called with each one that is loaded.
+    name: for its `load`; empty: what its `load_for` finds, the shipped network of the file's operating point.
+    loaded: called with each network that is loaded.
     **options: for its `load`, with a name.
   """
+  networks = {}
 
-  def __init__(self, kind, name="", loaded=lambda network: None, **options):
-    self._kind, self._name, self._announce, self._options = kind, name, loaded, options
-    self._loaded = {}
+  def network_for(data):
+    key = name or container.read_header(data).fingerprint
+    if key not in networks:
+      networks[key] = kind.load(name, **options) if name else kind.load_for(data)
+      loaded(networks[key])
+    return networks[key]
 
-  def for_data(self, data):
-    key = self._name or container.read_header(data).fingerprint
-    if key not in self._loaded:
-      self._loaded[key] = self._kind.load(self._name, **self._options) if self._name else self._kind.load_for(data)
-      self._announce(self._loaded[key])
-    return self._loaded[key]
+  return network_for

@@ -39,12 +39,11 @@ def pool(count):
 
 
 def in_slices(function, count, threads=None, most=16):
-  """Calls a function for parts of `count` things, on this thread and others.
+  """Calls a function of a slice for parts of `count` things, on this thread and others.
 
   Args:
-    function: of a slice.
-    count: of the things.
-    threads: the most to use; None for one per core.
+    function, count: see above.
+    threads: the most to use; None for as many as there are cores.
     most: things in a part, where there are several threads.
   """
   threads = threads or cores()
@@ -151,9 +150,6 @@ def ordered_map(function, values, threads, ahead=None, most=None):
     threads: how many.
     ahead: calls that are begun or done before their result is asked for; by default four a thread.
     most: the total weight of the results that have not been asked for; a heavier result is kept alone.
-
-  Yields:
-    the results in the order of the values.
   """
   ahead = ahead or 4 * threads
   calls, room = collections.deque(), _Room(most)

@@ -11,7 +11,6 @@ photo of that size in a fresh process and reports its peak memory.
 import functools
 import subprocess
 import sys
-import time
 
 from absl import flags
 import numpy as np
@@ -20,8 +19,6 @@ import tensorflow as tf
 import deepcomp_tf as dc
 from deepcomp_tf import samples
 from deepcomp_tf.codec import entropy_coder
-from deepcomp_tf.codec.entropy_coder import EntropyCoder
-from deepcomp_tf.codec.entropy_coder import Job
 from deepcomp_tf.codec.operating_point import OperatingPoint
 from deepcomp_tf.training import flags as training_flags
 from experiments import measuring
@@ -51,9 +48,9 @@ def main(argv):
   a = tf.random.normal([MATRIX, MATRIX])
   product = tf.function(lambda: tf.matmul(a, a))
   small = [photo[top:top + SMALL, left:left + SMALL] for top in (0, 144, 288) for left in (0, 181, 362, 543)]
-  begin = time.process_time()
+  begin = measuring.clocks()
   entropy_coder.warm_up()
-  print(f"compiling the entropy coder: {time.process_time() - begin:.1f} s of CPU time")
+  print(f"compiling the entropy coder: {(measuring.clocks() - begin)[1]:.1f} s of CPU time")
 
   for name in dc.operating_points.names():
     point = OperatingPoint.load(name)
@@ -62,22 +59,20 @@ def main(argv):
     works = {
         "matrix product": product,
         "encoder": lambda: codec.encode(photo),
-        "decoder": lambda: codec.reconstruct(symbols, *photo.shape[:2]),
+        "decoder": lambda: codec.decode(symbols, *photo.shape[:2]),
     }
-    maps, alone = [codec.encode(part) for part in small], {}
-    payloads = EntropyCoder(point.context_model).encode_batch(maps)
+    maps, alone = np.stack([codec.encode(part) for part in small]), {}
     for form in FORMS:
-      coder = EntropyCoder(point.context_model, compiled=form == "compiled")
-      payload = coder.encode(symbols)
-      works[f"encoding, {form}"] = functools.partial(coder.encode, symbols)
-      works[f"decoding, {form}"] = functools.partial(coder.decode, payload, *symbols.shape[:2])
+      coder = entropy_coder.EntropyCoder(point.context_model, compiled=form == "compiled")
+      works["encoding", form] = functools.partial(coder.encode, symbols)
+      works["decoding", form] = functools.partial(coder.decode, coder.encode(symbols), *symbols.shape[:2])
       alone["encoding", form] = functools.partial(coder.encode_batch, maps, 1)
-      jobs = [Job(data, *maps[0].shape[:2], 0, 0, *maps[0].shape[:2], number * maps[0].size)
-              for number, data in enumerate(payloads)]
-      alone["decoding", form] = functools.partial(
-          coder.decode_batch, jobs, np.empty([len(maps), *maps[0].shape], np.uint8), 1)
-    figures = measuring.in_turns(works, FLAGS.repeats)
-    coder_figures = measuring.in_turns(alone, FLAGS.repeats, time.process_time)
+      size = maps.shape[1:3]
+      jobs = [entropy_coder.Job(data, *size, 0, 0, *size, number * maps[0].size)
+              for number, data in enumerate(coder.encode_batch(maps))]
+      alone["decoding", form] = functools.partial(coder.decode_batch, jobs, np.empty_like(maps), 1)
+    figures = {name: np.median(times[:, 0]) for name, times in measuring.in_turns(works, FLAGS.repeats).items()}
+    coder_figures = {name: np.median(times[:, 1]) / maps.size for name, times in measuring.in_turns(alone, FLAGS.repeats).items()}
     peak = MATRIX ** 3 / figures["matrix product"]
     print(f"\n{name}, {len(data)} bytes for 768x512; matrix product {peak / 1e9:.1f} G multiply-adds/s")
     for part, network, shape in (("encoder", codec.model.encoder, photo.shape),
@@ -89,17 +84,14 @@ def main(argv):
     for direction, network in (("encoding", "encoder"), ("decoding", "decoder")):
       print(f"  entropy {direction}: " + "; ".join(
           f"{form} {1000 * entropy:.1f} ms, {100 * entropy / (entropy + figures[network]):.1f} % of all, "
-          f"{1e9 * coder_figures[direction, form] / sum(symbols.size for symbols in maps):.0f} ns a symbol of {SMALL}x{SMALL}"
-          for form, entropy in ((form, figures[f"{direction}, {form}"]) for form in FORMS)))
+          f"{1e9 * coder_figures[direction, form]:.0f} ns a symbol of {SMALL}x{SMALL}"
+          for form, entropy in ((form, figures[direction, form]) for form in FORMS)))
 
-  begin = time.perf_counter()
+  begin = measuring.clocks()
   subprocess.run([sys.executable, "-c", STARTUP], check=True, stderr=subprocess.DEVNULL)
-  print(f"\nstart-up, from a new process to its first compressed byte: {time.perf_counter() - begin:.1f} s")
+  print(f"\nstart-up, from a new process to its first compressed byte: {(measuring.clocks() - begin)[0]:.1f} s")
   if FLAGS.megapixels:
-    subprocess.run([sys.executable, "-m", "experiments.benchmark_codec", "--memory_only",
-                    f"--megapixels={FLAGS.megapixels}", f"--memory_operating_point={FLAGS.memory_operating_point}",
-                    f"--memory_effort={FLAGS.memory_effort}"],
-                   check=True)
+    print(*measuring.outputs_of(measuring.start("benchmark_codec", *sys.argv[1:], "--memory_only")), end="")
 
 
 def measure_memory():
@@ -107,14 +99,14 @@ def measure_memory():
   side = int(round((FLAGS.megapixels * 1e6 / 12) ** 0.5))
   photo = measuring.large_photo(3 * side, 4 * side)
   codec = dc.Codec.load(FLAGS.memory_operating_point)
-  begin = time.perf_counter()
+  begin = measuring.clocks()
   data = codec.compress(photo, FLAGS.memory_effort)
-  middle = time.perf_counter()
+  middle = measuring.clocks()
   assert codec.decompress(data).shape == photo.shape
-  end = time.perf_counter()
+  compressing, decompressing = (middle - begin)[0], (measuring.clocks() - middle)[0]
   print(f"{codec.operating_point}, effort {FLAGS.memory_effort}, {photo.shape[1]}x{photo.shape[0]}: peak resident memory "
-        f"{measuring.peak_memory() / 1024 ** 3:.2f} GiB; compressed in {middle - begin:.0f} s to {len(data)} bytes, "
-        f"decompressed in {end - middle:.0f} s")
+        f"{measuring.peak_memory() / 1024 ** 3:.2f} GiB; compressed in {compressing:.0f} s to {len(data)} bytes, "
+        f"decompressed in {decompressing:.0f} s")
 
 
 if __name__ == "__main__":

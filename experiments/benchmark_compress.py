@@ -9,8 +9,7 @@ Three measurements on synthetic images, in a folder that is removed afterwards; 
             same symbols, since what grows with a set is reading; the output says which sizes are affected. Medians count.
             Drawn in --figure.
   encoder   images a second of `Codec.compress_many` on JPEG files of --image_size, read and decoded by tf.data, over images a
-  second
-            of the encoder network alone at a batch of 32, measured in turns.
+            second of the encoder network alone at a batch of 32, measured in turns.
   workers   images a second of `experiments.compress_dataset` on one Beam worker process that has one core, and on two that have
             two: with DirectRunner's multi_processing, one TensorFlow thread each. What starting takes, measured on a set of
             few images, is subtracted.
@@ -22,7 +21,6 @@ import functools
 import os
 import statistics
 import subprocess
-import sys
 import tempfile
 import time
 
@@ -42,6 +40,7 @@ from deepcomp_tf.evaluation import figures
 from deepcomp_tf.files import write_file
 from deepcomp_tf.tasks import aim
 from deepcomp_tf.training import flags as training_flags
+from experiments import measuring
 
 FLAGS = flags.FLAGS
 flags.DEFINE_list("parts", ["size", "encoder", "workers"], "What to measure.")
@@ -82,17 +81,17 @@ class SyntheticPhotos(tfds.core.GeneratorBasedBuilder, skip_registration=True):
 
 def main(argv):
   del argv
-  wrong = set(FLAGS.parts) - {"size", "encoder", "workers"}
+  parts = {"size": measure_size, "encoder": measure_encoder, "workers": measure_workers}
+  wrong = set(FLAGS.parts) - set(parts)
   if wrong:
-    raise dc.DeepcompError(f"--parts must be of size, encoder, workers. Received: {', '.join(sorted(wrong))}")
+    raise dc.DeepcompError(f"--parts must be of {', '.join(parts)}. Received: {', '.join(sorted(wrong))}")
   entropy_coder.warm_up()
   tfds.disable_progress_bar()
   logging.set_verbosity(logging.ERROR)
-  print(f"{len(os.sched_getaffinity(0))} cores, load {os.getloadavg()[0]:.1f}, {time.strftime('%Y-%m-%d')}, "
-        f"{FLAGS.operating_point}, TensorFlow {tf.__version__}")
+  print(f"{measuring.machine()}; {FLAGS.operating_point}")
   with tempfile.TemporaryDirectory() as folder:
     for part in FLAGS.parts:
-      {"size": measure_size, "encoder": measure_encoder, "workers": measure_workers}[part](folder)
+      parts[part](folder)
 
 
 def synthetic(folder, count, edge):
@@ -185,26 +184,17 @@ def measure_encoder(folder):
   source, read = sources.open_source(name, "train", folder), functools.partial(compressed.read_photos, name, folder, 0)
   batch = np.stack([sources.decode_image(data).numpy() for data, _ in source.read(0, 32)])
   network = tf.function(codec.model.symbols_of, input_signature=[tf.TensorSpec([None, None, None, 3], tf.uint8)])
-  speeds, part = {"encoder": [], "compressing": []}, chunks.Chunk("train", 0, FLAGS.images)
-  processor = {"encoder": [], "compressing": []}
-  for turn in range(FLAGS.rounds + 1):
-    times = [(time.perf_counter(), time.process_time())]
-    for _ in range(FLAGS.images // 32):
-      network(batch).numpy()
-    times.append((time.perf_counter(), time.process_time()))
-    list(chunks.compress(read, _codec, [part]))
-    times.append((time.perf_counter(), time.process_time()))
-    if turn:
-      for name, count, (begin, cpu_begin), (end, cpu_end) in zip(
-          speeds, (FLAGS.images // 32 * 32, FLAGS.images), times, times[1:]):
-        speeds[name].append(count / (end - begin))
-        processor[name].append((cpu_end - cpu_begin) / count)
-  shares = [compressing / encoder for encoder, compressing in zip(*speeds.values())]
-  print(f"  images of {edge}x{edge}: encoder alone at a batch of 32 {statistics.median(speeds['encoder']):.1f} images/s, "
-        f"compressing JPEG files {statistics.median(speeds['compressing']):.1f}: {100 * statistics.median(shares):.0f} % "
+  part, turns = chunks.Chunk("train", 0, FLAGS.images), FLAGS.images // 32
+  times = measuring.in_turns({
+      "encoder": lambda: [network(batch).numpy() for _ in range(turns)],
+      "compressing": lambda: list(chunks.compress(read, _codec, [part]))}, FLAGS.rounds, warm_ups=1)
+  encoder, compressing = times["encoder"] / (32 * turns), times["compressing"] / FLAGS.images  # an image
+  shares = encoder[:, 0] / compressing[:, 0]
+  medians = np.median([encoder, compressing], axis=1)
+  print(f"  images of {edge}x{edge}: encoder alone at a batch of 32 {1 / medians[0, 0]:.1f} images/s, "
+        f"compressing JPEG files {1 / medians[1, 0]:.1f}: {100 * np.median(shares):.0f} % "
         f"({', '.join(f'{100 * share:.0f}' for share in shares)}); CPU time an image: "
-        f"{1e3 * statistics.median(processor['encoder']):.1f} and {1e3 * statistics.median(processor['compressing']):.1f} ms",
-        flush=True)
+        f"{1e3 * medians[0, 1]:.1f} and {1e3 * medians[1, 1]:.1f} ms", flush=True)
 
 
 def measure_workers(folder):
@@ -230,16 +220,15 @@ def measure_workers(folder):
 def _run_workers(folder, name, workers, cores):
   """Seconds of a run of `experiments.compress_dataset`."""
   with tempfile.TemporaryDirectory(dir=folder) as output:
-    command = [sys.executable, "-m", "experiments.compress_dataset", f"--dataset={name}", f"--data_dir={folder}",
-               "--splits=train", f"--operating_point={FLAGS.operating_point}", f"--output_dir={output}",
-               "--beam_runner=DirectRunner",
-               f"--beam_options=direct_running_mode=multi_processing,direct_num_workers={workers}"]
     begin = time.perf_counter()
-    result = subprocess.run(command, capture_output=True, text=True, check=False,
-                            env={**os.environ, "TF_NUM_INTRAOP_THREADS": "1", "TF_NUM_INTEROP_THREADS": "1"},
-                            preexec_fn=lambda: os.sched_setaffinity(0, cores))  # pylint: disable=subprocess-popen-preexec-fn
-    if result.returncode:
-      raise dc.DeepcompError(f"expected compress_dataset to succeed. Received: {result.stderr[-1000:]}")
+    process = measuring.start(
+        "compress_dataset", f"--dataset={name}", f"--data_dir={folder}", "--splits=train", f"--output_dir={output}",
+        f"--operating_point={FLAGS.operating_point}", "--beam_runner=DirectRunner",
+        f"--beam_options=direct_running_mode=multi_processing,direct_num_workers={workers}", cores=cores, stderr=subprocess.PIPE,
+        env={**os.environ, "TF_NUM_INTRAOP_THREADS": "1", "TF_NUM_INTEROP_THREADS": "1"})
+    _, said = process.communicate()
+    if process.returncode:
+      raise dc.DeepcompError(f"expected compress_dataset to succeed. Received: {said[-1000:]}")
     return time.perf_counter() - begin
 
 

@@ -36,18 +36,16 @@ def main(argv):
     counts = np.ones([codec.channels, size])
     for photo in tqdm.tqdm(training, desc=name, leave=False):
       symbols = codec.encode(photo).reshape(-1, codec.channels)
-      for channel in range(codec.channels):
-        counts[channel] += np.bincount(symbols[:, channel], minlength=size)
+      counts += [np.bincount(channel, minlength=size) for channel in symbols.T]
     costs = -np.log2(counts / counts.sum(axis=1, keepdims=True))
     figures = []
     for image in tqdm.tqdm(images, desc=name, leave=False):
       data = codec.compress(image)
       symbols = codec.symbols(data)
-      positions = symbols.shape[0] * symbols.shape[1]
-      static = sum(costs[channel][symbols[..., channel]].sum() for channel in range(codec.channels))
-      own = sum(channel_entropy(symbols[..., channel]) * positions for channel in range(codec.channels))
-      pixels = image.shape[0] * image.shape[1]
-      figures.append(np.array([codec.estimated_bits(symbols), static, own, 8 * len(data)]) / pixels)
+      channels = symbols.reshape(-1, codec.channels).T
+      static = sum(cost[channel].sum() for cost, channel in zip(costs, channels))
+      own = sum(channel_entropy(channel) * channel.size for channel in channels)
+      figures.append(np.array([codec.estimated_bits(symbols), static, own, 8 * len(data)]) / image[..., 0].size)
     pooled, static, own, files = np.mean(figures, axis=0)
     print(f"{name:16} {pooled:8.4f} {static:8.4f} {own:8.4f} {files:8.4f} {100 * (files / pooled - 1):+12.1f} %")
 

@@ -7,8 +7,6 @@ the graphs for a new size of images takes once), bits per pixel with every byte 
 of all over those of effort 0.
 """
 
-import time
-
 from absl import flags
 import tqdm
 
@@ -16,12 +14,12 @@ import deepcomp_tf as dc
 from deepcomp_tf.codec.images import list_images
 from deepcomp_tf.codec.images import read_image
 from deepcomp_tf.evaluation import metrics
-from deepcomp_tf.threads import cores
 from deepcomp_tf.training import flags as training_flags
+from experiments import measuring
 
 FLAGS = flags.FLAGS
 flags.DEFINE_string("images", None, "Folder or pattern of images to measure on.", required=True)
-flags.DEFINE_integer("every", 1, "Takes every so-manieth of them.", lower_bound=1)
+flags.DEFINE_integer("every", 1, "Takes 1 of so many of them.", lower_bound=1)
 flags.DEFINE_list("operating_point", [], "Names or folders; by default all shipped ones.")
 flags.DEFINE_list("efforts", ["0", "1", "2", "3", "4", "5"], "Efforts to compare, 0 first.")
 
@@ -29,7 +27,7 @@ flags.DEFINE_list("efforts", ["0", "1", "2", "3", "4", "5"], "Efforts to compare
 def main(argv):
   del argv
   paths = list_images(FLAGS.images)[::FLAGS.every]
-  print(f"{len(paths)} images of {FLAGS.images}, {cores()} CPU cores, {time.strftime('%Y-%m-%d')}")
+  print(f"{len(paths)} images of {FLAGS.images}; {measuring.machine()}")
   print(f"{'operating point':16} {'effort':>6} {'seconds':>8} {'bpp':>8} {'PSNR':>7} {'SSIM':>7} {'MS-SSIM':>8} {'bytes':>8}")
   for name in FLAGS.operating_point or dc.operating_points.names():
     codec, bytes_before, sizes = dc.Codec.load(name), None, set()
@@ -40,9 +38,9 @@ def main(argv):
         if image.shape not in sizes:
           sizes.add(image.shape)
           codec.encode(image, effort=1)
-        begin = time.perf_counter()
+        begin = measuring.clocks()
         data = codec.compress(image, effort)
-        seconds = time.perf_counter() - begin
+        seconds, _ = measuring.clocks() - begin
         rows.append({"seconds": seconds, "bytes": len(data), "bits_per_pixel": 8 * len(data) / image[..., 0].size,
                      **metrics.distortion(image, codec.decompress(data))})
       means, total = metrics.means(rows), sum(row["bytes"] for row in rows)

@@ -15,8 +15,6 @@ keeps them as JSON. The paper's batches (appendix A.9) are --batch_sizes=256, an
 also prints the peak resident memory of (a) and (b) for a photo of 2000x1500 pixels, each in its process.
 """
 
-import statistics
-import subprocess
 import sys
 import time
 from typing import Callable
@@ -62,10 +60,10 @@ class Way(NamedTuple):
   """A way from bytes to what a network says.
 
   files: list of bytes.
-  read: function of a list of bytes that returns a list of uint8 symbols or pixels.
-  network: function of a batch of those that returns logits or masks.
-  multiply_adds: of the network for one image.
-  decoder: function of a batch of symbols that returns pixels, where that is a part of the network; else None.
+  read: from a list of bytes to a list of uint8 symbols or pixels.
+  network: from a batch of those to logits or masks.
+  multiply_adds: of the network for an image.
+  decoder: from a batch of symbols to pixels, where that is a part of the network; else None.
   """
   files: list
   read: Callable
@@ -93,20 +91,17 @@ def main(argv):
            "graft": (f"graft of {FLAGS.backbone}", FLAGS.backbone)}[FLAGS.task]
   if FLAGS.memory:  # before there is much in this process: a new process begins with its parent's peak
     for name in names:
-      subprocess.run([sys.executable, "-m", "experiments.benchmark_inference", f"--memory_of={name}", f"--task={FLAGS.task}",
-                      f"--operating_point={FLAGS.operating_point}"], check=True)
+      print(*measuring.outputs_of(measuring.start("benchmark_inference", *sys.argv[1:], f"--memory_of={name}")), end="")
   decoded = label(FLAGS.backbone if FLAGS.task == "graft" else "ResNet-50")
   networks = {name: full_network(name) for name in names}
-  machine = measuring.machine()
-  rows = []
+  machine, rows = measuring.machine(), []
   print(f"{machine}; {codec.operating_point}")
   print(f"{'pixels':<9}{'batch':>5}  {'':<42}{'ms/image':>9}{'reading':>9}{'decoding':>9}{'(b) takes':>11}"
         f"{'its multiply-adds':>19}")
   for size in sizes:
     photos = list(photo_crops(max(batches), size))
-    ways = {}
-    for name, network in networks.items():
-      ways[label(name)] = from_bitstream(codec, [codec.compress(photo) for photo in photos], network, size)
+    files = list(codec.compress_many(photos))
+    ways = {label(name): from_bitstream(codec, files, network, size) for name, network in networks.items()}
     reference = ways[decoded]
     if FLAGS.task == "classification":
       jpegs = [baselines.encode_at_most("jpeg", photo, int(size * size * JPEG_BITS_PER_PIXEL / 8)) for photo in photos]
@@ -118,7 +113,7 @@ def main(argv):
     for batch in batches:
       times = measure(ways, batch)
       for name, way in ways.items():
-        total, reading, decoding = (1000 * seconds / batch for seconds in times[name])
+        total, reading, decoding = (1000 * times[name] / batch).tolist()
         rows.append({"way": name, "pixels": size, "batch": batch, "milliseconds": total, "milliseconds_reading": reading,
                      "milliseconds_decoding": decoding, "multiply_adds": way.multiply_adds})
         print(f"{f'{size}x{size}':<9}{batch:>5}  {name:<42}{total:>9.2f}{reading:>9.2f}{decoding:>9.2f}"
@@ -128,7 +123,7 @@ def main(argv):
             f"{way.multiply_adds / 1e9:.2f} G multiply-adds")
   if FLAGS.record:
     write_json(FLAGS.record, {"machine": machine, "date": time.strftime("%Y-%m-%d"), "task": FLAGS.task,
-                                   "operating_point": codec.operating_point, "rows": rows}, sort_keys=True)
+                              "operating_point": codec.operating_point, "rows": rows}, sort_keys=True)
 
 
 def full_network(name):
@@ -141,19 +136,15 @@ def full_network(name):
 
 
 def label(name):
-  end = name + ("-d" if FLAGS.task == "segmentation" else "")
   reads = takes_representation(name) or name.startswith("graft of ")
-  return f"(a) bitstream -> {end}" if reads else f"(b) bitstream -> decoder -> {end}"
+  return f"{'(a) bitstream' if reads else '(b) bitstream -> decoder'} -> {name}{'-d' if FLAGS.task == 'segmentation' else ''}"
 
 
 def from_bitstream(codec, files, network, size):
   """The `Way` from bitstreams of photos of one size to logits, or to masks of that size."""
   height, width = (size, size) if isinstance(size, int) else size
   side = -(-height // STRIDE), -(-width // STRIDE)
-
-  def finish(logits):
-    return class_ids(logits, height, width) if FLAGS.task == "segmentation" else logits
-
+  finish = lambda logits: class_ids(logits, height, width) if FLAGS.task == "segmentation" else logits
   if isinstance(getattr(network, "backbone", network), (dc.models.CResNet, dc.models.Graft)):
     inputs, decoder = NetworkInput("representation", codec), None
     run = lambda symbols: finish(network(inputs(symbols), training=False))
@@ -194,19 +185,18 @@ def measure(ways, batch):
         decoders[name](stored).numpy()
       if repeat >= 2:  # the first two trace and warm up
         times[name].append((end - begin, middle - begin, time.perf_counter() - end))
-  return {name: tuple(statistics.median(part) for part in zip(*values)) for name, values in times.items()}
+  return {name: np.median(values, axis=0) for name, values in times.items()}
 
 
 def measure_memory(codec, name):
   """Peak resident memory from the bytes of one large photo to what the network says."""
   data = codec.compress(measuring.large_photo(*MEMORY_SHAPE))
   way = from_bitstream(codec, [], full_network(name), MEMORY_SHAPE)
-  before = measuring.peak_memory()
-  begin = time.perf_counter()
+  before, begin = measuring.peak_memory(), measuring.clocks()
   tf.function(way.network, jit_compile=False)(way.read([data])[0][np.newaxis]).numpy()
   print(f"{label(name)}, {MEMORY_SHAPE[1]}x{MEMORY_SHAPE[0]}: peak resident memory "
         f"{measuring.peak_memory() / 1024 ** 3:.2f} GiB, {before / 1024 ** 3:.2f} before the file was read; "
-        f"{time.perf_counter() - begin:.1f} s")
+        f"{(measuring.clocks() - begin)[0]:.1f} s")
 
 
 if __name__ == "__main__":

@@ -14,11 +14,10 @@ of its cores.
 
 import contextlib
 import os
-import statistics
 import tempfile
-import time
 
 from absl import flags
+import numpy as np
 import tensorflow as tf
 
 import deepcomp_tf as dc
@@ -35,6 +34,7 @@ from deepcomp_tf.representation import STRIDE
 from deepcomp_tf.threads import cores
 from deepcomp_tf.threads import ordered_map
 from deepcomp_tf.training import flags as training_flags
+from experiments import measuring
 
 FLAGS = flags.FLAGS
 flags.DEFINE_string("dataset", None, "TFDS set of images, or folder of split/class/*.jpg.", required=True)
@@ -106,25 +106,24 @@ def compare(dataset, operating_point, folder):
       f"  the codec alone, {cores()} threads": (codec_alone(cores()), stored_bytes),
       "symbols in a file that is mapped into memory: crop": (batches(symbols, decoded), decoded.memory_bytes),
   }
-  speeds, cpu_times = {label: [] for label in rows}, {label: [] for label in rows}
+  times = {label: [] for label in rows}  # [seconds, seconds of CPU time] an image
   for epoch in range(FLAGS.rounds + 1):
     for label, (make, _) in rows.items():
       stored = make(epoch)
       next(stored)
-      begin, begin_cpu, count = time.perf_counter(), time.process_time(), 0
+      begin, count = measuring.clocks(), 0
       for batch in stored:
         count += int(batch.shape[0])
       if epoch:  # the first warms up
-        speeds[label].append(count / (time.perf_counter() - begin))
-        cpu_times[label].append((time.process_time() - begin_cpu) / count)
+        times[label].append((measuring.clocks() - begin) / count)
   print(f"{source.name}, {FLAGS.split}: {source.num_examples} images at {codec.operating_point}, crops of "
-        f"{FLAGS.crop_size}; {len(tf.config.list_physical_devices('GPU'))} GPUs, median of {FLAGS.rounds} passes; "
+        f"{FLAGS.crop_size}; {measuring.machine()}, median of {FLAGS.rounds} passes; "
         f"{plain} of {len(photos)} files are plain JPEG files, which TensorFlow decodes, the others Pillow")
-  first = statistics.median(next(iter(speeds.values())))
-  for label, values in speeds.items():
-    speed = statistics.median(values)
-    print(f"  {label}: {speed:.0f} images/s, {speed / first:.1f} times; an image: "
-          f"{1000 * statistics.median(cpu_times[label]):.2f} ms of CPU time, {rows[label][1] / source.num_examples:.0f} bytes")
+  first = None
+  for label, (seconds, cpu_seconds) in ((label, np.median(values, axis=0)) for label, values in times.items()):
+    first = first or seconds
+    print(f"  {label}: {1 / seconds:.0f} images/s, {first / seconds:.1f} times; an image: {1000 * cpu_seconds:.2f} ms of CPU time, "
+          f"{rows[label][1] / source.num_examples:.0f} bytes")
 
 
 if __name__ == "__main__":

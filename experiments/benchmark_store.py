@@ -8,10 +8,8 @@ proportional set size of each; then read as training reads it, in random crops. 
 """
 
 import os
-import subprocess
 import sys
 import tempfile
-import time
 
 from absl import flags
 import numpy as np
@@ -19,7 +17,6 @@ import tensorflow as tf
 
 import deepcomp_tf as dc
 from deepcomp_tf import samples
-from deepcomp_tf.codec import container
 from deepcomp_tf.codec import entropy_coder
 from deepcomp_tf.codec.inputs import NetworkInput
 from deepcomp_tf.data import classification
@@ -60,24 +57,22 @@ def compare(folder):
   times = {}
   for used in (cores[:1], cores):
     cache = os.path.join(folder, f"cores{len(used)}")
-    (seconds, peak, size), = start("fill", [(cache, used)])
+    (seconds, peak, size), = start("fill", cache, used)
     times[len(used)] = seconds
     print(f"filled by {len(used)} cores: {FLAGS.examples / seconds:.0f} examples/s, {size / 1e6:.0f} MB of symbols; peak memory "
           f"of it {peak / 1e6:.0f} MB, {peak / size:.2f} times the symbols")
   print(f"  {len(cores)} cores are {times[1] / times[len(cores)]:.2f} times as fast as one")
   for count in (1, 2):
-    results = start("read", [(cache, cores)] * count)
-    for first, speed, pss in results:
+    for first, speed, pss in start("read", cache, cores, count):
       print(f"read by {count} processes: first batch after {first:.2f} s, {speed:.0f} crops/s, proportional set size of the maps "
             f"{pss / 1e6:.0f} MB")
 
 
-def start(part, processes):
-  """What processes print, each for a cache and the cores that it may use: list of lists of floats."""
-  running = [subprocess.Popen(
-      [sys.executable, "-m", "experiments.benchmark_store", *sys.argv[1:], f"--part={part}", f"--cache_dir={cache}"],
-      stdout=subprocess.PIPE, text=True, preexec_fn=lambda used=used: os.sched_setaffinity(0, used)) for cache, used in processes]
-  return [list(map(float, output.split())) for output in measuring.outputs_of(running)]
+def start(part, cache, cores, count=1):
+  """What some processes print, each of which may use these cores: list of lists of floats."""
+  running = [measuring.start("benchmark_store", *sys.argv[1:], f"--part={part}", f"--cache_dir={cache}", cores=cores)
+             for _ in range(count)]
+  return [list(map(float, output.split())) for output in measuring.outputs_of(*running)]
 
 
 def examples():
@@ -91,10 +86,9 @@ def examples():
     photo = photos[number % len(photos)]
     top, left = (rng.integers(length - side + 1) for length in photo.shape[:2])
     maps.append(photo[top:top + side, left:left + side])
-  files = tf.constant([container.pack(codec.fingerprint, FLAGS.image_size, FLAGS.image_size, codec.encode_symbols(symbols))
-                       for symbols in maps])
+  files = tf.constant([codec.pack(symbols, FLAGS.image_size, FLAGS.image_size) for symbols in maps])
   source = sources.Source(
-      "synthetic", ["one"], FLAGS.examples, True, codec.fingerprint.hex(), "synthetic",
+      "synthetic", ["part"], FLAGS.examples, True, codec.fingerprint.hex(), "synthetic", lambda: "synthetic", str,
       lambda begin, end: tf.data.Dataset.range(begin, end).map(lambda number: (files[number % FILES], tf.constant(0, tf.int64))),
       None)
   return codec, classification.Examples(source, codec)
@@ -104,28 +98,25 @@ def fill(cache_dir):
   """Prints the seconds, the memory that it took at most, and the bytes of symbols."""
   _, read_anew = examples()
   entropy_coder.warm_up()
-  before = measuring.peak_memory()
-  begin = time.perf_counter()
+  before, begin = measuring.peak_memory(), measuring.clocks()
   store = Store.open(cache_dir, read_anew)
-  seconds = time.perf_counter() - begin
-  print(seconds, measuring.peak_memory() - before, store.memory_bytes)
+  print((measuring.clocks() - begin)[0], measuring.peak_memory() - before, store.memory_bytes)
 
 
 def read(cache_dir):
   """Prints the seconds to the first batch, crops a second, and the proportional set size of the mapped file."""
   codec, read_anew = examples()
-  begin = time.perf_counter()
+  begin = measuring.clocks()
   store = Store.open(cache_dir, read_anew)
   crops = Crops(NetworkInput("representation", codec), True, FLAGS.crop_size)
   batches = iter(crops.training_batches(store, FLAGS.batch_size, seed=0))
   next(batches)
-  first = time.perf_counter() - begin
-  begin = time.perf_counter()
+  middle = measuring.clocks()
   for _ in range(FLAGS.batches):
     next(batches)
-  speed = FLAGS.batches * FLAGS.batch_size / (time.perf_counter() - begin)
+  speed = FLAGS.batches * FLAGS.batch_size / (measuring.clocks() - middle)[0]
   int(np.add.reduce([store.map(index)[0, 0, 0] for index in range(len(store))], dtype=np.int64))  # all of it is mapped
-  print(first, speed, mapped_bytes(store.folder))
+  print((middle - begin)[0], speed, mapped_bytes(store.folder))
 
 
 def mapped_bytes(folder):

@@ -8,13 +8,12 @@ cores, each on one of them, with the same global batch, so that the ratio is wha
 starts new processes; the median of the rounds counts.
 """
 
+import functools
 import json
 import os
 import socket
 import statistics
-import subprocess
 import sys
-import time
 
 from absl import flags
 import tensorflow as tf
@@ -59,8 +58,8 @@ def main(argv):
     for devices, batch in batches.items():
       times[devices].append(measure(devices, batch, gpus))
   speeds = {devices: batches[devices] / statistics.median(values) for devices, values in times.items()}
-  print(f"{FLAGS.network}, crops of {FLAGS.crop_size}, {FLAGS.batch_size} images{' a GPU' if gpus else ''}, "
-        f"{gpus} GPUs, {cores()} cores, TensorFlow {tf.__version__}")
+  print(f"{FLAGS.network}, crops of {FLAGS.crop_size}, {FLAGS.batch_size} images{' a GPU' if gpus else ''}; "
+        f"{measuring.machine()}")
   for devices, speed in speeds.items():
     kind = "GPUs" if gpus else "device with all cores" if devices == 1 else "workers of one core each"
     print(f"  {devices} {kind}: {speed:.1f} images/s ({', '.join(f'{batches[devices] / t:.1f}' for t in times[devices])})")
@@ -70,20 +69,15 @@ def main(argv):
 
 def measure(devices, batch, gpus):
   """Median seconds of a step, measured by processes that are started for it."""
-  command = [sys.executable, "-m", "experiments.benchmark_training", *sys.argv[1:], f"--devices={devices}",
-             f"--batch_size={batch}"]
-  places = [None]
-  if devices > 1 and not gpus:
-    places = sorted(os.sched_getaffinity(0))
-    workers = [f"localhost:{port}" for port in free_ports(devices)]
-  processes = []
-  for number, core in enumerate(places):
-    environment = dict(os.environ)
-    if core is not None:
-      environment["TF_CONFIG"] = json.dumps({"cluster": {"worker": workers}, "task": {"type": "worker", "index": number}})
-    pin = None if core is None else lambda core=core: os.sched_setaffinity(0, [core])
-    processes.append(subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment, preexec_fn=pin))
-  return max(float(output.split()[-1]) for output in measuring.outputs_of(processes))
+  start = functools.partial(measuring.start, "benchmark_training", *sys.argv[1:], f"--devices={devices}", f"--batch_size={batch}")
+  if devices == 1 or gpus:
+    processes = [start()]
+  else:
+    cluster = {"worker": [f"localhost:{port}" for port in free_ports(devices)]}
+    config = lambda number: json.dumps({"cluster": cluster, "task": {"type": "worker", "index": number}})
+    processes = [start(cores=[core], env={**os.environ, "TF_CONFIG": config(number)})
+                 for number, core in enumerate(sorted(os.sched_getaffinity(0)))]
+  return max(float(output.split()[-1]) for output in measuring.outputs_of(*processes))
 
 
 def free_ports(count):
@@ -123,9 +117,9 @@ def seconds_a_step(devices):
   times = []
   for number, batch in enumerate(distribute(
       strategy, lambda part: data.rebatch(FLAGS.batch_size // part.parts), FLAGS.batch_size)):
-    begin = time.perf_counter()
+    begin = measuring.clocks()
     float(step(*batch)["loss"])
-    times.append(time.perf_counter() - begin)
+    times.append((measuring.clocks() - begin)[0])
     if number == FLAGS.steps + 1:  # the first two trace and warm up
       break
   return statistics.median(times[2:])

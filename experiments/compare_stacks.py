@@ -10,6 +10,7 @@ in a process of each environment, call by call in turns, so that both meet the s
 of this environment's to the other's.
 """
 
+import collections
 import functools
 import os
 import statistics
@@ -31,6 +32,7 @@ from deepcomp_tf.models.resnet import make_network
 from deepcomp_tf.models.resnet import takes_representation
 from deepcomp_tf.training import flags as training_flags
 from deepcomp_tf.training.software import software
+from experiments import measuring
 
 FLAGS = flags.FLAGS
 flags.DEFINE_string("write", "", "Folder to write; made, or replaced.")
@@ -75,22 +77,21 @@ def compare(path):
   """Prints where this environment differs from that which wrote a folder."""
   if not files.exists(os.path.join(path, STACK)):
     raise dc.DeepcompError(f"expected files that --write wrote. Received: {path}")
-  totals = {"symbols read otherwise": 0, "symbols written otherwise": 0, "symbols": 0, "largest difference of a pixel": 0,
-            "pixels' values that differ": 0, "pixels' values": 0, "first classes that differ": 0, "files": 0}
+  totals, largest = collections.Counter(), 0
   for name, codec, classifier, photo in works():
     data = files.read(os.path.join(path, name + EXTENSION))
     theirs = files.read_arrays(os.path.join(path, name + ".npz"))
     ours = contents(codec, classifier, data)
     difference = np.abs(ours["pixels"].astype(int) - theirs["pixels"])
-    for key, value in (("symbols read otherwise", (ours["symbols"] != theirs["symbols"]).sum()),
-                       ("symbols written otherwise", (codec.encode(photo) != theirs["symbols"]).sum()),
-                       ("symbols", ours["symbols"].size), ("pixels' values that differ", (difference > 0).sum()),
-                       ("pixels' values", difference.size),
-                       ("first classes that differ", ours["first_class"] != theirs["first_class"]), ("files", 1)):
-      totals[key] += int(value)
-    totals["largest difference of a pixel"] = max(totals["largest difference of a pixel"], int(difference.max()))
+    largest = max(largest, int(difference.max()))
+    totals.update({
+        "symbols read otherwise": int((ours["symbols"] != theirs["symbols"]).sum()),
+        "symbols written otherwise": int((codec.encode(photo) != theirs["symbols"]).sum()),
+        "symbols": ours["symbols"].size, "pixels' values that differ": int((difference > 0).sum()),
+        "pixels' values": difference.size, "files": 1,
+        "first classes that differ": int(ours["first_class"] != theirs["first_class"])})
   print(f"written by {files.read(os.path.join(path, STACK)).decode()}, read by {stack()}:")
-  for key, value in totals.items():
+  for key, value in {**totals, "largest difference of a pixel": largest}.items():
     print(f"  {key}: {value}")
 
 
@@ -143,8 +144,9 @@ def rows():
 
 
 def serve():
-  """Answers lines on standard input: the name of a row, which it prepares and runs twice, or an empty line for a call, to which
-  it prints the seconds."""
+  """Prints what it runs on, and answers lines on standard input: the name of a row, which it prepares and runs twice, or an empty
+  line for a call, to which it prints the seconds."""
+  print(stack(), flush=True)
   made, run = rows(), None
   for line in sys.stdin:
     if line.strip():
@@ -159,22 +161,16 @@ def serve():
 
 def measure(names):
   """Prints how long the two environments take, call by call in turns."""
-  pythons = FLAGS.time, sys.executable
-  processes = []
+  processes = [measuring.start("compare_stacks", "--serve", python=python, stdin=subprocess.PIPE, stderr=subprocess.DEVNULL)
+               for python in (FLAGS.time, sys.executable)]
   try:
-    for python in pythons:
-      processes.append(subprocess.Popen([python, "-m", "experiments.compare_stacks", "--serve"], text=True,
-                                        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL))
-    versions = [subprocess.run([python, "-c", "from experiments.compare_stacks import stack; print(stack())"], text=True,
-                               check=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL).stdout.strip()
-                for python in pythons]
-    print(f"the other: {versions[0]}\nthis one: {versions[1]}")
+    print("the other: {}\nthis one: {}".format(*(_answer(process) for process in processes)))
     for name in names:
       for process in processes:
         _ask(process, name)
       times = [[_ask(process, "") for process in processes] for _ in range(FLAGS.turns)]
-      other, own = (statistics.median(of) for of in zip(*times))
-      print(f"  {name:<40} the other {1e3 * other:8.1f} ms, this one {1e3 * own:8.1f} ms, ratio {own / other:.2f}", flush=True)
+      other, this = (statistics.median(of) for of in zip(*times))
+      print(f"  {name:<40} the other {1e3 * other:8.1f} ms, this one {1e3 * this:8.1f} ms, ratio {this / other:.2f}", flush=True)
   finally:
     for process in processes:
       process.stdin.close()
@@ -184,10 +180,14 @@ def measure(names):
 def _ask(process, line):
   process.stdin.write(f"{line}\n")
   process.stdin.flush()
-  answer = process.stdout.readline()
+  return float(_answer(process))
+
+
+def _answer(process):
+  answer = process.stdout.readline().strip()
   if not answer:
     raise dc.DeepcompError("expected an environment with this package and its programs. Received: one whose --serve ended")
-  return float(answer)
+  return answer
 
 
 def stack():

@@ -19,7 +19,6 @@ import tensorflow_datasets as tfds
 import deepcomp_tf as dc
 from deepcomp_tf import files
 from deepcomp_tf.data import compressed
-from deepcomp_tf.files import printable
 from deepcomp_tf.tasks import aim
 from deepcomp_tf.training import flags as training_flags
 
@@ -48,13 +47,13 @@ def main(argv):
   config = compressed.make_config(FLAGS.dataset, FLAGS.data_dir, FLAGS.splits, load_codec, FLAGS.shorter_side, FLAGS.effort)
   builder = compressed.CompressedClassification(config=config, data_dir=FLAGS.output_dir, beam=bool(FLAGS.beam_runner))
   if builder.is_prepared():
-    written = tfds.builder_from_directory(builder.data_dir).info.metadata
     asked = {"fingerprint": codec.fingerprint.hex(), "encoder_version": codec.encoder_version, "shorter_side": FLAGS.shorter_side,
              "splits": FLAGS.splits, "effort": FLAGS.effort, "readers": codec.readers,
              "source_identity": builder.source_identity()}
     # Early sets do not name their splits, later sets do not tell sources of the same name apart; all of these are of the first
     # encoder.
-    written = {"encoder_version": 1, "effort": 0, "readers": "people", **written}
+    written = {"encoder_version": 1, "effort": 0, "readers": "people",
+               **tfds.builder_from_directory(builder.data_dir).info.metadata}
     if any(written.get(name, value) != value for name, value in asked.items()):
       raise dc.DeepcompError(f"{builder.data_dir} holds a set of another source, other networks, another size, effort or other "
                              f"splits ({written}); remove it or give another --output_dir")
@@ -68,18 +67,17 @@ def main(argv):
       "examples": totals["examples"], "skipped": len(totals["skipped"]), "source_bytes": totals["source_bytes"],
       "bitstream_bytes": totals["bytes"], "set_bytes": on_disk, "symbol_bytes": totals["symbols"]}, sort_keys=True)
   print(f"{builder.data_dir}: {totals['examples']} examples at {codec.operating_point}")
-  rows = (("source", totals["source_bytes"]), ("bitstreams (in RAM with --cache=encoded)", totals["bytes"]),
-          ("on disk as a TFDS set", on_disk),
-          ("symbols in RAM (--cache=decoded)", totals["symbols"]))
-  for name, size in rows:
+  for name, size in (("source", totals["source_bytes"]), ("bitstreams (in RAM with --cache=encoded)", totals["bytes"]),
+                     ("on disk as a TFDS set", on_disk), ("symbols in RAM (--cache=decoded)", totals["symbols"])):
     print(f"  {name}: {size / 1e6:.2f} MB, {size / totals['examples']:.0f} bytes an example, "
           f"1/{totals['source_bytes'] / size:.1f} of the source")
   if totals["skipped"]:
     path = os.path.join(builder.data_dir, LEFT_OUT)
-    files.write_file(path, "".join(f"{printable(line)}\n" for line in totals["skipped"]).encode(), overwrite=True)
-    for line in totals["skipped"][:5]:
-      print(f"  left out: {printable(line)}")
-    print(f"  {len(totals['skipped'])} images cannot be decoded and are left out; all are named in {path}")
+    lines = list(map(files.printable, totals["skipped"]))
+    files.write_file(path, "".join(f"{line}\n" for line in lines).encode(), overwrite=True)
+    for line in lines[:5]:
+      print(f"  left out: {line}")
+    print(f"  {len(lines)} images cannot be decoded and are left out; all are named in {path}")
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@
 The second form has every access of the kernels to an array checked. Files of random sizes are made from random crops of
 the sample photos. Of each file, something damaged is read: the file with bits flipped, or cut short, as it is or with a
 checksum that is right; a payload of random, constant or repeated words with a right checksum; another size with a right
-checksum. Every --compare_every-th file is also read by the numpy form, which must come to the same symbols, or refuse it, too.
+checksum. One of --compare_every files is also read by the numpy form, which must come to the same symbols, or refuse it, too.
 """
 
 import collections
@@ -20,14 +20,13 @@ import deepcomp_tf as dc
 from deepcomp_tf import samples
 from deepcomp_tf.codec import container
 from deepcomp_tf.codec import entropy_coder
-from deepcomp_tf.codec.entropy_coder import EntropyCoder
 from deepcomp_tf.codec.operating_point import OperatingPoint
 from deepcomp_tf.training import flags as training_flags
 
 FLAGS = flags.FLAGS
 flags.DEFINE_integer("count", 100_000, "Damaged files.", lower_bound=1)
 flags.DEFINE_integer("seed", 0, "Of all random choices.")
-flags.DEFINE_integer("compare_every", 100, "Every so-manieth is also read by the numpy form.", lower_bound=1)
+flags.DEFINE_integer("compare_every", 100, "1 of so many is also read by the numpy form.", lower_bound=1)
 
 BATCH = 256
 # Pixels of the largest file, and intact files that are damaged, for each operating point.
@@ -42,7 +41,7 @@ def main(argv):
   photos = list(samples.photos().values())
   points = [OperatingPoint.load(name) for name in dc.operating_points.names()]
   codecs = [dc.Codec(point) for point in points]
-  references = [EntropyCoder(point.context_model, compiled=False) for point in points]
+  references = [entropy_coder.EntropyCoder(point.context_model, compiled=False) for point in points]
   intact = [[codec.compress(crop(rng, photos)) for _ in range(INTACT)] for codec in codecs]
   outcomes, compared, slowest = collections.Counter(), 0, 0.0
   for begin in range(0, FLAGS.count, BATCH):
@@ -79,9 +78,8 @@ def crop(rng, photos):
 
 def damage(rng, intact, fingerprint):
   """(kind, bytes) of a damaged file."""
-  data = intact[rng.integers(len(intact))]
-  header = container.read_header(data)
-  payload, size = data[header.size:], (header.height, header.width)
+  data = dc.Bitstream(intact[rng.integers(len(intact))])
+  payload, size = data.payload, (data.height, data.width)
   kind = ("bits flipped", "cut short", "bits flipped, right checksum", "cut short, right checksum",
           "made-up payload, right checksum", "another size, right checksum")[rng.integers(6)]
   if kind.startswith("bits flipped"):
@@ -102,10 +100,10 @@ def damage(rng, intact, fingerprint):
 def compare(coder, fingerprint, data, symbols):
   """Raises where the numpy form makes something else of a file than the kernels did."""
   try:
-    header = container.read_header(data)
-    if header.fingerprint != fingerprint:
+    file = dc.Bitstream(data)
+    if file.header.fingerprint != fingerprint:
       raise dc.BitstreamError("of another operating point")
-    expected = coder.decode(data[header.size:], -(-header.height // 8), -(-header.width // 8))
+    expected = coder.decode(file.payload, *file.map_size)
   except dc.BitstreamError:
     expected = None
   if (expected is None) != (symbols is None) or (symbols is not None and (symbols != expected).any()):

@@ -53,12 +53,12 @@ def main(argv):
     if tasks.setdefault(name, path) != path:
       raise dc.DeepcompError("expected photos that differ in the names of their folders or in their own. Received: "
                              f"{tasks[name]} and {path}")
-  places = [os.path.join(FLAGS.output_dir, kind, FLAGS.split) for kind in ("images", "masks")]
-  for place in places:
-    files.makedirs(place)
+  images, mask_folder = (os.path.join(FLAGS.output_dir, kind, FLAGS.split) for kind in ("images", "masks"))
+  files.makedirs(images)
+  files.makedirs(mask_folder)
   left_out = os.path.join(FLAGS.output_dir, f"left_out_{FLAGS.split}.txt")
   known = set(files.read(left_out).decode().splitlines()) if files.exists(left_out) else set()
-  todo = [name for name in tasks if name not in known and not files.exists(os.path.join(places[1], f"{name}.png"))]
+  todo = [name for name in tasks if name not in known and not files.exists(os.path.join(mask_folder, f"{name}.png"))]
 
   def label(name):
     try:
@@ -68,9 +68,9 @@ def main(argv):
     mask = masks.of(photo)
     if ((mask != 0) & (mask != mask_classes.VOID)).mean() < FLAGS.min_share:
       return name, None
-    files.write_file(os.path.join(places[0], f"{name}.png"), encode_png(photo), overwrite=True)
+    files.write_file(os.path.join(images, f"{name}.png"), encode_png(photo), overwrite=True)
     # Written last: it says that the photo is done.
-    files.write_file(os.path.join(places[1], f"{name}.png"), mask_classes.encode_mask(mask, mask_classes.VOC), overwrite=True)
+    files.write_file(os.path.join(mask_folder, f"{name}.png"), mask_classes.encode_mask(mask, mask_classes.VOC), overwrite=True)
     return name, mask
 
   written = 0
@@ -82,14 +82,11 @@ def main(argv):
         tqdm.tqdm.write(f"error: {result}", file=sys.stderr)
       elif result is None:
         files.append_line(left_out, name)
-  print(f"{len(tasks)} photos, {len(tasks) - len(todo)} of them before; {written} masks written to {places[1]}")
+  print(f"{len(tasks)} photos, {len(tasks) - len(todo)} of them before; {written} masks written to {mask_folder}")
 
 
 class Masks:
-  """Class ids by a TensorFlow Lite model, on any number of threads.
-
-  Args:
-    path: of the model.
+  """Class ids by the TensorFlow Lite model at a path, on any number of threads.
 
   Raises:
     DeepcompError: it is not a model, or takes or gives something else.

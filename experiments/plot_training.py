@@ -5,6 +5,7 @@
 Left: bits per pixel; right: PSNR of the mean squared error; both over the training crops between two points.
 """
 
+import itertools
 import os
 
 from absl import flags
@@ -23,8 +24,6 @@ flags.DEFINE_list("runs", None, "Run folders.", required=True)
 flags.DEFINE_list("labels", None, "A label per run; by default the folders' names.")
 flags.DEFINE_string("output", "training.png", "PNG file to write; overwritten.")
 
-_STYLES = ("-", "--", ":", "-.")
-
 
 def main(argv):
   del argv
@@ -35,13 +34,11 @@ def main(argv):
     raise DeepcompError(f"--labels must be as many as --runs={len(FLAGS.runs)}. Received: {len(labels)}")
   figure = matplotlib.figure.Figure(figsize=(10, 4), layout="constrained")
   rate_axis, quality_axis = figure.subplots(1, 2)
-  for i, (run, label) in enumerate(zip(FLAGS.runs, labels)):
+  for run, label, style in zip(FLAGS.runs, labels, itertools.cycle(("-", "--", ":", "-."))):
     steps, rate = curve(run, "bits_per_pixel")
     _, mse = curve(run, "mse")
-    psnr = 10 * np.log10(255**2 / mse)
-    style = _STYLES[i % len(_STYLES)]
     rate_axis.plot(steps, rate, style, label=label)
-    quality_axis.plot(steps, psnr, style, label=label)
+    quality_axis.plot(steps, 10 * np.log10(255**2 / mse), style, label=label)
   rate_axis.set(xlabel="training step", ylabel="estimated rate [bits per pixel]")
   quality_axis.set(xlabel="training step", ylabel="PSNR of the crops' mean squared error [dB]")
   for axis in (rate_axis, quality_axis):

@@ -42,10 +42,16 @@ def add_json(parser):
   parser.add_argument("--json", action="store_true", help="Print a line of JSON for each file, with `error` where one failed.")
 
 
-def check_effort(effort):
-  """Refuses an --effort that the codec would refuse."""
+def check(args):
+  """Refuses an --effort, an --output_dir and an --operating_point, which may be a list, that cannot be."""
+  effort = getattr(args, "effort", None)
   if effort is not None and not 0 <= effort <= MAX_EFFORT:
     raise DeepcompError(f"`effort` must be an integer in 0..{MAX_EFFORT}. Received: effort={effort}")
+  if getattr(args, "output_dir", ""):
+    outputs.check_folder(args.output_dir)
+  points = args.operating_point or []
+  for point in [points] if isinstance(points, str) else points:
+    shipped.find("operating point", point)
 
 
 def say(line, file=None):
@@ -87,7 +93,7 @@ def is_folder(name):
 
 
 def each(args, work):
-  """Calls work(file) for each of args.files, with progress, going on after a bad one.
+  """Calls work(file) for each of args.files, with progress, also after a file that failed.
 
   Args:
     args: with `files` and `json`.
@@ -105,11 +111,11 @@ def each(args, work):
     except (DeepcompError, OSError) as error:
       failed += 1
       say_failed(name, error, args.json)
+      continue
+    if args.json:
+      say_json(name, record)
     else:
-      if args.json:
-        say_json(name, record)
-      else:
-        say(line)
+      say(line)
   if count > 1 and not args.json:
     say(f"{count - failed} of {count} files done" + (f", {failed} failed" if failed else ""))
   return 1 if failed else 0
@@ -123,29 +129,29 @@ def read(file):
     raise DeepcompError(f"cannot be read: {error.strerror}") from None
 
 
-class Outputs:
+def output_paths(args, extension):
   """Where the outputs of files go: beside them, or to --output_dir, with the tree of the folders that they were found in.
 
   Args:
-    args: with `files`, `folders`, `output_dir`, `overwrite`.
+    args: with `files`, `folders`, `output_dir`.
     extension: of the outputs.
 
+  Returns:
+    dict of paths by the files' paths.
+
   Raises:
-    DeepcompError: two files have one output, or the folder cannot be written to.
+    DeepcompError: two files have the same output.
   """
+  paths, taken = {}, {}
+  for file in args.files:
+    place = os.path.relpath(file, args.folders[file]) if args.output_dir and file in args.folders else os.path.basename(file)
+    path = os.path.join(args.output_dir or os.path.dirname(file), os.path.splitext(place)[0] + extension)
+    if path in taken:
+      raise shared_output(taken[path], file, path)
+    taken[path], paths[file] = file, path
+  return paths
 
-  def __init__(self, args, extension):
-    if args.output_dir:
-      outputs.check_folder(args.output_dir)
-    self._args, self._paths, seen = args, {}, {}
-    for file in args.files:
-      place = os.path.relpath(file, args.folders[file]) if args.output_dir and file in args.folders else os.path.basename(file)
-      path = os.path.join(args.output_dir or os.path.dirname(file), os.path.splitext(place)[0] + extension)
-      if path in seen:
-        raise DeepcompError(f"expected inputs with outputs of their own. Received: {seen[path]} and {file}, both for {path}")
-      seen[path], self._paths[file] = file, path
 
-  def path(self, file):
-    """The path of a file's output; refuses early what may not be overwritten."""
-    outputs.check_new(self._paths[file], self._args.overwrite)
-    return self._paths[file]
+def shared_output(first, second, output):
+  """The error of two inputs that have the same output."""
+  return DeepcompError(f"expected inputs with outputs of their own. Received: {first} and {second}, both for {output}")

@@ -5,7 +5,6 @@ import sys
 import tqdm
 
 import deepcomp_tf as dc
-from deepcomp_tf import outputs
 from deepcomp_tf import quiet
 from deepcomp_tf import shipped
 from deepcomp_tf.cli import common
@@ -71,13 +70,9 @@ def _check(args):
     raise DeepcompError(f"--jobs must be at least 1. Received: {args.jobs}")
   if args.resume and args.overwrite:
     raise DeepcompError("expected --resume or --overwrite. Received: both")
-  common.check_effort(args.effort)
+  common.check(args)
   if args.readers != READERS[0] and args.effort == 0:
     raise DeepcompError(f"--for={args.readers} takes an --effort above 0. Received: --effort=0")
-  if args.output_dir:
-    outputs.check_folder(args.output_dir)
-  if args.operating_point:
-    shipped.find("operating point", args.operating_point)
 
 
 def _say_done(done, as_json, folders):
@@ -126,6 +121,5 @@ def _tasks(args):
         refused.append(photo_files.Done(task))
   if refused:
     task = refused[0].task
-    raise DeepcompError(f"expected inputs with outputs of their own. Received: {taken[task.output]} and {task.photo}, both for "
-                        f"{task.output}")
+    raise common.shared_output(taken[task.output], task.photo, task.output)
   return tasks, failed, len(names) < len(args.files), others

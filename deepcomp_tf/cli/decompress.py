@@ -26,16 +26,16 @@ def run(args):
   if args.quality is not None and (args.format == "png" or not 1 <= args.quality <= 100):
     raise DeepcompError("expected --quality in 1 to 100, with --format=jpg or --format=webp. Received: "
                         f"--quality={args.quality} with --format={args.format}")
-  if args.operating_point:
-    shipped.find("operating point", args.operating_point)
+  common.check(args)
   common.list_folders(args)
-  places = common.Outputs(args, f".{args.format}")
-  codecs = shipped.ByFile(dc.Codec, args.operating_point)
+  places = common.output_paths(args, f".{args.format}")
+  codec_for = shipped.by_file(dc.Codec, args.operating_point)
 
   def work(file):
-    path = places.path(file)
+    path = places[file]
+    outputs.check_new(path, args.overwrite)
     data = common.read(file)
-    codec = codecs.for_data(data)
+    codec = codec_for(data)
     quiet.import_tensorflow()
     image = codec.decompress(data)
     outputs.write(path, encode_picture(image, args.format, args.quality), args.overwrite)

@@ -10,7 +10,6 @@ import deepcomp_tf as dc
 from deepcomp_tf import files
 from deepcomp_tf import outputs
 from deepcomp_tf import quiet
-from deepcomp_tf import shipped
 from deepcomp_tf.cli import common
 from deepcomp_tf.codec.images import list_images
 from deepcomp_tf.codec.images import read_image
@@ -36,20 +35,15 @@ def run(args):
   if args.curves and not effort:
     raise DeepcompError("expected --effort of at least 1 with --curves, since it is the search that moves the rate. "
                         "Received: --effort=0")
-  common.check_effort(args.effort)
-  points = args.operating_point or shipped.names("operating point")
-  for point in points:
-    shipped.find("operating point", point)
+  common.check(args)
   paths = list_images(args.images)
   folder = args.output_dir or "."
-  outputs.check_folder(folder)
-  for name in _NAMES:
-    outputs.check_new(os.path.join(folder, name), args.overwrite)
+  outputs.check([os.path.join(folder, name) for name in _NAMES], args.overwrite)
   quiet.import_tensorflow()
   from deepcomp_tf.evaluation import figures
   from deepcomp_tf.evaluation import rate_distortion
 
-  codecs = [dc.Codec.load(point) for point in points]
+  codecs = [dc.Codec.load(point) for point in args.operating_point or dc.operating_points.names()]
   rows, failed, sample = [], 0, None
   for path in tqdm.tqdm(paths, unit="image", mininterval=1 if sys.stderr.isatty() else 60):
     try:

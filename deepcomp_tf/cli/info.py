@@ -15,11 +15,11 @@ def add_arguments(parser):
 def run(args):
   """Says what the files are; imports no TensorFlow. Returns the exit code."""
   common.list_folders(args)
-  codecs = shipped.ByFile(dc.Codec, args.operating_point)
+  codec_for = shipped.by_file(dc.Codec, args.operating_point)
 
   def work(name):
     file = dc.Bitstream(common.read(name))
-    codec = codecs.for_data(file)
+    codec = codec_for(file)
     pooled = codec.estimated_bits(codec.symbols(file)) / (file.height * file.width)
     return (f"{name}: {file.width}x{file.height} pixels, operating point {codec.operating_point}, "
             f"encoder version {codec.encoder_version}, decoder version {codec.decoder_version}, {len(file)} bytes, "

@@ -30,22 +30,21 @@ def run(task, args):
     raise DeepcompError(f"--operating_point is for --{task.KIND}. Received: --operating_point={args.operating_point} alone")
   if args.network:
     shipped.find(task.KIND, args.network)
-  if args.operating_point:
-    shipped.find("operating point", args.operating_point)
+  common.check(args)
   if task.MANY:
     common.list_folders(args)
   task.check_arguments(args)
-  networks = shipped.ByFile(task, args.network, lambda network: args.verbose and common.say(network.describe()),
-                            codec=dc.Codec.load(args.operating_point) if args.operating_point else None)
+  network_for = shipped.by_file(task, args.network, lambda network: args.verbose and common.say(network.describe()),
+                                codec=dc.Codec.load(args.operating_point) if args.operating_point else None)
   if args.network:
     quiet.import_tensorflow()
-    networks.for_data(b"")  # whatever the files are, what is wrong with it is one error
+    network_for(b"")  # whatever the files are, what is wrong with it is one error
 
   def work(file):
     data = dc.Bitstream(common.read(file))
     data.header  # read before TensorFlow is imported  # pylint: disable=pointless-statement
     quiet.import_tensorflow()
-    network = networks.for_data(data)
+    network = network_for(data)
     return network.report(args, file, data, network.answer(data))
 
   code = common.each(args, work)

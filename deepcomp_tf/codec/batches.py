@@ -8,6 +8,8 @@ give the bytes of `Codec.compress`.
 import collections
 import concurrent.futures
 import contextlib
+import itertools
+import math
 import os
 import threading
 
@@ -39,10 +41,9 @@ def files_of(images, encode, encode_batch, code, fingerprint):
 
   Args:
     images: iterable of uint8 `[H, W, 3]` arrays and `DeepcompError`s.
-    encode: function of one image of any size that returns its symbols; called on several threads.
-    encode_batch: function of a list of padded images, uint8 `[h, w, 3]` all of one size, that returns a list of their symbols;
-      None where images are better encoded one by one.
-    code: function of a list of symbols that returns their payloads.
+    encode: from an image of any size to its symbols; called on several threads.
+    encode_batch: from a list of padded images of equal size to a list of their symbols; None where single images are better.
+    code: from a list of symbols to their payloads.
     fingerprint: of the files.
 
   Yields:
@@ -64,7 +65,7 @@ def files_of(images, encode, encode_batch, code, fingerprint):
     """Encodes the images of a kind that wait."""
     nonlocal held
     batch = waiting.pop(kind)
-    held -= sum(map(_padded_pixels, (image for _, image in batch)))
+    held -= sum(math.prod(_padded_shape(image)) for _, image in batch)
     if encode_batch and len(batch) > 1:
       symbols = encode_batch([tiling.pad(image) for _, image in batch])
     else:
@@ -73,9 +74,9 @@ def files_of(images, encode, encode_batch, code, fingerprint):
     while len(coding) > _BATCHES_TO_CODE or coding and coding[0][1].done():
       finish()
 
-  with _Ahead(images) as parts, concurrent.futures.ThreadPoolExecutor(1, "deepcomp_coding") as coder, \
+  with contextlib.closing(_ahead(images)) as parts, concurrent.futures.ThreadPoolExecutor(1, "deepcomp_coding") as coder, \
       concurrent.futures.ThreadPoolExecutor(min(cores(), BATCH), "deepcomp_encoding") as encoders:
-    for part in parts:
+    for part in itertools.chain(parts, [()]):
       for image in part:
         number, given = given, given + 1
         try:
@@ -85,8 +86,8 @@ def files_of(images, encode, encode_batch, code, fingerprint):
         except DeepcompError as error:
           results[number] = error
           continue
-        kind = _padded_shape(image) if encode_batch else None
-        batch, pixels = waiting.setdefault(kind, []), _padded_pixels(image)
+        kind, pixels = _padded_shape(image) if encode_batch else None, math.prod(_padded_shape(image))
+        batch = waiting.setdefault(kind, [])
         batch.append((number, image))
         held += pixels
         tiled = max(image.shape) > tiling.TILE * STRIDE
@@ -94,7 +95,7 @@ def files_of(images, encode, encode_batch, code, fingerprint):
           run(kind)
         while held > WAITING_PIXELS or waiting and given - next(iter(waiting.values()))[0][0] > WAITING_IMAGES:
           run(next(iter(waiting)))  # the kind of the oldest
-      if not part:  # nothing comes; perhaps the source waits for the files of what it gave
+      if not part:  # the end, or nothing comes: perhaps the source waits for the files of what it gave
         while waiting:
           run(next(iter(waiting)))
         while coding:
@@ -102,22 +103,10 @@ def files_of(images, encode, encode_batch, code, fingerprint):
       while delivered in results:
         yield results.pop(delivered)
         delivered += 1
-    while waiting:
-      run(next(iter(waiting)))
-    while delivered < given:
-      if delivered not in results:
-        finish()
-        continue
-      yield results.pop(delivered)
-      delivered += 1
 
 
 def check_image(image):
-  """What is given as an image, as an array.
-
-  Raises:
-    DeepcompError: it is no uint8 `[H, W, 3]`, or has more than `container.MAX_PIXELS`.
-  """
+  """An image as an array. Refuses what is no uint8 `[H, W, 3]`, or has more than `container.MAX_PIXELS`."""
   if isinstance(image, (str, bytes, bytearray, memoryview, os.PathLike)):
     given = f"the path {image}" if isinstance(image, (str, os.PathLike)) else "bytes"
     raise DeepcompError("`image` must be a uint8 array of shape [H, W, 3], as deepcomp_tf.codec.images.read_image gives it of a "
@@ -140,52 +129,20 @@ def _padded_shape(image):
   return tuple(side + -side % STRIDE for side in image.shape[:2])
 
 
-def _padded_pixels(image):
-  height, width = _padded_shape(image)
-  return height * width
-
-
-class _Ahead:
-  """Context that gives an iterable's values in lists of a batch's pixels, the next of which is read on a thread.
+def _ahead(values):
+  """Yields an iterable's values in lists of a batch's pixels, the next of which is read on a thread.
 
   Where that takes longer than `PATIENCE`, the list is of what there is, and empty where there is nothing.
   """
+  values, read, lock = iter(values), [], threading.Lock()
 
-  def __init__(self, values):
-    self._values, self._part, self._lock = iter(values), [], threading.Lock()
-    self._reader = concurrent.futures.ThreadPoolExecutor(1, "deepcomp_reading")
-
-  def __enter__(self):
-    return self
-
-  def __exit__(self, *error):
-    self._reader.shutdown(cancel_futures=True)
-    with contextlib.suppress(AttributeError):  # only generators have it
-      self._values.close()
-
-  def __iter__(self):
-    coming = self._reader.submit(self._take)
-    while True:
-      taken = concurrent.futures.wait([coming], PATIENCE).done
-      with self._lock:
-        part, self._part = self._part, []
-      ended, error = coming.result() if taken else (False, None)
-      if taken and not ended:
-        coming = self._reader.submit(self._take)
-      if part or not taken:
-        yield part
-      if error is not None:
-        raise error
-      if ended:
-        return
-
-  def _take(self):
+  def take():
     """Reads the next values. Returns whether they are the last, and the error that their source raised behind them, or None."""
     count = pixels = 0
     try:
-      for value in self._values:
-        with self._lock:
-          self._part.append(value)
+      for value in values:
+        with lock:
+          read.append(value)
         shape = getattr(value, "shape", ())
         count += 1
         pixels += shape[0] * shape[1] if len(shape) > 1 else 0
@@ -194,3 +151,23 @@ class _Ahead:
     except BaseException as error:  # raised again by the thread that asks for the values  # pylint: disable=broad-except
       return True, error
     return True, None
+
+  reader = concurrent.futures.ThreadPoolExecutor(1, "deepcomp_reading")
+  try:
+    coming, ended = reader.submit(take), False
+    while not ended:
+      taken = concurrent.futures.wait([coming], PATIENCE).done
+      with lock:
+        part, read[:] = read[:], []
+      if taken:
+        ended, error = coming.result()
+        if not ended:
+          coming = reader.submit(take)
+      if part or not taken:
+        yield part
+    if error is not None:
+      raise error
+  finally:
+    reader.shutdown(cancel_futures=True)
+    with contextlib.suppress(AttributeError):  # only generators have it
+      values.close()

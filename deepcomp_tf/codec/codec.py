@@ -1,6 +1,5 @@
 """Photos to compressed files and back: `Codec`."""
 
-import contextlib
 import functools
 
 import numpy as np
@@ -11,8 +10,8 @@ from deepcomp_tf.codec import container
 from deepcomp_tf.codec import operating_point
 from deepcomp_tf.codec import tiling
 from deepcomp_tf.codec.reader import Reader
-from deepcomp_tf.errors import check_errors
 from deepcomp_tf.errors import DeepcompError
+from deepcomp_tf.errors import passed_on
 from deepcomp_tf.representation import STRIDE
 from deepcomp_tf.threads import check_fork
 from deepcomp_tf.threads import cores
@@ -38,18 +37,15 @@ class Codec(Reader):
   run, reading symbols works, and what needs the networks raises a DeepcompError.
 
   Attributes:
-    operating_point, channels, fingerprint: as of `reader.Reader`.
-    encoder_version: of the encoder that writes files, see `load`; files do not tell, and need not, which one wrote them.
-    decoder_version: of its decoder, which may be trained further without any change of files; 1 is the first.
-    readers: for whom its searches choose symbols, one of `READERS`, as its `aim` says.
-    fingerprints: of the files that it writes: this one.
-    mean, deviation: float32 `[C]`, statistics of the representation, see `operating_point.OperatingPoint`.
-    source: the name or the absolute path that it was loaded from; None where it was not.
+    operating_point, channels, fingerprint: see `reader.Reader`.
+    encoder_version, decoder_version, mean, deviation, source: see `operating_point.OperatingPoint`. Files do not say which
+      encoder wrote them, and need not.
+    readers: for whom its searches choose symbols, from `READERS`.
+    fingerprints: of the files that it writes, a tuple.
 
   Args:
     point: an `operating_point.OperatingPoint`.
-    aim: what a search for better symbols weighs (`encode`, with an effort): None for the picture alone, or for example an
-      `tasks.aim.SameAnswers`; see `codec.search`.
+    aim: what a search for better symbols weighs beside the picture, such as a `tasks.aim.SameAnswers`; see `codec.search`.
   """
 
   def __init__(self, point, aim=None):
@@ -71,52 +67,36 @@ class Codec(Reader):
 
   @property
   def model(self):
-    """The `CompressionModel`, made when it is first asked for: reading symbols does not need it.
-
-    Raises:
-      DeepcompError: the process was forked after TensorFlow had run.
-    """
+    """The `CompressionModel`, made when it is first asked for, not in a process that was forked after TensorFlow had run."""
     check_fork()
     return self._point.model
 
-  @functools.cached_property
-  def _encode(self):
-    return tiling.graph(self.model.symbols_of, 3)
-
-  @functools.cached_property
-  def _encode_batch(self):
-    return tiling.graph(self.model.symbols_of, 3, batch=None)
+  _encode = functools.cached_property(lambda self: tiling.graph(self.model.symbols_of, 3))
+  _encode_batch = functools.cached_property(lambda self: tiling.graph(self.model.symbols_of, 3, batch=None))
+  _decode = functools.cached_property(lambda self: tiling.graph(self.model.picture_of, self.channels))
 
   @functools.cached_property
   def _search(self):
     from deepcomp_tf.codec.search import Search  # as in `encode`
     return Search(self.model, self._point.context_model, self._point.bits_per_pixel, self._aim)
 
-  @functools.cached_property
-  def _decode(self):
-    return tiling.graph(self.model.picture_of, self.channels)
-
   @classmethod
   def load(cls, name, encoder_version=None, aim=None):
     """The codec of an operating point.
 
     Args:
-      name: one of `dc.operating_points.names()`, or a folder that training wrote.
-      encoder_version: of the encoder, where files shall be written as an earlier one wrote them; None for the newest.
-      aim: of `Codec`.
+      name: from `dc.operating_points.names()`, or a folder that training wrote.
+      encoder_version: of an earlier encoder that shall write files; None for the newest.
+      aim: see `Codec`.
 
     Raises:
-      DeepcompError: there is no such operating point, or encoder of it.
+      DeepcompError: there is no such operating point, or encoder.
     """
     return cls(operating_point.OperatingPoint.load(name, encoder_version), aim)
 
   @classmethod
   def load_for(cls, data):
-    """The codec of the shipped operating point that a file was written with.
-
-    Raises:
-      BitstreamError: the file is damaged, or of an operating point that is not shipped.
-    """
+    """The codec of the shipped operating point that a file was written with; errors are those of `Bitstream.operating_point`."""
     return cls.load(Bitstream(data).operating_point)
 
   def __reduce__(self):
@@ -142,25 +122,18 @@ class Codec(Reader):
     """
     image = batches.check_image(image)
     _check_effort(effort, rate)
-    padded = tiling.pad(image)
-    symbols = np.empty([side // STRIDE for side in padded.shape[:2]] + [self.channels], np.uint8)
-    tiling.apply(self._encode, padded, symbols, STRIDE, 1)
+    symbols = tiling.apply(self._encode, tiling.pad(image), STRIDE, 1, self.channels)
     return self.improve(image, symbols, effort, rate) if effort else symbols
 
   def improve(self, image, symbols, effort, rate=1.0):
-    """Better symbols for an image than those that are given, or these.
+    """Better symbols for an image than those given, or these, uint8 `[ceil(H/8), ceil(W/8), C]`.
 
     Args:
       image: uint8 `[H, W, 3]` RGB.
       symbols: of this image, as `encode` gives them.
-      effort: 1..9, see `encode`.
-      rate: of `encode`.
+      effort, rate: see `encode`; the effort is at least 1.
 
-    Returns:
-      uint8 `[ceil(H/8), ceil(W/8), C]`.
-
-    Raises:
-      DeepcompError: as `encode`.
+    Raises: as `encode`.
     """
     image = batches.check_image(image)
     _check_effort(effort, rate, least=1)
@@ -169,112 +142,80 @@ class Codec(Reader):
     return self._search.improve(image, symbols, search.SWEEPS[effort], rate)
 
   def compress(self, image, effort=0, rate=1.0):
-    """An image as the bytes of a file.
-
-    Args:
-      image: uint8 `[H, W, 3]` RGB.
-      effort, rate: of `encode`.
-
-    Raises:
-      DeepcompError: as `encode`.
-    """
+    """The bytes of the file of an image, uint8 `[H, W, 3]` RGB. Arguments and errors are those of `encode`."""
     image = batches.check_image(image)
-    return container.pack(self.fingerprint, *image.shape[:2], self.encode_symbols(self.encode(image, effort, rate)))
+    return self.pack(self.encode(image, effort, rate), *image.shape[:2])
 
   def compress_many(self, images, errors="raise", effort=0, rate=1.0):
     """Images as the bytes of their files.
 
     While the network runs, the next images are read and those before are entropy coded, on threads. On a CPU the bytes are
-    those of `compress`; several images are encoded at a time, each by itself. A GPU is given batches of images of equal padded
-    size, of up to some hundred that wait, so that sizes may be mixed; there rounding may take another symbol than `compress`
-    does where z lies between two.
+    those of `compress`. A GPU is given batches of images of equal padded size, out of some hundred that wait, so that sizes may
+    be mixed; there rounding may take another symbol than `compress` does where z lies between two.
 
     >>> for data in codec.compress_many(images):
 
     Args:
-      images: iterable of uint8 `[H, W, 3]` RGB arrays, read on a thread. It may hold `DeepcompError`s, of images that could
-        not be read, which are treated as those of other images. It may wait for the file of an image that it gave.
-      errors: what becomes of an image that is no such array: "raise" its DeepcompError, where its file would come, or "return"
-        that in place of the file.
-      effort, rate: of `encode`. Searches take turns, since each takes all cores.
+      images: iterable of uint8 `[H, W, 3]` RGB arrays, read on a thread. `DeepcompError`s, of images that could not be read, may
+        be among them. It may wait for the file of an image that it gave.
+      errors: "raise" the DeepcompError of such an image, or of what is no image, where its file would come, or "return" it.
+      effort, rate: see `encode`. Searches take turns, since each takes all cores.
 
-    Yields:
-      bytes, in the order of the images.
-
-    Raises:
-      DeepcompError: see `errors`; or effort or rate are out of range.
+    Returns:
+      iterator of bytes, in the order of the images.
     """
-    check_errors(errors)
     _check_effort(effort, rate)
-    return self._compress_many(images, errors, effort, rate)
+    return passed_on(self._files_of(images, effort, rate), errors)
 
-  def _compress_many(self, images, errors, effort, rate):
+  def _files_of(self, images, effort, rate):
     self._encode  # made now, not by several threads  # pylint: disable=pointless-statement
     if effort:
       self._search  # likewise  # pylint: disable=pointless-statement
     encode_batch = (lambda padded: list(self._encode_batch(np.stack(padded)).numpy())) if batches.on_gpu() and not effort else None
     encode = functools.partial(self.encode, effort=effort, rate=rate)
-    with contextlib.closing(batches.files_of(images, encode, encode_batch, self._coder.encode_batch,
-                                             self.fingerprint)) as files:
-      for data in files:
-        if isinstance(data, DeepcompError) and errors == "raise":
-          raise data
-        yield data
+    yield from batches.files_of(images, encode, encode_batch, self._coder.encode_batch, self.fingerprint)
+
+  def pack(self, symbols, height, width):
+    """The bytes of the file of a photo of height x width, whose symbols are uint8 `[ceil(H/8), ceil(W/8), C]`."""
+    return container.pack(self.fingerprint, height, width, self.encode_symbols(symbols))
 
   def encode_symbols(self, symbols):
     """The payload of a file for symbols as `encode` gives them: uint8 `[h, w, C]` -> bytes."""
     return self._coder.encode(symbols)
 
   def decompress(self, data, errors="raise"):
-    """The picture in a file, or those in several.
-
-    Args:
-      data: bytes of a file, a `Bitstream`, or a list of these.
-      errors: as of `symbols`.
-
-    Returns:
-      uint8 `[H, W, 3]` RGB, or a list of such arrays.
-
-    Raises: as `symbols`.
-    """
+    """The picture in a file, uint8 `[H, W, 3]` RGB, or a list of those in several. Arguments and errors are as of `symbols`."""
     if not container.is_one(data):
       return list(self.decompress_many(container.list_of(data), errors))
     file = self.open(data)
     return self.decode(self.symbols(file), file.height, file.width)
 
   def decompress_many(self, files, errors="raise"):
-    """Pictures of files, one after the other. While the network runs, the symbols of the next files are decoded on threads.
+    """Pictures of files. While the network runs, the symbols of the next files are decoded on threads.
 
     Args:
       files: iterable of bytes, or of `Bitstream`s.
-      errors: as of `symbols`: "raise", where the picture of a file that cannot be read would come, or "return".
+      errors: see `symbols`; an error is raised where the picture would come.
 
     Returns:
       iterator of uint8 `[H, W, 3]` RGB, in the order of the files.
-
-    Raises: as `symbols`.
     """
-    check_errors(errors)
-    return self._decompress_many(files, errors)
+    return passed_on(self._pictures_of(files), errors)
 
-  def _decompress_many(self, files, errors):
+  def _pictures_of(self, files):
     def read(data):
       try:
         file = self.open(data)
-        return file, self.symbols(file, threads=1), None
+        return self.symbols(file), file.height, file.width
       except DeepcompError as error:
-        return None, None, error
+        return error
 
-    for file, symbols, error in ordered_map(read, files, cores()):
-      if error and errors == "raise":
-        raise error
-      yield error or self.decode(symbols, file.height, file.width)
+    for found in ordered_map(read, files, cores()):
+      yield found if isinstance(found, DeepcompError) else self.decode(*found)
 
   def decode(self, symbols, height, width):
     """The picture of symbols as `encode` gives them: uint8 `[ceil(H/8), ceil(W/8), C]` -> `[height, width, 3]`."""
-    image = np.empty([symbols.shape[0] * STRIDE, symbols.shape[1] * STRIDE, 3], np.uint8)
-    tiling.apply(self._decode, symbols, image, 1, STRIDE)
-    return np.ascontiguousarray(image[:height, :width])
+    return np.ascontiguousarray(tiling.apply(self._decode, symbols, 1, STRIDE, 3)[:height, :width])
 
   reconstruct = decode  # its name until version 0.2
 

@@ -67,12 +67,8 @@ def _to_srgb(image, profile):
 
 @functools.lru_cache(maxsize=64)
 def _converter(profile, mode):
-  """A transform from a colour profile to sRGB; None where there is nothing to convert.
-
-  Args:
-    profile: bytes of an ICC profile.
-    mode: of the images: L, RGB, CMYK, or LAB, for which `profile` is not used.
-  """
+  """A transform to sRGB from the bytes of an ICC profile, for images of mode L, RGB or CMYK, or from Lab, without a profile, for
+  LAB; None where there is nothing to convert."""
   try:
     source = ImageCms.ImageCmsProfile(ImageCms.createProfile("LAB") if mode == "LAB" else io.BytesIO(profile))
     if source.profile.xcolor_space.strip() != {"L": "GRAY", "LAB": "Lab"}.get(mode, mode):

@@ -21,12 +21,8 @@ class CompiledCoder:
     self._features = int((self._model.parts[:, 1] - self._model.parts[:, 0]).max())
 
   def decode(self, jobs, symbols, threads=None):
-    """Decodes payloads and keeps a window of each map.
-
-    Args:
-      jobs: list of `entropy_coder.Job`, their payloads multiples of 4 bytes, their maps at least 1 in size.
-      symbols: flat uint8, receives the windows, `[height, width, C]` each.
-      threads: the most to use; None for one per core.
+    """Decodes payloads and keeps a window of each map, see `EntropyCoder.decode_batch`; payloads are multiples of 4 bytes, maps
+    at least 1 in size.
 
     Returns:
       int64 `[len(jobs)]`: `kernels.GOOD`, or another outcome of a file, whose window is left as it is.
@@ -81,16 +77,11 @@ class CompiledCoder:
 
 
 def cumulative_counts(counts):
-  """What constriction's Categorical (perfect=False) makes of tables of counts that sum to TABLE_TOTAL.
+  """What constriction's Categorical (perfect=False) makes of tables of counts that sum to TABLE_TOTAL: int `[..., n]` -> uint32
+  `[..., n + 1]`, 0 to 2^24.
 
   Each of the n symbols has 2^-24, and the rest is shared out in proportion, rounded down cumulatively. In
   floating point that is exact for such tables.
-
-  Args:
-    counts: int `[..., n]`.
-
-  Returns:
-    uint32 `[..., n + 1]`, 0 to 2^24.
   """
   size = counts.shape[-1]
   ends = np.concatenate([np.zeros([*counts.shape[:-1], 1], np.int64), np.cumsum(counts, -1, dtype=np.int64)], -1)

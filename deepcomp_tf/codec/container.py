@@ -38,11 +38,7 @@ class Header(NamedTuple):
 
 
 def check_pixels(height, width):
-  """Refuses an image that is larger than files may be.
-
-  Raises:
-    DeepcompError: it has more than `MAX_PIXELS`.
-  """
+  """Refuses an image of more than `MAX_PIXELS`."""
   if height * width > MAX_PIXELS:
     raise DeepcompError(f"expected an image of at most {MAX_PIXELS} pixels (deepcomp_tf.codec.container.MAX_PIXELS). "
                         f"Received: {width}x{height} pixels")
@@ -59,10 +55,7 @@ def pack(fingerprint, height, width, payload):
 
 
 def bytes_of(data):
-  """What is given as the bytes of a file, as bytes.
-
-  Args:
-    data: bytes, or what has them in its memory: a bytearray, a memoryview, an array of one dimension.
+  """The bytes of a file, given as bytes, a bytearray, a memoryview, or an array of one dimension.
 
   Raises:
     DeepcompError: it is something else, such as a path.
@@ -70,7 +63,7 @@ def bytes_of(data):
   if isinstance(data, bytes):
     return data
   if isinstance(data, (str, os.PathLike)):
-    raise DeepcompError(f"expected the bytes of a file, such as pathlib.Path(path).read_bytes(). Received: the path {data}")
+    raise DeepcompError(f"expected the bytes of a file, such as pathlib.Path(path).read_bytes(). Received: {_told(data)}")
   try:
     view = memoryview(data)
   except TypeError:
@@ -86,11 +79,7 @@ def is_one(data):
 
 
 def list_of(files):
-  """Bytes of several files as a list.
-
-  Raises:
-    DeepcompError: it is one file, a path, or nothing that holds several things.
-  """
+  """Bytes of several files as a list. Refuses a single file, a path, and what holds nothing."""
   if is_one(files) or not hasattr(files, "__iter__"):
     raise DeepcompError(f"expected a list of the bytes of files. Received: {_told(files)}")
   return list(files)
@@ -104,16 +93,10 @@ def _told(data):
 
 
 def read_header(data):
-  """Checks everything about a file that can be checked without the operating point.
-
-  Args:
-    data: bytes of a whole file, see `bytes_of`.
-
-  Returns:
-    a `Header`.
+  """The `Header` of a whole file, see `bytes_of`, after all checks that need no operating point.
 
   Raises:
-    BitstreamError: it is not an undamaged file of this format.
+    BitstreamError: it is damaged, or not of this format.
     DeepcompError: it is not bytes.
   """
   data = bytes_of(data)
@@ -126,10 +109,7 @@ def read_header(data):
 
 
 def peek(data):
-  """The `Header` at the beginning of a file, without its checksum, which takes the whole file.
-
-  Args:
-    data: the first MAX_HEADER_BYTES bytes, or more.
+  """The `Header` in the first MAX_HEADER_BYTES bytes of a file, or more; its checksum takes the whole file.
 
   Raises:
     BitstreamError: no file of this format begins so.
@@ -140,8 +120,7 @@ def peek(data):
     raise BitstreamError("truncated in the header")
   if data[2] != VERSION:
     raise BitstreamError(f"expected format version {VERSION}, the file says {data[2]}")
-  at = 3 + FINGERPRINT_BYTES
-  sides = []
+  at, sides = 3 + FINGERPRINT_BYTES, []
   for name in ("height", "width"):
     value = 0
     for length in range(3):

@@ -13,6 +13,7 @@ known around it.
 """
 
 import functools
+import itertools
 from typing import NamedTuple
 
 import numpy as np
@@ -151,7 +152,8 @@ class ContextModel:
     if ONE % self.fractions:
       raise DeepcompError(f"the number of fractions must divide {ONE}. Received: {self.fractions}")
     self._compiled = [[self._compile(p, channel) for p in passes] for channel, passes in enumerate(predictors)]
-    self._indices = ()
+    # Where the features of each (channel, pass) lie on maps of a size.
+    self._indices = functools.lru_cache(CACHED_SIZES)(lambda height, width: {})
 
   def _compile(self, predictor, channel):
     """Checks a predictor and turns it into arrays."""
@@ -186,18 +188,35 @@ class ContextModel:
 
   @classmethod
   def from_arrays(cls, arrays):
-    flat, feature, difference = [], 0, 0
-    for features, differences, mean_bias, scale_bias in arrays["predictors"].tolist():
-      flat.append(Predictor(
-          features=[tuple(f) for f in arrays["features"][feature:feature + features].tolist()],
-          mean=arrays["mean"][feature:feature + features].tolist(), mean_bias=mean_bias,
-          differences=[tuple(d) for d in arrays["differences"][difference:difference + differences].tolist()],
-          scale=arrays["scale"][difference:difference + differences].tolist(), scale_bias=scale_bias))
-      feature += features
-      difference += differences
+    rows = {key: iter(arrays[key].tolist()) for key in ("features", "differences", "mean", "scale")}
+    take = lambda key, count: list(itertools.islice(rows[key], count))
+    flat = [Predictor(list(map(tuple, take("features", features))), take("mean", features), mean_bias,
+                      list(map(tuple, take("differences", differences))), take("scale", differences), scale_bias)
+            for features, differences, mean_bias, scale_bias in arrays["predictors"].tolist()]
     count = len(PASSES)
     return cls(*arrays["symbols"].tolist(), [flat[i:i + count] for i in range(0, len(flat), count)],
                arrays["thresholds"].tolist(), arrays["tables"])
+
+  @functools.cached_property
+  def costs(self):
+    """Bits of each entry of the tables: float `[tables, 2L - 1]`, the first two axes of `tables` as one."""
+    return -np.log2(self.tables.reshape(-1, self.tables.shape[-1]) / TABLE_TOTAL)
+
+  def values_of(self, symbols):
+    """Symbols `[h, w, C]` minus `origin`, in the order of their positions in `[C, h, w]`: int32 `[C h w]`."""
+    return symbols.transpose(2, 0, 1).astype(np.int32).ravel() - self.origin
+
+  def entries_of(self, symbols):
+    """The tables that code symbols `[h, w, C]`, and their places in these: indices into `costs`, both `[C h w]`."""
+    values = self.values_of(symbols)
+    chosen, places = np.empty(values.size, np.int64), np.empty(values.size, np.int64)
+
+    def code(positions, tables, bases):
+      chosen[positions], places[positions] = tables, values[positions] - bases + self.num_symbols - 1
+      return values[positions]
+
+    self.run(*symbols.shape[:2], code)
+    return chosen, places
 
   def run(self, height, width, code):
     """Goes through all symbols of a `[height, width, C]` map in coding order.
@@ -214,7 +233,7 @@ class ContextModel:
     area = height * width
     known = np.zeros(self.channels * area, np.float32)
     places = [rows * width + columns for rows, columns in positions(height, width)]
-    indices = self._cached_indices(height, width)
+    indices = self._indices(height, width)
     for stage in range(self.channels + len(PASSES) - 1):
       parts = []
       for channel in range(max(0, stage - len(PASSES) + 1), min(self.channels, stage + 1)):
@@ -248,13 +267,3 @@ class ContextModel:
     bases = np.minimum(np.maximum(means >> _ONE_BITS, -self.origin), self.num_symbols - 1 - self.origin)
     fractions = (means & (ONE - 1)) // (ONE // self.fractions)
     return np.searchsorted(self.thresholds, scales, side="right") * self.fractions + fractions, bases
-
-  def _cached_indices(self, height, width):
-    """Where the features of each (channel, pass) lie on maps of a size; kept for the last few sizes."""
-    for size, indices in self._indices:
-      if size == (height, width):
-        return indices
-    indices = {}
-    # Replaced as a whole, so that other threads find the old ones or the new ones.
-    self._indices = (*self._indices[1 - CACHED_SIZES:], ((height, width), indices))
-    return indices

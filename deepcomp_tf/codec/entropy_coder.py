@@ -47,9 +47,7 @@ def _compiling_pays(count):
 class Job(NamedTuple):
   """A payload to decode, and which part of its map to keep.
 
-  payload: bytes.
-  height, width: of the map.
-  top, left, rows, columns: the window, within the map.
+  top, left, rows, columns: the window, within the map of height x width positions.
   begin: where it goes among the symbols of the batch.
   """
   payload: bytes
@@ -94,15 +92,7 @@ class EntropyCoder:
     return self.encode_batch([symbols], threads=1)[0]
 
   def encode_batch(self, maps, threads=None):
-    """Several maps at a time.
-
-    Args:
-      maps: list of uint8 `[h, w, C]`, of any sizes.
-      threads: the most to use; None for one per core.
-
-    Returns:
-      list of bytes.
-    """
+    """A list of maps uint8 `[h, w, C]`, of any sizes -> a list of bytes, on so many threads at most; None for all cores."""
     maps = [self._check_symbols(symbols) for symbols in maps]
     kernels = self._compiled(sum(symbols.size for symbols in maps)) if all(symbols.size for symbols in maps) else None
     if kernels is None:
@@ -122,7 +112,7 @@ class EntropyCoder:
     return symbols
 
   def _encode(self, symbols):
-    values = symbols.transpose(2, 0, 1).astype(np.int32).ravel() - self.model.origin
+    values = self.model.values_of(symbols)
     encoder = constriction.stream.queue.RangeEncoder()
 
     def code(positions, tables, bases):
@@ -151,42 +141,34 @@ class EntropyCoder:
     return symbols
 
   def decode_batch(self, jobs, symbols, threads=None):
-    """Several payloads at a time.
-
-    Args:
-      jobs: list of `Job`.
-      symbols: uint8, contiguous, receives the windows.
-      threads: the most to use; None for one per core.
+    """Decodes a list of `Job`s to their windows in `symbols`, uint8, contiguous, on so many threads at most; None for all cores.
 
     Returns:
       list of None, or the `BitstreamError` of a job whose payload is damaged; its window holds anything.
     """
     if not symbols.flags.c_contiguous:
       raise DeepcompError("`symbols` must be contiguous, to be written to")
-    flat, errors = symbols.reshape(-1), [self._error_of(job) for job in jobs]
-    good = [number for number, error in enumerate(errors) if error is None]
+    flat, errors, good = symbols.reshape(-1), [None] * len(jobs), []
+    for number, job in enumerate(jobs):
+      try:
+        self.check(job.payload, job.height, job.width)
+        good.append(number)
+      except BitstreamError as error:
+        errors[number] = error
     kernels = self._compiled(sum(jobs[number].height * jobs[number].width for number in good) * self.model.channels)
     if kernels and good:
-      results = kernels.decode([jobs[number] for number in good], flat, threads)
-      for number, result in zip(good, results):
+      for number, result in zip(good, kernels.decode([jobs[number] for number in good], flat, threads)):
         errors[number] = BitstreamError(f"damaged: {_DAMAGES[result]}") if result else None
       return errors
     for number in good:
       job = jobs[number]
       try:
-        window = self._decode(job.payload, job.height, job.width)[
-            job.top:job.top + job.rows, job.left:job.left + job.columns]
+        decoded = self._decode(job.payload, job.height, job.width)
+        window = decoded[job.top:job.top + job.rows, job.left:job.left + job.columns]
         flat[job.begin:job.begin + window.size] = window.reshape(-1)
       except BitstreamError as error:
         errors[number] = error
     return errors
-
-  def _error_of(self, job):
-    try:
-      self.check(job.payload, job.height, job.width)
-    except BitstreamError as error:
-      return error
-    return None
 
   def check(self, payload, height, width):
     """Raises a BitstreamError where a payload has no whole words, or cannot hold a map of this size."""
@@ -202,10 +184,9 @@ class EntropyCoder:
 
     def code(positions, tables, bases):
       order, groups = _groups(tables)
-      offsets = np.empty(order.size, np.int32)
+      offsets, values = np.empty(order.size, np.int32), np.empty(order.size, np.int32)
       for table, begin, end in groups:
         offsets[begin:end] = decoder.decode(self._distributions[table], end - begin)
-      values = np.empty(order.size, np.int32)
       values[order] = offsets
       values += bases - self._middle
       if values.min() < low or values.max() > high:
@@ -224,17 +205,7 @@ class EntropyCoder:
 
   def bits(self, symbols):
     """What the tables charge for symbols, in bits, without the coder's overhead."""
-    costs = -np.log2(self.model.tables.reshape(-1, self.model.tables.shape[-1]) / context.TABLE_TOTAL)
-    values = symbols.transpose(2, 0, 1).astype(np.int32).ravel() - self.model.origin
-    total = 0.0
-
-    def code(positions, tables, bases):
-      nonlocal total
-      total += costs[tables, values[positions] - bases + self._middle].sum()
-      return values[positions]
-
-    self.model.run(*symbols.shape[:2], code)
-    return total
+    return float(self.model.costs[self.model.entries_of(symbols)].sum())
 
 
 def _groups(tables):

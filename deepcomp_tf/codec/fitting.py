@@ -6,6 +6,8 @@ symbol weighted by its expected deviation. Coefficients are rounded to integers,
 counted, so that they fit the integer model.
 """
 
+import collections
+
 import numpy as np
 
 from deepcomp_tf.codec import context
@@ -22,7 +24,7 @@ _THRESHOLDS = (0.004, 24.0)
 
 
 def fit(maps, num_symbols, origin, seed=0, progress=lambda iterable: iterable):
-  """Fits a context model.
+  """The `ContextModel` that fits best.
 
   Args:
     maps: list of uint8 `[h, w, C]`, symbols of whole photos.
@@ -30,9 +32,6 @@ def fit(maps, num_symbols, origin, seed=0, progress=lambda iterable: iterable):
     origin: the symbol of the center nearest to 0.
     seed: of the choice of samples.
     progress: wraps the iterable over channels, for example in `tqdm.tqdm`.
-
-  Returns:
-    a `ContextModel`.
   """
   if not maps:
     raise DeepcompError("expected symbols of at least one photo to fit a context model to. Received: none")
@@ -40,23 +39,14 @@ def fit(maps, num_symbols, origin, seed=0, progress=lambda iterable: iterable):
   channels = maps[0].shape[-1]
   samples = [_Samples(maps, origin, index, rng) for index in range(len(context.PASSES))]
   predictors = [[sample.fit(channel) for sample in samples] for channel in progress(range(channels))]
-  low, high = _THRESHOLDS
-  thresholds = np.unique(np.round(np.geomspace(low, high, BINS - 1) * context.ONE).astype(int)).tolist()
+  thresholds = np.unique(np.round(np.geomspace(*_THRESHOLDS, BINS - 1) * context.ONE).astype(int)).tolist()
   # The tables do not matter for the contexts: start from flat ones, count, replace.
   model = context.ContextModel(num_symbols, origin, predictors, thresholds,
                                _flat_tables(len(thresholds) + 1, FRACTIONS, num_symbols))
-  shape = model.tables.shape
-  counts = np.zeros(int(np.prod(shape)), np.int64)
+  counts = np.zeros(model.tables.size, np.int64)
   for symbols in maps:
-    values = symbols.transpose(2, 0, 1).astype(np.int32).ravel() - origin
-
-    def code(positions, tables, bases):
-      entries = tables * shape[-1] + values[positions] - bases + num_symbols - 1
-      counts[:] += np.bincount(entries, minlength=counts.size)
-      return values[positions]
-
-    model.run(*symbols.shape[:2], code)
-  tables = np.stack([_smooth(c) for c in counts.reshape(shape)])
+    counts += np.bincount(np.ravel_multi_index(model.entries_of(symbols), model.costs.shape), minlength=counts.size)
+  tables = np.stack([_smooth(c) for c in counts.reshape(model.tables.shape)])
   return context.ContextModel(num_symbols, origin, predictors, thresholds, tables)
 
 
@@ -82,20 +72,17 @@ class _Samples:
     self._values = np.concatenate([m.reshape(-1, m.shape[-1]) for m in maps]).T.astype(np.float32) - origin
     self._own = context.own_offsets(pass_index)
     self._earlier = context.earlier_offsets(pass_index)
-    offsets = sorted({(0, 0), *self._own, *self._earlier})
-    total = sum(context.positions(*m.shape[:2])[pass_index][0].size for m in maps)
-    share = min(1.0, SAMPLES / max(1, total))
-    where = {offset: [] for offset in offsets}
-    passes, start = [], 0
-    for m in maps:
-      rows, columns = context.positions(*m.shape[:2])[pass_index]
-      kept = rng.random(rows.size) < share
-      for offset in offsets:
-        where[offset].append(context.neighbours(rows[kept], columns[kept], *offset, *m.shape[:2]) + start)
-      passes.append(context.passes_of(*m.shape[:2]))
-      start += m.shape[0] * m.shape[1]
+    sizes = [m.shape[:2] for m in maps]
+    total = sum(context.positions(*size)[pass_index][0].size for size in sizes)
+    where, start = collections.defaultdict(list), 0
+    for height, width in sizes:
+      rows, columns = context.positions(height, width)[pass_index]
+      kept = rng.random(rows.size) < min(1.0, SAMPLES / max(1, total))
+      for offset in {(0, 0), *self._own, *self._earlier}:
+        where[offset].append(context.neighbours(rows[kept], columns[kept], *offset, height, width) + start)
+      start += height * width
     self._where = {offset: np.concatenate(parts) for offset, parts in where.items()}
-    self._passes = np.concatenate(passes)
+    self._passes = np.concatenate([context.passes_of(*size) for size in sizes])
 
   def fit(self, channel):
     """The `Predictor` of a channel at this pass."""
@@ -106,10 +93,9 @@ class _Samples:
       mean = float(target.mean()) if target.size else 0.0
       scale = float(np.abs(target - mean).mean()) if target.size else 1.0
       return context.Predictor([], [], _fixed(mean), [], [], _fixed(scale))
-    seen = np.stack([self._look(channel, feature) for feature in candidates])
+    seen = np.stack([self._look(channel, *feature) for feature in candidates])
     # Differences among the nearest four, then every candidate's magnitude.
-    pairs = list(context.SPREAD_PAIRS) if self._own else []
-    pairs += [(i, -1) for i in range(len(candidates))]
+    pairs = [*(context.SPREAD_PAIRS if self._own else ()), *((i, -1) for i in range(len(candidates)))]
     magnitudes = np.stack([np.abs(seen[i] - seen[j]) if j >= 0 else np.abs(seen[i]) for i, j in pairs])
     weights = np.ones_like(target)
     for _ in range(2):
@@ -129,9 +115,8 @@ class _Samples:
         differences=[(place[i], place[j] if j >= 0 else -1) for i, j in (pairs[part] for part in parts)],
         scale=[_fixed(s) for s in scale], scale_bias=_fixed(scale_bias))
 
-  def _look(self, channel, feature):
+  def _look(self, channel, source, dy, dx):
     """A feature at the sampled positions: the symbol there, or 0 where it is not known yet."""
-    source, dy, dx = feature
     where = self._where[dy, dx]
     # A channel `channel - source` ahead has done as many more passes.
     known = self._passes[where] < self._pass + channel - source
@@ -139,11 +124,8 @@ class _Samples:
 
 
 def _regress(features, target, weights, most, positive=False):
-  """Weighted least squares on at most `most` of the features, chosen greedily, and a constant.
-
-  Returns:
-    indices of the chosen features, their coefficients, the constant.
-  """
+  """Weighted least squares on at most `most` of the features, chosen greedily, and a constant: (indices of those chosen, their
+  coefficients, the constant)."""
   total = weights.sum()
   center = (features @ weights) / total
   target_center = (target @ weights) / total
@@ -151,6 +133,7 @@ def _regress(features, target, weights, most, positive=False):
   product = features @ (weights * target) / total - center * target_center
   gram, product = gram.astype(np.float64), product.astype(np.float64)
   size = np.sqrt(np.maximum(np.diag(gram), 1e-12))
+  solve = lambda some: np.linalg.solve(gram[np.ix_(some, some)] + 1e-6 * np.diag(size[some] ** 2), product[some])
   usable = np.diag(gram) > 1e-9
   chosen, coefficients = [], np.zeros(0)
   while len(chosen) < min(most, len(features)):
@@ -161,13 +144,11 @@ def _regress(features, target, weights, most, positive=False):
     if not gain[best] > 1e-6:
       break
     trial = chosen + [best]
-    solution = np.linalg.solve(gram[np.ix_(trial, trial)] + 1e-6 * np.diag(size[trial] ** 2), product[trial])
+    solution = solve(trial)
     if positive and (solution < 0).any():
       kept = [k for k, s in zip(trial, solution) if s > 0]
       usable[[k for k in trial if k not in kept]] = False
-      trial = kept
-      solution = np.maximum(0.0, np.linalg.solve(
-          gram[np.ix_(trial, trial)] + 1e-6 * np.diag(size[trial] ** 2), product[trial]))
+      trial, solution = kept, np.maximum(0.0, solve(kept))
     chosen, coefficients = trial, solution
   return chosen, coefficients, target_center - coefficients @ center[chosen]
 
@@ -189,16 +170,12 @@ def _smooth(counts):
   laplace /= laplace.sum()
   pooled = (pooled + 4.0 * laplace) / (pooled.sum() + 4.0)
   p = (counts + 8.0 * pooled) / (counts.sum(axis=-1, keepdims=True) + 8.0)
-  spare = context.TABLE_TOTAL - size
-  tables = 1 + np.floor(p * spare).astype(np.int64)
+  tables = 1 + np.floor(p * (context.TABLE_TOTAL - size)).astype(np.int64)
   for table in tables:
-    table[np.argmax(table)] += context.TABLE_TOTAL - table.sum()
-    excess = table.max() - context.LARGEST_COUNT
+    best = np.argmax(table)
+    table[best] += context.TABLE_TOTAL - table.sum()
+    excess = table[best] - context.LARGEST_COUNT
     if excess > 0:
-      best = np.argmax(table)
-      others = np.delete(np.arange(size), best)
-      table[best] -= excess
-      near = others[np.argsort(np.abs(others - best), kind="stable")[:2]]
-      table[near[0]] += excess - excess // 2
-      table[near[1]] += excess // 2
+      _, first, second = np.argsort(np.abs(np.arange(size) - best), kind="stable")[:3]  # the nearest, after `best` itself
+      table[[best, first, second]] += -excess, excess - excess // 2, excess // 2
   return tables

@@ -49,7 +49,7 @@ def load_plugin(name, module):
 def orientation(image):
   """EXIF's orientation, or XMP's: 1 to 8, and 1 where it cannot be read, as in all viewers."""
   if image.format == "JXL" and not getattr(image, "jpeg", False):
-    return 1  # its own orientation, which alone counts, has been undone by the decoder, except in a repacked JPEG file
+    return 1  # what the format says counts, and the decoder has undone it, except in a repacked JPEG file
   try:
     found = image.getexif().get(ExifTags.Base.Orientation, 1)
     return found if found in TURNS else 1

@@ -23,7 +23,7 @@ from deepcomp_tf.errors import DeepcompError
 from deepcomp_tf.errors import one_line
 from deepcomp_tf.errors import UnreadableError
 
-# Endings of photos. A file with another one is a photo if its content is.
+# Endings of photos. A file with another ending is a photo if its content is.
 EXTENSIONS = (
     ".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".apng", ".webp", ".avif", ".heic", ".heif", ".hif", ".jxl", ".bmp", ".dib",
     ".gif", ".tif", ".tiff", ".jp2", ".j2k", ".jpx", ".ppm", ".pgm", ".pbm", ".pnm", ".tga", ".ico", ".psd", ".qoi")
@@ -47,17 +47,15 @@ PIXELS_AHEAD = 1 << 26
 _opening = threading.Lock()
 
 
-def list_images(pattern):
-  """Sorted paths of the image files in a folder (without its subfolders) or matching a glob pattern.
+class _TooLarge(Exception):
+  """A photo has more pixels than files may have."""
 
-  Raises:
-    DeepcompError: there is no such folder, or no image file in it.
-  """
-  if files.isdir(pattern):
-    paths = [path for path in (os.path.join(pattern, name) for name in files.listdir(pattern))
-             if not files.isdir(path) and is_photo(path)]
-  else:
-    paths = [path for path in files.glob(pattern) if not files.isdir(path)]
+
+def list_images(pattern):
+  """Sorted paths of the image files in a folder (without its subfolders) or matching a glob pattern; none is a DeepcompError."""
+  in_folder = files.isdir(pattern)
+  paths = [os.path.join(pattern, name) for name in files.listdir(pattern)] if in_folder else files.glob(pattern)
+  paths = [path for path in paths if not files.isdir(path) and (not in_folder or is_photo(path))]
   if not paths:
     raise DeepcompError(f"expected a folder with images or a pattern that matches some. Received: {pattern}")
   return paths
@@ -68,9 +66,9 @@ def split_images(paths, held_out):
   if not 0 <= held_out < len(paths):
     raise DeepcompError(
         f"photos held out for validation must be fewer than the {len(paths)} there are. Received: {held_out}")
-  chosen = {int((i + 0.5) * len(paths) / held_out) for i in range(held_out)} if held_out else set()
-  return ([path for i, path in enumerate(paths) if i not in chosen],
-          [path for i, path in enumerate(paths) if i in chosen])
+  chosen = [int((i + 0.5) * len(paths) / held_out) for i in range(held_out)]
+  held = set(chosen)
+  return [path for i, path in enumerate(paths) if i not in held], [paths[i] for i in chosen]
 
 
 def is_photo(path):
@@ -100,7 +98,7 @@ def read_image(path, data=None, admit=None):
 
   Args:
     path: of the file.
-    data: its bytes, where they are read already. Then `path` is what errors call it; empty where they need not.
+    data: its bytes, where they are read already. Then `path` is what errors call it, or empty.
     admit: called with the number of pixels before they are decoded; it may wait until there is memory for them.
 
   JPEG, PNG, WebP and whatever else Pillow reads; HEIC and JPEG XL with the extra `formats`. The photo is turned as EXIF or XMP
@@ -129,25 +127,19 @@ def read_image(path, data=None, admit=None):
 
 def _refusal(error, path):
   """The `DeepcompError` of a file that cannot be decoded."""
-  reason = "" if isinstance(error, (UnidentifiedImageError, formats.NoPlugin)) else f" ({one_line(error)})"
+  reason, expected = f" ({one_line(error)})", "an image file that Pillow can read"
   if isinstance(error, (_TooLarge, Image.DecompressionBombError)):
     expected = f"an image of at most {container.MAX_PIXELS} pixels (deepcomp_tf.codec.container.MAX_PIXELS)"
   elif isinstance(error, formats.NoPlugin):
-    expected = str(error)
-  else:
-    expected = "an image file that Pillow can read"
+    reason, expected = "", str(error)
+  elif isinstance(error, UnidentifiedImageError):
+    reason = ""
   return DeepcompError(f"expected {expected}{f'. Received: {path}' if path else ''}{reason}")
 
 
 def stored_size(path, data=None):
-  """(width, height) of the photo in a file as it is stored, before it is turned, from the file's header.
-
-  Args:
-    path, data: as of `read_image`.
-
-  Raises:
-    DeepcompError: as `read_image`, as far as the header tells.
-  """
+  """(width, height) of the photo in a file as it is stored, before it is turned, from its header. Arguments and errors are those
+  of `read_image`."""
   try:
     if data is None:
       with contextlib.suppress(Exception):  # of some formats the header is behind this, or all of the file is needed
@@ -163,10 +155,7 @@ def is_plain_jpeg(data):
   """Whether TensorFlow's JPEG decoder, asked for three channels, gives the pixels that `read_image` does.
 
   That is so for whole baseline and progressive files of 8 bits, of one component or three, that need not be turned and have no
-  colour profile but sRGB's. Where in doubt, the answer is no.
-
-  Args:
-    data: bytes of a file.
+  colour profile but sRGB's. Where in doubt, the answer is no. `data` are the bytes of a file.
   """
   if data[:2] != b"\xff\xd8" or data[-2:] != b"\xff\xd9":
     return False
@@ -183,17 +172,13 @@ def is_plain_jpeg(data):
       plain = precision == 8 and components in (1, 3) and 0 < height * width <= container.MAX_PIXELS
     elif marker in range(0xc3, 0xd0) and marker not in (0xc4, 0xc8):  # other ways of coding
       return False
-    elif marker == 0xe1 and not formats.is_upright(segment) or marker == 0xe2 and not _is_srgb_segment(segment):
+    elif marker == 0xe1 and not formats.is_upright(segment) or marker == 0xe2 and segment.startswith(b"MPF\0"):  # more pictures
+      return False
+    elif marker == 0xe2 and segment.startswith(b"ICC_PROFILE\0") and not (
+        segment[12:14] == b"\1\1" and colors.is_srgb(segment[14:])):  # part of a profile, or another than sRGB's
       return False
     at += 2 + length
   return False
-
-
-def _is_srgb_segment(segment):
-  """Whether an APP2 segment of a JPEG file changes no pixels: all of an sRGB profile, or neither a profile nor more pictures."""
-  if segment.startswith(b"ICC_PROFILE\0"):
-    return segment[12:14] == b"\1\1" and colors.is_srgb(segment[14:])
-  return not segment.startswith(b"MPF\0")
 
 
 def _stored(path):
@@ -203,10 +188,6 @@ def _stored(path):
     raise UnreadableError(f"expected an image file. There is none at: {path}") from None
   except OSError as error:
     raise UnreadableError(f"expected an image file that can be read. Received: {path} ({error.strerror or error})") from None
-
-
-class _TooLarge(Exception):
-  """A photo has more pixels than files may have."""
 
 
 def _open(data):
@@ -239,15 +220,15 @@ def encode_png(image):
 
 
 def encode_picture(image, kind, quality=None):
-  """An image as the bytes of a file that other programs read.
+  """An image, uint8 `[h, w, 3]` RGB, as the bytes of a file that other programs read.
 
   Args:
-    image: uint8 `[h, w, 3]` RGB.
-    kind: one of `PICTURE_KINDS`.
-    quality: 1..100 for jpg and webp, None for DEFAULT_QUALITY; None for png, which loses nothing.
+    image: see above.
+    kind: from `PICTURE_KINDS`.
+    quality: 1..100 for jpg and webp, by default DEFAULT_QUALITY; None for png, which loses nothing.
 
   Raises:
-    DeepcompError: the quality is something else, or such a file cannot hold the image, for its size.
+    DeepcompError: the quality is something else, or such a file cannot hold an image of this size.
   """
   if kind == "png" and quality is not None:
     raise DeepcompError(f"`quality` is for jpg and webp; png loses nothing. Received: quality={quality!r} for png")

@@ -9,10 +9,10 @@ from deepcomp_tf.representation import STRIDE
 
 
 class NetworkInput:
-  """From what is stored, bytes of symbols or pixels, to what a network takes.
+  """From what is stored, symbols or pixels, to what a network takes.
 
   Args:
-    kind: "original" pixels, "decoded" ones, or the "representation". Pixels are centered by their mean over ImageNet
+    kind: "original" or "decoded" pixels, or the "representation". Pixels are centered by their mean over ImageNet
       (appendix A.4), the representation's channels centered and scaled by theirs over the training photos.
     codec: the operating point's `Codec`; None for original pixels.
     effort: of `Codec.encode`, for `encode`; above 0, that takes arrays, not the tensors of a graph.

@@ -11,14 +11,8 @@ the lower end of the range.
 
 import numpy as np
 
-from deepcomp_tf.codec.layout import geometry
-from deepcomp_tf.codec.layout import jit
-from deepcomp_tf.codec.layout import place_of
-from deepcomp_tf.codec.prediction import mirror
-from deepcomp_tf.codec.prediction import PASSES
-from deepcomp_tf.codec.prediction import predict
-from deepcomp_tf.codec.prediction import sort
-from deepcomp_tf.codec.prediction import start
+from deepcomp_tf.codec import layout
+from deepcomp_tf.codec import prediction
 
 # An encoder writes at most a word for each symbol, and this many at the end.
 SEAL = 2
@@ -29,24 +23,25 @@ GOOD, INVALID, OUT_OF_RANGE, LEFT_OVER = range(4)
 PRECISION = 24
 
 _U24, _U32 = np.uint64(PRECISION), np.uint64(32)
-_WORD = np.uint64(1 << 32)
+_WORDS = np.uint64(1 << 32)
 _FULL = np.uint64(0xFFFFFFFFFFFFFFFF)
 
 
-@jit
+@layout.jit
+def _word(words, at):
+  """A word of a payload, behind which there are zeros."""
+  return np.uint64(words[at]) if at < words.size else np.uint64(0)
+
+
+@layout.inlined
 def _decode_file(model, scratch, words, height, width):
   """Decodes a file to the map; returns its outcome."""
-  start(model, scratch, height, width)
+  prediction.start(model, scratch, height, width)
   cumulative, map_ = model.cumulative, scratch.map
   middle = (cumulative.shape[1] - 2) // 2
-  distance, extent, at = np.uint64(0), _FULL, 0
-  for _ in range(2):
-    distance <<= _U32
-    if at < words.size:
-      distance |= np.uint64(words[at])
-    at += 1
-  for stage in range(model.channels + PASSES - 1):
-    sort(scratch, predict(model, scratch, height, width, stage))
+  distance, extent, at = _word(words, 0) << _U32 | _word(words, 1), _FULL, 2
+  for stage in range(model.channels + prediction.PASSES - 1):
+    prediction.sort(scratch, prediction.predict(model, scratch, height, width, stage))
     begin = 0
     for table in range(scratch.ends.size):
       end = scratch.ends[table]
@@ -74,21 +69,19 @@ def _decode_file(model, scratch, words, height, width):
         map_[scratch.places[k]] = value
         distance -= left
         extent = right - left
-        if extent < _WORD:
+        if extent < _WORDS:
           extent <<= _U32
-          distance <<= _U32
-          if at < words.size:
-            distance |= np.uint64(words[at])
+          distance = distance << _U32 | _word(words, at)
           at += 1
       begin = end
-    mirror(model, scratch, height, width, stage)
+    prediction.mirror(model, scratch, height, width, stage)
   # As constriction's `maybe_exhausted`: all words are read, and the point is where an encoder may have left it.
   if at >= words.size and (extent == _FULL or distance < np.uint64((1 << 33) - 1)):
     return GOOD
   return LEFT_OVER
 
 
-@jit
+@layout.jit
 def decode(model, scratch, words, files, symbols, results):
   """Decodes files and keeps a window of each.
 
@@ -105,17 +98,17 @@ def decode(model, scratch, words, files, symbols, results):
     results[n] = _decode_file(model, scratch, words[files[n, 0]:files[n, 1]], height, width)
     if results[n] != GOOD:
       continue
-    pitch, plane, channel_size = geometry(height, width)
+    pitch, plane, channel_size = layout.geometry(height, width)
     at = files[n, 8]
     for row in range(files[n, 4], files[n, 4] + files[n, 6]):
       for column in range(files[n, 5], files[n, 5] + files[n, 7]):
-        place = place_of(row, pitch, 2 * plane) + place_of(column, 1, plane)
+        place = layout.place_of(row, pitch, 2 * plane) + layout.place_of(column, 1, plane)
         for channel in range(model.channels):
           symbols[at + channel] = np.uint8(scratch.map[channel * channel_size + place] - model.low)
         at += model.channels
 
 
-@jit
+@layout.jit
 def _flush(words, size, inverted, first, carried):
   """Writes the words held back until it was known whether the lower end of the range would carry into them."""
   words[size] = np.uint32(first + np.uint64(1)) if carried else np.uint32(first)
@@ -124,16 +117,16 @@ def _flush(words, size, inverted, first, carried):
   return size + inverted
 
 
-@jit
+@layout.inlined
 def _encode_file(model, scratch, words, height, width):
   """Encodes `truth`; returns how many words were written."""
-  start(model, scratch, height, width)
+  prediction.start(model, scratch, height, width)
   cumulative, map_ = model.cumulative, scratch.map
   middle = (cumulative.shape[1] - 2) // 2
   lower, extent, size = np.uint64(0), _FULL, 0
   inverted, first = 0, np.uint64(0)
-  for stage in range(model.channels + PASSES - 1):
-    sort(scratch, predict(model, scratch, height, width, stage))
+  for stage in range(model.channels + prediction.PASSES - 1):
+    prediction.sort(scratch, prediction.predict(model, scratch, height, width, stage))
     begin = 0
     for table in range(scratch.ends.size):
       end = scratch.ends[table]
@@ -150,7 +143,7 @@ def _encode_file(model, scratch, words, height, width):
           size = _flush(words, size, inverted, first, new_lower < lower)
           inverted = 0
         lower = new_lower
-        if extent < _WORD:
+        if extent < _WORDS:
           extent <<= _U32
           word = lower >> _U32
           lower <<= _U32
@@ -162,8 +155,8 @@ def _encode_file(model, scratch, words, height, width):
           else:
             inverted, first = 1, word
       begin = end
-    mirror(model, scratch, height, width, stage)
-  point = lower + (_WORD - np.uint64(1))
+    prediction.mirror(model, scratch, height, width, stage)
+  point = lower + (_WORDS - np.uint64(1))
   if inverted:
     size = _flush(words, size, inverted, first, point < lower)
   words[size] = np.uint32(point >> _U32)
@@ -174,7 +167,7 @@ def _encode_file(model, scratch, words, height, width):
   return size
 
 
-@jit
+@layout.jit
 def encode(model, scratch, symbols, files, words, sizes):
   """Encodes maps.
 
@@ -188,11 +181,11 @@ def encode(model, scratch, symbols, files, words, sizes):
   """
   for n in range(files.shape[0]):
     height, width = files[n, 1], files[n, 2]
-    pitch, plane, channel_size = geometry(height, width)
+    pitch, plane, channel_size = layout.geometry(height, width)
     at = files[n, 0]
     for row in range(height):
       for column in range(width):
-        place = place_of(row, pitch, 2 * plane) + place_of(column, 1, plane)
+        place = layout.place_of(row, pitch, 2 * plane) + layout.place_of(column, 1, plane)
         for channel in range(model.channels):
           scratch.truth[channel * channel_size + place] = np.int32(symbols[at + channel]) + np.int32(model.low)
         at += model.channels

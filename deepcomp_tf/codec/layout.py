@@ -8,10 +8,9 @@ instructions. (What is computed for lanes on the margin is not used.) For the co
 passes, and for maps narrower than the margin, each feature's values are copied to the tail of the map first.
 """
 
-from typing import NamedTuple
+import collections
 
 import numba
-import numpy as np
 
 # Positions beyond each edge that a map's margin holds: at least the reach of the finest passes; even.
 MARGIN = 4
@@ -25,9 +24,13 @@ VECTOR = 32
 TERMS = 4
 
 jit = numba.njit(nogil=True, error_model="numpy")
+# For functions that are called at one place: what is compiled apart is optimized again with each function that it is called from.
+inlined = numba.njit(nogil=True, error_model="numpy", inline="always")
 
 
-class ModelArrays(NamedTuple):
+class ModelArrays(collections.namedtuple("ModelArrays", [
+    "channels", "low", "high", "reach", "fraction_shift", "parts", "features", "mean_features", "mean_weights", "scale_features",
+    "scale_weights", "thresholds", "table_steps", "cumulative"])):
   """A `ContextModel` as the kernels read it. A part is a (channel, pass); P = 7 C of them, in that order.
 
   channels, low, high: C, and the least and the largest symbol minus the origin.
@@ -41,23 +44,11 @@ class ModelArrays(NamedTuple):
   thresholds: int32; table_steps: number of tables a threshold stands for.
   cumulative: uint32 `[tables, 2L]`, in units of 2^-24.
   """
-  channels: int
-  low: int
-  high: int
-  reach: int
-  fraction_shift: int
-  parts: np.ndarray
-  features: np.ndarray
-  mean_features: np.ndarray
-  mean_weights: np.ndarray
-  scale_features: np.ndarray
-  scale_weights: np.ndarray
-  thresholds: np.ndarray
-  table_steps: int
-  cumulative: np.ndarray
 
 
-class Scratch(NamedTuple):
+class Scratch(collections.namedtuple("Scratch", [
+    "map", "truth", "rows", "columns", "offsets", "means", "scales", "lane_tables", "lane_bases", "stage_tables", "stage_bases",
+    "stage_places", "bases", "places", "ends"])):
   """Memory of one thread, which `compiled.CompiledCoder` makes.
 
   map: int32, the map and its tail; truth: int32, a map to encode, laid out alike.
@@ -68,21 +59,6 @@ class Scratch(NamedTuple):
   stage_tables, stage_bases: int32; stage_places: int64, of the symbols of a stage, in the order of their positions.
   bases, places: likewise, sorted by table; ends: int64, where the symbols of each table end.
   """
-  map: np.ndarray
-  truth: np.ndarray
-  rows: np.ndarray
-  columns: np.ndarray
-  offsets: np.ndarray
-  means: np.ndarray
-  scales: np.ndarray
-  lane_tables: np.ndarray
-  lane_bases: np.ndarray
-  stage_tables: np.ndarray
-  stage_bases: np.ndarray
-  stage_places: np.ndarray
-  bases: np.ndarray
-  places: np.ndarray
-  ends: np.ndarray
 
 
 def plane_side(side):

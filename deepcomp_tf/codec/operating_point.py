@@ -54,11 +54,7 @@ class OperatingPoint:
 
   @classmethod
   def load(cls, name, encoder_version=None):
-    """The operating point of a name, see `names`, or of a folder that training wrote.
-
-    Args:
-      name: see above.
-      encoder_version: of the encoder that writes files; None for the newest.
+    """The operating point of a name, see `names`, or of a folder that training wrote; see `Codec.load`.
 
     Raises:
       DeepcompError: there is none, or it is damaged, or has no such encoder.
@@ -113,11 +109,7 @@ def names():
 
 
 def read_info(name):
-  """What an operating point's JSON file says: how it was trained, on what, and what it reached.
-
-  Raises:
-    DeepcompError: there is no such operating point, or it is damaged.
-  """
+  """What an operating point's JSON file says; a DeepcompError where there is none, or it is damaged."""
   path = shipped.info_path(KIND, name)
   try:
     return files.read_json(path)
@@ -156,7 +148,7 @@ def _read_encoder(folder, version):
 
 
 def save(folder, model, context_model, info, mean, deviation, earlier=None):
-  """Writes an operating point, in place of what is there.
+  """Writes an operating point to a folder, in place of what is there.
 
   Args:
     folder: made where it is missing.
@@ -164,17 +156,16 @@ def save(folder, model, context_model, info, mean, deviation, earlier=None):
     context_model: a `ContextModel` of its symbols.
     info: dict for people: name, how it was trained, what it reached.
     mean, deviation: `[C]`, see `OperatingPoint`.
-    earlier: as of `earlier_encoders`, where `info` says that the model's encoder is not the first.
+    earlier: see `earlier_encoders`, where `info` says that the model's encoder is not the first.
   """
   centers = model.quantizer.centers.numpy()
   if (np.diff(centers) <= 0).any():
     raise DeepcompError("centers must ascend, so that symbols of neighbouring values are neighbours")
   arrays = context_model.to_arrays()
   weights = _kept_weights(model)
+  statistics = {"mean": np.asarray(mean, np.float32).tolist(), "deviation": np.asarray(deviation, np.float32).tolist()}
   info = {**info, "channels": model.channels, "num_centers": len(centers),
-          "fingerprint": fingerprint_of(weights[_CENTERS], arrays).hex(),
-          "representation": {"mean": np.asarray(mean, np.float32).tolist(),
-                             "deviation": np.asarray(deviation, np.float32).tolist()}}
+          "fingerprint": fingerprint_of(weights[_CENTERS], arrays).hex(), "representation": statistics}
   with files.whole_folder(folder, last=_INFO) as new:
     np.savez_compressed(os.path.join(new, _WEIGHTS), **weights)
     np.savez_compressed(os.path.join(new, _CONTEXT), **arrays)
@@ -185,20 +176,15 @@ def save(folder, model, context_model, info, mean, deviation, earlier=None):
 
 def round_weights(model):
   """Rounds a model's weights to the float16 that `save` keeps, so that what is measured is what is shipped."""
-  for key, variable in _kept_variables(model).items():
-    if key != _CENTERS:
-      variable.assign(variable.numpy().astype(np.float16).astype(np.float32))
+  variables = model.named_variables()
+  for key, kept in _kept_weights(model).items():
+    variables[key].assign(kept.astype(np.float32))
 
 
 def _kept_weights(model):
-  """The arrays of weights.npz."""
+  """The arrays of weights.npz: all of a `CompressionModel`'s except the entropy layer's."""
   return {key: variable.numpy().astype(np.float32 if key == _CENTERS else np.float16)
-          for key, variable in _kept_variables(model).items()}
-
-
-def _kept_variables(model):
-  """The variables of a `CompressionModel` that an operating point keeps: all except the entropy layer's."""
-  return {name: variable for name, variable in model.named_variables().items() if not name.startswith("entropy/")}
+          for key, variable in model.named_variables().items() if not key.startswith("entropy/")}
 
 
 def fingerprint_of(centers, arrays):

@@ -1,5 +1,7 @@
 """Reading the symbols of files, one or many at a time, without a neural network: `Reader`."""
 
+import math
+
 import numpy as np
 
 from deepcomp_tf.bitstream import Bitstream
@@ -31,11 +33,11 @@ class Reader:
     self._centers, self._coder = point.centers, EntropyCoder(point.context_model)
 
   def open(self, data):
-    """A file as a `Bitstream` that has symbols of this operating point.
+    """A file as a `Bitstream` of this operating point.
 
     Raises:
       BitstreamError: the file is damaged, of another operating point, or larger than `container.MAX_PIXELS`.
-      DeepcompError: what is given is not the bytes of a file, but a path for example.
+      DeepcompError: what is given is not the bytes of a file, but for example a path.
     """
     file = Bitstream(data)
     if file.header.fingerprint != self.fingerprint:
@@ -50,53 +52,56 @@ class Reader:
 
     Args:
       data: bytes of a file, a `Bitstream`, which keeps them, or a list of these.
-      errors: of several, what becomes of a file that cannot be read: "raise" its DeepcompError, or "return" that in the place
-        of its symbols.
+      errors: of several, "raise" the DeepcompError of a file that cannot be read, or "return" that in the place of its symbols.
       threads: at most so many decode; None for as many as there are cores.
 
     Returns:
       uint8 `[ceil(H/8), ceil(W/8), C]`, or a list of such arrays.
 
-    Raises:
-      BitstreamError, DeepcompError: as of `open`.
+    Raises: as `open`.
     """
     check_errors(errors)
     if container.is_one(data):
       return self.symbols([data], threads=1)[0]
     files = container.list_of(data)
-    results, opened, jobs, end = [None] * len(files), {}, {}, 0
-    for number, data in enumerate(files):
-      try:
-        file = opened[number] = self.open(data)
-      except DeepcompError as error:
-        results[number] = failed(error, number, len(files), errors)
-        continue
+    opened, results = self._open_all(files, DeepcompError)
+    jobs, end = {}, 0
+    for number, file in opened.items():
+      results[number] = file.kept
       if file.kept is None:
         rows, columns = file.map_size
         jobs[number] = Job(file.payload, rows, columns, 0, 0, rows, columns, end)
         end += rows * columns * self.channels
     symbols = np.empty(end, np.uint8)
-    for (number, job), error in zip(jobs.items(), self._coder.decode_batch(list(jobs.values()), symbols, threads)):
-      if error:
-        results[number] = failed(error, number, len(files), errors)
-        continue
-      size = job.rows * job.columns * self.channels
-      results[number] = symbols[job.begin:job.begin + size].reshape(job.rows, job.columns, self.channels)
-      if opened[number] is files[number]:  # a `Bitstream` that somebody has
-        opened[number].keep(results[number].copy() if len(jobs) > 1 else results[number])
-        results[number] = None
-    return [opened[number].kept if result is None else result for number, result in enumerate(results)]
+    results.update(self._decode_jobs(jobs, symbols, threads))
+    for number, job in jobs.items():
+      if results[number] is None:
+        size = job.rows, job.columns, self.channels
+        found = symbols[job.begin:job.begin + math.prod(size)].reshape(size)
+        if opened[number] is files[number]:  # a `Bitstream` that somebody has
+          found = opened[number].keep(found.copy() if len(jobs) > 1 else found)
+        results[number] = found
+    return [failed(results[number], number, len(files), errors) if isinstance(results[number], DeepcompError) else results[number]
+            for number in range(len(files))]
+
+  def _open_all(self, files, refused):
+    """The `Bitstream`s in a list, and the errors of type `refused` of the others; dicts by their places."""
+    opened, errors = {}, {}
+    for number, data in enumerate(files):
+      try:
+        opened[number] = self.open(data)
+      except refused as error:
+        errors[number] = error
+    return opened, errors
+
+  def _decode_jobs(self, jobs, symbols, threads):
+    """Decodes a dict of `Job`s. Returns a dict of the errors of those whose files are damaged."""
+    errors = self._coder.decode_batch(list(jobs.values()), symbols, threads)
+    return {number: error for number, error in zip(jobs, errors) if error}
 
   def symbols_of(self, files, threads=None):
-    """As `symbols` of a list, with errors="return", but for where the errors are.
-
-    Returns:
-      list of uint8 `[ceil(H/8), ceil(W/8), C]`, and a dict from places in the list to the `BitstreamError`s of the files
-      that are damaged, where the list holds None.
-
-    Raises:
-      DeepcompError: what is given is no list, or not of bytes.
-    """
+    """As `symbols` of a list, with errors="return", but with None for files that are damaged, and their `BitstreamError`s in a
+    dict beside, by their places in the list. What is no list of bytes is refused."""
     results = self.symbols(container.list_of(files), "return", threads)
     errors = {number: result for number, result in enumerate(results) if isinstance(result, DeepcompError)}
     for error in errors.values():
@@ -110,8 +115,7 @@ class Reader:
     Args:
       files: list of bytes.
       size: edge of the crops in positions, of 8x8 pixels.
-      places: float `[n, 2]` in [0, 1), where each crop lies between the map's top and bottom, and left and right; None for
-        the center.
+      places: float `[n, 2]` in [0, 1), where each crop lies from top to bottom and from left to right; None for the center.
       threads: at most so many; None for as many as there are cores.
 
     Returns:
@@ -121,13 +125,9 @@ class Reader:
     files = container.list_of(files)
     symbols = np.zeros([len(files), size, size, self.channels], np.uint8)
     places = None if places is None else np.asarray(places).tolist()
-    jobs, errors = {}, {}
-    for number, data in enumerate(files):
-      try:
-        file = self.open(data)
-      except BitstreamError as error:
-        errors[number] = error
-        continue
+    opened, errors = self._open_all(files, BitstreamError)
+    jobs = {}
+    for number, file in opened.items():
       rows, columns = file.map_size
       if min(rows, columns) < size:
         errors[number] = DeepcompError(f"expected a file of at least {STRIDE * size} pixels in both directions. Received: "
@@ -138,20 +138,16 @@ class Reader:
       else:
         top, left = (int(place * (side - size + 1)) for place, side in zip(places[number], (rows, columns)))
       jobs[number] = Job(file.payload, rows, columns, top, left, size, size, number * symbols[0].size)
-    for number, error in zip(jobs, self._coder.decode_batch(list(jobs.values()), symbols, threads)):
-      if error:
-        errors[number], symbols[number] = error, 0
-    return symbols, errors
+    damaged = self._decode_jobs(jobs, symbols, threads)
+    symbols[list(damaged)] = 0
+    return symbols, {**errors, **damaged}
 
   def representation(self, data):
-    """The quantized representation in a file: bytes -> float32 `[ceil(H/8), ceil(W/8), C]`, no neural network.
-
-    Raises: as `symbols`.
-    """
+    """The quantized representation in a file: bytes -> float32 `[ceil(H/8), ceil(W/8), C]`; errors are those of `symbols`."""
     return self._centers[self.symbols(data)]
 
   def estimated_bits(self, symbols):
-    """Bits that the paper's measure gives: symbols times the entropy of their own pooled histogram."""
+    """Bits by the paper's measure: the number of symbols times the entropy of their pooled histogram."""
     counts = np.bincount(symbols.ravel())
     p = counts[counts > 0] / symbols.size
     return float(-(p * np.log2(p)).sum() * symbols.size)

@@ -1,39 +1,40 @@
 """Better symbols for a photo than the encoder's, which every decoder reads as before: `Codec.compress(image, effort=...)`.
 
 The loss is that of encoders that are trained on: MSE + w (1 - MS-SSIM) + v (1 - SSIM) + lambda bits per pixel, the bits those of
-the operating point's own tables. A sweep looks at what each symbol would change if it were the one below or above: of the
-distortion, by its gradient and curvature; of the bits, what the symbol's own table says, and by the gradient of `TableEntropy` what
-it does to the symbols that are predicted from it. Of the changes that pay, those are made that pay most among their neighbours,
-since changes close to each other add up in the picture. The best symbols that any sweep saw are taken, the encoder's among them.
+the operating point's tables. A sweep asks what would change if a symbol were lower or higher by 1: the distortion, by its
+gradient and curvature; the symbol's bits, by its table; and the bits of the symbols that are predicted from it, by the gradient
+of `TableEntropy`. Of the changes that pay, those are made that pay most among their neighbours, since changes close to each
+other add up in the picture. The best symbols that any sweep saw are taken, the encoder's among them.
 
 An aim other than the picture adds a term to the loss. It is an object with `picture` and `bits`, the factors on MSE + w (1 -
 MS-SSIM) + v (1 - SSIM) and on lambda, and `loss`, a TensorFlow function of the values of symbols, float `[1, h, w, C]`, and the
 photo, uint8 `[1, H, W, 3]`, that returns a scalar. Of a large photo they are those of a tile.
 """
 
+import functools
 import itertools
 import threading
 
 import numpy as np
 import tensorflow as tf
 
-from deepcomp_tf.codec import context
+from deepcomp_tf.codec import tiling
 from deepcomp_tf.codec.entropy_coder import EntropyCoder
-from deepcomp_tf.layers import similarity
 from deepcomp_tf.codec.table_entropy import TableEntropy
+from deepcomp_tf.layers import similarity
 from deepcomp_tf.representation import STRIDE
 
 # Sweeps of a tile, by the effort.
 SWEEPS = (0, 1, 2, 3, 4, 6, 8, 12, 16, 24)
 
-# Edge of a tile without its margin, and the margin, in positions: multiples of 8, so that a tile's positions are coded in the passes
-# that they are coded in on the whole map. Gradients take far more memory than encoding does.
+# Edge of a tile without its margin, and the margin, in positions: multiples of 8, so that positions are coded in the same
+# passes as on the whole map. Gradients take far more memory than encoding does.
 TILE, MARGIN = 96, 8
 
 # Rows, columns and channels of the neighbourhoods in which one change is made at a time.
 _NEIGHBOURHOOD = (3, 3, 3)
 
-# What changes are charged for their curvature, over its estimate: at first, and how much more after each sweep that made things worse.
+# What changes are charged for their curvature, over its estimate: at first, and how much more after a sweep that was for the worse.
 _CAUTION, _MORE_CAUTION = 1.0, 1.5
 
 # Of the curvature's estimate: the step over the distance between centers, and the positions that it is a mean over.
@@ -42,9 +43,8 @@ _STEP, _WINDOW = 0.3, 7
 # Where a tile's places are shifted to, in symbols, so that costs are taken towards the symbol above or below.
 _SHIFT = 1e-3
 
-
-# Bits per pixel of an operating point's files, and the weights of bits per pixel, of 1 - MS-SSIM and of 1 - SSIM there; between them,
-# and beyond, straight lines through the logarithms.
+# Bits per pixel of an operating point's files, and the weights of bits per pixel, of 1 - MS-SSIM and of 1 - SSIM there; between
+# them, and beyond, straight lines through the logarithms.
 _WEIGHTS = ((0.098, 4500.0, 3000.0, 800.0), (0.338, 250.0, 300.0, 400.0), (0.680, 98.0, 300.0, 500.0))
 
 
@@ -64,48 +64,42 @@ class Search:
     self._centers = model.quantizer.centers.numpy()
     self._gaps = np.diff(self._centers)
     self._entropy = TableEntropy(context_model, self._centers)
-    self._costs = -np.log2(context_model.tables.reshape(-1, context_model.tables.shape[-1]) / context.TABLE_TOTAL)
     rates, *weights = np.log(np.array(_WEIGHTS).T)
     place = np.log(bits_per_pixel)
     self._rate, self._ms_ssim, self._ssim = (float(np.exp(_through(place, rates, weight))) for weight in weights)
     if aim:
       self._rate *= aim.bits
-    self._graphs = {}
+    self._graph = functools.lru_cache(maxsize=None)(self._make_distortion)
     self._one_at_a_time = threading.Lock()  # each search takes all cores, and much memory
 
   def improve(self, image, symbols, sweeps, rate=1.0):
     """Symbols with no larger loss than those given; the same each time for the same image on the same machine.
 
     Args:
-      image: uint8 `[H, W, 3]`.
-      symbols: uint8 `[ceil(H/8), ceil(W/8), C]`, as `Codec.encode` gives them.
+      image, symbols, rate: see `Codec.improve`.
       sweeps: at least 1.
-      rate: that the weight of the bits is multiplied by.
-
-    Returns:
-      uint8 symbols.
     """
     with self._one_at_a_time:
       result = symbols.copy()
-      places = list(itertools.product(*map(_tiles, symbols.shape[:2])))
+      places = _tiles(symbols.shape)
       for (y0, y1, top, bottom), (x0, x1, left, right) in places:
         free = np.zeros([bottom - top, right - left, 1], bool)
         free[y0 - top:y1 - top, x0 - left:x1 - left] = True
         part = self._search(_pixels(image, top, bottom, left, right), result[top:bottom, left:right], free, sweeps, rate)
         result[y0:y1, x0:x1] = part[y0 - top:y1 - top, x0 - left:x1 - left]
-      # A tile does not know of all symbols outside that are predicted from its own.
+      # A tile's search does not see all symbols outside that are predicted from the tile's.
       if len(places) > 1 and self._loss(image, result, rate) > self._loss(image, symbols, rate):
         return symbols
       return result
 
   def loss(self, image, symbols, rate=1.0):
-    """What is searched for is little of this: the loss of symbols of an image, over its tiles where it is large."""
+    """The loss of symbols of an image, over its tiles where it is large: the less the better."""
     with self._one_at_a_time:
       return self._loss(image, symbols, rate)
 
   def _loss(self, image, symbols, rate):
     total = pixels = 0
-    for (_, _, top, bottom), (_, _, left, right) in itertools.product(*map(_tiles, symbols.shape[:2])):
+    for (_, _, top, bottom), (_, _, left, right) in _tiles(symbols.shape):
       target, values = _pixels(image, top, bottom, left, right), self._centers[symbols[top:bottom, left:right]]
       area = target.shape[0] * target.shape[1]
       total, pixels = total + area * self._distortion(values, target, gradient=False)[0], pixels + area
@@ -147,9 +141,7 @@ class Search:
   def _distortion(self, values, target, gradient=True):
     """The loss without its bits: values float `[h, w, C]`, target uint8 `[H, W, 3]` -> float, and its gradient `[h, w, C]`."""
     scales = sum(min(target.shape[:2]) >= similarity.smallest_ms_ssim(count) for count in range(1, 6))
-    if (scales, gradient) not in self._graphs:
-      self._graphs[scales, gradient] = self._make_distortion(scales, gradient)
-    result = self._graphs[scales, gradient](values[np.newaxis], target[np.newaxis])
+    result = self._graph(scales, gradient)(values[np.newaxis], target[np.newaxis])
     return (float(result[0]), result[1].numpy()[0]) if gradient else (float(result), None)
 
   def _make_distortion(self, scales, gradient):
@@ -183,24 +175,15 @@ class Search:
     return np.maximum((near + mean) / 2, 0.3 * np.abs(mean))
 
   def _costs_of(self, symbols):
-    """What the tables charge for each symbol, and for the one below and above it in its place: bits `[3, h, w, C]`."""
-    model = self._context
-    values = symbols.transpose(2, 0, 1).astype(np.int32).ravel() - model.origin
-    costs = np.empty([3, values.size], np.float32)
-
-    def code(positions, tables, bases):
-      offsets = values[positions] - bases + model.num_symbols - 1
-      for step in (-1, 0, 1):
-        costs[1 + step, positions] = self._costs[tables, np.clip(offsets + step, 0, 2 * model.num_symbols - 2)]
-      return values[positions]
-
-    model.run(*symbols.shape[:2], code)
-    return costs.reshape(3, model.channels, *symbols.shape[:2]).transpose(0, 2, 3, 1)
+    """What the tables charge for each symbol less 1, as it is, and plus 1: bits `[3, h, w, C]`."""
+    model, (tables, places) = self._context, self._context.entries_of(symbols)
+    costs = [model.costs[tables, np.clip(places + step, 0, model.costs.shape[1] - 1)] for step in (-1, 0, 1)]
+    return np.float32(costs).reshape(3, model.channels, *symbols.shape[:2]).transpose(0, 2, 3, 1)
 
   def _influence(self, symbols, costs, random):
-    """How many bits the other symbols cost more where one is larger by 1: `[h, w, C]`.
+    """How many bits the others cost more where a symbol is larger by 1: `[h, w, C]`.
 
-    Costs are steep to both sides of the likeliest symbol. A random one of the two is taken for each, so that they balance.
+    Costs are steep to both sides of the likeliest symbol. A random side is taken for each, so that they balance.
     """
     up = random.random(symbols.shape) < 0.5
     below = np.clip(symbols.astype(np.int32) - ~up, 0, len(self._gaps) - 1)
@@ -213,10 +196,9 @@ class Search:
     return tape.gradient(bits, shifted).numpy()[0] * gaps - np.where(up, costs[2] - costs[1], costs[1] - costs[0])
 
 
-def _tiles(size):
-  """Tiles of an axis of `size` positions: (begin, end, begin with margin, end with margin)."""
-  return [(begin, min(begin + TILE, size), max(0, begin - MARGIN), min(begin + TILE + MARGIN, size))
-          for begin in range(0, size, TILE)]
+def _tiles(shape):
+  """Tiles of a map whose shape begins so, see `tiling.tiles`."""
+  return list(itertools.product(*(tiling.tiles(size, TILE, MARGIN) for size in shape[:2])))
 
 
 def _pixels(image, top, bottom, left, right):

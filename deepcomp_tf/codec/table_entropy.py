@@ -7,7 +7,6 @@ import tensorflow as tf
 
 from deepcomp_tf.codec import context
 
-
 # By about this much a deviation changes when a symbol that it is predicted from changes by 1.
 _STEP = context.ONE / 4
 
@@ -28,18 +27,16 @@ class TableEntropy:
 
   def __init__(self, context_model, centers):
     self._model, self._centers = context_model, np.asarray(centers, np.float32)
-    shape = context_model.tables.shape
-    costs = -np.log2(context_model.tables / context.TABLE_TOTAL)
+    costs = context_model.costs.reshape(context_model.tables.shape)
     # How much more a symbol costs where the predicted deviation is a little larger, by unit of deviation.
     thresholds = np.asarray(context_model.thresholds, np.float64)
     middles = np.sqrt(np.maximum([*thresholds[:1] / 2, *thresholds], 1.0) * np.maximum([*thresholds, *thresholds[-1:] * 2], 1.0))
     larger, smaller = middles + _STEP, np.maximum(middles - _STEP, 0.0)
-    rises = np.zeros(shape)
+    rises = np.zeros_like(costs)
     if len(thresholds):
       at = lambda scales: np.stack([_interpolate(scale, middles, costs) for scale in scales])
       rises = (at(larger) - at(smaller)) / (larger - smaller)[:, None, None]
-    self._costs = costs.reshape(-1, shape[-1]).astype(np.float32)
-    self._rises = rises.reshape(-1, shape[-1]).astype(np.float32)
+    self._costs, self._rises = costs.astype(np.float32), rises.astype(np.float32)
 
   def positions(self, z):
     """Where entries lie among the centers: 0..L-1, float32, linear between neighbouring centers.
@@ -125,9 +122,7 @@ class _Terms:
     return means, tf.reduce_sum(self._scale * differences, axis=1) + self._scale_bias
 
 
-@functools.lru_cache(maxsize=4)
-def _terms(model, height, width):
-  return _Terms(model, height, width)
+_terms = functools.lru_cache(maxsize=4)(_Terms)
 
 
 def _interpolate(x, places, rows):

@@ -2,18 +2,17 @@
 
 import math
 
-from deepcomp_tf.codec import container
-from deepcomp_tf.errors import check_errors
 from deepcomp_tf.errors import DeepcompError
+from deepcomp_tf.errors import passed_on
 
-# Files are near enough where less than this share of what they may have is left, or less than the words of a payload can differ by.
+# Files are near enough where less than this share of what they may have is left, or less than a payload's word.
 _NEAR, _WORD = 0.015, 4
 
-# The weight of the bits goes up and down in these steps from the operating point's own, at most to these; then the interval in which
-# the size lies is halved so many times.
+# The weight of the bits, which begins with the operating point's, goes up and down in these steps, at most to these; then the
+# interval in which the size lies is halved so many times.
 _STEP, _SMALLEST, _LARGEST, _HALVINGS = 4.0, 1 / 16, 4096.0, 4
 
-# An operating point below what is asked for counts as so much further away: there is less to be won by more bits than lost by fewer.
+# An operating point below what is asked for counts as so much further away: more bits win less than fewer bits lose.
 _BELOW = 2.0
 
 
@@ -24,24 +23,21 @@ class ToSize:
   >>> data = to_size.compress(image)
 
   Args:
-    codecs: list of `Codec`; for each photo the one whose file is nearest in size is taken.
-    max_bytes: of a file, with everything in it.
-    bits_per_pixel: the same for each photo by its pixels. One of the two is given.
+    codecs: list of `Codec`, of which each photo takes that whose file is nearest in size.
+    max_bytes: of a file, with everything in it; or
+    bits_per_pixel: the same for each photo by its pixels. Both are above 0.
 
   Attributes:
     operating_point: names of the operating points.
     fingerprints: of the files that it may write.
-
-  Raises:
-    DeepcompError: neither or both are given, or what is given is not above 0.
   """
 
   def __init__(self, codecs, max_bytes=None, bits_per_pixel=None):
+    given = f"max_bytes={max_bytes}, bits_per_pixel={bits_per_pixel}"
     if (max_bytes is None) == (bits_per_pixel is None):
-      raise DeepcompError(f"expected `max_bytes` or `bits_per_pixel`. Received: max_bytes={max_bytes}, bits_per_pixel={bits_per_pixel}")
+      raise DeepcompError(f"expected `max_bytes` or `bits_per_pixel`. Received: {given}")
     if not 0 < (bits_per_pixel if max_bytes is None else max_bytes) < math.inf:
-      raise DeepcompError("`max_bytes` and `bits_per_pixel` must be above 0. Received: "
-                          f"max_bytes={max_bytes}, bits_per_pixel={bits_per_pixel}")
+      raise DeepcompError(f"`max_bytes` and `bits_per_pixel` must be above 0. Received: {given}")
     self._codecs, self._max_bytes, self._bits_per_pixel = list(codecs), max_bytes, bits_per_pixel
     self.operating_point = ", ".join(codec.operating_point for codec in self._codecs)
     self.fingerprints = tuple(codec.fingerprint for codec in self._codecs)
@@ -51,19 +47,17 @@ class ToSize:
     return max(1, int(self._max_bytes if self._bits_per_pixel is None else self._bits_per_pixel * height * width / 8))
 
   def compress(self, image, effort=2):
-    """An image as the bytes of a file.
+    """The bytes of the file of an image, uint8 `[H, W, 3]` RGB.
 
     Args:
-      image: uint8 `[H, W, 3]` RGB.
+      image: see above.
       effort: 1..9, of each of the searches, of which some ten are made.
 
     Raises:
-      DeepcompError: there is no file that small, and the least that there is; or image or effort are not what they must be.
+      DeepcompError: no file is that small, and how small they get; or image or effort are not what they must be.
     """
-    started = []
-    for codec in self._codecs:
-      symbols = codec.encode(image)
-      started.append((codec, symbols, len(_pack(codec, image, symbols))))
+    encoded = [(codec, codec.encode(image)) for codec in self._codecs]
+    started = [(codec, symbols, len(codec.pack(symbols, *image.shape[:2]))) for codec, symbols in encoded]
     most, least = self.most(*image.shape[:2]), math.inf
     distance = lambda size: math.log(size / most) if size > most else _BELOW * math.log(most / size)
     # The nearest first, then those whose files are smaller.
@@ -80,24 +74,14 @@ class ToSize:
 
   def compress_many(self, images, errors="raise", effort=2):
     """Images as the bytes of their files, as of `Codec.compress_many`."""
-    check_errors(errors)
-    return self._compress_many(images, errors, effort)
+    return passed_on(self._files_of(images, effort), errors)
 
-  def _compress_many(self, images, errors, effort):
+  def _files_of(self, images, effort):
     for image in images:
       try:
-        if isinstance(image, DeepcompError):
-          raise image
-        data = self.compress(image, effort)
+        yield image if isinstance(image, DeepcompError) else self.compress(image, effort)
       except DeepcompError as error:
-        if errors == "raise":
-          raise
-        data = error
-      yield data
-
-
-def _pack(codec, image, symbols):
-  return container.pack(codec.fingerprint, *image.shape[:2], codec.encode_symbols(symbols))
+        yield error
 
 
 def _fit(codec, image, symbols, most, effort):
@@ -108,7 +92,7 @@ def _fit(codec, image, symbols, most, effort):
     """Whether a search with this factor on the bits, that begins with what was a little too large, is small enough."""
     nonlocal best, above, smallest
     found = codec.improve(image, above, effort, rate)
-    data = _pack(codec, image, found)
+    data = codec.pack(found, *image.shape[:2])
     smallest = min(smallest, len(data))
     if len(data) > most:
       above = found

@@ -19,25 +19,27 @@ TILE = 128
 HALO = 6
 
 
-def tiles(size):
+def tiles(size, edge, halo):
   """Tiles of an axis of `size` positions: (begin, end, begin with halo, end with halo)."""
-  return [(begin, min(begin + TILE, size), max(0, begin - HALO), min(begin + TILE + HALO, size))
-          for begin in range(0, size, TILE)]
+  return [(begin, min(begin + edge, size), max(0, begin - halo), min(begin + edge + halo, size))
+          for begin in range(0, size, edge)]
 
 
-def apply(network, source, result, source_stride, result_stride):
-  """result = network(source), tile by tile.
+def apply(network, source, s, r, channels):
+  """network(source), tile by tile: uint8 `[r * h, r * w, channels]`.
 
   Args:
-    network: function from `[1, h, w, channels]` to the same at the other stride.
-    source, result: `[height, width, channels]` arrays with `source_stride` and `result_stride` entries per
-      position of the representation; `result` is filled.
+    network: function from `[1, s * h, s * w, .]` to `[1, r * h, r * w, channels]`, for h x w positions of the representation.
+    source: uint8 `[s * h, s * w, .]`.
+    s, r: entries of source and result per position, in each direction.
+    channels: of the result.
   """
-  rows, columns = (side // source_stride for side in source.shape[:2])
-  for (y0, y1, top, bottom), (x0, x1, left, right) in itertools.product(tiles(rows), tiles(columns)):
-    s, r = source_stride, result_stride
+  height, width = (side // s for side in source.shape[:2])
+  result = np.empty([height * r, width * r, channels], np.uint8)
+  for (y0, y1, top, bottom), (x0, x1, left, right) in itertools.product(tiles(height, TILE, HALO), tiles(width, TILE, HALO)):
     part = np.asarray(network(source[np.newaxis, top * s:bottom * s, left * s:right * s]))[0]
     result[y0 * r:y1 * r, x0 * r:x1 * r] = part[(y0 - top) * r:(y1 - top) * r, (x0 - left) * r:(x1 - left) * r]
+  return result
 
 
 def pad(image):

@@ -65,7 +65,7 @@ class Networks:
 
   def __init__(self):
     self.codec = functools.lru_cache(maxsize=None)(dc.Codec.load)
-    self.tasks = [shipped.ByFile(task).for_data for task in map(tasks.find, tasks.names()) if task.shows()]
+    self.tasks = [shipped.by_file(task) for task in map(tasks.find, tasks.names()) if task.shows()]
 
 
 def show_photo(networks, point, stored, max_pixels, effort=0):
@@ -75,61 +75,54 @@ def show_photo(networks, point, stored, max_pixels, effort=0):
     networks: `Networks`.
     point: name of a shipped operating point.
     stored: bytes of the photo's file.
-    max_pixels: above which a photo is refused.
-    effort: of `Codec.encode`.
-
-  Raises:
-    DeepcompError: it is no photo, or too large, or effort is out of range.
+    max_pixels: larger photos are refused.
+    effort: see `Codec.encode`.
   """
   if point not in dc.operating_points.names():
     raise DeepcompError(f"expected an operating point, {', '.join(dc.operating_points.names())}. Received: {point}")
   photo = decode_photo(stored, max_pixels)
   codec = networks.codec(point)
-  begin = time.perf_counter()
-  data = codec.compress(photo, effort)
-  seconds = time.perf_counter() - begin
+  data, seconds = _timed(lambda: codec.compress(photo, effort))
   peers = {}
   for name in PEERS:
     encoded = baselines.encode_at_most(name, photo, len(data))
     decoded = baselines.decode(encoded)
     peers[name] = {"picture": url(encode_png(decoded)), "bytes": len(encoded), **_rounded(metrics.distortion(photo, decoded))}
   shown = show_file(networks, data, max_pixels, original=photo)
-  return {**shown, "seconds_compressing": round(seconds, 2), "peers": peers, "original": url(encode_png(photo)),
+  return {**shown, "seconds_compressing": seconds, "peers": peers, "original": url(encode_png(photo)),
           "file": base64.b64encode(data).decode()}
 
 
 def show_file(networks, data, max_pixels, original=None):
-  """What the page shows of a compressed file, as a dict for JSON.
+  """What the page shows of a compressed file of a shipped operating point, as a dict for JSON.
 
   Args:
     networks: `Networks`.
     data: bytes.
-    max_pixels: above which a file is refused, before anything is decoded.
+    max_pixels: larger files are refused, before anything is decoded.
     original: the photo, uint8 `[h, w, 3]`, to measure against.
-
-  Raises:
-    BitstreamError: it is damaged, or of an operating point that is not shipped.
-    DeepcompError: it is too large.
   """
   file = dc.Bitstream(data)
   _check_size(file.width, file.height, max_pixels)
   networks_for_file, codec = [find(file) for find in networks.tasks], networks.codec(file.operating_point)
-  begin = time.perf_counter()
-  picture = codec.decompress(data)
-  seconds = time.perf_counter() - begin
-  begin = time.perf_counter()
-  answers = [network.answer(data) for network in networks_for_file]
-  understanding = time.perf_counter() - begin
+  picture, seconds = _timed(lambda: codec.decompress(data))
+  answers, understanding = _timed(lambda: [network.answer(data) for network in networks_for_file])
   understood = [network.show(answer, picture) for network, answer in zip(networks_for_file, answers)]
   for shown in understood:
     if "picture" in shown:
       shown["picture"] = url(encode_png(shown["picture"]))
   return {
       "point": codec.operating_point, "width": file.width, "height": file.height, "bytes": len(file),
-      "bits_per_pixel": round(file.bits_per_pixel, 4), "seconds_decompressing": round(seconds, 2),
-      "seconds_understanding": round(understanding, 2), "picture": url(encode_png(picture)),
+      "bits_per_pixel": round(file.bits_per_pixel, 4), "seconds_decompressing": seconds,
+      "seconds_understanding": understanding, "picture": url(encode_png(picture)),
       "channels": url(encode_png(mosaic(file.symbols))), "understood": understood,
       **(_rounded(metrics.distortion(original, picture)) if original is not None else {})}
+
+
+def _timed(work):
+  """What a function returns, and the seconds that it took, to hundredths."""
+  begin = time.perf_counter()
+  return work(), round(time.perf_counter() - begin, 2)
 
 
 def decode_photo(stored, max_pixels):
@@ -172,14 +165,7 @@ def url(png):
 
 
 def make_app(max_megapixels=4.0):
-  """The Flask application.
-
-  Args:
-    max_megapixels: above which photos and files are refused.
-
-  Raises:
-    DeepcompError: Flask is not installed.
-  """
+  """The Flask application, which refuses photos and files with more pixels. A DeepcompError says that Flask is not installed."""
   if importlib.util.find_spec("flask") is None:
     raise DeepcompError("the page needs Flask: pip install -c constraints.txt -e '.[demo]'")
   import flask
@@ -245,11 +231,7 @@ def make_app(max_megapixels=4.0):
 
 
 def serve(port, max_megapixels):
-  """Serves the page on this machine until it is interrupted.
-
-  Raises:
-    DeepcompError: Flask is not installed, or the port is taken.
-  """
+  """Serves the page on this machine until it is interrupted. A DeepcompError says that Flask is missing, or the port taken."""
   from werkzeug import serving
   app = make_app(max_megapixels)
   try:

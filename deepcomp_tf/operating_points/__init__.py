@@ -12,9 +12,6 @@ def load(name):
   Its `encoder` and `decoder` can be used alone, and with `trainable = False` inside other models.
 
   Args:
-    name: one of `names()`, or a folder that training wrote.
-
-  Raises:
-    DeepcompError: there is no such operating point.
+    name: from `names()`, or a folder that training wrote; a DeepcompError says that there is no such operating point.
   """
   return operating_point.OperatingPoint.load(name).model

@@ -45,7 +45,7 @@ def test_batches_of_images_that_are_tiled_or_wait(codecs, monkeypatch):
   monkeypatch.setattr(tiling, "TILE", 12)
   monkeypatch.setattr(batches, "WAITING_IMAGES", 6)
   monkeypatch.setattr(batches, "WAITING_PIXELS", 100_000)
-  codec, images = codecs["bpp0.0983"], list(_mixed_images(60, seed=9))
+  codec, images = codecs["bpp0.0983"], list(_mixed_images(36, seed=9))
   assert list(codec.compress_many(iter(images))) == [codec.compress(image) for image in images]
 
 
@@ -54,7 +54,7 @@ def test_batches_of_equal_size(codecs, monkeypatch):
   monkeypatch.setattr("deepcomp_tf.codec.batches.on_gpu", lambda: True)
   monkeypatch.setattr(tiling, "TILE", 12)
   codec, sizes = codecs["bpp0.330"], []
-  images = list(_mixed_images(60, seed=3))
+  images = list(_mixed_images(40, seed=3))
   expected = [codec.encode(image) for image in images]
   encode_batch = codec._encode_batch
   monkeypatch.setitem(codec.__dict__, "_encode_batch", lambda batch: sizes.append(len(batch)) or encode_batch(batch))

@@ -14,7 +14,7 @@ from deepcomp_tf.codec import context
 from deepcomp_tf.codec import entropy_coder
 from deepcomp_tf.codec import fitting
 from deepcomp_tf.codec import kernels
-from deepcomp_tf.codec import prediction
+from deepcomp_tf.codec import layout
 from deepcomp_tf.codec.entropy_coder import EntropyCoder
 from deepcomp_tf.codec.entropy_coder import Job
 from deepcomp_tf.errors import BitstreamError
@@ -98,7 +98,7 @@ def test_random_models_on_every_small_size(seed):
 def test_a_map_wider_than_a_block_of_lanes():
   rng = np.random.default_rng(99)
   model = random_model(rng)
-  check_against_reference(model, random_maps(rng, model, [(9, 2 * prediction.LANES + 70), (2 * prediction.LANES + 7, 6)]))
+  check_against_reference(model, random_maps(rng, model, [(9, 2 * layout.LANES + 70), (2 * layout.LANES + 7, 6)]))
 
 
 def test_tables_are_constrictions():

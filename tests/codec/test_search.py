@@ -9,6 +9,7 @@ from deepcomp_tf import samples
 from deepcomp_tf.codec import container
 from deepcomp_tf.codec import context
 from deepcomp_tf.codec import search
+from deepcomp_tf.codec import tiling
 
 PHOTO = samples.photos()["chelsea"][100:196, 120:216]
 
@@ -72,7 +73,7 @@ def test_tiles(codec, monkeypatch):
   monkeypatch.setattr(search, "TILE", 8)
   assert _loss(codec, PHOTO, codec.encode(PHOTO, effort=2)) < _loss(codec, PHOTO, codec.encode(PHOTO))
   for size in (1, 7, 8, 9, 100):
-    tiles = search._tiles(size)
+    tiles = tiling.tiles(size, search.TILE, search.MARGIN)
     assert [place for begin, end, _, _ in tiles for place in range(begin, end)] == list(range(size))
     assert all(begin % 8 == around % 8 == 0 for begin, _, around, _ in tiles)  # positions are coded in the map's own passes
 
