@@ -25,8 +25,8 @@ class Crops:
   """From the examples of a set to a network's input.
 
   What a set stores is cropped while it is read, on the CPU: pixels, or the symbols of compressed files. Images that
-  are not compressed yet are compressed afterwards, on the device, and can be cropped there instead. Compressed files whose
-  pixels are wanted are decoded on the device, and cropped there.
+  are not compressed yet are compressed afterwards, on the device, and can be cropped and mirrored there instead, as compressed
+  files are. Compressed files whose pixels are wanted are decoded on the device, and cropped there.
 
   Args:
     inputs: the network's `codec.inputs.NetworkInput`.
@@ -83,7 +83,9 @@ class Crops:
     begin, end = part.of(batch_size)
 
     def in_part(step, items):
-      return step, tf.nest.map_structure(lambda x: x[begin:end], (items, draw(order, step, batch_size)))
+      size, place, mirrored = draw(order, step, batch_size)
+      choices = size, place, mirrored & (not self._crops_on_device)
+      return step, tf.nest.map_structure(lambda x: x[begin:end], (items, choices))
 
     batches = examples.order(order).batch(batch_size, drop_remainder=True).enumerate().skip(first_step).map(in_part)
     return self._crop(examples, batches.map(lambda step, both: (step, *both)), training=True)
@@ -193,15 +195,24 @@ class Crops:
 
     Args:
       stored: of the batches.
-      key: int pair, seed of the places of the crops that are taken here of images compressed on the way; None takes centers.
+      key: as of `cut`, for the crops that are taken here of images compressed on the way.
     """
     if self._decodes:
       stored = self._decode_and_crop(*stored)
     elif self._compresses:
       stored = self.inputs.encode(stored)
     if self._crops_on_device:
-      stored = cut_batch(stored, self.crop_size // self.inputs.stride, key)
+      stored = self.cut(stored, key)
     return self.inputs(stored)
+
+  def cut(self, fields, key=None):
+    """Crops of what images compressed on the way have become, tensors `[batch, h, w, c]` of the input's stride.
+
+    Args:
+      fields: the tensors.
+      key: int pair, seed of their places and of which are mirrored; None takes centers.
+    """
+    return cut_batch(fields, self.crop_size // self.inputs.stride, key)
 
   def _decode_and_crop(self, symbols, sizes, corners, mirrored):
     """Crops of the pictures of whole maps of symbols.

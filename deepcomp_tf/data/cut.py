@@ -34,15 +34,17 @@ def cut_batch(batch, size, key=None):
   Args:
     batch: the tensors.
     size: edge of the crops in positions.
-    key: int pair, the seed of a place for each; None takes centers.
+    key: int pair, the seed of a place for each, and of which are mirrored; None takes centers.
   """
   shape = tf.shape(batch)
   room = shape[1:3] - size
   if key is None:
-    corners = tf.tile((room // 2)[tf.newaxis], [shape[0], 1])
+    corners, mirrored = tf.tile((room // 2)[tf.newaxis], [shape[0], 1]), False
   else:
-    corners = corner_at(replicas.for_global_batch(lambda count: tf.random.stateless_uniform([count, 2], key), shape[0]), room)
+    random = replicas.for_global_batch(lambda count: tf.random.stateless_uniform([count, 3], key), shape[0])
+    corners, mirrored = corner_at(random[:, :2], room), random[:, 2:] < 0.5
   rows, columns = (corners[:, axis, tf.newaxis] + tf.range(size) for axis in (0, 1))
+  columns = tf.where(mirrored, columns[:, ::-1], columns)
   return tf.gather(tf.gather(batch, rows, axis=1, batch_dims=1), columns, axis=2, batch_dims=1)
 
 
