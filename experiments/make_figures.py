@@ -30,7 +30,7 @@ flags.DEFINE_string("output_dir", "docs/results", "Folder for the pictures.")
 flags.DEFINE_string("page", "docs/results.md", "Markdown page for the tables.")
 
 _TABLES = ("tables 1 and 3", "table 2", "cost at equal accuracy", "storage", "rate and distortion", "the paper's setting",
-           "joint training")
+           "joint training", "joint training as computation")
 
 
 def main(argv):
@@ -67,9 +67,10 @@ def main(argv):
   if compared:
     fill(FLAGS.page, "the paper's setting", paper_tables.paper_setting_table(compared))
   finetuned = {point: stages for point in ("bpp0.635", "bpp0.0983")
-               if len(stages := list(records.read_stages(point))) > 1 and stages[0][0] == "fixed"}
+               if len(stages := records.read_stages(point)) > 1 and "fixed" in stages}
   if finetuned:
     fill(FLAGS.page, "joint training", paper_tables.joint_table(finetuned))
+    fill(FLAGS.page, "joint training as computation", cost_curves.worth_table(panels, finetuned.get("bpp0.0983", {})))
     drawn.update(figure_7=paper_figures.figure_7(finetuned), figure_11=paper_figures.figure_11(finetuned))
   runtimes = [files.read_json(path) for path in records.paths("runtime_*.json")]
   if runtimes:

@@ -1,7 +1,6 @@
 """The paper's figures from the recorded runs. `cost_curves` has Figure 6, `deepcomp_tf.evaluation.figures` Figures 8 and 9."""
 
 import os
-import statistics
 
 from absl import flags
 import matplotlib.figure
@@ -20,11 +19,6 @@ from experiments.cost_curves import STYLES
 FLAGS = flags.FLAGS
 
 _STAGE_STYLES = {"fixed": ("o", "#7f8c8d"), "compression only": ("^", "#2980b9"), "joint": ("s", "#c0392b")}
-
-
-def mean_of(measured, key, codec=rate_distortion.OURS, seeds=None):
-  """Mean over the seeds, or the first of them, of what was measured on the test photos."""
-  return statistics.mean(row[key] for row in measured[codec][:seeds])
 
 
 def figure_1(codec, photo):
@@ -85,30 +79,36 @@ def figure_7(finetuned):
   (Figure 7)."""
   figure = matplotlib.figure.Figure(figsize=(10, 3.6 * len(finetuned)), layout="constrained")
   axes = figure.subplots(len(finetuned), 2, squeeze=False)
-  masks = {point: runs["segmentation"] for point, stages in finetuned.items() for _, _, runs in stages if runs["segmentation"]}
+  masks = {point: runs["segmentation"] for point, stages in finetuned.items() for _, runs in stages.values()
+           if runs["segmentation"]}
   panels = [("classification", "top_1", "top-1 accuracy [%]"),
             ("segmentation", *(records.mask_measure(masks) if masks else ("mean_iou", "mIoU [%]")))]
   for row, (point, stages) in zip(axes, finetuned.items()):
     for axis, (task, name, label) in zip(row, panels):
-      moves(axis, [(stage, (mean_of(measured, "bits_per_pixel", seeds=len(runs[task])),
+      moves(axis, [(stage, (records.mean_of(measured, records.rate_of(point), seeds=len(runs[task])),
                             records.mean_and_values(runs[task], name)[0]),
-                    records.standard_error(runs[task], name)) for stage, measured, runs in stages if runs[task]])
+                    records.standard_error(runs[task], name)) for stage, (measured, runs) in stages.items() if runs[task]])
       axis.set(xlabel="rate [bits per pixel]", ylabel=label, title=point)
   axes[0, 0].legend(*unique_handles(figure), fontsize=8)
   return figure
 
 
 def figure_11(finetuned):
-  """How rate and distortion move with training on, JPEG 2000 beside them (Figure 11)."""
+  """How rate and distortion move with training on, joint training's at the rate of its control, JPEG 2000 beside them (Figure
+  11)."""
   figure = matplotlib.figure.Figure(figsize=(12, 3.4 * len(finetuned)), layout="constrained")
   axes = figure.subplots(len(finetuned), 3, squeeze=False)
   for row, (point, stages) in zip(axes, finetuned.items()):
+    rate, moved = records.rate_of(point), records.joint_at_the_controls_rate(point, stages)
     for axis, (key, label) in zip(row, (("ms_ssim", "MS-SSIM"), ("ssim", "SSIM"), ("psnr", "PSNR [dB]"))):
-      peers = sorted((mean_of(measured, "bits_per_pixel", "jpeg2000"), mean_of(measured, key, "jpeg2000"))
-                     for _, measured, _ in stages)
+      peers = sorted((records.mean_of(measured, "bits_per_pixel", "jpeg2000"), records.mean_of(measured, key, "jpeg2000"))
+                     for measured, _ in stages.values())
       axis.plot(*zip(*peers), linestyle=":", color="#34495e", marker="x", label="JPEG 2000")
-      moves(axis, [(stage, (mean_of(measured, "bits_per_pixel"), mean_of(measured, key)), None)
-                   for stage, measured, _ in stages])
+      places = {stage: (records.mean_of(measured, rate), records.mean_of(measured, key)) for stage, (measured, _) in stages.items()}
+      if moved:
+        axis.plot(*places["joint"], "s", color=_STAGE_STYLES["joint"][1], alpha=0.3, label="joint, at its own rate")
+        places["joint"] = moved[rate], moved[key]
+      moves(axis, [(stage, place, None) for stage, place in places.items()])
       axis.set(xlabel="rate [bits per pixel]", ylabel=label, title=point)
   axes[0, 0].legend(*unique_handles(figure), fontsize=8)
   return figure

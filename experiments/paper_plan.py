@@ -3,6 +3,7 @@
 `experiments.reproduce` runs them, at either scale; its flags are here.
 """
 
+import itertools
 import os
 import re
 
@@ -38,9 +39,8 @@ ROWS = ("resnet50_original",
         "cresnet39_bpp0.0983", "resnet71_bpp0.0983", "cresnet72_bpp0.0983", "cresnet39_bpp0.635",
         "resnet50_bpp0.330", "cresnet51_bpp0.330", "cresnet39_bpp0.330")
 SECOND_SEED = ("resnet50_bpp0.0983", "cresnet51_bpp0.0983", "resnet50_bpp0.635", "cresnet51_bpp0.635")
-# Section 6: operating points, and those that are trained on with a second seed at small scale.
+# Section 6: operating points, at small scale with two seeds each.
 JOINT = ("bpp0.0983", "bpp0.635")
-JOINT_SECOND_SEED = ("bpp0.0983",)
 
 
 class Step:
@@ -52,10 +52,13 @@ class Step:
     *arguments: its flags, without the folder of the run.
     point: the operating point that it rests on, or that it trains from nothing, if any.
     needs: the step whose network it starts from, if any.
+    newest: whether a record on earlier networks of the operating point counts as none. What was trained on files or pixels of
+      older ones is left as it is, unless it is compared with what these networks become (section 6).
   """
 
-  def __init__(self, name, program, *arguments, point=None, needs=None):
+  def __init__(self, name, program, *arguments, point=None, needs=None, newest=False):
     self.name, self.task, self.point, self.needs = name, program.removeprefix("train_"), point, needs
+    self.newest = newest or program == "evaluate"
     self.command = [*(["-m", "deepcomp_tf.cli", program, "--overwrite"] if program == "evaluate" else
                       ["-m", f"experiments.{program}"]), *arguments]
     if program != "compress_dataset":
@@ -107,17 +110,13 @@ class Step:
     return os.path.join(FLAGS.results_dir, f"{self.name}.json")
 
   def record(self):
-    """What was recorded of this step at this scale, on the same operating point, or None.
-
-    Pictures are measured anew with a newer encoder or decoder; what was trained on files or pixels of older ones is left as it
-    is.
-    """
+    """What was recorded of this step at this scale, on the same operating point, or None."""
     if not files.exists(self.record_path):
       return None
     record = files.read_json(self.record_path)
     same = (record.get("fingerprint") == self.fingerprint and record.get("scale", "small") == FLAGS.scale
             and record.get("share", 1.0) == FLAGS.share)
-    if self.task == "evaluate" and self.fingerprint:
+    if self.newest and self.fingerprint:
       same = same and record.get("decoder_version", 1) == self.decoder_version
       same = same and record.get("encoder_version", 1) == self.encoder_version
     return record if same else None
@@ -182,29 +181,32 @@ def plan():
     start = classifiers[row, 0]
     yield Step(f"segmentation_{row}", "train_segmentation", *row_flags("segmentation", row), f"--classifier={start.network_dir}",
                *masks, *note, point=start.point, needs=start)
-  for point, seed in [(point, 0) for point in JOINT] + [(point, 1) for point in JOINT_SECOND_SEED if small]:
-    row, alone = f"cresnet51_{point}", f"{point}_compression_only"
-    start = classifiers[row, seed]
+  for seed, point in itertools.product((0, 1) if small else (0,), JOINT):
+    row, alone = f"cresnet51_{point}", named(f"{point}_compression_only", seed)
+    of = {"point": point, "newest": True}
     seeded = [f"--seed={seed}", *note]
-    both, fixed = (Step(named(name, seed), "train_joint", *flags_of("joint", scaled(kind)), f"--name={named(ends_in, seed)}",
-                        f"--classifier={start.network_dir}", f"--operating_point={point_dir(point)}",
-                        *(images[:1] if small else images), *photos, *seeded, point=point, needs=start)
-                   for name, kind, ends_in in ((f"joint_{point}", point, f"{point}_joint"),
-                                               (f"control_{point}", alone, alone)))
-    on_fixed = [f"--operating_point={fixed.point_dir}", *compressed_images(named(alone, seed)), *seeded]
+    start = classifiers[row, seed] if not small else Step(  # whose rows of Table 2 may rest on an earlier encoder
+        named(f"fixed_{point}", seed), "train_classification", *row_flags("classification", row), *compressed_images(point),
+        *seeded, **of)
+    both, control = (Step(named(f"{name}_{point}", seed), "train_joint", *flags_of("joint", scaled(point)), f"--name={ends_in}",
+                          f"--classifier={start.network_dir}", f"--operating_point={point_dir(point)}",
+                          *(images[:1] if small else images), *photos, *seeded, *more, needs=start, **of)
+                     for name, ends_in, more in (("joint", named(f"{point}_joint", seed), []),
+                                                 ("control", alone, ["--compression_only"])))
+    on_control = [f"--operating_point={control.point_dir}", *compressed_images(alone), *seeded]
     scratch = Step(named(f"control_{point}_classification", seed), "train_classification", *row_flags("classification", row),
-                   *on_fixed, point=point, needs=fixed)
+                   *on_control, needs=control, **of)
     longer = Step(named(f"control_{point}_classification_longer", seed), "train_classification",
                   *row_flags("classification", row), *flags_of("joint", scaled("schedule")), f"--start={scratch.network_dir}",
-                  *on_fixed, point=point, needs=scratch)
-    yield from (both, fixed, scratch, longer)
-    for name, step in ((f"joint_{point}", both), (f"control_{point}", fixed)):
-      yield measured(name, step.point_dir, seed, point=point, needs=step)
+                  *on_control, needs=scratch, **of)
+    yield from ([start] if small else []) + [both, control, scratch, longer]
+    for name, step in (("joint", both), ("control", control)):
+      yield measured(f"{name}_{point}", step.point_dir, seed, point=point, needs=step)
     if seed == 0:  # as the rows of Table 2
-      for name, before, folder in ((f"joint_{point}", both, both.point_dir), (f"control_{point}", longer, fixed.point_dir)):
-        yield Step(f"{name}_segmentation", "train_segmentation", *row_flags("segmentation", row),
-                   f"--classifier={before.network_dir}", f"--operating_point={folder}", *masks, *note, point=point,
-                   needs=before)
+      for name, before, folder in (("fixed", start, point_dir(point)), ("joint", both, both.point_dir),
+                                   ("control", longer, control.point_dir))[0 if small else 1:]:
+        yield Step(f"{name}_{point}_segmentation", "train_segmentation", *row_flags("segmentation", row),
+                   f"--classifier={before.network_dir}", f"--operating_point={folder}", *masks, *note, needs=before, **of)
 
 
 def named(name, seed):
@@ -240,8 +242,6 @@ def row_flags(task, row):
       f"--input={'representation' if from_files else 'decoded' if point else 'original'}"]
   if point:
     chosen.append(f"--operating_point={point_dir(point)}")
-  if task == "classification" and from_files and FLAGS.scale == "paper":  # files are compressed as a whole, then cropped
-    chosen += ["--crop=representation", "--image_size=256"]
   return chosen
 
 

@@ -86,15 +86,20 @@ def paper_setting_table(compared):
 
 
 def joint_table(finetuned):
-  """Markdown lines of section 6: what training on reaches, a line an operating point and stage."""
+  """Markdown lines of section 6: what training on reaches, a line an operating point and stage, and joint training at the rate
+  of its control (appendix A.7)."""
   lines = []
   for point, stages in finetuned.items():
-    for stage, measured, runs in stages:
+    rate = records.rate_of(point)
+    for stage, (measured, runs) in stages.items():
       cells = [point, stage, *(mean_and_seeds([row[key] for row in measured[rate_distortion.OURS]], digits)
-                               for key, digits in (("bits_per_pixel", 4), ("psnr", 2), ("ssim", 4), ("ms_ssim", 4)))]
+                               for key, digits in ((rate, 4), ("psnr", 2), ("ssim", 4), ("ms_ssim", 4)))]
       cells += [spread(runs["classification"], "top_1", error=True), spread(runs["classification"], "top_5")]
       cells += [spread(runs["segmentation"], name, error=True) for name in ("well_covered_mean_iou", "mean_iou")]
       lines.append(cells)
+    moved = records.joint_at_the_controls_rate(point, stages)
+    if moved:
+      lines.append([point, "joint, at the control's rate", f"{moved[rate]:.4f}", *_qualities(moved), "", "", "", ""])
   return markdown("operating point | trained on | bits/pixel | PSNR | SSIM | MS-SSIM | top-1 | top-5 | mIoU of 7 | of 21", lines)
 
 

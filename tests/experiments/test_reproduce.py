@@ -136,9 +136,15 @@ def test_the_plan_names_files_that_exist(tmp_path):
         assert len(set(given)) == len(given)
       # A step far down the line needs all before it, at the paper's scale the operating point, too.
       chosen = [step.name for step in paper_plan.select(steps, "^control_bpp0.635_segmentation")]
-      assert chosen == ["compression_bpp0.635"] * (scale == "paper") + [
-          "classification_cresnet51_bpp0.635", "control_bpp0.635", "control_bpp0.635_classification",
-          "control_bpp0.635_classification_longer", "control_bpp0.635_segmentation"]
+      assert chosen == (["compression_bpp0.635", "classification_cresnet51_bpp0.635"] if scale == "paper" else ["fixed_bpp0.635"]) + [
+          "control_bpp0.635", "control_bpp0.635_classification", "control_bpp0.635_classification_longer",
+          "control_bpp0.635_segmentation"]
+      # Joint training, its start and its controls see the same crops of the same representations.
+      for step in steps:
+        if re.match("(joint|control|fixed)_bpp", step.name) and step.task in ("joint", "classification"):
+          values = paper_costs.values_of(step)
+          assert (values["image_size"], values["crop_size"], values.get("crop", "representation")) == (
+              ("128", "112", "representation") if scale == "small" else ("256", "224", "representation")), step.name
 
 
 def test_the_papers_own_setting_is_trained_and_measured(folders, capsys):
@@ -164,10 +170,11 @@ def test_pictures_are_measured_anew_with_a_newer_network_and_classifiers_are_not
       **read_info(name), "encoder": {"version": 1}, "decoder": {"version": 1}, part: {"version": 2}})
   (folders / "results").mkdir()
   with flagsaver.flagsaver(scale="small"):
-    steps = [step for step in paper_plan.plan() if step.name in ("bpp0.330_rate_distortion", "classification_resnet50_bpp0.330")]
+    names = "bpp0.330_rate_distortion", "classification_resnet50_bpp0.330", "joint_bpp0.635"
+    steps = [step for step in paper_plan.plan() if step.name in names]
     for step in steps:
       pathlib.Path(step.record_path).write_text(json.dumps({"fingerprint": step.fingerprint}))
-    assert {step.task: step.record() is None for step in steps} == {"evaluate": True, "classification": False}
+    assert {step.task: step.record() is None for step in steps} == {"evaluate": True, "classification": False, "joint": True}
     for step in steps:
       pathlib.Path(step.record_path).write_text(json.dumps({"fingerprint": step.fingerprint, f"{part}_version": 2}))
     assert all(step.record() for step in steps)
@@ -232,9 +239,9 @@ class _Voc(VocSegmentation, skip_registration=True):
 # With learning rates at which what is hardly trained stays finite.
 _FEW_STEPS = {
     "compression/bpp0.0983.flags": "--steps=8 --batch_size=2 --crop_size=32 --validation_split=validation[:2] --tables_from=4",
-    "classification/imagenet.flags": "--width=0.125 --epochs=2 --decay_epochs=1 --batch_size=4 --resize=72,80 --crop_size=64",
+    "classification/imagenet.flags": "--width=0.125 --epochs=2 --decay_epochs=1 --batch_size=4 --resize=72,72 --image_size=72 --crop_size=64",
     "segmentation/voc.flags": "--steps=8 --batch_size=2 --crop_size=48 --learning_rate=1e-9 --head_learning_rate=1e-9",
-    "joint/imagenet.flags": "--batch_size=4 --resize=72,80 --crop_size=64 --tables_from=4 --held_out=2",
+    "joint/imagenet.flags": "--batch_size=4 --resize=72,72 --image_size=72 --crop_size=64 --tables_from=4 --held_out=2",
     "joint/schedule.flags": "--epochs=2 --decay_epochs=1 --learning_rate=1e-9"}
 
 
