@@ -24,13 +24,14 @@ class Panel(NamedTuple):
   """Networks at 0.0983 bits per pixel by their costs (Figure 6).
 
   task, measure: of the records.
-  title: what is measured, with its unit.
+  title, their_title: what is measured, with its unit, here and in the paper.
   ours, theirs: dict from what networks read to [(G multiply-adds, figure in percent, its standard error or None, name)].
   decoders: G multiply-adds of the decoder, ours at the size of our crops and theirs.
   """
   task: str
   measure: str
   title: str
+  their_title: str
   ours: dict
   theirs: dict
   decoders: tuple
@@ -44,7 +45,7 @@ def panels_of_figure_6(rows, masks, networks, codec):
             ("classification", rows, "top_1", "top-1 accuracy [%]", paper.MULTIPLY_ADDS, "", 1)]
   if any(point == "bpp0.0983" for point, _ in masks):
     dilated = {name: counted[f"{name}-d"] for name in ARCHITECTURES}
-    wanted.append(("segmentation", masks, *records.mask_measure(masks), dilated, "-d", 2))
+    wanted.append(("segmentation", masks, *next(iter(records.mask_measures(masks).items())), dilated, "-d", 2))
   for task, runs, name, title, costs, ending, column in wanted:
     measured = {input_: [(network, runs["bpp0.0983", network]) for network in family if ("bpp0.0983", network) in runs]
                 for input_, family in _FAMILIES}
@@ -55,7 +56,7 @@ def panels_of_figure_6(rows, masks, networks, codec):
     crops = [of[0]["settings"].get("crop_size", 224) for every in measured.values() for _, of in every] or [224]
     edge = crops[0] // STRIDE
     decoder = dc.evaluation.multiply_adds(codec.model.decoder, (edge, edge, codec.channels)) / 1e9
-    yield Panel(task, name, title, ours, theirs, (decoder, paper.MULTIPLY_ADDS["decoder"]))
+    yield Panel(task, name, title, "mIoU of 21 classes [%]" if column == 2 else title, ours, theirs, (decoder, paper.MULTIPLY_ADDS["decoder"]))
 
 
 def figure_6(panels, reduced):
@@ -78,7 +79,7 @@ def figure_6(panels, reduced):
       axis.margins(x=0.25, y=0.2)
       axis.grid(alpha=0.3)
     axes[0].set(title="ours, reduced scale" if reduced else "ours", ylabel=panel.title)
-    axes[1].set(title="the paper", ylabel=panel.title.replace("7", "21"))
+    axes[1].set(title="the paper", ylabel=panel.their_title)
     axes[0].legend(loc="best", fontsize=8)
   return figure
 
@@ -100,12 +101,12 @@ def equal_cost_table(panels):
     rows.append([name, "-" if higher is None else f"{higher:.2f}", *costs])
 
   for panel in panels:
-    name = panel.title.split(" [")[0]
+    name, their_name = (title.removesuffix(" [%]") for title in (panel.title, panel.their_title))
     add(f"{name}, ours", panel.ours, panel.decoders[0])
-    add(f"{name.replace('7', '21')}, the paper's Table 2", panel.theirs, panel.decoders[1])
-    said = paper.EQUAL_COST.get(name.replace("7", "21"))
+    add(f"{their_name}, the paper's Table 2", panel.theirs, panel.decoders[1])
+    said = paper.EQUAL_COST.get(their_name)
     if said:
-      rows.append([f"{name.replace('7', '21')}, the paper's text", *map(str, said)])
+      rows.append([f"{their_name}, the paper's text", *map(str, said)])
   return paper_tables.markdown(" | at equal cost, decoded pixels above the representation, points | at equal accuracy, decoded pixels "
                                "cost more, G multiply-adds | with the decoder", rows)
 
@@ -124,12 +125,12 @@ def worth_table(panels, stages):
     rows.append([name, f"{gain:.1f}", "-" if gain <= 0 else "depth gains nothing here" if worth is None else f"{100 * worth:.0f} %"])
 
   for panel in panels:
-    name, runs = panel.title.split(" [")[0], [stages[stage][1][panel.task] for stage in ("joint", "compression only")
-                                              if stage in stages]
+    name, their_name = (title.removesuffix(" [%]") for title in (panel.title, panel.their_title))
+    runs = [stages[stage][1][panel.task] for stage in ("joint", "compression only") if stage in stages]
     if len(runs) == 2 and all(runs):
       joint, control = (records.mean_and_values(of, panel.measure)[0] for of in runs)
       add(f"{name}, ours", panel.ours, joint - control)
-    add(f"{name.replace('7', '21')}, the paper's Table 2", panel.theirs, paper.JOINT_GAINS[panel.task][0])
+    add(f"{their_name}, the paper's Table 2", panel.theirs, paper.JOINT_GAINS[panel.task][0])
   for task, (gain, worth) in paper.JOINT_GAINS.items():
     rows.append([f"{task}, the paper's text", f"{gain:.1f}", f"{worth} %"])
   return paper_tables.markdown(" | joint training above its control, points | more multiply-adds than cResNet-51's of a deeper network "

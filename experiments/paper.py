@@ -29,3 +29,8 @@ EQUAL_COST = {"top-5 accuracy": (0.25, -0.6, 2.2), "mIoU of 21 classes": (-0.7, 
 # Section 6.2, at 0.0983 bits per pixel: points that joint training gains on its control, and percent more multiply-adds than
 # cResNet-51's that a deeper network needs for as much.
 JOINT_GAINS = {"classification": (2.0, 75), "segmentation": (1.7, 40)}
+
+
+def label(point, prefix):
+  """What an operating point of ours is called; see `records.SHIPPED` and `records.PAPER`."""
+  return f"{point}, the paper's setting" if prefix else point

@@ -76,7 +76,7 @@ class Counted:
 
   def costs(self, step):
     """Multiply-adds of a step with compressed sets, and without."""
-    given = values_of(step)
+    given = step.values
     channels = operating_point.read_info(step.point)["channels"] if step.point else 0
     edge, batch = (int(given.get(name, 0)) for name in ("crop_size", "batch_size"))
     if step.task == "compression":
@@ -105,13 +105,6 @@ class Counted:
     encoder = self._encoder(channels, size, size) if channels else 0
     own_set = self._encoder(channels, *PHOTO) if step.name.startswith("control") and not step.name.endswith("longer") else 0
     return cost + sum(IMAGES.values()) * own_set, cost + epochs * sum(IMAGES.values()) * encoder
-
-
-def values_of(step):
-  """The flags of a step's command, its flagfiles read, by their names; of several the last."""
-  given = [flag for flag in step.command if flag.startswith("--")]
-  read = flags.FlagValues().read_flags_from_files(given)
-  return dict(flag.removeprefix("--").partition("=")[::2] for flag in read)
 
 
 if __name__ == "__main__":

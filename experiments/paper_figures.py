@@ -13,6 +13,8 @@ from deepcomp_tf import mask_classes
 from deepcomp_tf import samples
 from deepcomp_tf.evaluation import figures
 from deepcomp_tf.evaluation import rate_distortion
+from experiments import paper
+from experiments import paper_tables
 from experiments import records
 from experiments.cost_curves import STYLES
 
@@ -47,8 +49,7 @@ def figure_3(rows):
 
 def figure_4(rows):
   """Mean IoU on the validation split over the steps, a column an operating point (Figure 4)."""
-  measures = dict.fromkeys([records.mask_measure(rows), ("mean_iou", "mIoU of 21 classes [%]")])
-  return curves(rows, "step", tuple(measures))
+  return curves(rows, "step", tuple(records.mask_measures(rows).items()))
 
 
 def figure_5(codecs, name):
@@ -79,18 +80,22 @@ def figure_7(finetuned):
   (Figure 7)."""
   figure = matplotlib.figure.Figure(figsize=(10, 3.6 * len(finetuned)), layout="constrained")
   axes = figure.subplots(len(finetuned), 2, squeeze=False)
-  masks = {point: runs["segmentation"] for point, stages in finetuned.items() for _, runs in stages.values()
-           if runs["segmentation"]}
-  panels = [("classification", "top_1", "top-1 accuracy [%]"),
-            ("segmentation", *(records.mask_measure(masks) if masks else ("mean_iou", "mIoU [%]")))]
-  for row, (point, stages) in zip(axes, finetuned.items()):
+  masks = list(paper_tables.finetuned_measures(finetuned).items())[:1] or [("mean_iou", "mIoU [%]")]
+  panels = [("classification", "top_1", "top-1 accuracy [%]"), ("segmentation", *masks[0])]
+  for row, ((point, prefix), stages) in zip(axes, finetuned.items()):
     for axis, (task, name, label) in zip(row, panels):
-      moves(axis, [(stage, (records.mean_of(measured, records.rate_of(point), seeds=len(runs[task])),
+      moves(axis, [(stage, (records.mean_of(measured, records.rate_of(point, prefix), seeds=len(runs[task])),
                             records.mean_and_values(runs[task], name)[0]),
                     records.standard_error(runs[task], name)) for stage, (measured, runs) in stages.items() if runs[task]])
-      axis.set(xlabel="rate [bits per pixel]", ylabel=label, title=point)
+      axis.set(xlabel=rate_label(point, prefix), ylabel=label, title=paper.label(point, prefix))
   axes[0, 0].legend(*unique_handles(figure), fontsize=8)
   return figure
+
+
+def rate_label(point, prefix=records.SHIPPED):
+  """Of the axis of an operating point's rate."""
+  pooled = records.rate_of(point, prefix) == "bits_per_pixel_pooled"
+  return f"rate [bits per pixel{', the paper’s measure' if pooled else ''}]"
 
 
 def figure_11(finetuned):
@@ -98,8 +103,8 @@ def figure_11(finetuned):
   11)."""
   figure = matplotlib.figure.Figure(figsize=(12, 3.4 * len(finetuned)), layout="constrained")
   axes = figure.subplots(len(finetuned), 3, squeeze=False)
-  for row, (point, stages) in zip(axes, finetuned.items()):
-    rate, moved = records.rate_of(point), records.joint_at_the_controls_rate(point, stages)
+  for row, ((point, prefix), stages) in zip(axes, finetuned.items()):
+    rate, moved = records.rate_of(point, prefix), records.joint_at_the_controls_rate(stages, point, prefix)
     for axis, (key, label) in zip(row, (("ms_ssim", "MS-SSIM"), ("ssim", "SSIM"), ("psnr", "PSNR [dB]"))):
       peers = sorted((records.mean_of(measured, "bits_per_pixel", "jpeg2000"), records.mean_of(measured, key, "jpeg2000"))
                      for measured, _ in stages.values())
@@ -109,7 +114,7 @@ def figure_11(finetuned):
         axis.plot(*places["joint"], "s", color=_STAGE_STYLES["joint"][1], alpha=0.3, label="joint, at its own rate")
         places["joint"] = moved[rate], moved[key]
       moves(axis, [(stage, place, None) for stage, place in places.items()])
-      axis.set(xlabel="rate [bits per pixel]", ylabel=label, title=point)
+      axis.set(xlabel=rate_label(point, prefix), ylabel=label, title=paper.label(point, prefix))
   axes[0, 0].legend(*unique_handles(figure), fontsize=8)
   return figure
 
@@ -181,7 +186,7 @@ def figure_12(runtimes, rows, masks, reduced):
     for (label, colour, hatch), lengths in zip(parts, (reading, decoding, network)):
       axis.barh(names, lengths, left=begin, color=colour, hatch=hatch, edgecolor="white", label=label)
       begin += lengths
-    runs, name = (masks, records.mask_measure(masks)[0]) if task == "segmentation" and masks else (rows, "top_5")
+    runs, name = (masks, next(iter(records.mask_measures(masks)))) if task == "segmentation" and masks else (rows, "top_5")
     for place, (row, record) in enumerate(measured):
       network_name = row["way"].split(" -> ")[-1].removesuffix("-d")
       key = (None if row["way"].startswith("(c)") else record["operating_point"], network_name)
@@ -193,7 +198,7 @@ def figure_12(runtimes, rows, masks, reduced):
     axis.title.set_fontsize(10)
     axis.tick_params(labelsize=8)
   figure.legend(*axes[0].get_legend_handles_labels(), fontsize=8, loc="outside lower center", ncols=3)
-  measures = "top-5 accuracy" + (f", {records.mask_measure(masks)[1].removesuffix(' [%]')}" if masks else "")
+  measures = ", ".join(["top-5 accuracy", *(label.removesuffix(" [%]") for label in list(records.mask_measures(masks).values())[:1])])
   figure.suptitle("; ".join(dict.fromkeys(record["machine"] for record in runtimes))
                   + f"; beside the bars: {measures}{' at reduced scale' if reduced else ''}", fontsize=9)
   return figure

@@ -3,9 +3,12 @@
 `experiments.reproduce` runs them, at either scale; its flags are here.
 """
 
+import functools
 import itertools
 import os
 import re
+from typing import Callable
+from typing import NamedTuple
 
 from absl import flags
 
@@ -33,12 +36,19 @@ flags.DEFINE_list("training_flags", [], "Flags that all training programs get, s
 flags.DEFINE_float("share", 1.0, "Of the training images of ImageNet, and of the steps of compression and segmentation, for the "
                    "paper's scale.", lower_bound=1e-6, upper_bound=1.0)
 
+flags.DEFINE_string("paper_setting", None, "Folder of operating points in the paper's setting, such as FOLDER/bpp0.0983, for the small "
+                    "scale; empty: they are trained by their flagfiles.")
+
 # The rows of Table 2. Those that the paper's claim rests on have a second seed at small scale.
 ROWS = ("resnet50_original",
         "resnet50_bpp0.0983", "cresnet51_bpp0.0983", "resnet50_bpp0.635", "cresnet51_bpp0.635",
         "cresnet39_bpp0.0983", "resnet71_bpp0.0983", "cresnet72_bpp0.0983", "cresnet39_bpp0.635",
         "resnet50_bpp0.330", "cresnet51_bpp0.330", "cresnet39_bpp0.330")
 SECOND_SEED = ("resnet50_bpp0.0983", "cresnet51_bpp0.0983", "resnet50_bpp0.635", "cresnet51_bpp0.635")
+# At small scale: its rows on operating points in the paper's setting, which have the paper's rates.
+PAPER_ROWS = ("resnet50_bpp0.0983", "cresnet51_bpp0.0983", "resnet50_bpp0.330", "cresnet51_bpp0.330", "resnet50_bpp0.635",
+              "cresnet51_bpp0.635")
+PAPER_SECOND_SEED = PAPER_ROWS[:2]
 # Section 6: operating points, at small scale with two seeds each.
 JOINT = ("bpp0.0983", "bpp0.635")
 
@@ -51,14 +61,15 @@ class Step:
     program: of `experiments`, or the command's "evaluate".
     *arguments: its flags, without the folder of the run.
     point: the operating point that it rests on, or that it trains from nothing, if any.
+    folder: where that lies, or its name; None: `point_dir`.
     needs: the step whose network it starts from, if any.
     newest: whether a record on earlier networks of the operating point counts as none. What was trained on files or pixels of
       older ones is left as it is, unless it is compared with what these networks become (section 6).
   """
 
-  def __init__(self, name, program, *arguments, point=None, needs=None, newest=False):
+  def __init__(self, name, program, *arguments, point=None, folder=None, needs=None, newest=False):
     self.name, self.task, self.point, self.needs = name, program.removeprefix("train_"), point, needs
-    self.newest = newest or program == "evaluate"
+    self.folder, self.newest = folder or point and point_dir(point), newest or program == "evaluate"
     self.command = [*(["-m", "deepcomp_tf.cli", program, "--overwrite"] if program == "evaluate" else
                       ["-m", f"experiments.{program}"]), *arguments]
     if program != "compress_dataset":
@@ -67,22 +78,19 @@ class Step:
       self.command += FLAGS.training_flags
     self.wanted = False  # by another step that is left
 
-  @property
-  def fingerprint(self):
-    """Of its operating point as it is now; None where there is none, or it is not trained yet."""
-    if self.point is None or FLAGS.scale == "paper" and not files.isdir(point_dir(self.point)):
-      return None
-    return operating_point.fingerprint(point_dir(self.point)).hex()
+  @functools.cached_property
+  def values(self):
+    """The flags of its command, its flagfiles read, by their names; of several the last."""
+    given = flags.FlagValues().read_flags_from_files([flag for flag in self.command if flag.startswith("--")])
+    return dict(flag.removeprefix("--").partition("=")[::2] for flag in given)
 
   @property
-  def decoder_version(self):
-    """Of its operating point's decoder as it is now; None where there is no fingerprint."""
-    return self.fingerprint and operating_point.decoder_version(operating_point.read_info(point_dir(self.point)))
-
-  @property
-  def encoder_version(self):
-    """Of its operating point's newest encoder, likewise."""
-    return self.fingerprint and operating_point.newest_encoder(operating_point.read_info(point_dir(self.point)))
+  def networks(self):
+    """What a record says of its operating point as it is now: fingerprint, encoder_version and decoder_version; None where there is
+    none, or it is not trained yet."""
+    info = operating_point.read_info(self.folder) if self.folder and is_there(self.folder) else None
+    return {"fingerprint": info and info["fingerprint"], "encoder_version": info and operating_point.newest_encoder(info),
+            "decoder_version": info and operating_point.decoder_version(info)}
 
   @property
   def run_dir(self):
@@ -102,7 +110,7 @@ class Step:
   def result_dir(self):
     """Where what it trained lies when it is done."""
     if self.task == "compression":
-      return point_dir(self.point) if self.point else self.point_dir
+      return self.folder or self.point_dir
     return self.network_dir
 
   @property
@@ -114,12 +122,11 @@ class Step:
     if not files.exists(self.record_path):
       return None
     record = files.read_json(self.record_path)
-    same = (record.get("fingerprint") == self.fingerprint and record.get("scale", "small") == FLAGS.scale
-            and record.get("share", 1.0) == FLAGS.share)
-    if self.newest and self.fingerprint:
-      same = same and record.get("decoder_version", 1) == self.decoder_version
-      same = same and record.get("encoder_version", 1) == self.encoder_version
-    return record if same else None
+    expected = {"scale": FLAGS.scale, "share": FLAGS.share, **self.networks}
+    if not (self.newest and self.networks["fingerprint"]):
+      del expected["encoder_version"], expected["decoder_version"]
+    first = {"scale": "small", "share": 1.0, "encoder_version": 1, "decoder_version": 1, "fingerprint": None}
+    return record if all(record.get(name, first[name]) == value for name, value in expected.items()) else None
 
   def done(self):
     """Whether it is recorded, and what it ends in there if a step that is left starts from that."""
@@ -141,72 +148,140 @@ def select(steps, pattern):
   return [step for step in steps if step in chosen or not step.done() and step.wanted]
 
 
+class Setting(NamedTuple):
+  """What Table 2 and section 6 rest on.
+
+  prefix: of the names of their steps.
+  folder: function of an operating point's name that returns where it lies.
+  trained: dict from operating points to the steps that train them, where these are needed.
+  rows, second_seed: of Table 2, and those of them that have two seeds.
+  joint, schedule: flagfiles of section 6, with {} for the operating point.
+  joint_seeds: of section 6.
+  """
+  prefix: str
+  folder: Callable
+  trained: dict
+  rows: tuple
+  second_seed: tuple
+  joint: str
+  schedule: str
+  joint_seeds: tuple
+
+
 def plan():
   """The steps, in order."""
   small = FLAGS.scale == "small"
-  where = [f"--data_dir={FLAGS.data_dir}"] if FLAGS.data_dir else []
-  images = [f"--dataset={FLAGS.images or 'IMAGES'}", f"--data_dir={sets_dir()}"] if small else [
-      f"--dataset={images_name()}", f"--train_split={train_split()}", *where]
-  masks = [f"--dataset={FLAGS.masks or 'MASKS'}", f"--data_dir={sets_dir()}"] if small else [
-      f"--dataset={FLAGS.masks or 'voc_segmentation'}", *where]
-  photos = [f"--images={FLAGS.photos or 'PHOTOS'}"] if small else []
-  note = [f"--data_note={FLAGS.data_note}"] if FLAGS.data_note else []
-  classifiers = {}
-
-  def compressed_images(point):
-    return [f"--dataset={set_of(point)}", f"--data_dir={sets_dir()}"]
-
-  def measured(name, folder, seed=0, **of):
-    return Step(named(f"{name}_rate_distortion", seed), "evaluate", "--effort=0",
-                f"--images={FLAGS.test_photos or 'TEST_PHOTOS'}", f"--operating_point={folder}", **of)
-
-  for point in dc.operating_points.names():
+  points, papers = dc.operating_points.names(), {}
+  for point in points:
     if not small:
-      yield Step(f"compression_{point}", "train_compression", *flags_of("compression", point), f"--name={point}", *images, *note,
-                 point=point)
+      yield Step(f"compression_{point}", "train_compression", *flags_of("compression", point), f"--name={point}", *images_flags(),
+                 *note(), point=point)
     yield measured(point, point_dir(point), point=point)
     yield Step(f"storage_{point}", "compress_dataset", *compress_flags(point_dir(point)), point=point)
-  for point in dc.operating_points.names() if small else []:  # as the paper has them
-    step = Step(f"paper_setting_{point}", "train_compression", *flags_of("compression", f"{point}_paper_small"), *photos, *note)
-    yield step
-    yield measured(step.name, step.point_dir, needs=step)
-  for seed in (0, 1) if small else (0,):
-    for row in ROWS if seed == 0 else SECOND_SEED:
-      point = point_of(row)
-      step = Step(named(f"classification_{row}", seed), "train_classification", *row_flags("classification", row),
-                  f"--seed={seed}", *(compressed_images(point) if point else images), *note, point=point)
-      classifiers[row, seed] = step
-      yield step
-  for row in ROWS:
-    start = classifiers[row, 0]
-    yield Step(f"segmentation_{row}", "train_segmentation", *row_flags("segmentation", row), f"--classifier={start.network_dir}",
-               *masks, *note, point=start.point, needs=start)
-  for seed, point in itertools.product((0, 1) if small else (0,), JOINT):
-    row, alone = f"cresnet51_{point}", named(f"{point}_compression_only", seed)
-    of = {"point": point, "newest": True}
-    seeded = [f"--seed={seed}", *note]
-    start = classifiers[row, seed] if not small else Step(  # whose rows of Table 2 may rest on an earlier encoder
-        named(f"fixed_{point}", seed), "train_classification", *row_flags("classification", row), *compressed_images(point),
-        *seeded, **of)
-    both, control = (Step(named(f"{name}_{point}", seed), "train_joint", *flags_of("joint", scaled(point)), f"--name={ends_in}",
-                          f"--classifier={start.network_dir}", f"--operating_point={point_dir(point)}",
-                          *(images[:1] if small else images), *photos, *seeded, *more, needs=start, **of)
-                     for name, ends_in, more in (("joint", named(f"{point}_joint", seed), []),
-                                                 ("control", alone, ["--compression_only"])))
-    on_control = [f"--operating_point={control.point_dir}", *compressed_images(alone), *seeded]
-    scratch = Step(named(f"control_{point}_classification", seed), "train_classification", *row_flags("classification", row),
-                   *on_control, needs=control, **of)
-    longer = Step(named(f"control_{point}_classification_longer", seed), "train_classification",
-                  *row_flags("classification", row), *flags_of("joint", scaled("schedule")), f"--start={scratch.network_dir}",
-                  *on_control, needs=scratch, **of)
-    yield from ([start] if small else []) + [both, control, scratch, longer]
+  for point in points if small else []:  # as the paper has them
+    name, folder = f"paper_setting_{point}", FLAGS.paper_setting and os.path.join(FLAGS.paper_setting, point)
+    if not folder:
+      papers[point] = Step(name, "train_compression", *flags_of("compression", f"{point}_paper_small"), *photos(), *note())
+      yield papers[point]
+    yield measured(name, folder or papers[point].point_dir, point=point, folder=folder or papers[point].point_dir,
+                   needs=papers.get(point))
+  yield from table_2_and_section_6(Setting(
+      "", point_dir, {}, ROWS, SECOND_SEED if small else (), scaled("{}"), scaled("schedule"), (0, 1) if small else (0,)))
+  if small:
+    yield from table_2_and_section_6(Setting(
+        "paper_", lambda point: os.path.join(FLAGS.paper_setting, point) if FLAGS.paper_setting else papers[point].point_dir,
+        papers, PAPER_ROWS, PAPER_SECOND_SEED, "{}_paper_small", "schedule", (0,)))
+
+
+def table_2_and_section_6(setting):
+  """The steps of a `Setting`."""
+  prefix, folder, small, classifiers = setting.prefix, setting.folder, FLAGS.scale == "small", {}
+
+  def name_of(point):
+    """The name that the operating point has in its folder, or will have."""
+    if is_there(folder(point)):
+      return operating_point.read_info(folder(point))["name"]
+    return setting.trained[point].values["name"] if point in setting.trained else point
+
+  def on(point, needs=None, newest=False):
+    return {"point": point, "folder": point and folder(point), "needs": needs or setting.trained.get(point), "newest": newest}
+
+  def classification(name, row, seed, *more, files_of=None, **of):
+    point = point_of(row)
+    data = compressed_images(files_of or name_of(point)) if point else images_flags()
+    return Step(named(prefix + name, seed), "train_classification", *row_flags("classification", row, point and folder(point)), *more,
+                *data, f"--seed={seed}", *note(), **of)
+
+  def segmentation(name, row, start, *more, **of):
+    return Step(f"{prefix}{name}", "train_segmentation", *row_flags("segmentation", row, of["point"] and folder(of["point"])), *more,
+                f"--classifier={start.network_dir}", *masks_flags(), *note(), **of)
+
+  for seed, row in [(0, row) for row in setting.rows] + [(1, row) for row in setting.second_seed]:
+    classifiers[row, seed] = classification(f"classification_{row}", row, seed, **on(point_of(row)))
+    yield classifiers[row, seed]
+  for row in setting.rows:
+    yield segmentation(f"segmentation_{row}", row, classifiers[row, 0], **on(point_of(row), needs=classifiers[row, 0]))
+  for seed, point in itertools.product(setting.joint_seeds, JOINT):
+    row, of = f"cresnet51_{point}", functools.partial(on, point, newest=True)
+    start = classifiers.get((row, seed))
+    own_start = small and not prefix  # Table 2's rows may rest on an earlier encoder
+    if own_start:
+      start = classification(f"fixed_{point}", row, seed, **of())
+      yield start
+    both, control = (Step(named(f"{prefix}{name}_{point}", seed), "train_joint", *flags_of("joint", setting.joint.format(point)),
+                          f"--name={named(f'{point}_{prefix}{ends_in}', seed)}", f"--classifier={start.network_dir}",
+                          f"--operating_point={folder(point)}", *images_flags()[:1 if small else None], *photos(), f"--seed={seed}",
+                          *note(), *more, **of(start))
+                     for name, ends_in, more in (("joint", "joint", []), ("control", "compression_only", ["--compression_only"])))
+    there = f"--operating_point={control.point_dir}"
+    alone = named(f"{point}_{prefix}compression_only", seed)
+    scratch = classification(f"control_{point}_classification", row, seed, there, files_of=alone, **of(control))
+    longer = classification(f"control_{point}_classification_longer", row, seed, there, *flags_of("joint", setting.schedule),
+                            f"--start={scratch.network_dir}", files_of=alone, **of(scratch))
+    yield from (both, control, scratch, longer)
     for name, step in (("joint", both), ("control", control)):
-      yield measured(f"{name}_{point}", step.point_dir, seed, point=point, needs=step)
+      yield measured(f"{prefix}{name}_{point}", step.point_dir, seed, **of(step))
     if seed == 0:  # as the rows of Table 2
-      for name, before, folder in (("fixed", start, point_dir(point)), ("joint", both, both.point_dir),
-                                   ("control", longer, control.point_dir))[0 if small else 1:]:
-        yield Step(f"{name}_{point}_segmentation", "train_segmentation", *row_flags("segmentation", row),
-                   f"--classifier={before.network_dir}", f"--operating_point={folder}", *masks, *note, needs=before, **of)
+      if own_start:
+        yield segmentation(f"fixed_{point}_segmentation", row, start, **of(start))
+      for name, step, before in (("joint", both, both), ("control", control, longer)):
+        yield segmentation(f"{name}_{point}_segmentation", row, before, f"--operating_point={step.point_dir}", **of(before))
+
+
+def measured(name, place, seed=0, **of):
+  """The step that measures rate and distortion of the operating point in a folder, or of a name."""
+  return Step(named(f"{name}_rate_distortion", seed), "evaluate", "--effort=0", f"--images={FLAGS.test_photos or 'TEST_PHOTOS'}",
+              f"--operating_point={place}", **of)
+
+
+def images_flags():
+  """Flags of the classification set's images; the first is its name."""
+  if FLAGS.scale == "small":
+    return [f"--dataset={images_name()}", f"--data_dir={sets_dir()}"]
+  return [f"--dataset={images_name()}", f"--train_split={train_split()}", *where()]
+
+
+def compressed_images(name):
+  """Flags of these images compressed at an operating point of a name."""
+  return [f"--dataset={set_of(name)}", f"--data_dir={sets_dir()}"]
+
+
+def masks_flags():
+  if FLAGS.scale == "small":
+    return [f"--dataset={FLAGS.masks or 'MASKS'}", f"--data_dir={sets_dir()}"]
+  return [f"--dataset={FLAGS.masks or 'voc_segmentation'}", *where()]
+
+
+def photos():
+  return [f"--images={FLAGS.photos or 'PHOTOS'}"] if FLAGS.scale == "small" else []
+
+
+def note():
+  return [f"--data_note={FLAGS.data_note}"] if FLAGS.data_note else []
+
+
+def where():
+  return [f"--data_dir={FLAGS.data_dir}"] if FLAGS.data_dir else []
 
 
 def named(name, seed):
@@ -233,21 +308,23 @@ def point_of(row):
   return None if point == "original" else point
 
 
-def row_flags(task, row):
-  """Flags of a row of Table 2: what all rows share, its network, and what that sees of a photo."""
-  point, from_files = point_of(row), row.startswith("cresnet")
+def row_flags(task, row, folder):
+  """Flags of a row of Table 2: what all rows share, its network, and what that sees of a photo, by the operating point in a folder."""
   common = "small" if FLAGS.scale == "small" else {"classification": "imagenet", "segmentation": "voc"}[task]
   chosen = flags_of(task, common) + [
       f"--network={row.split('_')[0].replace('resnet', 'ResNet-')}",
-      f"--input={'representation' if from_files else 'decoded' if point else 'original'}"]
-  if point:
-    chosen.append(f"--operating_point={point_dir(point)}")
-  return chosen
+      f"--input={'representation' if row.startswith('cresnet') else 'decoded' if folder else 'original'}"]
+  return chosen + [f"--operating_point={folder}"] * bool(folder)
 
 
 def point_dir(point):
   """The operating point that steps rest on: its name, or at the paper's scale the folder of what was trained."""
   return point if FLAGS.scale == "small" else os.path.join(FLAGS.results_dir, "operating_points", point)
+
+
+def is_there(folder):
+  """Whether an operating point is shipped or trained."""
+  return folder in dc.operating_points.names() or files.isdir(folder)
 
 
 def sets_dir():
@@ -274,6 +351,5 @@ def set_of(point):
 def compress_flags(point):
   """Flags of compress_dataset for the classification set at an operating point."""
   images = (["--splits=train,val"] if FLAGS.scale == "small" else
-            [f"--splits={train_split()},validation", "--shorter_side=256",
-             *([f"--data_dir={FLAGS.data_dir}"] if FLAGS.data_dir else [])])
+            [f"--splits={train_split()},validation", "--shorter_side=256", *where()])
   return [f"--dataset={images_name()}", *images, f"--operating_point={point}", f"--output_dir={sets_dir()}"]

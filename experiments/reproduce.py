@@ -130,8 +130,7 @@ def run(step):
       for name in files.listdir(step.point_dir):
         files.write_file(os.path.join(new, name), files.read(os.path.join(step.point_dir, name)))
   record = {"name": step.name, "scale": FLAGS.scale, "share": FLAGS.share, "operating_point": step.point,
-            "fingerprint": step.fingerprint, "encoder_version": step.encoder_version, "decoder_version": step.decoder_version,
-            "date": time.strftime("%Y-%m-%d"), "software": [software()], "seconds": round(time.time() - begin)}
+            **step.networks, "date": time.strftime("%Y-%m-%d"), "software": [software()], "seconds": round(time.time() - begin)}
   record.update({"compress_dataset": storage, "evaluate": rate_distortion, "compression": operating_point_of}.get(
       step.task, trained)(step))
   files.write_json(step.record_path, record, sort_keys=True)
@@ -180,7 +179,8 @@ def trained(step):
   if step.task == "segmentation":
     segment_samples(step, network)
   edge = settings["crop_size"] // network.inputs.stride
-  return {"settings": settings, "history": runs.read_history(step.run_dir),
+  covered = step.values.get("well_covered_ids")
+  return {"settings": settings, "history": runs.read_history(step.run_dir), "well_covered": len(covered.split(",")) if covered else 0,
           "software": files.read_json(os.path.join(step.run_dir, "software.json")),
           "seconds": network.info["trained"]["seconds"],
           "multiply_adds": dc.evaluation.multiply_adds(network.network, (edge, edge, network.inputs.channels))}

@@ -102,7 +102,7 @@ def test_segmentation_starts_from_classifiers(folders, capsys):
     assert [step.name for step in steps] == ["classification_cresnet51_bpp0.330", "segmentation_cresnet51_bpp0.330"]
     assert f"--classifier={steps[0].network_dir}" in steps[1].command
     (folders / "results").mkdir()
-    record = {"fingerprint": steps[0].fingerprint, "seconds": 60, "date": "2026-01-01"}
+    record = {"fingerprint": steps[0].networks["fingerprint"], "seconds": 60, "date": "2026-01-01"}
     (folders / "results" / f"{steps[0].name}.json").write_text(json.dumps(record))
     reproduce.print_plan(steps)
     assert "its network is not in --work_dir" in capsys.readouterr().out
@@ -142,7 +142,7 @@ def test_the_plan_names_files_that_exist(tmp_path):
       # Joint training, its start and its controls see the same crops of the same representations.
       for step in steps:
         if re.match("(joint|control|fixed)_bpp", step.name) and step.task in ("joint", "classification"):
-          values = paper_costs.values_of(step)
+          values = step.values
           assert (values["image_size"], values["crop_size"], values.get("crop", "representation")) == (
               ("128", "112", "representation") if scale == "small" else ("256", "224", "representation")), step.name
 
@@ -151,7 +151,7 @@ def test_the_papers_own_setting_is_trained_and_measured(folders, capsys):
   """At small scale; a shipped operating point's record is neither needed nor touched."""
   with flagsaver.flagsaver(scale="small"):
     training, measuring = paper_plan.select(list(paper_plan.plan()), "^paper_setting_bpp0.330_rate")
-    assert (training.name, training.fingerprint, measuring.needs) == ("paper_setting_bpp0.330", None, training)
+    assert (training.name, training.networks["fingerprint"], measuring.needs) == ("paper_setting_bpp0.330", None, training)
     assert f"--operating_point={training.run_dir}/operating_point" in measuring.command
     with pytest.raises(dc.DeepcompError, match="--photos=None"):
       reproduce.check_data([training, measuring])
@@ -173,10 +173,10 @@ def test_pictures_are_measured_anew_with_a_newer_network_and_classifiers_are_not
     names = "bpp0.330_rate_distortion", "classification_resnet50_bpp0.330", "joint_bpp0.635"
     steps = [step for step in paper_plan.plan() if step.name in names]
     for step in steps:
-      pathlib.Path(step.record_path).write_text(json.dumps({"fingerprint": step.fingerprint}))
+      pathlib.Path(step.record_path).write_text(json.dumps({"fingerprint": step.networks["fingerprint"]}))
     assert {step.task: step.record() is None for step in steps} == {"evaluate": True, "classification": False, "joint": True}
     for step in steps:
-      pathlib.Path(step.record_path).write_text(json.dumps({"fingerprint": step.fingerprint, f"{part}_version": 2}))
+      pathlib.Path(step.record_path).write_text(json.dumps({"fingerprint": step.networks["fingerprint"], f"{part}_version": 2}))
     assert all(step.record() for step in steps)
 
 
@@ -301,7 +301,7 @@ def test_the_rows_of_table_2():
   flags.FLAGS.mark_as_parsed()
   for scale, ending, place in (("small", "_small", ""), ("paper", "", "results/operating_points/")):
     with flagsaver.flagsaver(scale=scale, results_dir="results"):
-      steps = {step.name: paper_costs.values_of(step) for step in paper_plan.plan()
+      steps = {step.name: step.values for step in paper_plan.plan()
                if step.task in ("classification", "segmentation")}
     for (point, name), task in itertools.product(paper.TABLE_2, ("classification", "segmentation")):
       row = f"{name.lower().replace('-', '')}_{point or 'original'}"
