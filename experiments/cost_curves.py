@@ -7,7 +7,6 @@ import matplotlib.ticker
 import numpy as np
 
 import deepcomp_tf as dc
-from deepcomp_tf.models.resnet import ARCHITECTURES
 from deepcomp_tf.representation import STRIDE
 from experiments import paper
 from experiments import paper_tables
@@ -44,7 +43,7 @@ def panels_of_figure_6(rows, masks, networks, codec):
   wanted = [("classification", rows, "top_5", "top-5 accuracy [%]", paper.MULTIPLY_ADDS, "", 0),
             ("classification", rows, "top_1", "top-1 accuracy [%]", paper.MULTIPLY_ADDS, "", 1)]
   if any(point == "bpp0.0983" for point, _ in masks):
-    dilated = {name: counted[f"{name}-d"] for name in ARCHITECTURES}
+    dilated = {network: counted[f"{network}-d"] for _, family in _FAMILIES for network in family}
     wanted.append(("segmentation", masks, *next(iter(records.mask_measures(masks).items())), dilated, "-d", 2))
   for task, runs, name, title, costs, ending, column in wanted:
     measured = {input_: [(network, runs["bpp0.0983", network]) for network in family if ("bpp0.0983", network) in runs]

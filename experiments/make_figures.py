@@ -61,12 +61,14 @@ def main(argv):
            "figure_6": cost_curves.figure_6(panels, reduced), "figure_9": figures.representation_figure(codecs, photo)}
   if masks:
     drawn["figure_4"] = paper_figures.figure_4(masks)
-    drawn.update((f"figure_{number}", figure) for number, name in ((5, "chelsea"), (10, "astronaut"))
+    segmented = ("chelsea", "astronaut") if reduced else ("validation1", "validation2")
+    drawn.update((f"figure_{number}", figure) for number, name in zip((5, 10), segmented)
                  if (figure := paper_figures.figure_5(codecs, name)))
   measured = [row for codec in codecs for row in records.rates_and_distortions(codec.operating_point)]
   if measured:
     fill(FLAGS.page, "rate and distortion", paper_tables.rate_distortion_table(measured))
-    drawn["figure_8"] = figures.rate_distortion_figure(measured, "{photos}, {images} photos".format_map(measured[0]))
+    drawn["figure_8"] = figures.rate_distortion_figure(measured, "{photos}, {images} photos".format_map(measured[0]),
+                                                       rate_distortion.by_the_papers_measure(codecs))
   compared = {codec.operating_point: trainings for codec in codecs
               if len(trainings := list(records.paper_setting(codec.operating_point))) == 2}
   if compared:

@@ -1,5 +1,6 @@
 """The paper's figures from the recorded runs. `cost_curves` has Figure 6, `deepcomp_tf.evaluation.figures` Figures 8 and 9."""
 
+import contextlib
 import os
 
 from absl import flags
@@ -53,25 +54,30 @@ def figure_4(rows):
 
 
 def figure_5(codecs, name):
-  """PNG bytes: a sample photo decoded at each operating point, and masks of it from decoded pixels and from the
-  representation (Figures 5 and 10); None where they are not recorded."""
+  """PNG bytes: a photo with its true mask, if that is known, decoded at each operating point, and masks of it from decoded pixels
+  and from the representation (Figures 5 and 10); None where they are not recorded."""
 
-  def mask(row):
-    with files.open_file(os.path.join(FLAGS.results_dir, f"segmentation_{row}_{name}.png")) as file, Image.open(file) as image:
+  def picture(file):
+    with files.open_file(os.path.join(FLAGS.results_dir, f"{file}.png")) as opened, Image.open(opened) as image:
       return np.asarray(image)
 
+  def masks(*rows):
+    return [picture(f"segmentation_{row}_{name}") for row in rows]
+
   try:
-    of_pixels = mask("resnet50_original")
-    photo = samples.photos(max(of_pixels.shape))[name]
-    columns = [[("photo", photo), ("ResNet-50-d on its pixels", of_pixels)]]
-    for codec in codecs:
-      point = codec.operating_point
-      decoded = codec.decompress(codec.compress(photo))
-      columns.append([(f"decoded, {point[3:]} bits per pixel", decoded),
-                      ("ResNet-50-d on decoded pixels", mask(f"resnet50_{point}")),
-                      ("cResNet-51-d on the representation", mask(f"cresnet51_{point}"))])
+    of_pixels, = masks("resnet50_original")
+    sample = name in samples.photos()
+    photo = samples.photos(max(of_pixels.shape))[name] if sample else picture(f"segmented_{name}")
+    truth = [] if sample else [("ground truth", picture(f"segmented_{name}_truth"))]
   except FileNotFoundError:
     return None
+  columns = [[("photo", photo), *truth, ("ResNet-50-d on its pixels", of_pixels)]]
+  for codec in codecs:
+    point = codec.operating_point
+    with contextlib.suppress(FileNotFoundError):
+      of_decoded, of_representation = masks(f"resnet50_{point}", f"cresnet51_{point}")
+      columns.append([(f"decoded, {point[3:]} bits per pixel", codec.decompress(codec.compress(photo))),
+                      ("ResNet-50-d on decoded pixels", of_decoded), ("cResNet-51-d on the representation", of_representation)])
   return figures.segmentation_figure([columns], mask_classes.VOC)
 
 

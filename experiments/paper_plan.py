@@ -27,7 +27,8 @@ flags.DEFINE_string("masks", None, "Folder of a segmentation set, for the small 
                     "voc_segmentation by default.")
 flags.DEFINE_string("data_dir", None, "Where TFDS keeps these, for the paper's scale.")
 flags.DEFINE_string("photos", None, "Folder of photos for compression and the coder's tables, for the small scale.")
-flags.DEFINE_string("test_photos", None, "Folder of photos to report rate and distortion on, Kodak's for example.")
+flags.DEFINE_string("test_photos", None, "Folder of photos to report rate and distortion on, Kodak's for example; empty at the paper's "
+                    "scale: 1,000 validation images of --images.")
 flags.DEFINE_string("work_dir", None, "Folder for compressed sets and runs, which is not needed after all is recorded.")
 flags.DEFINE_string("only", "", "Regular expression of the names of the steps to run; empty: all.")
 flags.DEFINE_bool("plan", False, "Print the plan and stop.")
@@ -49,6 +50,8 @@ SECOND_SEED = ("resnet50_bpp0.0983", "cresnet51_bpp0.0983", "resnet50_bpp0.635",
 PAPER_ROWS = ("resnet50_bpp0.0983", "cresnet51_bpp0.0983", "resnet50_bpp0.330", "cresnet51_bpp0.330", "resnet50_bpp0.635",
               "cresnet51_bpp0.635")
 PAPER_SECOND_SEED = PAPER_ROWS[:2]
+# Validation images of the paper's scale that rate and distortion are reported on.
+MEASURED = 1000
 # Section 6: operating points, at small scale with two seeds each.
 JOINT = ("bpp0.0983", "bpp0.635")
 
@@ -176,8 +179,9 @@ def plan():
     if not small:
       yield Step(f"compression_{point}", "train_compression", *flags_of("compression", point), f"--name={point}", *images_flags(),
                  *note(), point=point)
-    yield measured(point, point_dir(point), point=point)
-    yield Step(f"storage_{point}", "compress_dataset", *compress_flags(point_dir(point)), point=point)
+    # The other formats' curves are the same beside every operating point.
+    yield measured(point, point_dir(point), *["--curves"] * (point == points[0]), point=point)
+    yield Step(f"storage_{point}", "compress_dataset", *storage_flags(point_dir(point)), point=point)
   for point in points if small else []:  # as the paper has them
     name, folder = f"paper_setting_{point}", FLAGS.paper_setting and os.path.join(FLAGS.paper_setting, point)
     if not folder:
@@ -240,7 +244,7 @@ def table_2_and_section_6(setting):
                             f"--start={scratch.network_dir}", files_of=alone, **of(scratch))
     yield from (both, control, scratch, longer)
     for name, step in (("joint", both), ("control", control)):
-      yield measured(f"{prefix}{name}_{point}", step.point_dir, seed, **of(step))
+      yield measured(f"{prefix}{name}_{point}", step.point_dir, seed=seed, **of(step))
     if seed == 0:  # as the rows of Table 2
       if own_start:
         yield segmentation(f"fixed_{point}_segmentation", row, start, **of(start))
@@ -248,10 +252,11 @@ def table_2_and_section_6(setting):
         yield segmentation(f"{name}_{point}_segmentation", row, before, f"--operating_point={step.point_dir}", **of(before))
 
 
-def measured(name, place, seed=0, **of):
-  """The step that measures rate and distortion of the operating point in a folder, or of a name."""
-  return Step(named(f"{name}_rate_distortion", seed), "evaluate", "--effort=0", f"--images={FLAGS.test_photos or 'TEST_PHOTOS'}",
-              f"--operating_point={place}", **of)
+def measured(name, place, *more, seed=0, **of):
+  """The step that measures rate and distortion of the operating point in a folder, or of a name (Figure 8)."""
+  photos_flags = [f"--images={FLAGS.test_photos or 'TEST_PHOTOS'}"] if FLAGS.test_photos or FLAGS.scale == "small" else [
+      f"--dataset={images_name()}", f"--split=validation[:{MEASURED}]", *where()]
+  return Step(named(f"{name}_rate_distortion", seed), "evaluate", "--effort=0", *photos_flags, f"--operating_point={place}", *more, **of)
 
 
 def images_flags():
@@ -324,7 +329,7 @@ def point_dir(point):
 
 def is_there(folder):
   """Whether an operating point is shipped or trained."""
-  return folder in dc.operating_points.names() or files.isdir(folder)
+  return folder in dc.operating_points.names() or files.exists(os.path.join(folder, "operating_point.json"))
 
 
 def sets_dir():
@@ -353,3 +358,16 @@ def compress_flags(point):
   images = (["--splits=train,val"] if FLAGS.scale == "small" else
             [f"--splits={train_split()},validation", "--shorter_side=256", *where()])
   return [f"--dataset={images_name()}", *images, f"--operating_point={point}", f"--output_dir={sets_dir()}"]
+
+
+def storage_flags(point):
+  """Flags of compress_dataset for what a set takes beside its JPEG files of the same pixels (section 4.5): at the paper's scale the
+  validation images as they are, not resized."""
+  if FLAGS.scale == "small":
+    return compress_flags(point)
+  return [f"--dataset={images_name()}", "--splits=validation", *where(), f"--operating_point={point}",
+          f"--output_dir={storage_dir()}"]
+
+
+def storage_dir():
+  return sets_dir() if FLAGS.scale == "small" else os.path.join(FLAGS.work_dir or "WORK", "unresized")

@@ -70,7 +70,7 @@ def table_2(rows, masks, rates):
 def rate_distortion_table(measured):
   """Markdown lines of the means over the test photos, a line an operating point and codec."""
   rows = []
-  for row in measured:
+  for row in (row for row in measured if not row["setting"]):
     name = rate_distortion.label(row["codec"])
     rows.append([row["operating_point"], f"**{name}**" if row["codec"] == rate_distortion.OURS else name,
                  f"{row['bits_per_pixel']:.4f}", *_qualities(row)])
