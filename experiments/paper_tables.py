@@ -4,6 +4,7 @@ import statistics
 
 from deepcomp_tf import files
 from deepcomp_tf.evaluation import rate_distortion
+from deepcomp_tf.models import resnet
 from experiments import paper
 from experiments import records
 
@@ -22,6 +23,19 @@ def tables_1_and_3(networks):
   """Markdown lines of Tables 1 and 3: the networks, rows of `model_complexity`, and their multiply-adds."""
   return markdown("network | root | conv2_x | conv3_x | conv4_x | conv5_x | G multiply-adds ours | paper", [
       [name, root, *units, f"{ours / 1e9:.3f}", theirs] for name, root, units, ours, theirs in networks])
+
+
+def table_3():
+  """Markdown lines of Table 3: the networks' kernels for 224x224 pixels."""
+  names = ("ResNet-71", "ResNet-50", "cResNet-72", "cResNet-51", "cResNet-39")
+  rows = [[layer, f"{size}x{size}", *(cell if resnet.ARCHITECTURES[name][0] else "none" for name in names)]
+          for layer, size, cell in (("conv1", 112, "7x7, 64, stride 2"), ("pool1", 56, "3x3 max pool, stride 2"))]
+  for i, filters in enumerate(resnet.FILTERS):
+    kernels = f"(1x1, {filters}; 3x3, {filters}; 1x1, {4 * filters})"
+    units = [resnet.ARCHITECTURES[name][i] for name in names]
+    rows.append([f"conv{i + 2}_x", f"{56 >> i}x{56 >> i}", *(f"{kernels} x {count}" if count else "none" for count in units)])
+  rows.append(["logits", "1x1", *["average pool, 1000-d fc, softmax"] * len(names)])
+  return markdown(" | ".join(["layer", "output", *names]), rows)
 
 
 def storage_table(codecs):

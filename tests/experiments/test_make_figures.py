@@ -44,7 +44,7 @@ def fixture_recorded(tmp_path):
           {"mean_iou": 0.25, "well_covered_mean_iou": 0.5, "mean_iou_error": 0.01, "well_covered_mean_iou_error": 0.02})
   page = tmp_path / "page.md"
   page.write_text("before\n<!-- table 2 -->\nold\n<!-- end of table 2 -->\nafter\n<!-- tables 1 and 3 -->\n"
-                  "<!-- end of tables 1 and 3 -->\n<!-- cost at equal accuracy -->\n<!-- end of cost at equal accuracy -->\n"
+                  "<!-- end of tables 1 and 3 -->\n<!-- table 3 -->\n<!-- end of table 3 -->\n<!-- cost at equal accuracy -->\n<!-- end of cost at equal accuracy -->\n"
                   "<!-- storage -->\n<!-- end of storage -->\n"
                   "<!-- rate and distortion -->\n<!-- end of rate and distortion -->\n"
                   "<!-- the paper's setting -->\n<!-- end of the paper's setting -->\n"
@@ -92,6 +92,8 @@ def test_table_and_figures_come_from_the_records(recorded, make_figures):
   # 80 MB of 32 symbols for each 8x8 pixels are 160 M pixels.
   assert "| bpp0.635 | 4.00 | 0.20 | 1/12.5 of 50.0 MB | 2.50 | 80.0 | 1/5.8 |" in page
   assert "| ResNet-50 | yes | 3 | 4 | 6 | 3 | 3.858 | 3.86 |" in page  # Tables 1 and 3
+  assert ("| conv4_x | 14x14 | (1x1, 256; 3x3, 256; 1x1, 1024) x 13 | (1x1, 256; 3x3, 256; 1x1, 1024) x 6 | "
+          "(1x1, 256; 3x3, 256; 1x1, 1024) x 17 |") in page  # Table 3
   assert len(table) == 2 + 2 + 4
   row, = (line for line in table if "cResNet-51" in line)
   cells = [cell.strip() for cell in row.strip("|").split("|")]
