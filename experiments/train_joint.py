@@ -64,7 +64,7 @@ flags.DEFINE_list("decay_epochs", ["3", "6"], "After so many epochs the learning
 flags.DEFINE_float("learning_rate", 0.0025, "Of all networks.", lower_bound=0.0)
 flags.DEFINE_float("compression_learning_rate", None, "Of the compression network, which then trains with Adam; empty: SGD "
                    "at --learning_rate, as the classifier (the paper).", lower_bound=0.0)
-flags.DEFINE_float("momentum", 0.9, "Of SGD.", lower_bound=0.0, upper_bound=1.0)
+training_flags.define_momentum_flags()
 flags.DEFINE_float("gradient_clip", 0.0, "Largest norm of the gradient, all weights together; 0 is no limit (the paper).",
                    lower_bound=0.0)
 flags.DEFINE_float("weight_decay", 1e-4, "Of the classifier's kernels.", lower_bound=0.0)
@@ -138,7 +138,7 @@ def main(argv):
 
   def optimizer_parts():
     falling = lambda rate: schedules.divided_by_10(rate, decay_epochs, steps_per_epoch)
-    sgd = lambda: optimizers.sgd(falling(FLAGS.learning_rate), FLAGS.momentum)
+    sgd = lambda: optimizers.sgd(falling(FLAGS.learning_rate), FLAGS.momentum, FLAGS.momentum_of)
     named = optimizers.trainable(model.named_variables())
     of_compression, of_classifier = ({name: variable for name, variable in named.items() if name.startswith(part)}
                                      for part in ("compression/", "classifier/"))
