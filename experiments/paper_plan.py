@@ -7,8 +7,6 @@ import functools
 import itertools
 import os
 import re
-from typing import Callable
-from typing import NamedTuple
 
 from absl import flags
 
@@ -47,8 +45,7 @@ ROWS = ("resnet50_original",
         "resnet50_bpp0.330", "cresnet51_bpp0.330", "cresnet39_bpp0.330")
 SECOND_SEED = ("resnet50_bpp0.0983", "cresnet51_bpp0.0983", "resnet50_bpp0.635", "cresnet51_bpp0.635")
 # At small scale: its rows on operating points in the paper's setting, which have the paper's rates.
-PAPER_ROWS = ("resnet50_bpp0.0983", "cresnet51_bpp0.0983", "resnet50_bpp0.330", "cresnet51_bpp0.330", "resnet50_bpp0.635",
-              "cresnet51_bpp0.635")
+PAPER_ROWS = tuple(f"{network}_{point}" for point in ("bpp0.0983", "bpp0.330", "bpp0.635") for network in ("resnet50", "cresnet51"))
 PAPER_SECOND_SEED = PAPER_ROWS[:2]
 # Validation images of the paper's scale that rate and distortion are reported on.
 MEASURED = 1000
@@ -151,142 +148,115 @@ def select(steps, pattern):
   return [step for step in steps if step in chosen or not step.done() and step.wanted]
 
 
-class Setting(NamedTuple):
-  """What Table 2 and section 6 rest on.
-
-  prefix: of the names of their steps.
-  folder: function of an operating point's name that returns where it lies.
-  trained: dict from operating points to the steps that train them, where these are needed.
-  rows, second_seed: of Table 2, and those of them that have two seeds.
-  joint, schedule: flagfiles of section 6, with {} for the operating point.
-  joint_seeds: of section 6.
-  """
-  prefix: str
-  folder: Callable
-  trained: dict
-  rows: tuple
-  second_seed: tuple
-  joint: str
-  schedule: str
-  joint_seeds: tuple
-
-
 def plan():
   """The steps, in order."""
-  small = FLAGS.scale == "small"
-  points, papers = dc.operating_points.names(), {}
+  small, points, papers, places = FLAGS.scale == "small", dc.operating_points.names(), {}, {}
   for point in points:
     if not small:
       yield Step(f"compression_{point}", "train_compression", *flags_of("compression", point), f"--name={point}", *images_flags(),
-                 *note(), point=point)
+                 *given("data_note"), point=point)
     # The other formats' curves are the same beside every operating point.
     yield measured(point, point_dir(point), *["--curves"] * (point == points[0]), point=point)
     yield Step(f"storage_{point}", "compress_dataset", *storage_flags(point_dir(point)), point=point)
   for point in points if small else []:  # as the paper has them
-    name, folder = f"paper_setting_{point}", FLAGS.paper_setting and os.path.join(FLAGS.paper_setting, point)
-    if not folder:
-      papers[point] = Step(name, "train_compression", *flags_of("compression", f"{point}_paper_small"), *photos(), *note())
+    name = f"paper_setting_{point}"
+    if FLAGS.paper_setting:
+      places[point] = os.path.join(FLAGS.paper_setting, point)
+    else:
+      papers[point] = Step(name, "train_compression", *flags_of("compression", f"{point}_paper_small"), *photos_flags(),
+                           *given("data_note"))
       yield papers[point]
-    yield measured(name, folder or papers[point].point_dir, point=point, folder=folder or papers[point].point_dir,
-                   needs=papers.get(point))
-  yield from table_2_and_section_6(Setting(
-      "", point_dir, {}, ROWS, SECOND_SEED if small else (), scaled("{}"), scaled("schedule"), (0, 1) if small else (0,)))
+      places[point] = papers[point].point_dir
+    yield measured(name, places[point], point=point, folder=places[point], needs=papers.get(point))
+  yield from table_2_and_section_6("", {point: point_dir(point) for point in points}, {}, ROWS, SECOND_SEED if small else (),
+                                   scaled("{}"), scaled("schedule"), (0, 1) if small else (0,))
   if small:
-    yield from table_2_and_section_6(Setting(
-        "paper_", lambda point: os.path.join(FLAGS.paper_setting, point) if FLAGS.paper_setting else papers[point].point_dir,
-        papers, PAPER_ROWS, PAPER_SECOND_SEED, "{}_paper_small", "schedule", (0,)))
+    yield from table_2_and_section_6("paper_", places, papers, PAPER_ROWS, PAPER_SECOND_SEED, "{}_paper_small", "schedule", (0,))
 
 
-def table_2_and_section_6(setting):
-  """The steps of a `Setting`."""
-  prefix, folder, small, classifiers = setting.prefix, setting.folder, FLAGS.scale == "small", {}
+def table_2_and_section_6(prefix, places, trained, rows, second_seed, joint, schedule, joint_seeds):
+  """The steps that rest on three operating points.
+
+  Args:
+    prefix: of the steps' names.
+    places: dict from operating points to their folders or names.
+    trained: dict from operating points to the steps that train them, where these are needed.
+    rows, second_seed: of Table 2, and those of them that have two seeds.
+    joint, schedule: flagfiles of section 6, with {} for the operating point.
+    joint_seeds: of section 6.
+  """
+  classifiers = {}
+
+  def step(name, program, *arguments, point, needs=None, newest=False):
+    return Step(prefix + name, program, *arguments, *given("data_note"), point=point, folder=places.get(point),
+                needs=needs or trained.get(point), newest=newest)
 
   def name_of(point):
     """The name that the operating point has in its folder, or will have."""
-    if is_there(folder(point)):
-      return operating_point.read_info(folder(point))["name"]
-    return setting.trained[point].values["name"] if point in setting.trained else point
-
-  def on(point, needs=None, newest=False):
-    return {"point": point, "folder": point and folder(point), "needs": needs or setting.trained.get(point), "newest": newest}
+    if is_there(places[point]):
+      return operating_point.read_info(places[point])["name"]
+    return trained[point].values["name"] if point in trained else point
 
   def classification(name, row, seed, *more, files_of=None, **of):
     point = point_of(row)
-    data = compressed_images(files_of or name_of(point)) if point else images_flags()
-    return Step(named(prefix + name, seed), "train_classification", *row_flags("classification", row, point and folder(point)), *more,
-                *data, f"--seed={seed}", *note(), **of)
+    images = [f"--dataset={set_of(files_of or name_of(point))}", f"--data_dir={sets_dir()}"] if point else images_flags()
+    return step(named(name, seed), "train_classification", *row_flags("classification", row, places), *more, *images, f"--seed={seed}",
+                point=point, **of)
 
-  def segmentation(name, row, start, *more, **of):
-    return Step(f"{prefix}{name}", "train_segmentation", *row_flags("segmentation", row, of["point"] and folder(of["point"])), *more,
-                f"--classifier={start.network_dir}", *masks_flags(), *note(), **of)
+  def segmentation(name, row, start, *more, newest=False):
+    masks = [FLAGS.masks or "MASKS", f"--data_dir={sets_dir()}"] if FLAGS.scale == "small" else [
+        FLAGS.masks or "voc_segmentation", *given("data_dir")]
+    return step(name, "train_segmentation", *row_flags("segmentation", row, places), *more, f"--classifier={start.network_dir}",
+                f"--dataset={masks[0]}", *masks[1:], point=point_of(row), needs=start, newest=newest)
 
-  for seed, row in [(0, row) for row in setting.rows] + [(1, row) for row in setting.second_seed]:
-    classifiers[row, seed] = classification(f"classification_{row}", row, seed, **on(point_of(row)))
+  for seed, row in [(0, row) for row in rows] + [(1, row) for row in second_seed]:
+    classifiers[row, seed] = classification(f"classification_{row}", row, seed)
     yield classifiers[row, seed]
-  for row in setting.rows:
-    yield segmentation(f"segmentation_{row}", row, classifiers[row, 0], **on(point_of(row), needs=classifiers[row, 0]))
-  for seed, point in itertools.product(setting.joint_seeds, JOINT):
-    row, of = f"cresnet51_{point}", functools.partial(on, point, newest=True)
-    start = classifiers.get((row, seed))
-    own_start = small and not prefix  # Table 2's rows may rest on an earlier encoder
-    if own_start:
-      start = classification(f"fixed_{point}", row, seed, **of())
-      yield start
-    both, control = (Step(named(f"{prefix}{name}_{point}", seed), "train_joint", *flags_of("joint", setting.joint.format(point)),
+  for row in rows:
+    yield segmentation(f"segmentation_{row}", row, classifiers[row, 0])
+  for seed, point in itertools.product(joint_seeds, JOINT):
+    row, fixed = f"cresnet51_{point}", FLAGS.scale == "small" and not prefix  # Table 2's rows may rest on an earlier encoder
+    start = classification(f"fixed_{point}", row, seed, newest=True) if fixed else classifiers[row, seed]
+    both, control = (step(named(f"{name}_{point}", seed), "train_joint", *flags_of("joint", joint.format(point)),
                           f"--name={named(f'{point}_{prefix}{ends_in}', seed)}", f"--classifier={start.network_dir}",
-                          f"--operating_point={folder(point)}", *images_flags()[:1 if small else None], *photos(), f"--seed={seed}",
-                          *note(), *more, **of(start))
+                          f"--operating_point={places[point]}", *images_flags(sets=False), *photos_flags(), f"--seed={seed}", *more,
+                          point=point, needs=start, newest=True)
                      for name, ends_in, more in (("joint", "joint", []), ("control", "compression_only", ["--compression_only"])))
     there = f"--operating_point={control.point_dir}"
-    alone = named(f"{point}_{prefix}compression_only", seed)
-    scratch = classification(f"control_{point}_classification", row, seed, there, files_of=alone, **of(control))
-    longer = classification(f"control_{point}_classification_longer", row, seed, there, *flags_of("joint", setting.schedule),
-                            f"--start={scratch.network_dir}", files_of=alone, **of(scratch))
-    yield from (both, control, scratch, longer)
-    for name, step in (("joint", both), ("control", control)):
-      yield measured(f"{prefix}{name}_{point}", step.point_dir, seed=seed, **of(step))
+    alone = {"files_of": control.values["name"], "newest": True}
+    scratch = classification(f"control_{point}_classification", row, seed, there, needs=control, **alone)
+    longer = classification(f"control_{point}_classification_longer", row, seed, there, *flags_of("joint", schedule),
+                            f"--start={scratch.network_dir}", needs=scratch, **alone)
+    yield from [start] * fixed + [both, control, scratch, longer]
+    for name, trains in (("joint", both), ("control", control)):
+      yield measured(f"{prefix}{name}_{point}", trains.point_dir, seed=seed, point=point, folder=places[point], needs=trains)
     if seed == 0:  # as the rows of Table 2
-      if own_start:
-        yield segmentation(f"fixed_{point}_segmentation", row, start, **of(start))
-      for name, step, before in (("joint", both, both), ("control", control, longer)):
-        yield segmentation(f"{name}_{point}_segmentation", row, before, f"--operating_point={step.point_dir}", **of(before))
+      for name, before, of in (("fixed", start, []), ("joint", both, [f"--operating_point={both.point_dir}"]),
+                               ("control", longer, [there]))[0 if fixed else 1:]:
+        yield segmentation(f"{name}_{point}_segmentation", row, before, *of, newest=True)
 
 
 def measured(name, place, *more, seed=0, **of):
   """The step that measures rate and distortion of the operating point in a folder, or of a name (Figure 8)."""
-  photos_flags = [f"--images={FLAGS.test_photos or 'TEST_PHOTOS'}"] if FLAGS.test_photos or FLAGS.scale == "small" else [
-      f"--dataset={images_name()}", f"--split=validation[:{MEASURED}]", *where()]
-  return Step(named(f"{name}_rate_distortion", seed), "evaluate", "--effort=0", *photos_flags, f"--operating_point={place}", *more, **of)
+  photos = [f"--images={FLAGS.test_photos or 'TEST_PHOTOS'}"] if FLAGS.test_photos or FLAGS.scale == "small" else [
+      f"--dataset={images_name()}", f"--split=validation[:{MEASURED}]", *given("data_dir")]
+  return Step(named(f"{name}_rate_distortion", seed), "evaluate", "--effort=0", *photos, f"--operating_point={place}", *more, **of)
 
 
-def images_flags():
-  """Flags of the classification set's images; the first is its name."""
+def images_flags(sets=True):
+  """Flags of the classification set's images, at small scale with the folder of compressed sets or without."""
   if FLAGS.scale == "small":
-    return [f"--dataset={images_name()}", f"--data_dir={sets_dir()}"]
-  return [f"--dataset={images_name()}", f"--train_split={train_split()}", *where()]
+    return [f"--dataset={images_name()}", *[f"--data_dir={sets_dir()}"] * sets]
+  return [f"--dataset={images_name()}", f"--train_split={train_split()}", *given("data_dir")]
 
 
-def compressed_images(name):
-  """Flags of these images compressed at an operating point of a name."""
-  return [f"--dataset={set_of(name)}", f"--data_dir={sets_dir()}"]
-
-
-def masks_flags():
-  if FLAGS.scale == "small":
-    return [f"--dataset={FLAGS.masks or 'MASKS'}", f"--data_dir={sets_dir()}"]
-  return [f"--dataset={FLAGS.masks or 'voc_segmentation'}", *where()]
-
-
-def photos():
+def photos_flags():
   return [f"--images={FLAGS.photos or 'PHOTOS'}"] if FLAGS.scale == "small" else []
 
 
-def note():
-  return [f"--data_note={FLAGS.data_note}"] if FLAGS.data_note else []
-
-
-def where():
-  return [f"--data_dir={FLAGS.data_dir}"] if FLAGS.data_dir else []
+def given(name):
+  """A flag of ours that others have, too, where it was given."""
+  return [f"--{name}={FLAGS[name].value}"] if FLAGS[name].value else []
 
 
 def named(name, seed):
@@ -313,13 +283,13 @@ def point_of(row):
   return None if point == "original" else point
 
 
-def row_flags(task, row, folder):
-  """Flags of a row of Table 2: what all rows share, its network, and what that sees of a photo, by the operating point in a folder."""
+def row_flags(task, row, places):
+  """Flags of a row of Table 2: what all rows share, its network, and what that sees of a photo, by an operating point of `places`."""
   common = "small" if FLAGS.scale == "small" else {"classification": "imagenet", "segmentation": "voc"}[task]
-  chosen = flags_of(task, common) + [
-      f"--network={row.split('_')[0].replace('resnet', 'ResNet-')}",
-      f"--input={'representation' if row.startswith('cresnet') else 'decoded' if folder else 'original'}"]
-  return chosen + [f"--operating_point={folder}"] * bool(folder)
+  folder = places.get(point_of(row))
+  return [*flags_of(task, common), f"--network={row.split('_')[0].replace('resnet', 'ResNet-')}",
+          f"--input={'representation' if row.startswith('cresnet') else 'decoded' if folder else 'original'}",
+          *[f"--operating_point={folder}"] * bool(folder)]
 
 
 def point_dir(point):
@@ -355,8 +325,8 @@ def set_of(point):
 
 def compress_flags(point):
   """Flags of compress_dataset for the classification set at an operating point."""
-  images = (["--splits=train,val"] if FLAGS.scale == "small" else
-            [f"--splits={train_split()},validation", "--shorter_side=256", *where()])
+  images = ["--splits=train,val"] if FLAGS.scale == "small" else [
+      f"--splits={train_split()},validation", "--shorter_side=256", *given("data_dir")]
   return [f"--dataset={images_name()}", *images, f"--operating_point={point}", f"--output_dir={sets_dir()}"]
 
 
@@ -365,7 +335,7 @@ def storage_flags(point):
   validation images as they are, not resized."""
   if FLAGS.scale == "small":
     return compress_flags(point)
-  return [f"--dataset={images_name()}", "--splits=validation", *where(), f"--operating_point={point}",
+  return [f"--dataset={images_name()}", "--splits=validation", *given("data_dir"), f"--operating_point={point}",
           f"--output_dir={storage_dir()}"]
 
 
