@@ -58,6 +58,25 @@ class _AdamOfKeras2(tf.keras.optimizers.Adam):
 Adam = tf.keras.optimizers.Adam if KERAS_3 else _AdamOfKeras2
 
 
+class MomentumOfGradients(tf.keras.optimizers.SGD):
+  """SGD whose momentum sums gradients, as TensorFlow's `MomentumOptimizer` does. Keras' sums steps, learning rates and all.
+
+  They differ where the learning rate drops: here what was summed counts less at once.
+  """
+
+  @tf.autograph.experimental.do_not_convert
+  def update_step(self, gradient, variable, learning_rate=None):
+    rate = tf.cast(self.learning_rate if learning_rate is None else learning_rate, variable.dtype)
+    if KERAS_3:
+      summed = self.momentums[self._get_variable_index(variable)]
+      self.assign(summed, self.momentum * summed + gradient)
+      self.assign_sub(variable, rate * summed)
+    else:
+      summed = self.momentums[self._index_dict[self._var_key(variable)]]
+      summed.assign(self.momentum * summed + gradient)
+      variable.assign_sub(rate * summed)
+
+
 def plain_variable(variable):
   """The `tf.Variable` of a Keras variable, for what only takes those, such as checkpoints."""
   return variable if isinstance(variable, tf.Variable) else variable.value

@@ -5,8 +5,8 @@
   python -m experiments.benchmark_inference --task=graft
 
 With networks of full width and random weights, at --operating_point:
-  (a) bitstream -> symbols -> cResNet-39, -51, -72; for segmentation cResNet-39-d, -51-d
-  (b) the same bitstream -> symbols -> decoder -> ResNet-50, -71; for segmentation ResNet-50-d
+  (a) bitstream -> symbols -> cResNet-39, -51, -72; for segmentation cResNet-39-d, -51-d, -72-d
+  (b) the same bitstream -> symbols -> decoder -> ResNet-50, -71; for segmentation ResNet-50-d, -71-d
   (c) JPEG bytes -> pixels -> ResNet-50; classification only
 For grafts: (a) with the graft of --backbone, (b) with the decoder and the whole of it.
 Prints milliseconds per image (the median over the rounds, measured in turns), what of them is reading the bytes and what the
@@ -87,7 +87,7 @@ def main(argv):
     raise dc.DeepcompError(f"--batch_sizes must be positive. Received: {','.join(FLAGS.batch_sizes)}")
   entropy_coder.warm_up()
   names = {"classification": ("cResNet-39", "cResNet-51", "cResNet-72", "ResNet-50", "ResNet-71"),
-           "segmentation": ("cResNet-39", "cResNet-51", "ResNet-50"),
+           "segmentation": ("cResNet-39", "cResNet-51", "cResNet-72", "ResNet-50", "ResNet-71"),
            "graft": (f"graft of {FLAGS.backbone}", FLAGS.backbone)}[FLAGS.task]
   if FLAGS.memory:  # before there is much in this process: a new process begins with its parent's peak
     for name in names:

@@ -7,9 +7,9 @@ import matplotlib.ticker
 import numpy as np
 
 import deepcomp_tf as dc
-from deepcomp_tf.models.resnet import ARCHITECTURES
 from deepcomp_tf.representation import STRIDE
 from experiments import paper
+from experiments import paper_tables
 from experiments import records
 
 # Marker, line and colour of a network.
@@ -22,11 +22,15 @@ _FAMILIES = (("decoded pixels", ("ResNet-50", "ResNet-71")), ("representation", 
 class Panel(NamedTuple):
   """Networks at 0.0983 bits per pixel by their costs (Figure 6).
 
-  title: what is measured, with its unit.
+  task, measure: of the records.
+  title, their_title: what is measured, with its unit, here and in the paper.
   ours, theirs: dict from what networks read to [(G multiply-adds, figure in percent, its standard error or None, name)].
   decoders: G multiply-adds of the decoder, ours at the size of our crops and theirs.
   """
+  task: str
+  measure: str
   title: str
+  their_title: str
   ours: dict
   theirs: dict
   decoders: tuple
@@ -36,11 +40,12 @@ def panels_of_figure_6(rows, masks, networks, codec):
   """The `Panel`s of classification and segmentation. The paper's networks for segmentation stand at the costs that
   `model_complexity` counts."""
   counted = {row[0].split(",")[0]: row[3] / 1e9 for row in networks}
-  wanted = [(rows, "top_5", "top-5 accuracy [%]", paper.MULTIPLY_ADDS, "", 0), (rows, "top_1", "top-1 accuracy [%]",
-                                                                                paper.MULTIPLY_ADDS, "", 1)]
+  wanted = [("classification", rows, "top_5", "top-5 accuracy [%]", paper.MULTIPLY_ADDS, "", 0),
+            ("classification", rows, "top_1", "top-1 accuracy [%]", paper.MULTIPLY_ADDS, "", 1)]
   if any(point == "bpp0.0983" for point, _ in masks):
-    wanted.append((masks, *records.mask_measure(masks), {name: counted[f"{name}-d"] for name in ARCHITECTURES}, "-d", 2))
-  for runs, name, title, costs, ending, column in wanted:
+    dilated = {network: counted[f"{network}-d"] for _, family in _FAMILIES for network in family}
+    wanted.append(("segmentation", masks, *next(iter(records.mask_measures(masks).items())), dilated, "-d", 2))
+  for task, runs, name, title, costs, ending, column in wanted:
     measured = {input_: [(network, runs["bpp0.0983", network]) for network in family if ("bpp0.0983", network) in runs]
                 for input_, family in _FAMILIES}
     ours = {input_: [(of[0]["multiply_adds"] / 1e9, records.mean_and_values(of, name)[0], records.standard_error(of, name),
@@ -50,7 +55,7 @@ def panels_of_figure_6(rows, masks, networks, codec):
     crops = [of[0]["settings"].get("crop_size", 224) for every in measured.values() for _, of in every] or [224]
     edge = crops[0] // STRIDE
     decoder = dc.evaluation.multiply_adds(codec.model.decoder, (edge, edge, codec.channels)) / 1e9
-    yield Panel(title, ours, theirs, (decoder, paper.MULTIPLY_ADDS["decoder"]))
+    yield Panel(task, name, title, "mIoU of 21 classes [%]" if column == 2 else title, ours, theirs, (decoder, paper.MULTIPLY_ADDS["decoder"]))
 
 
 def figure_6(panels, reduced):
@@ -73,7 +78,7 @@ def figure_6(panels, reduced):
       axis.margins(x=0.25, y=0.2)
       axis.grid(alpha=0.3)
     axes[0].set(title="ours, reduced scale" if reduced else "ours", ylabel=panel.title)
-    axes[1].set(title="the paper", ylabel=panel.title.replace("7", "21"))
+    axes[1].set(title="the paper", ylabel=panel.their_title)
     axes[0].legend(loc="best", fontsize=8)
   return figure
 
@@ -83,26 +88,68 @@ def equal_cost_table(panels):
 
   The paper's statements stand beside what its Table 2 gives by the same reckoning.
   """
-  lines = ["| | at equal cost, decoded pixels above the representation, points | at equal accuracy, decoded pixels cost more, G "
-           "multiply-adds | with the decoder |", "|---" * 4 + "|"]
+  rows = []
 
-  def cells(name, curves_of, decoder):
+  def add(name, curves_of, decoder):
     decoded, representation = ([place[:2] for place in curves_of[input_]] for input_ in ("decoded pixels", "representation"))
     higher = mean_difference(decoded, representation)
     flip = lambda places: [place[::-1] for place in places]
     dearer = mean_difference(flip(decoded), flip(representation))
     costs = ["no accuracy that both have" if dearer is None else f"{value:.2f}"
              for value in (dearer or 0, (dearer or 0) + decoder)]
-    return f"| {name} | {'-' if higher is None else f'{higher:.2f}'} | {' | '.join(costs)} |"
+    rows.append([name, "-" if higher is None else f"{higher:.2f}", *costs])
 
   for panel in panels:
-    name = panel.title.split(" [")[0]
-    lines.append(cells(f"{name}, ours", panel.ours, panel.decoders[0]))
-    lines.append(cells(f"{name.replace('7', '21')}, the paper's Table 2", panel.theirs, panel.decoders[1]))
-    said = paper.EQUAL_COST.get(name.replace("7", "21"))
+    name, their_name = (title.removesuffix(" [%]") for title in (panel.title, panel.their_title))
+    add(f"{name}, ours", panel.ours, panel.decoders[0])
+    add(f"{their_name}, the paper's Table 2", panel.theirs, panel.decoders[1])
+    said = paper.EQUAL_COST.get(their_name)
     if said:
-      lines.append(f"| {name.replace('7', '21')}, the paper's text | {' | '.join(map(str, said))} |")
-  return lines
+      rows.append([f"{their_name}, the paper's text", *map(str, said)])
+  return paper_tables.markdown(" | at equal cost, decoded pixels above the representation, points | at equal accuracy, decoded pixels "
+                               "cost more, G multiply-adds | with the decoder", rows)
+
+
+def worth_table(panels, stages):
+  """Markdown lines of section 6.2: how much deeper than cResNet-51 a network would have to be to gain what joint training gains.
+
+  Args:
+    panels: of `panels_of_figure_6`.
+    stages: of `records.read_stages` at 0.0983 bits per pixel.
+  """
+  rows = []
+
+  def add(name, points, gain):
+    worth = more_cost({place[3]: place for place in points["representation"]}, gain)
+    rows.append([name, f"{gain:.1f}", "-" if gain <= 0 else "depth gains nothing here" if worth is None else f"{100 * worth:.0f} %"])
+
+  for panel in panels:
+    name, their_name = (title.removesuffix(" [%]") for title in (panel.title, panel.their_title))
+    runs = [stages[stage][1][panel.task] for stage in ("joint", "compression only") if stage in stages]
+    if len(runs) == 2 and all(runs):
+      joint, control = (records.mean_and_values(of, panel.measure)[0] for of in runs)
+      add(f"{name}, ours", panel.ours, joint - control)
+    add(f"{their_name}, the paper's Table 2", panel.theirs, paper.JOINT_GAINS[panel.task][0])
+  for task, (gain, worth) in paper.JOINT_GAINS.items():
+    rows.append([f"{task}, the paper's text", f"{gain:.1f}", f"{worth} %"])
+  return paper_tables.markdown(" | joint training above its control, points | more multiply-adds than cResNet-51's of a deeper network "
+                               "that gains as much", rows)
+
+
+def more_cost(places, gain):
+  """By what share a network that is better by `gain` points costs more than cResNet-51, on the line from there through cResNet-72.
+
+  Args:
+    places: dict from names of networks, "-d" or not, to (multiply-adds, figure, ...).
+
+  Returns:
+    None where the line does not rise.
+  """
+  ends = [next((place for name, place in places.items() if name.startswith(network)), None) for network in ("cResNet-51", "cResNet-72")]
+  if None in ends or ends[1][1] <= ends[0][1]:
+    return None
+  (cost, figure, *_), (dearer, better, *_) = ends
+  return (dearer - cost) * gain / (better - figure) / cost
 
 
 def mean_difference(first, second):

@@ -25,3 +25,12 @@ STORAGE_GB = {None: 144, "bpp0.635": 24.8}
 # Sections 4.5 and 5.4, at 0.0983 bits per pixel: points by which decoded pixels are above the representation at equal cost, and
 # G multiply-adds that they cost more at equal accuracy, without and with the decoder.
 EQUAL_COST = {"top-5 accuracy": (0.25, -0.6, 2.2), "mIoU of 21 classes": (-0.7, 3.3, 6.1)}
+
+# Section 6.2, at 0.0983 bits per pixel: points that joint training gains on its control, and percent more multiply-adds than
+# cResNet-51's that a deeper network needs for as much.
+JOINT_GAINS = {"classification": (2.0, 75), "segmentation": (1.7, 40)}
+
+
+def label(point, prefix):
+  """What an operating point of ours is called; see `records.SHIPPED` and `records.PAPER`."""
+  return f"{point}, the paper's setting" if prefix else point

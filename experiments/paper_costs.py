@@ -24,7 +24,7 @@ flags.DEFINE_integer("gpus", 8, "GPUs of the second machine.", lower_bound=2)
 flags.DEFINE_float("scaling", 0.9, "Share of its speed that a GPU keeps beside the others.", lower_bound=0.01, upper_bound=1.0)
 
 IMAGES = {"train": 1_281_167, "validation": 50_000}  # of ImageNet
-PHOTO = (256, 344)  # with a shorter side of 256, 4:3, in whole 8x8 pixels
+PHOTO, WHOLE_PHOTO = (256, 344), (376, 504)  # with a shorter side of 256 and as it is, 4:3, in whole 8x8 pixels
 FORWARD_AND_BACK = 3
 
 KINDS = {"compression": "operating points", "compress_dataset": "compressing ImageNet", "classification": "classification",
@@ -76,7 +76,7 @@ class Counted:
 
   def costs(self, step):
     """Multiply-adds of a step with compressed sets, and without."""
-    given = values_of(step)
+    given = step.values
     channels = operating_point.read_info(step.point)["channels"] if step.point else 0
     edge, batch = (int(given.get(name, 0)) for name in ("crop_size", "batch_size"))
     if step.task == "compression":
@@ -84,34 +84,30 @@ class Counted:
           self._encoder(channels, edge, edge) + self._decoder(channels, edge, edge))
       return cost, cost
     if step.task == "compress_dataset":
-      return sum(IMAGES.values()) * self._encoder(channels, *PHOTO), 0
+      storage = IMAGES["validation"] * self._encoder(channels, *WHOLE_PHOTO)
+      return storage + sum(IMAGES.values()) * self._encoder(channels, *PHOTO), storage
+    size = int(given.get("image_size", edge))
     if step.task == "joint":
-      compression = self._encoder(channels, edge, edge) + self._decoder(channels, edge, edge)
+      compression = self._encoder(channels, size, size) + self._decoder(channels, size, size)
       network = self._network("cResNet-51", channels, edge)
       trained = compression + (0 if "compression_only" in given else network)
       cost = int(given["epochs"]) * (
           IMAGES["train"] * FORWARD_AND_BACK * trained + IMAGES["validation"] * (compression + network))
       return cost, cost
-    fixed = self._decoder(channels, edge, edge) if given["input"] == "decoded" else 0
     network = self._network(given["network"], channels, edge, dilated=step.task == "segmentation")
     if step.task == "segmentation":
       passes = int(given["steps"]) * batch
+      fixed = self._decoder(channels, edge, edge) if given["input"] == "decoded" else 0
       cost = passes * (FORWARD_AND_BACK * network + fixed)
       encoder = self._encoder(channels, edge, edge) if channels else 0
       return cost, cost + passes * encoder
     epochs = int(given["epochs"])
-    cost = epochs * (IMAGES["train"] * (FORWARD_AND_BACK * network + fixed) + IMAGES["validation"] * (network + fixed))
-    size = int(given.get("image_size", edge)) if given["input"] == "representation" else edge
+    cost, every = epochs * (IMAGES["train"] * FORWARD_AND_BACK + IMAGES["validation"]) * network, sum(IMAGES.values())
+    # Sets hold whole photos; of photos that are compressed in every epoch a square is.
+    of_set, of_photos = (self._decoder(channels, *part) if given["input"] == "decoded" else 0 for part in (PHOTO, (size, size)))
     encoder = self._encoder(channels, size, size) if channels else 0
     own_set = self._encoder(channels, *PHOTO) if step.name.startswith("control") and not step.name.endswith("longer") else 0
-    return cost + sum(IMAGES.values()) * own_set, cost + epochs * sum(IMAGES.values()) * encoder
-
-
-def values_of(step):
-  """The flags of a step's command, its flagfiles read, by their names; of several the last."""
-  given = [flag for flag in step.command if flag.startswith("--")]
-  read = flags.FlagValues().read_flags_from_files(given)
-  return dict(flag.removeprefix("--").partition("=")[::2] for flag in read)
+    return cost + every * (epochs * of_set + own_set), cost + epochs * every * (encoder + of_photos)
 
 
 if __name__ == "__main__":

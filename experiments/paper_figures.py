@@ -1,7 +1,7 @@
 """The paper's figures from the recorded runs. `cost_curves` has Figure 6, `deepcomp_tf.evaluation.figures` Figures 8 and 9."""
 
+import contextlib
 import os
-import statistics
 
 from absl import flags
 import matplotlib.figure
@@ -14,17 +14,14 @@ from deepcomp_tf import mask_classes
 from deepcomp_tf import samples
 from deepcomp_tf.evaluation import figures
 from deepcomp_tf.evaluation import rate_distortion
+from experiments import paper
+from experiments import paper_tables
 from experiments import records
 from experiments.cost_curves import STYLES
 
 FLAGS = flags.FLAGS
 
 _STAGE_STYLES = {"fixed": ("o", "#7f8c8d"), "compression only": ("^", "#2980b9"), "joint": ("s", "#c0392b")}
-
-
-def mean_of(measured, key, codec=rate_distortion.OURS, seeds=None):
-  """Mean over the seeds, or the first of them, of what was measured on the test photos."""
-  return statistics.mean(row[key] for row in measured[codec][:seeds])
 
 
 def figure_1(codec, photo):
@@ -53,30 +50,34 @@ def figure_3(rows):
 
 def figure_4(rows):
   """Mean IoU on the validation split over the steps, a column an operating point (Figure 4)."""
-  measures = dict.fromkeys([records.mask_measure(rows), ("mean_iou", "mIoU of 21 classes [%]")])
-  return curves(rows, "step", tuple(measures))
+  return curves(rows, "step", tuple(records.mask_measures(rows).items()))
 
 
 def figure_5(codecs, name):
-  """PNG bytes: a sample photo decoded at each operating point, and masks of it from decoded pixels and from the
-  representation (Figures 5 and 10); None where they are not recorded."""
+  """PNG bytes: a photo with its true mask, if that is known, decoded at each operating point, and masks of it from decoded pixels
+  and from the representation (Figures 5 and 10); None where they are not recorded."""
 
-  def mask(row):
-    with files.open_file(os.path.join(FLAGS.results_dir, f"segmentation_{row}_{name}.png")) as file, Image.open(file) as image:
+  def picture(file):
+    with files.open_file(os.path.join(FLAGS.results_dir, f"{file}.png")) as opened, Image.open(opened) as image:
       return np.asarray(image)
 
+  def masks(*rows):
+    return [picture(f"segmentation_{row}_{name}") for row in rows]
+
   try:
-    of_pixels = mask("resnet50_original")
-    photo = samples.photos(max(of_pixels.shape))[name]
-    columns = [[("photo", photo), ("ResNet-50-d on its pixels", of_pixels)]]
-    for codec in codecs:
-      point = codec.operating_point
-      decoded = codec.decompress(codec.compress(photo))
-      columns.append([(f"decoded, {point[3:]} bits per pixel", decoded),
-                      ("ResNet-50-d on decoded pixels", mask(f"resnet50_{point}")),
-                      ("cResNet-51-d on the representation", mask(f"cresnet51_{point}"))])
+    of_pixels, = masks("resnet50_original")
+    sample = name in samples.photos()
+    photo = samples.photos(max(of_pixels.shape))[name] if sample else picture(f"segmented_{name}")
+    truth = [] if sample else [("ground truth", picture(f"segmented_{name}_truth"))]
   except FileNotFoundError:
     return None
+  columns = [[("photo", photo), *truth, ("ResNet-50-d on its pixels", of_pixels)]]
+  for codec in codecs:
+    point = codec.operating_point
+    with contextlib.suppress(FileNotFoundError):
+      of_decoded, of_representation = masks(f"resnet50_{point}", f"cresnet51_{point}")
+      columns.append([(f"decoded, {point[3:]} bits per pixel", codec.decompress(codec.compress(photo))),
+                      ("ResNet-50-d on decoded pixels", of_decoded), ("cResNet-51-d on the representation", of_representation)])
   return figures.segmentation_figure([columns], mask_classes.VOC)
 
 
@@ -85,31 +86,41 @@ def figure_7(finetuned):
   (Figure 7)."""
   figure = matplotlib.figure.Figure(figsize=(10, 3.6 * len(finetuned)), layout="constrained")
   axes = figure.subplots(len(finetuned), 2, squeeze=False)
-  masks = {point: runs["segmentation"] for point, stages in finetuned.items() for _, _, runs in stages if runs["segmentation"]}
-  panels = [("classification", "top_1", "top-1 accuracy [%]"),
-            ("segmentation", *(records.mask_measure(masks) if masks else ("mean_iou", "mIoU [%]")))]
-  for row, (point, stages) in zip(axes, finetuned.items()):
+  masks = list(paper_tables.finetuned_measures(finetuned).items())[:1] or [("mean_iou", "mIoU [%]")]
+  panels = [("classification", "top_1", "top-1 accuracy [%]"), ("segmentation", *masks[0])]
+  for row, ((point, prefix), stages) in zip(axes, finetuned.items()):
     for axis, (task, name, label) in zip(row, panels):
-      moves(axis, [(stage, (mean_of(measured, "bits_per_pixel", seeds=len(runs[task])),
+      moves(axis, [(stage, (records.mean_of(measured, records.rate_of(point, prefix), seeds=len(runs[task])),
                             records.mean_and_values(runs[task], name)[0]),
-                    records.standard_error(runs[task], name)) for stage, measured, runs in stages if runs[task]])
-      axis.set(xlabel="rate [bits per pixel]", ylabel=label, title=point)
+                    records.standard_error(runs[task], name)) for stage, (measured, runs) in stages.items() if runs[task]])
+      axis.set(xlabel=rate_label(point, prefix), ylabel=label, title=paper.label(point, prefix))
   axes[0, 0].legend(*unique_handles(figure), fontsize=8)
   return figure
 
 
+def rate_label(point, prefix=records.SHIPPED):
+  """Of the axis of an operating point's rate."""
+  pooled = records.rate_of(point, prefix) == "bits_per_pixel_pooled"
+  return f"rate [bits per pixel{', the paper’s measure' if pooled else ''}]"
+
+
 def figure_11(finetuned):
-  """How rate and distortion move with training on, JPEG 2000 beside them (Figure 11)."""
+  """How rate and distortion move with training on, joint training's at the rate of its control, JPEG 2000 beside them (Figure
+  11)."""
   figure = matplotlib.figure.Figure(figsize=(12, 3.4 * len(finetuned)), layout="constrained")
   axes = figure.subplots(len(finetuned), 3, squeeze=False)
-  for row, (point, stages) in zip(axes, finetuned.items()):
+  for row, ((point, prefix), stages) in zip(axes, finetuned.items()):
+    rate, moved = records.rate_of(point, prefix), records.joint_at_the_controls_rate(stages, point, prefix)
     for axis, (key, label) in zip(row, (("ms_ssim", "MS-SSIM"), ("ssim", "SSIM"), ("psnr", "PSNR [dB]"))):
-      peers = sorted((mean_of(measured, "bits_per_pixel", "jpeg2000"), mean_of(measured, key, "jpeg2000"))
-                     for _, measured, _ in stages)
+      peers = sorted((records.mean_of(measured, "bits_per_pixel", "jpeg2000"), records.mean_of(measured, key, "jpeg2000"))
+                     for measured, _ in stages.values())
       axis.plot(*zip(*peers), linestyle=":", color="#34495e", marker="x", label="JPEG 2000")
-      moves(axis, [(stage, (mean_of(measured, "bits_per_pixel"), mean_of(measured, key)), None)
-                   for stage, measured, _ in stages])
-      axis.set(xlabel="rate [bits per pixel]", ylabel=label, title=point)
+      places = {stage: (records.mean_of(measured, rate), records.mean_of(measured, key)) for stage, (measured, _) in stages.items()}
+      if moved:
+        axis.plot(*places["joint"], "s", color=_STAGE_STYLES["joint"][1], alpha=0.3, label="joint, at its own rate")
+        places["joint"] = moved[rate], moved[key]
+      moves(axis, [(stage, place, None) for stage, place in places.items()])
+      axis.set(xlabel=rate_label(point, prefix), ylabel=label, title=paper.label(point, prefix))
   axes[0, 0].legend(*unique_handles(figure), fontsize=8)
   return figure
 
@@ -181,7 +192,7 @@ def figure_12(runtimes, rows, masks, reduced):
     for (label, colour, hatch), lengths in zip(parts, (reading, decoding, network)):
       axis.barh(names, lengths, left=begin, color=colour, hatch=hatch, edgecolor="white", label=label)
       begin += lengths
-    runs, name = (masks, records.mask_measure(masks)[0]) if task == "segmentation" and masks else (rows, "top_5")
+    runs, name = (masks, next(iter(records.mask_measures(masks)))) if task == "segmentation" and masks else (rows, "top_5")
     for place, (row, record) in enumerate(measured):
       network_name = row["way"].split(" -> ")[-1].removesuffix("-d")
       key = (None if row["way"].startswith("(c)") else record["operating_point"], network_name)
@@ -193,7 +204,7 @@ def figure_12(runtimes, rows, masks, reduced):
     axis.title.set_fontsize(10)
     axis.tick_params(labelsize=8)
   figure.legend(*axes[0].get_legend_handles_labels(), fontsize=8, loc="outside lower center", ncols=3)
-  measures = "top-5 accuracy" + (f", {records.mask_measure(masks)[1].removesuffix(' [%]')}" if masks else "")
+  measures = ", ".join(["top-5 accuracy", *(label.removesuffix(" [%]") for label in list(records.mask_measures(masks).values())[:1])])
   figure.suptitle("; ".join(dict.fromkeys(record["machine"] for record in runtimes))
                   + f"; beside the bars: {measures}{' at reduced scale' if reduced else ''}", fontsize=9)
   return figure

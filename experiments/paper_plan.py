@@ -3,6 +3,8 @@
 `experiments.reproduce` runs them, at either scale; its flags are here.
 """
 
+import functools
+import itertools
 import os
 import re
 
@@ -23,7 +25,8 @@ flags.DEFINE_string("masks", None, "Folder of a segmentation set, for the small 
                     "voc_segmentation by default.")
 flags.DEFINE_string("data_dir", None, "Where TFDS keeps these, for the paper's scale.")
 flags.DEFINE_string("photos", None, "Folder of photos for compression and the coder's tables, for the small scale.")
-flags.DEFINE_string("test_photos", None, "Folder of photos to report rate and distortion on, Kodak's for example.")
+flags.DEFINE_string("test_photos", None, "Folder of photos to report rate and distortion on, Kodak's for example; empty at the paper's "
+                    "scale: 1,000 validation images of --images.")
 flags.DEFINE_string("work_dir", None, "Folder for compressed sets and runs, which is not needed after all is recorded.")
 flags.DEFINE_string("only", "", "Regular expression of the names of the steps to run; empty: all.")
 flags.DEFINE_bool("plan", False, "Print the plan and stop.")
@@ -32,15 +35,22 @@ flags.DEFINE_list("training_flags", [], "Flags that all training programs get, s
 flags.DEFINE_float("share", 1.0, "Of the training images of ImageNet, and of the steps of compression and segmentation, for the "
                    "paper's scale.", lower_bound=1e-6, upper_bound=1.0)
 
+flags.DEFINE_string("paper_setting", None, "Folder of operating points in the paper's setting, such as FOLDER/bpp0.0983, for the small "
+                    "scale; empty: they are trained by their flagfiles.")
+
 # The rows of Table 2. Those that the paper's claim rests on have a second seed at small scale.
 ROWS = ("resnet50_original",
         "resnet50_bpp0.0983", "cresnet51_bpp0.0983", "resnet50_bpp0.635", "cresnet51_bpp0.635",
         "cresnet39_bpp0.0983", "resnet71_bpp0.0983", "cresnet72_bpp0.0983", "cresnet39_bpp0.635",
         "resnet50_bpp0.330", "cresnet51_bpp0.330", "cresnet39_bpp0.330")
 SECOND_SEED = ("resnet50_bpp0.0983", "cresnet51_bpp0.0983", "resnet50_bpp0.635", "cresnet51_bpp0.635")
-# Section 6: operating points, and those that are trained on with a second seed at small scale.
+# At small scale: its rows on operating points in the paper's setting, which have the paper's rates.
+PAPER_ROWS = tuple(f"{network}_{point}" for point in ("bpp0.0983", "bpp0.330", "bpp0.635") for network in ("resnet50", "cresnet51"))
+PAPER_SECOND_SEED = PAPER_ROWS[:2]
+# Validation images of the paper's scale that rate and distortion are reported on.
+MEASURED = 1000
+# Section 6: operating points, at small scale with two seeds each.
 JOINT = ("bpp0.0983", "bpp0.635")
-JOINT_SECOND_SEED = ("bpp0.0983",)
 
 
 class Step:
@@ -51,11 +61,15 @@ class Step:
     program: of `experiments`, or the command's "evaluate".
     *arguments: its flags, without the folder of the run.
     point: the operating point that it rests on, or that it trains from nothing, if any.
+    folder: where that lies, or its name; None: `point_dir`.
     needs: the step whose network it starts from, if any.
+    newest: whether a record on earlier networks of the operating point counts as none. What was trained on files or pixels of
+      older ones is left as it is, unless it is compared with what these networks become (section 6).
   """
 
-  def __init__(self, name, program, *arguments, point=None, needs=None):
+  def __init__(self, name, program, *arguments, point=None, folder=None, needs=None, newest=False):
     self.name, self.task, self.point, self.needs = name, program.removeprefix("train_"), point, needs
+    self.folder, self.newest = folder or point and point_dir(point), newest or program == "evaluate"
     self.command = [*(["-m", "deepcomp_tf.cli", program, "--overwrite"] if program == "evaluate" else
                       ["-m", f"experiments.{program}"]), *arguments]
     if program != "compress_dataset":
@@ -64,22 +78,19 @@ class Step:
       self.command += FLAGS.training_flags
     self.wanted = False  # by another step that is left
 
-  @property
-  def fingerprint(self):
-    """Of its operating point as it is now; None where there is none, or it is not trained yet."""
-    if self.point is None or FLAGS.scale == "paper" and not files.isdir(point_dir(self.point)):
-      return None
-    return operating_point.fingerprint(point_dir(self.point)).hex()
+  @functools.cached_property
+  def values(self):
+    """The flags of its command, its flagfiles read, by their names; of several the last."""
+    given = flags.FlagValues().read_flags_from_files([flag for flag in self.command if flag.startswith("--")])
+    return dict(flag.removeprefix("--").partition("=")[::2] for flag in given)
 
   @property
-  def decoder_version(self):
-    """Of its operating point's decoder as it is now; None where there is no fingerprint."""
-    return self.fingerprint and operating_point.decoder_version(operating_point.read_info(point_dir(self.point)))
-
-  @property
-  def encoder_version(self):
-    """Of its operating point's newest encoder, likewise."""
-    return self.fingerprint and operating_point.newest_encoder(operating_point.read_info(point_dir(self.point)))
+  def networks(self):
+    """What a record says of its operating point as it is now: fingerprint, encoder_version and decoder_version; None where there is
+    none, or it is not trained yet."""
+    info = operating_point.read_info(self.folder) if self.folder and is_there(self.folder) else None
+    return {"fingerprint": info and info["fingerprint"], "encoder_version": info and operating_point.newest_encoder(info),
+            "decoder_version": info and operating_point.decoder_version(info)}
 
   @property
   def run_dir(self):
@@ -99,7 +110,7 @@ class Step:
   def result_dir(self):
     """Where what it trained lies when it is done."""
     if self.task == "compression":
-      return point_dir(self.point) if self.point else self.point_dir
+      return self.folder or self.point_dir
     return self.network_dir
 
   @property
@@ -107,20 +118,15 @@ class Step:
     return os.path.join(FLAGS.results_dir, f"{self.name}.json")
 
   def record(self):
-    """What was recorded of this step at this scale, on the same operating point, or None.
-
-    Pictures are measured anew with a newer encoder or decoder; what was trained on files or pixels of older ones is left as it
-    is.
-    """
+    """What was recorded of this step at this scale, on the same operating point, or None."""
     if not files.exists(self.record_path):
       return None
     record = files.read_json(self.record_path)
-    same = (record.get("fingerprint") == self.fingerprint and record.get("scale", "small") == FLAGS.scale
-            and record.get("share", 1.0) == FLAGS.share)
-    if self.task == "evaluate" and self.fingerprint:
-      same = same and record.get("decoder_version", 1) == self.decoder_version
-      same = same and record.get("encoder_version", 1) == self.encoder_version
-    return record if same else None
+    expected = {"scale": FLAGS.scale, "share": FLAGS.share, **self.networks}
+    if not (self.newest and self.networks["fingerprint"]):
+      del expected["encoder_version"], expected["decoder_version"]
+    first = {"scale": "small", "share": 1.0, "encoder_version": 1, "decoder_version": 1, "fingerprint": None}
+    return record if all(record.get(name, first[name]) == value for name, value in expected.items()) else None
 
   def done(self):
     """Whether it is recorded, and what it ends in there if a step that is left starts from that."""
@@ -144,67 +150,113 @@ def select(steps, pattern):
 
 def plan():
   """The steps, in order."""
-  small = FLAGS.scale == "small"
-  where = [f"--data_dir={FLAGS.data_dir}"] if FLAGS.data_dir else []
-  images = [f"--dataset={FLAGS.images or 'IMAGES'}", f"--data_dir={sets_dir()}"] if small else [
-      f"--dataset={images_name()}", f"--train_split={train_split()}", *where]
-  masks = [f"--dataset={FLAGS.masks or 'MASKS'}", f"--data_dir={sets_dir()}"] if small else [
-      f"--dataset={FLAGS.masks or 'voc_segmentation'}", *where]
-  photos = [f"--images={FLAGS.photos or 'PHOTOS'}"] if small else []
-  note = [f"--data_note={FLAGS.data_note}"] if FLAGS.data_note else []
+  small, points, papers, places = FLAGS.scale == "small", dc.operating_points.names(), {}, {}
+  for point in points:
+    if not small:
+      yield Step(f"compression_{point}", "train_compression", *flags_of("compression", point), f"--name={point}", *images_flags(),
+                 *given("data_note"), point=point)
+    # The other formats' curves are the same beside every operating point.
+    yield measured(point, point_dir(point), *["--curves"] * (point == points[0]), point=point)
+    yield Step(f"storage_{point}", "compress_dataset", *storage_flags(point_dir(point)), point=point)
+  for point in points if small else []:  # as the paper has them
+    name = f"paper_setting_{point}"
+    if FLAGS.paper_setting:
+      places[point] = os.path.join(FLAGS.paper_setting, point)
+    else:
+      papers[point] = Step(name, "train_compression", *flags_of("compression", f"{point}_paper_small"), *photos_flags(),
+                           *given("data_note"))
+      yield papers[point]
+      places[point] = papers[point].point_dir
+    yield measured(name, places[point], point=point, folder=places[point], needs=papers.get(point))
+  yield from table_2_and_section_6("", {point: point_dir(point) for point in points}, {}, ROWS, SECOND_SEED if small else (),
+                                   scaled("{}"), scaled("schedule"), (0, 1) if small else (0,))
+  if small:
+    yield from table_2_and_section_6("paper_", places, papers, PAPER_ROWS, PAPER_SECOND_SEED, "{}_paper_small", "schedule", (0,))
+
+
+def table_2_and_section_6(prefix, places, trained, rows, second_seed, joint, schedule, joint_seeds):
+  """The steps that rest on three operating points.
+
+  Args:
+    prefix: of the steps' names.
+    places: dict from operating points to their folders or names.
+    trained: dict from operating points to the steps that train them, where these are needed.
+    rows, second_seed: of Table 2, and those of them that have two seeds.
+    joint, schedule: flagfiles of section 6, with {} for the operating point.
+    joint_seeds: of section 6.
+  """
   classifiers = {}
 
-  def compressed_images(point):
-    return [f"--dataset={set_of(point)}", f"--data_dir={sets_dir()}"]
+  def step(name, program, *arguments, point, needs=None, newest=False):
+    return Step(prefix + name, program, *arguments, *given("data_note"), point=point, folder=places.get(point),
+                needs=needs or trained.get(point), newest=newest)
 
-  def measured(name, folder, seed=0, **of):
-    return Step(named(f"{name}_rate_distortion", seed), "evaluate", "--effort=0",
-                f"--images={FLAGS.test_photos or 'TEST_PHOTOS'}", f"--operating_point={folder}", **of)
+  def name_of(point):
+    """The name that the operating point has in its folder, or will have."""
+    if is_there(places[point]):
+      return operating_point.read_info(places[point])["name"]
+    return trained[point].values["name"] if point in trained else point
 
-  for point in dc.operating_points.names():
-    if not small:
-      yield Step(f"compression_{point}", "train_compression", *flags_of("compression", point), f"--name={point}", *images, *note,
-                 point=point)
-    yield measured(point, point_dir(point), point=point)
-    yield Step(f"storage_{point}", "compress_dataset", *compress_flags(point_dir(point)), point=point)
-  for point in dc.operating_points.names() if small else []:  # as the paper has them
-    step = Step(f"paper_setting_{point}", "train_compression", *flags_of("compression", f"{point}_paper_small"), *photos, *note)
-    yield step
-    yield measured(step.name, step.point_dir, needs=step)
-  for seed in (0, 1) if small else (0,):
-    for row in ROWS if seed == 0 else SECOND_SEED:
-      point = point_of(row)
-      step = Step(named(f"classification_{row}", seed), "train_classification", *row_flags("classification", row),
-                  f"--seed={seed}", *(compressed_images(point) if point else images), *note, point=point)
-      classifiers[row, seed] = step
-      yield step
-  for row in ROWS:
-    start = classifiers[row, 0]
-    yield Step(f"segmentation_{row}", "train_segmentation", *row_flags("segmentation", row), f"--classifier={start.network_dir}",
-               *masks, *note, point=start.point, needs=start)
-  for point, seed in [(point, 0) for point in JOINT] + [(point, 1) for point in JOINT_SECOND_SEED if small]:
-    row, alone = f"cresnet51_{point}", f"{point}_compression_only"
-    start = classifiers[row, seed]
-    seeded = [f"--seed={seed}", *note]
-    both, fixed = (Step(named(name, seed), "train_joint", *flags_of("joint", scaled(kind)), f"--name={named(ends_in, seed)}",
-                        f"--classifier={start.network_dir}", f"--operating_point={point_dir(point)}",
-                        *(images[:1] if small else images), *photos, *seeded, point=point, needs=start)
-                   for name, kind, ends_in in ((f"joint_{point}", point, f"{point}_joint"),
-                                               (f"control_{point}", alone, alone)))
-    on_fixed = [f"--operating_point={fixed.point_dir}", *compressed_images(named(alone, seed)), *seeded]
-    scratch = Step(named(f"control_{point}_classification", seed), "train_classification", *row_flags("classification", row),
-                   *on_fixed, point=point, needs=fixed)
-    longer = Step(named(f"control_{point}_classification_longer", seed), "train_classification",
-                  *row_flags("classification", row), *flags_of("joint", scaled("schedule")), f"--start={scratch.network_dir}",
-                  *on_fixed, point=point, needs=scratch)
-    yield from (both, fixed, scratch, longer)
-    for name, step in ((f"joint_{point}", both), (f"control_{point}", fixed)):
-      yield measured(name, step.point_dir, seed, point=point, needs=step)
+  def classification(name, row, seed, *more, files_of=None, **of):
+    point = point_of(row)
+    images = [f"--dataset={set_of(files_of or name_of(point))}", f"--data_dir={sets_dir()}"] if point else images_flags()
+    return step(named(name, seed), "train_classification", *row_flags("classification", row, places), *more, *images, f"--seed={seed}",
+                point=point, **of)
+
+  def segmentation(name, row, start, *more, newest=False):
+    masks = [FLAGS.masks or "MASKS", f"--data_dir={sets_dir()}"] if FLAGS.scale == "small" else [
+        FLAGS.masks or "voc_segmentation", *given("data_dir")]
+    return step(name, "train_segmentation", *row_flags("segmentation", row, places), *more, f"--classifier={start.network_dir}",
+                f"--dataset={masks[0]}", *masks[1:], point=point_of(row), needs=start, newest=newest)
+
+  for seed, row in [(0, row) for row in rows] + [(1, row) for row in second_seed]:
+    classifiers[row, seed] = classification(f"classification_{row}", row, seed)
+    yield classifiers[row, seed]
+  for row in rows:
+    yield segmentation(f"segmentation_{row}", row, classifiers[row, 0])
+  for seed, point in itertools.product(joint_seeds, JOINT):
+    row, fixed = f"cresnet51_{point}", FLAGS.scale == "small" and not prefix  # Table 2's rows may rest on an earlier encoder
+    start = classification(f"fixed_{point}", row, seed, newest=True) if fixed else classifiers[row, seed]
+    both, control = (step(named(f"{name}_{point}", seed), "train_joint", *flags_of("joint", joint.format(point)),
+                          f"--name={named(f'{point}_{prefix}{ends_in}', seed)}", f"--classifier={start.network_dir}",
+                          f"--operating_point={places[point]}", *images_flags(sets=False), *photos_flags(), f"--seed={seed}", *more,
+                          point=point, needs=start, newest=True)
+                     for name, ends_in, more in (("joint", "joint", []), ("control", "compression_only", ["--compression_only"])))
+    there = f"--operating_point={control.point_dir}"
+    alone = {"files_of": control.values["name"], "newest": True}
+    scratch = classification(f"control_{point}_classification", row, seed, there, needs=control, **alone)
+    longer = classification(f"control_{point}_classification_longer", row, seed, there, *flags_of("joint", schedule),
+                            f"--start={scratch.network_dir}", needs=scratch, **alone)
+    yield from [start] * fixed + [both, control, scratch, longer]
+    for name, trains in (("joint", both), ("control", control)):
+      yield measured(f"{prefix}{name}_{point}", trains.point_dir, seed=seed, point=point, folder=places[point], needs=trains)
     if seed == 0:  # as the rows of Table 2
-      for name, before, folder in ((f"joint_{point}", both, both.point_dir), (f"control_{point}", longer, fixed.point_dir)):
-        yield Step(f"{name}_segmentation", "train_segmentation", *row_flags("segmentation", row),
-                   f"--classifier={before.network_dir}", f"--operating_point={folder}", *masks, *note, point=point,
-                   needs=before)
+      for name, before, of in (("fixed", start, []), ("joint", both, [f"--operating_point={both.point_dir}"]),
+                               ("control", longer, [there]))[0 if fixed else 1:]:
+        yield segmentation(f"{name}_{point}_segmentation", row, before, *of, newest=True)
+
+
+def measured(name, place, *more, seed=0, **of):
+  """The step that measures rate and distortion of the operating point in a folder, or of a name (Figure 8)."""
+  photos = [f"--images={FLAGS.test_photos or 'TEST_PHOTOS'}"] if FLAGS.test_photos or FLAGS.scale == "small" else [
+      f"--dataset={images_name()}", f"--split=validation[:{MEASURED}]", *given("data_dir")]
+  return Step(named(f"{name}_rate_distortion", seed), "evaluate", "--effort=0", *photos, f"--operating_point={place}", *more, **of)
+
+
+def images_flags(sets=True):
+  """Flags of the classification set's images, at small scale with the folder of compressed sets or without."""
+  if FLAGS.scale == "small":
+    return [f"--dataset={images_name()}", *[f"--data_dir={sets_dir()}"] * sets]
+  return [f"--dataset={images_name()}", f"--train_split={train_split()}", *given("data_dir")]
+
+
+def photos_flags():
+  return [f"--images={FLAGS.photos or 'PHOTOS'}"] if FLAGS.scale == "small" else []
+
+
+def given(name):
+  """A flag of ours that others have, too, where it was given."""
+  return [f"--{name}={FLAGS[name].value}"] if FLAGS[name].value else []
 
 
 def named(name, seed):
@@ -231,23 +283,23 @@ def point_of(row):
   return None if point == "original" else point
 
 
-def row_flags(task, row):
-  """Flags of a row of Table 2: what all rows share, its network, and what that sees of a photo."""
-  point, from_files = point_of(row), row.startswith("cresnet")
+def row_flags(task, row, places):
+  """Flags of a row of Table 2: what all rows share, its network, and what that sees of a photo, by an operating point of `places`."""
   common = "small" if FLAGS.scale == "small" else {"classification": "imagenet", "segmentation": "voc"}[task]
-  chosen = flags_of(task, common) + [
-      f"--network={row.split('_')[0].replace('resnet', 'ResNet-')}",
-      f"--input={'representation' if from_files else 'decoded' if point else 'original'}"]
-  if point:
-    chosen.append(f"--operating_point={point_dir(point)}")
-  if task == "classification" and from_files and FLAGS.scale == "paper":  # files are compressed as a whole, then cropped
-    chosen += ["--crop=representation", "--image_size=256"]
-  return chosen
+  folder = places.get(point_of(row))
+  return [*flags_of(task, common), f"--network={row.split('_')[0].replace('resnet', 'ResNet-')}",
+          f"--input={'representation' if row.startswith('cresnet') else 'decoded' if folder else 'original'}",
+          *[f"--operating_point={folder}"] * bool(folder)]
 
 
 def point_dir(point):
   """The operating point that steps rest on: its name, or at the paper's scale the folder of what was trained."""
   return point if FLAGS.scale == "small" else os.path.join(FLAGS.results_dir, "operating_points", point)
+
+
+def is_there(folder):
+  """Whether an operating point is shipped or trained."""
+  return folder in dc.operating_points.names() or files.exists(os.path.join(folder, "operating_point.json"))
 
 
 def sets_dir():
@@ -273,7 +325,19 @@ def set_of(point):
 
 def compress_flags(point):
   """Flags of compress_dataset for the classification set at an operating point."""
-  images = (["--splits=train,val"] if FLAGS.scale == "small" else
-            [f"--splits={train_split()},validation", "--shorter_side=256",
-             *([f"--data_dir={FLAGS.data_dir}"] if FLAGS.data_dir else [])])
+  images = ["--splits=train,val"] if FLAGS.scale == "small" else [
+      f"--splits={train_split()},validation", "--shorter_side=256", *given("data_dir")]
   return [f"--dataset={images_name()}", *images, f"--operating_point={point}", f"--output_dir={sets_dir()}"]
+
+
+def storage_flags(point):
+  """Flags of compress_dataset for what a set takes beside its JPEG files of the same pixels (section 4.5): at the paper's scale the
+  validation images as they are, not resized."""
+  if FLAGS.scale == "small":
+    return compress_flags(point)
+  return [f"--dataset={images_name()}", "--splits=validation", *given("data_dir"), f"--operating_point={point}",
+          f"--output_dir={storage_dir()}"]
+
+
+def storage_dir():
+  return sets_dir() if FLAGS.scale == "small" else os.path.join(FLAGS.work_dir or "WORK", "unresized")

@@ -4,6 +4,7 @@ import statistics
 
 from deepcomp_tf import files
 from deepcomp_tf.evaluation import rate_distortion
+from deepcomp_tf.models import resnet
 from experiments import paper
 from experiments import records
 
@@ -24,6 +25,19 @@ def tables_1_and_3(networks):
       [name, root, *units, f"{ours / 1e9:.3f}", theirs] for name, root, units, ours, theirs in networks])
 
 
+def table_3():
+  """Markdown lines of Table 3: the networks' kernels for 224x224 pixels."""
+  names = ("ResNet-71", "ResNet-50", "cResNet-72", "cResNet-51", "cResNet-39")
+  rows = [[layer, f"{size}x{size}", *(cell if resnet.ARCHITECTURES[name][0] else "none" for name in names)]
+          for layer, size, cell in (("conv1", 112, "7x7, 64, stride 2"), ("pool1", 56, "3x3 max pool, stride 2"))]
+  for i, filters in enumerate(resnet.FILTERS):
+    kernels = f"(1x1, {filters}; 3x3, {filters}; 1x1, {4 * filters})"
+    units = [resnet.ARCHITECTURES[name][i] for name in names]
+    rows.append([f"conv{i + 2}_x", f"{56 >> i}x{56 >> i}", *(f"{kernels} x {count}" if count else "none" for count in units)])
+  rows.append(["logits", "1x1", *["average pool, 1000-d fc, softmax"] * len(names)])
+  return markdown(" | ".join(["layer", "output", *names]), rows)
+
+
 def storage_table(codecs):
   """Markdown lines on what the classification set takes (section 4.5)."""
   channels = {codec.operating_point: codec.channels for codec in codecs}
@@ -40,29 +54,37 @@ def storage_table(codecs):
                   "symbols in memory, MB | ImageNet in the paper", rows)
 
 
-def table_2(rows, masks):
-  """Markdown lines of Table 2: what the paper reports, and what we measured."""
-  lines = []
+def table_2(rows, masks, rates):
+  """Markdown lines of Table 2: what the paper reports, and what we measured.
+
+  Args:
+    rows, masks: of `records.by_network`.
+    rates: dict from operating points to means over the test photos, from which both rates are told.
+  """
+  lines, measures = [], records.mask_measures(masks)
   for key in paper.TABLE_2:
     if key not in rows:
       continue
     point, network = key
-    cells = [point[3:] if point else "original", network]
+    both = [f"{rates[point][name]:.3f}" for name in ("bits_per_pixel_pooled", "bits_per_pixel")] if point in rates else ["", ""]
+    cells = [point[3:] if point else "original", *both, network]
     top_5, top_1, mean_iou = paper.TABLE_2[key]
     cells += [spread(rows[key], "top_1", error=True), f"{top_1:.1f}", spread(rows[key], "top_5"), f"{top_5:.1f}"]
-    cells += [spread(masks.get(key), name, error=True) for name in ("well_covered_mean_iou", "mean_iou")]
+    cells += [spread(masks.get(key), name, error=True) for name in measures]
     times = [statistics.mean(record["seconds"] for record in of[key]) for of in (rows, masks) if key in of]
     cells += [f"{mean_iou:.1f}", f"{rows[key][0]['multiply_adds'] / 1e9:.3f}",
               " + ".join(f"{seconds / 60:.0f}" for seconds in times)]
     lines.append(cells)
-  return markdown("bits/pixel | network | top-1 ours | top-1 paper | top-5 ours | top-5 paper | mIoU of 7 ours | "
-                  "of 21 ours | of 21 paper | G multiply-adds ours | minutes", lines)
+  return markdown(" | ".join([
+      "operating point | ours by the paper's measure | ours in files | network | top-1 ours | top-1 paper | top-5 ours | top-5 paper",
+      *(f"{label.removesuffix(' classes [%]')} ours" for label in measures.values()),
+      "mIoU of 21 paper | G multiply-adds ours | minutes"]), lines)
 
 
 def rate_distortion_table(measured):
   """Markdown lines of the means over the test photos, a line an operating point and codec."""
   rows = []
-  for row in measured:
+  for row in (row for row in measured if not row["setting"]):
     name = rate_distortion.label(row["codec"])
     rows.append([row["operating_point"], f"**{name}**" if row["codec"] == rate_distortion.OURS else name,
                  f"{row['bits_per_pixel']:.4f}", *_qualities(row)])
@@ -86,16 +108,31 @@ def paper_setting_table(compared):
 
 
 def joint_table(finetuned):
-  """Markdown lines of section 6: what training on reaches, a line an operating point and stage."""
-  lines = []
-  for point, stages in finetuned.items():
-    for stage, measured, runs in stages:
-      cells = [point, stage, *(mean_and_seeds([row[key] for row in measured[rate_distortion.OURS]], digits)
-                               for key, digits in (("bits_per_pixel", 4), ("psnr", 2), ("ssim", 4), ("ms_ssim", 4)))]
+  """Markdown lines of section 6: what training on reaches, a line an operating point and stage, and joint training at the rate
+  of its control (appendix A.7).
+
+  Args:
+    finetuned: dict from (operating point, beginning of the records' names) to what `records.read_stages` says.
+  """
+  lines, measures = [], finetuned_measures(finetuned)
+  for (point, prefix), stages in finetuned.items():
+    rate, name = records.rate_of(point, prefix), paper.label(point, prefix)
+    for stage, (measured, runs) in stages.items():
+      cells = [name, stage, *(mean_and_seeds([row[key] for row in measured[rate_distortion.OURS]], digits)
+                               for key, digits in ((rate, 4), ("psnr", 2), ("ssim", 4), ("ms_ssim", 4)))]
       cells += [spread(runs["classification"], "top_1", error=True), spread(runs["classification"], "top_5")]
-      cells += [spread(runs["segmentation"], name, error=True) for name in ("well_covered_mean_iou", "mean_iou")]
-      lines.append(cells)
-  return markdown("operating point | trained on | bits/pixel | PSNR | SSIM | MS-SSIM | top-1 | top-5 | mIoU of 7 | of 21", lines)
+      lines.append(cells + [spread(runs["segmentation"], measure, error=True) for measure in measures])
+    moved = records.joint_at_the_controls_rate(stages, point, prefix)
+    if moved:
+      lines.append([name, "joint, at the control's rate", f"{moved[rate]:.4f}", *_qualities(moved), "", "", *("" for _ in measures)])
+  return markdown(" | ".join(["operating point | trained on | bits/pixel | PSNR | SSIM | MS-SSIM | top-1 | top-5",
+                              *(label.removesuffix(" classes [%]") for label in measures.values())]), lines)
+
+
+def finetuned_measures(finetuned):
+  """`records.mask_measures` of section 6."""
+  return records.mask_measures({(key, stage): runs["segmentation"] for key, stages in finetuned.items()
+                                for stage, (_, runs) in stages.items()})
 
 
 def spread(runs, name, error=False):

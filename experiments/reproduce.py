@@ -1,13 +1,15 @@
 """Runs the paper's experiments in the order in which they rest on each other, and records what they reach.
 
-  python -m experiments.reproduce --scale=paper --test_photos=FOLDER --work_dir=WORK --training_flags=--strategy=mirrored
+  python -m experiments.reproduce --scale=paper --work_dir=WORK --training_flags=--strategy=mirrored
   python -m experiments.reproduce --scale=small --images=FOLDER --masks=FOLDER --photos=FOLDER --test_photos=FOLDER \
       --work_dir=WORK
 
 At the paper's scale, the operating points are trained first, on ImageNet; ImageNet is then compressed at each of them once, and
 all rows that read files train from that. --images and --masks are the TFDS sets, --data_dir is where TFDS keeps them. Records,
 with the trained operating points, go to WORK/results. --share=0.01 takes a hundredth of ImageNet, for as
-many epochs, and a hundredth of the steps of compression and segmentation.
+many epochs, and a hundredth of the steps of compression and segmentation. Rate and distortion are those of 1,000 validation images
+of --images, with full curves of the other formats, where --test_photos names no others; what a set takes is that of the validation
+images as they are, beside their JPEG files.
 
 At small scale, --images is a classification set of 128x128 images (split/class/*.jpg with the splits train and val),
 --masks a segmentation set (images/SPLIT/*.jpg and masks/SPLIT/*.png), --photos a folder of larger photos, for the
@@ -20,6 +22,7 @@ goes on; before anything starts, the plan says what is left, and how long it too
 are those in the folder flags/ where this is called.
 """
 
+import itertools
 import os
 import shlex
 import subprocess
@@ -32,8 +35,10 @@ from absl import logging
 import deepcomp_tf as dc
 from deepcomp_tf import files
 from deepcomp_tf import mask_classes
-from deepcomp_tf.codec import operating_point
 from deepcomp_tf import samples
+from deepcomp_tf.codec import operating_point
+from deepcomp_tf.codec.images import encode_png
+from deepcomp_tf.codec.inputs import NetworkInput
 from deepcomp_tf.data import segmentation as segmentation_data
 from deepcomp_tf.data import sources
 from deepcomp_tf.training import flags as training_flags
@@ -44,7 +49,8 @@ from experiments import paper_plan
 
 FLAGS = flags.FLAGS
 
-# The sample photos that are segmented for the record, in VOC's scale: their longer side in pixels.
+# The photos that are segmented for the record: at small scale these samples in VOC's scale, their longer side in pixels; at the
+# paper's as many of the first ones of the validation split.
 SEGMENTED, LONGER_SIDE = ("chelsea", "astronaut"), 256
 
 
@@ -75,7 +81,8 @@ def check_data(steps):
   for flag, needed, folders in (
       ("images", small and tasks & {"compress_dataset", "classification", "joint"}, ("train", "val")),
       ("masks", small and "segmentation" in tasks, ("images", "masks")),
-      ("photos", small and tasks & {"joint", "compression"}, ("",)), ("test_photos", "evaluate" in tasks, ("",))):
+      ("photos", small and tasks & {"joint", "compression"}, ("",)),
+      ("test_photos", "evaluate" in tasks and (small or FLAGS.test_photos), ("",))):
     path = FLAGS[flag].value
     if needed and not (path and all(files.isdir(os.path.join(path, name)) for name in folders)):
       raise dc.DeepcompError(f"expected a folder{f' with {folders[0]}/ and {folders[1]}/' if folders[0] else ''}. Received: "
@@ -130,8 +137,7 @@ def run(step):
       for name in files.listdir(step.point_dir):
         files.write_file(os.path.join(new, name), files.read(os.path.join(step.point_dir, name)))
   record = {"name": step.name, "scale": FLAGS.scale, "share": FLAGS.share, "operating_point": step.point,
-            "fingerprint": step.fingerprint, "encoder_version": step.encoder_version, "decoder_version": step.decoder_version,
-            "date": time.strftime("%Y-%m-%d"), "software": [software()], "seconds": round(time.time() - begin)}
+            **step.networks, "date": time.strftime("%Y-%m-%d"), "software": [software()], "seconds": round(time.time() - begin)}
   record.update({"compress_dataset": storage, "evaluate": rate_distortion, "compression": operating_point_of}.get(
       step.task, trained)(step))
   files.write_json(step.record_path, record, sort_keys=True)
@@ -146,7 +152,7 @@ def operating_point_of(step):
 
 def storage(step):
   """What `compress_dataset` says of the set that it wrote."""
-  pattern = os.path.join(paper_plan.sets_dir(), f"{paper_plan.set_of(step.point)}", "*", "storage.json")
+  pattern = os.path.join(paper_plan.storage_dir(), f"{paper_plan.set_of(step.point)}", "*", "storage.json")
   paths = files.glob(pattern)
   if not paths:
     raise dc.DeepcompError(f"expected {pattern}; remove the set, which is of an earlier version")
@@ -156,7 +162,8 @@ def storage(step):
 def rate_distortion(step):
   """Keeps the figures of every photo beside the record."""
   files.write_file(beside(step, ".csv"), files.read(os.path.join(step.run_dir, "rate_distortion.csv")), overwrite=True)
-  return {"photos": os.path.basename(os.path.normpath(FLAGS.test_photos))}
+  photos = FLAGS.test_photos and os.path.basename(os.path.normpath(FLAGS.test_photos))
+  return {"photos": photos or f"{paper_plan.images_name()}, {step.values['split']}"}
 
 
 def beside(step, ending):
@@ -164,10 +171,23 @@ def beside(step, ending):
   return step.record_path.removesuffix(".json") + ending
 
 
-def segment_samples(step, segmenter):
-  """Keeps masks of sample photos beside the record."""
-  for name in SEGMENTED:
-    photo = samples.photos(LONGER_SIDE)[name]
+def photos_to_segment():
+  """{name: photo}; true masks, where there are some, are kept beside the records with the photos."""
+  if FLAGS.scale == "small":
+    return {name: samples.photos(LONGER_SIDE)[name] for name in SEGMENTED}
+  builder = segmentation_data.open_builder(FLAGS.masks or "voc_segmentation", FLAGS.data_dir)
+  examples = segmentation_data.SegmentationExamples(builder, "validation", NetworkInput("original"), range(mask_classes.VOID)).whole()
+  photos, classes = {}, segmentation_data.classes_of(builder)
+  for number, (photo, truth) in enumerate(itertools.islice(examples, len(SEGMENTED)), start=1):
+    photos[f"validation{number}"] = photo
+    for ending, data in (("", encode_png(photo)), ("_truth", mask_classes.encode_mask(truth, classes))):
+      files.write_file(os.path.join(FLAGS.results_dir, f"segmented_validation{number}{ending}.png"), data, overwrite=True)
+  return photos
+
+
+def segment_photos(step, segmenter):
+  """Keeps masks of a few photos beside the record."""
+  for name, photo in photos_to_segment().items():
     codec = segmenter.codec
     mask = segmenter.segment(codec.compress(photo)) if codec else segmenter.mask_ids[segmenter.predict(photo, *photo.shape[:2])]
     files.write_file(beside(step, f"_{name}.png"), mask_classes.encode_mask(mask, segmenter.classes), overwrite=True)
@@ -178,9 +198,10 @@ def trained(step):
   settings = files.read_json(os.path.join(step.run_dir, "settings.json"))
   network = (dc.Segmenter if step.task == "segmentation" else dc.Classifier).load(step.network_dir)
   if step.task == "segmentation":
-    segment_samples(step, network)
+    segment_photos(step, network)
   edge = settings["crop_size"] // network.inputs.stride
-  return {"settings": settings, "history": runs.read_history(step.run_dir),
+  covered = step.values.get("well_covered_ids")
+  return {"settings": settings, "history": runs.read_history(step.run_dir), "well_covered": len(covered.split(",")) if covered else 0,
           "software": files.read_json(os.path.join(step.run_dir, "software.json")),
           "seconds": network.info["trained"]["seconds"],
           "multiply_adds": dc.evaluation.multiply_adds(network.network, (edge, edge, network.inputs.channels))}

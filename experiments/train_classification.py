@@ -54,7 +54,8 @@ flags.DEFINE_integer("epochs", 28, "Passes through the training split.", lower_b
 flags.DEFINE_list("decay_epochs", ["8", "16", "24"], "After so many epochs the learning rate is divided by 10.")
 flags.DEFINE_float("learning_rate", 0.025, "At a batch of 64; scaled in proportion to the batch (Goyal et al. 2017).",
                    lower_bound=0.0)
-flags.DEFINE_float("momentum", 0.9, "Of SGD.", lower_bound=0.0, upper_bound=1.0)
+training_flags.define_momentum_flags()
+training_flags.define_pixel_mean_flag("imagenet")
 flags.DEFINE_float("weight_decay", 1e-4, "Of kernels.", lower_bound=0.0)
 flags.DEFINE_string("start", None, "Trained classifier of the same network and input to start from, in place of random "
                     "weights.")
@@ -105,7 +106,7 @@ def main(argv):
 
   def optimizer_parts():
     rate = schedules.divided_by_10(FLAGS.learning_rate * FLAGS.batch_size / LEARNING_RATE_BATCH, decay_epochs, steps_per_epoch)
-    return {"optimizer": (optimizers.sgd(rate, FLAGS.momentum), optimizers.trainable(named))}
+    return {"optimizer": (optimizers.sgd(rate, FLAGS.momentum, FLAGS.momentum_of), optimizers.trainable(named))}
 
   def loss(stored, labels, step):
     x = crops.on_device(stored, tf.stack([FLAGS.seed + 1, tf.cast(step, tf.int32)]))
@@ -142,7 +143,7 @@ def checked_inputs():
   if (FLAGS.input == "original") != (FLAGS.operating_point is None):
     raise dc.DeepcompError("--operating_point is for --input=decoded and --input=representation, which need it. "
                            f"Received: --input={FLAGS.input} --operating_point={FLAGS.operating_point}")
-  return NetworkInput(FLAGS.input, FLAGS.operating_point and dc.Codec.load(FLAGS.operating_point))
+  return NetworkInput(FLAGS.input, FLAGS.operating_point and dc.Codec.load(FLAGS.operating_point), pixel_mean=FLAGS.pixel_mean)
 
 
 def start_from(start, network, inputs, class_names, share=1.0):

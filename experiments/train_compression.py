@@ -40,6 +40,8 @@ flags.DEFINE_string("dataset", "imagenet2012", "TFDS data set to train on.")
 flags.DEFINE_string("data_dir", None, "Where TFDS keeps its data sets.")
 flags.DEFINE_string("train_split", "train", "Split of --dataset to train on.")
 flags.DEFINE_string("validation_split", "validation[:64]", "Split of --dataset to validate on.")
+flags.DEFINE_string("measured_split", None, "Split of --dataset that the operating point's own figures are measured on; empty: "
+                    "--validation_split.")
 flags.DEFINE_integer("held_out", 30, "Photos of --images held back from training for validation.", lower_bound=1)
 flags.DEFINE_integer("channels", None, "C, channels of the representation.", required=True, lower_bound=1)
 flags.DEFINE_integer("num_centers", 6, "L, centers of the quantizer.", lower_bound=2, upper_bound=256)
@@ -65,11 +67,12 @@ flags.DEFINE_float("klt_step", 60.0, "Quantizer step of the KLT start, in pixel 
 flags.DEFINE_float("start_scale", 1.0, "Factor on the representation of the operating point to start from; below 1 "
                    "quantizes it more coarsely.", lower_bound=1e-3)
 flags.DEFINE_string("name", None, "Name of the operating point that the run ends in.", required=True)
-flags.DEFINE_integer("tables_from", 360, "Training photos that the coder's tables are fitted to.", lower_bound=1)
+flags.DEFINE_integer("tables_from", 360, "Training photos that the coder's tables are fitted to, and that the mean and deviation of the "
+                     "representation are taken over.", lower_bound=1)
 flags.DEFINE_string("data_note", "", "What the photos are and under which terms; written into the operating point.")
 
 # What may differ when a run is continued.
-OPERATIONAL_FLAGS = ("validate_every", "images", "data_dir", "name", "tables_from", "data_note")
+OPERATIONAL_FLAGS = ("validate_every", "images", "data_dir", "name", "tables_from", "measured_split", "data_note")
 
 
 def main(argv):
@@ -123,7 +126,9 @@ def main(argv):
   def export(_, trained, __):
     """Fits the coder's tables and writes the operating point into the run's folder."""
     trained["data"] = f"{len(paths)} photos of a folder" if FLAGS.images else f"{FLAGS.dataset}, {FLAGS.train_split}"
-    return export_operating_point(os.path.join(FLAGS.run_dir, "operating_point"), model, of_tables(), validation,
+    measured = validation if FLAGS.images or not FLAGS.measured_split else photos.tfds_images(
+        FLAGS.dataset, FLAGS.measured_split, FLAGS.data_dir)
+    return export_operating_point(os.path.join(FLAGS.run_dir, "operating_point"), model, of_tables(), measured,
                                   {"name": FLAGS.name, "trained": trained})
 
   loop.train(

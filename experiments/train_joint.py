@@ -1,4 +1,4 @@
-"""Trains compression and classification on one representation for Eq. 2 (section 6, appendix A.8), or its control.
+"""Trains compression and classification on one representation for Eq. 2 (section 6.1, appendix A.8), or its control.
 
 The paper's runs, on ImageNet:
   python -m experiments.train_joint --flagfile=flags/joint/bpp0.0983.flags --classifier=RUN/classifier --run_dir=...
@@ -6,40 +6,40 @@ Their twins for smaller images and two cores:
   python -m experiments.train_joint --flagfile=flags/joint/bpp0.0983_small.flags --dataset=FOLDER \
       --classifier=RUN/classifier --run_dir=...
 Both networks start trained: the classifier, and the operating point that it was trained on. With --compression_only the
-compression network alone is trained by the same schedule (the control of section 6.1). The same command continues a run
-that was stopped. RUN_DIR/operating_point is what `dc.Codec.load` takes; RUN_DIR/classifier is its classifier.
+compression network alone is trained by the same schedule (the control of section 6.1). Images are compressed whole; the classifier
+sees crops of their representation, as classifiers of compressed sets do, in training and in every measure. The same command
+continues a run that was stopped. RUN_DIR/operating_point is what `dc.Codec.load` takes; RUN_DIR/classifier is its classifier.
 """
 
 import os
 
 from absl import flags
 from absl import logging
-import numpy as np
 import tensorflow as tf
 
 import deepcomp_tf as dc
-from deepcomp_tf.codec.images import list_images
-from deepcomp_tf.codec.images import split_images
+from deepcomp_tf.codec import images
+from deepcomp_tf.codec.inputs import NetworkInput
+from deepcomp_tf.codec.operating_point import OperatingPoint
 from deepcomp_tf.data import classification
 from deepcomp_tf.data.crops import Crops
 from deepcomp_tf.data.photos import read_photos
 from deepcomp_tf.evaluation import accuracy
-from deepcomp_tf.codec.inputs import NetworkInput
-from deepcomp_tf.codec.operating_point import OperatingPoint
 from deepcomp_tf.models.compression import ENTROPIES
 from deepcomp_tf.models.resnet import make_network
 from deepcomp_tf.training import distribution
+from deepcomp_tf.training import export
 from deepcomp_tf.training import flags as training_flags
 from deepcomp_tf.training import loop
 from deepcomp_tf.training import losses
 from deepcomp_tf.training import optimizers
 from deepcomp_tf.training import schedules
 from deepcomp_tf.training import starts
-from deepcomp_tf.training.export import export_operating_point
 
 FLAGS = flags.FLAGS
 training_flags.define_flags()
 training_flags.define_batch_norm_flag()
+training_flags.define_cache_flags(classification.CACHES)
 flags.DEFINE_string("dataset", "imagenet2012", "TFDS set of images, or folder of split/class/*.jpg.")
 flags.DEFINE_string("data_dir", None, "Where TFDS keeps its sets.")
 flags.DEFINE_string("train_split", "train", "Split of --dataset to train on.")
@@ -52,10 +52,11 @@ flags.DEFINE_float("gamma", 0.001, "Weight of the compression loss in Eq. 2.", l
 flags.DEFINE_enum("entropy", "pooled", ENTROPIES, "H of Eq. 1: entropy of one histogram (the paper), of one per "
                   "channel, or given the neighbours, as the files are coded.")
 flags.DEFINE_float("beta", None, "beta of Eq. 1.", required=True, lower_bound=0.0)
-flags.DEFINE_float("target_entropy", None, "H_t of Eq. 1, in bits per symbol; empty: that of the start on training crops.",
+flags.DEFINE_float("target_entropy", None, "H_t of Eq. 1, in bits per symbol; empty: that of the start on training images.",
                    lower_bound=0.0)
-training_flags.define_cache_flags(classification.CACHES)
-flags.DEFINE_integer("crop_size", 224, "Edge of the crops in pixels, a multiple of 8.")
+flags.DEFINE_integer("crop_size", 224, "8 times the edge of the crops of the representation.")
+flags.DEFINE_integer("image_size", 256, "Edge of what is compressed of an image, in pixels: a part at random, in validation its "
+                     "middle.", lower_bound=8)
 flags.DEFINE_list("resize", [], "LOW,HIGH: images are resized to a shorter side of LOW for validation, of LOW to HIGH for "
                   "training.")
 flags.DEFINE_integer("epochs", 9, "Passes through the training split.", lower_bound=1)
@@ -63,7 +64,7 @@ flags.DEFINE_list("decay_epochs", ["3", "6"], "After so many epochs the learning
 flags.DEFINE_float("learning_rate", 0.0025, "Of all networks.", lower_bound=0.0)
 flags.DEFINE_float("compression_learning_rate", None, "Of the compression network, which then trains with Adam; empty: SGD "
                    "at --learning_rate, as the classifier (the paper).", lower_bound=0.0)
-flags.DEFINE_float("momentum", 0.9, "Of SGD.", lower_bound=0.0, upper_bound=1.0)
+training_flags.define_momentum_flags()
 flags.DEFINE_float("gradient_clip", 0.0, "Largest norm of the gradient, all weights together; 0 is no limit (the paper).",
                    lower_bound=0.0)
 flags.DEFINE_float("weight_decay", 1e-4, "Of the classifier's kernels.", lower_bound=0.0)
@@ -82,31 +83,24 @@ def main(argv):
   del argv
   strategy = loop.begin()
   decay_epochs = training_flags.rising("decay_epochs")
-  resize = training_flags.numbers("resize", counts=(0, 2)) or None
   if FLAGS.compression_learning_rate is not None and FLAGS.precision == "mixed_float16":
     raise dc.DeepcompError("expected --precision=float32 or mixed_bfloat16 with --compression_learning_rate, since two "
                            "optimizers do not share a scale of losses. Received: --precision=mixed_float16")
-
-  pixels = NetworkInput("original")
   training, validation = (
-      classification.open_examples(FLAGS.dataset, split, pixels, FLAGS.data_dir, FLAGS.cache, FLAGS.cache_dir)
+      classification.open_examples(FLAGS.dataset, split, NetworkInput("original"), FLAGS.data_dir, FLAGS.cache, FLAGS.cache_dir)
       for split in (FLAGS.train_split, FLAGS.validation_split))
-  crops = Crops(pixels, False, FLAGS.crop_size, resize=resize)
   steps_per_epoch = loop.steps_per_epoch(len(training))
   start = OperatingPoint.load(FLAGS.operating_point)
-  trained = dc.Classifier.load(FLAGS.classifier, dc.Codec(start))
-  if trained.inputs.kind != "representation":
-    raise dc.DeepcompError(f"expected a classifier of the representation. Received: --classifier={FLAGS.classifier}, of "
-                           f"{trained.inputs.kind} pixels")
-  if isinstance(trained.network, dc.models.Graft):
-    raise dc.DeepcompError(f"expected a cResNet. Received: --classifier={FLAGS.classifier}, a {trained.network.architecture}")
-  if trained.class_names != training.source.class_names:
-    raise dc.DeepcompError(f"expected the classes {', '.join(trained.class_names[:5])}... of --classifier. Received: "
-                           f"{', '.join(training.source.class_names[:5])}...")
+  trained = classifier_on(start, training.source.class_names)
+  crops_for = lambda inputs: Crops(inputs, False, FLAGS.crop_size, "representation", FLAGS.image_size,
+                                   training_flags.numbers("resize", counts=(0, 2)) or None)
+  crops = crops_for(trained.inputs)
 
+  before = {"temperature": 1.0, "centers_l2": 0.0, **start.info.get("trained", {}).get("settings", {})}
+  quantizer = {name: before[name] for name in ("temperature", "centers_l2")}
   with loop.networks(strategy):
     compression = dc.models.CompressionModel(
-        start.channels, len(start.centers), centers=start.centers, entropy=FLAGS.entropy)
+        start.channels, len(start.centers), centers=start.centers, entropy=FLAGS.entropy, **quantizer)
     network = make_network(trained.network.architecture, len(trained.class_names), trained.network.width,
                            trained.network.stride_in, synchronized=FLAGS.synchronized_batch_norm)
     model = dc.models.JointModel(compression, network, start.mean, start.deviation)
@@ -117,76 +111,100 @@ def main(argv):
 
   settings = training_flags.settings("gamma", leave_out=OPERATIONAL_FLAGS)
   settings.update(source=training.source.name, examples=len(training), start=start.fingerprint.hex(),
-                  network=network.architecture, width=network.width)
+                  start_encoder=start.encoder_version, network=network.architecture, width=network.width, **quantizer)
 
   def set_out():
     few = distribution.shared_alike(min(8, FLAGS.batch_size), strategy)
-    images = crops.training_batches(training, few, FLAGS.seed).map(lambda stored, _: stored)
+    pixels = crops.training_batches(training, few, FLAGS.seed).map(lambda stored, _: stored)
     if FLAGS.entropy == "context":
-      bits = starts.fit_entropy(strategy, compression, images.repeat(), few)
-      logging.info("The start has %.3f bits per symbol of the training crops.", bits)
+      bits = starts.fit_entropy(strategy, compression, pixels.repeat(), few)
+      logging.info("The start has %.3f bits per symbol of the training images.", bits)
     if FLAGS.target_entropy is None:
-      target_entropy.assign(tf.reduce_mean([compression(batch).bits_per_symbol for batch in images.take(32)]))
+      target_entropy.assign(tf.reduce_mean([compression(batch).bits_per_symbol for batch in pixels.take(32)]))
       logging.info("H_t = %.3f bits per symbol.", target_entropy.numpy())
 
   def loss(stored, labels, step):
-    del step
-    output = model(stored, training=not FLAGS.compression_only)
+    learns = not FLAGS.compression_only
+    output = compression(stored, training=learns)
+    key = tf.stack([FLAGS.seed + 1, tf.cast(step, tf.int32)])
+    figures = losses.classification(labels, model.logits_of(crops.cut(output.values, key), learns))
     # The compression losses are those of the global batch, on every replica; the cross entropy is the replica's.
-    mse, bits = output.compression.mse(stored), output.compression.bits_per_symbol
-    rate_distortion = losses.rate_distortion(mse, bits, FLAGS.beta, target_entropy)
-    figures = losses.classification(labels, output.logits)
-    if FLAGS.compression_only:
-      value = losses.joint(rate_distortion, 0.0, FLAGS.gamma)
-    else:
-      value = losses.joint(rate_distortion, figures["cross_entropy"], FLAGS.gamma) + losses.weight_decay(
-          model.classifier, FLAGS.weight_decay)
+    mse, bits = output.mse(stored), output.bits_per_symbol
+    of_compression = losses.rate_distortion(mse, bits, FLAGS.beta, target_entropy) + tf.add_n([0.0, *compression.losses])
+    value = losses.joint(of_compression, figures["cross_entropy"] if learns else 0.0, FLAGS.gamma)
+    if learns:
+      value += losses.weight_decay(network, FLAGS.weight_decay)
     return value, {"loss": value, "mse": mse, "bits_per_symbol": bits, **figures}
 
+  def optimizer_parts():
+    falling = lambda rate: schedules.divided_by_10(rate, decay_epochs, steps_per_epoch)
+    sgd = lambda: optimizers.sgd(falling(FLAGS.learning_rate), FLAGS.momentum, FLAGS.momentum_of)
+    named = optimizers.trainable(model.named_variables())
+    of_compression, of_classifier = ({name: variable for name, variable in named.items() if name.startswith(part)}
+                                     for part in ("compression/", "classifier/"))
+    if FLAGS.compression_only:
+      of_classifier = {}
+    if FLAGS.compression_learning_rate is None:
+      return {"optimizer": (sgd(), {**of_compression, **of_classifier})}
+    adam = optimizers.adam(falling(FLAGS.compression_learning_rate))
+    return {"compression_optimizer": (adam, of_compression), **({"optimizer": (sgd(), of_classifier)} if of_classifier else {})}
+
+  def write(classifier, made, _):
+    """Writes the operating point with its own tables, and the classifier; returns what they reach on what the files hold."""
+    if FLAGS.images:
+      paths, held_out = images.split_images(images.list_images(FLAGS.images), FLAGS.held_out)
+      tables, measured = read_photos(paths[:FLAGS.tables_from]), list(read_photos(held_out))
+    else:  # the first of a split are as good as any: sets are stored in a random order
+      tables, measured = ([data for data, _ in examples.epoch().take(count).as_numpy_iterator()] for examples, count in
+                          ((training, FLAGS.tables_from), (validation, FLAGS.held_out)))
+    info = {**made, "trained_for": "compression only" if FLAGS.compression_only else "compression and classification"}
+    folder = os.path.join(FLAGS.run_dir, "operating_point")
+    reached = export.export_operating_point(folder, compression, tables, measured, {"name": FLAGS.name, "trained": info},
+                                            (model.mean, model.deviation))
+    classifier = dc.Classifier(classifier.network, NetworkInput("representation", dc.Codec.load(folder)), classifier.class_names)
+    figures = accuracy.evaluator(classifier.network, crops_for(classifier.inputs), validation, FLAGS.batch_size)()
+    classifier.info = {"crop_size": crops.crop_size, "crop": crops.crop, "image_size": crops.image_size, "resize": crops.resize,
+                       "trained": info, "reached_on_validation": figures}
+    classifier.save(os.path.join(FLAGS.run_dir, "classifier"))
+    return {**figures, **reached}
+
   measure = measure_of(strategy, model, crops, validation)
-
-  def keep():
-    # Reading statistics that the replicas keep apart takes all workers, so every one makes the copy.
-    return dc.Classifier(model.classifier, trained.inputs, trained.class_names).copy(rounded=True)
-
   loop.train(
       strategy,
-      [loop.Stage(
-          FLAGS.epochs * steps_per_epoch, loss,
-          lambda: optimizer_parts(model, lambda rate: schedules.divided_by_10(rate, decay_epochs, steps_per_epoch)),
-          lambda *place: crops.training_batches(training, FLAGS.batch_size, FLAGS.seed, *place), steps_per_epoch,
-          FLAGS.gradient_clip)],
-      {**model.named_variables(), "target_entropy": target_entropy}, program="train_joint", settings=settings,
-      result="classifier", start=set_out, measure_start=True, measure=lambda _: measure(), every=steps_per_epoch, count_epochs=True, keep=keep,
-      export=lambda classifier, made, _: export(model, classifier, training, validation, crops, made),
+      [loop.Stage(FLAGS.epochs * steps_per_epoch, loss, optimizer_parts, lambda *place: crops.training_batches(
+          training, FLAGS.batch_size, FLAGS.seed, *place), steps_per_epoch, FLAGS.gradient_clip)],
+      {**model.named_variables(), "target_entropy": target_entropy}, program="train_joint", settings=settings, result="classifier",
+      # Reading statistics that the replicas keep apart takes all workers, so every one makes the copy.
+      keep=lambda: dc.Classifier(network, trained.inputs, trained.class_names).copy(rounded=True),
+      start=set_out, measure_start=True, measure=lambda _: measure(), every=steps_per_epoch, count_epochs=True, export=write,
       shown=("mse", "bits_per_symbol", "top_1"))
 
 
-def optimizer_parts(model, falling):
-  """The optimizer of all networks, or one for each of the two; `falling` makes a schedule of a learning rate."""
-  named = optimizers.trainable(model.named_variables())
-  of_compression, of_classifier = ({name: variable for name, variable in named.items() if name.startswith(part)}
-                                   for part in ("compression/", "classifier/"))
-  if FLAGS.compression_only:
-    of_classifier = {}
-  sgd = optimizers.sgd(falling(FLAGS.learning_rate), FLAGS.momentum)
-  if FLAGS.compression_learning_rate is None:
-    return {"optimizer": (sgd, {**of_compression, **of_classifier})}
-  adam = optimizers.adam(falling(FLAGS.compression_learning_rate))
-  return {"compression_optimizer": (adam, of_compression), **({"optimizer": (sgd, of_classifier)} if of_classifier else {})}
+def classifier_on(start, class_names):
+  """The classifier to start from, after a look at whether it is a cResNet of these classes on that operating point."""
+  trained = dc.Classifier.load(FLAGS.classifier, dc.Codec(start))
+  if trained.inputs.kind != "representation":
+    raise dc.DeepcompError(f"expected a classifier of the representation. Received: --classifier={FLAGS.classifier}, of "
+                           f"{trained.inputs.kind} pixels")
+  if isinstance(trained.network, dc.models.Graft):
+    raise dc.DeepcompError(f"expected a cResNet. Received: --classifier={FLAGS.classifier}, a {trained.network.architecture}")
+  if trained.class_names != class_names:
+    raise dc.DeepcompError(f"expected the classes {', '.join(trained.class_names[:5])}... of --classifier. Received: "
+                           f"{', '.join(class_names[:5])}...")
+  return trained
 
 
 def measure_of(strategy, model, crops, validation):
-  """A function that measures accuracy, distortion and estimated rate on the validation split's center crops, and shows a few."""
+  """A function that measures accuracy, distortion and estimated rate on the middles of validation images, and shows a few."""
   pictures = next(iter(crops.evaluation_batches(validation, 4)))[0]
 
   def figures_of(stored, labels, counted):
-    output = model(stored, training=False)
-    decoded = tf.clip_by_value(tf.round(output.compression.reconstruction), 0.0, 255.0)
+    output = model.compression(stored, training=False)
+    decoded = tf.clip_by_value(tf.round(output.reconstruction), 0.0, 255.0)
     error = tf.reduce_mean(tf.square(tf.cast(stored, tf.float32) - decoded), axis=[1, 2, 3])
     # H is of the whole batch, but for what fills it up.
-    bits = model.compression.bits_of(output.compression, counted)
-    return {"top_1": tf.math.in_top_k(labels, output.logits, 1), "mse": error,
+    bits = model.compression.bits_of(output, counted)
+    return {**accuracy.accuracies(model.logits_of(crops.cut(output.values), False), labels), "mse": error,
             "bits_per_symbol": tf.repeat(bits, tf.shape(error)[0])}
 
   means = accuracy.means_over(figures_of, crops, validation, FLAGS.batch_size, strategy)
@@ -198,33 +216,6 @@ def measure_of(strategy, model, crops, validation):
     return means()
 
   return measure
-
-
-def export(model, classifier, training, validation, crops, trained):
-  """Writes the operating point with its own tables, and the classifier; returns what they reach on what the files hold."""
-  if FLAGS.images:
-    paths, held_out = split_images(list_images(FLAGS.images), FLAGS.held_out)
-    tables, measured = read_photos(paths[:FLAGS.tables_from]), list(read_photos(held_out))
-  else:
-    tables, measured = (images_of(examples, count) for examples, count in
-                        ((training, FLAGS.tables_from), (validation, FLAGS.held_out)))
-  kind = "compression only" if FLAGS.compression_only else "compression and classification"
-  info = {**trained, "trained_for": kind}
-  folder = os.path.join(FLAGS.run_dir, "operating_point")
-  reached = export_operating_point(folder, model.compression, tables, measured, {"name": FLAGS.name, "trained": info},
-                                   (model.mean, model.deviation))
-  classifier = dc.Classifier(classifier.network, NetworkInput("representation", dc.Codec.load(folder)), classifier.class_names)
-  from_files = Crops(classifier.inputs, False, FLAGS.crop_size, resize=crops.resize)
-  figures = accuracy.evaluator(classifier.network, from_files, validation, FLAGS.batch_size)()
-  classifier.info = {"crop_size": FLAGS.crop_size, "resize": crops.resize, "trained": info, "reached_on_validation": figures}
-  classifier.save(os.path.join(FLAGS.run_dir, "classifier"))
-  return {**figures, **reached}
-
-
-def images_of(examples, count):
-  """`count` images of a set, evenly spread."""
-  chosen = set(np.linspace(0, len(examples) - 1, count).round().astype(int).tolist())
-  return [data for number, (data, _) in enumerate(examples.epoch().as_numpy_iterator()) if number in chosen]
 
 
 if __name__ == "__main__":

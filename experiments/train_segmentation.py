@@ -17,6 +17,7 @@ import tensorflow as tf
 
 import deepcomp_tf as dc
 from deepcomp_tf import mask_classes
+from deepcomp_tf.codec.inputs import NetworkInput
 from deepcomp_tf.data import segmentation
 from deepcomp_tf.evaluation import segmentation as measures
 from deepcomp_tf.representation import INPUTS
@@ -54,7 +55,8 @@ flags.DEFINE_float("head_learning_rate", 0.01, "Of the pooling.", lower_bound=0.
 flags.DEFINE_float("power", 0.9, "Of the fall of the learning rates.", lower_bound=0.0)
 flags.DEFINE_enum("optimizer", "sgd", ["sgd", "adam"], "The paper's SGD, or Adam, which is faster from a classifier that is "
                   "not yet good.")
-flags.DEFINE_float("momentum", 0.9, "Of SGD.", lower_bound=0.0, upper_bound=1.0)
+training_flags.define_momentum_flags()
+training_flags.define_pixel_mean_flag(None)
 flags.DEFINE_float("weight_decay", 5e-4, "Of kernels.", lower_bound=0.0)
 flags.DEFINE_integer("validate_every", 2000, "Steps between validations.", lower_bound=1)
 flags.DEFINE_string("data_note", "", "What the images are and under which terms; written into the segmenter.")
@@ -81,11 +83,14 @@ def main(argv):
 
   tf.keras.utils.set_random_seed(FLAGS.seed)  # now that the set is prepared, which draws random numbers, too
   classifier = dc.Classifier.load(FLAGS.classifier, FLAGS.operating_point and dc.Codec.load(FLAGS.operating_point))
-  inputs = classifier.inputs
+  inputs = NetworkInput(classifier.inputs.kind, classifier.codec, pixel_mean=FLAGS.pixel_mean or classifier.inputs.pixel_mean)
   for flag, value in (("network", classifier.network.architecture), ("input", inputs.kind)):
     if FLAGS[flag].value not in (None, value):
       raise dc.DeepcompError(f"expected a classifier with --{flag}={FLAGS[flag].value}. Received: "
                              f"--classifier={FLAGS.classifier}, whose is {value}")
+  if FLAGS.pixel_mean and isinstance(classifier.network, dc.models.Backbone):
+    raise dc.DeepcompError("expected a backbone's pixels without --pixel_mean, since it has its own preprocessing. Received: "
+                           f"--pixel_mean={FLAGS.pixel_mean}")
   with loop.networks(strategy):
     model = dc.models.DeepLab.from_classifier(classifier.network, len(classes))
     model.build([None, None, None, inputs.channels])
@@ -95,7 +100,7 @@ def main(argv):
 
   settings = training_flags.settings("crop_size", leave_out=OPERATIONAL_FLAGS)
   blueprint = {name: value for name, value in classifier.network.blueprint().items() if name not in ("backbone", "stride_in")}
-  settings.update(source=builder.info.full_name, **blueprint, input=inputs.kind,
+  settings.update(source=builder.info.full_name, **blueprint, input=inputs.kind, pixel_mean=inputs.pixel_mean,
                   fingerprint=inputs.codec and inputs.codec.fingerprint.hex())
 
   def loss(x, labels, step):
@@ -129,7 +134,7 @@ def optimizer_of(model, part, learning_rate, steps):
   """The optimizer of a part of the network, and the variables that it moves."""
   trainable = {id(variable) for variable in model.trainable_variables}  # Keras 2's variables do not know if their layers are
   rate = optimizers.falling(learning_rate, steps, FLAGS.power)
-  return (optimizers.adam(rate) if FLAGS.optimizer == "adam" else optimizers.sgd(rate, FLAGS.momentum),
+  return (optimizers.adam(rate) if FLAGS.optimizer == "adam" else optimizers.sgd(rate, FLAGS.momentum, FLAGS.momentum_of),
           {name: variable for name, variable in model.named_variables().items()
            if id(variable) in trainable and name.startswith(f"{part}/") and not name.endswith(("/gamma", "/beta"))})
 

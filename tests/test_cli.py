@@ -14,6 +14,7 @@ import pytest
 from deepcomp_tf import samples
 import deepcomp_tf as dc
 from deepcomp_tf import mask_classes
+from deepcomp_tf.codec.images import encode_png
 from deepcomp_tf.codec.images import read_image
 from deepcomp_tf.codec.inputs import NetworkInput
 from programs import deepcomp
@@ -203,6 +204,22 @@ def test_evaluate(folder, tmp_path):
     assert min(Image.open(tmp_path / name).size) > 200
 
 
+@pytest.mark.slow
+def test_evaluate_a_split_of_a_set(tmp_path):
+  (tmp_path / "set/val/cats").mkdir(parents=True)
+  for number in range(3):
+    photo = samples.photos(96)["chelsea"][:, number:]
+    (tmp_path / f"set/val/cats/{number}.png").write_bytes(encode_png(photo))
+  (tmp_path / "set/val/cats/broken.png").write_bytes(b"no image")
+  result = deepcomp_here("evaluate", f"--dataset={tmp_path}/set", "--split=val[:50%]", "--operating_point=bpp0.0983", "--effort=0",
+                         "--curves", cwd=tmp_path)
+  lines = (tmp_path / "rate_distortion.csv").read_text().splitlines()
+  read = {line.split(",")[0] for line in lines[1:]}  # of two of the four, one of which may be broken
+  assert result.returncode == ("broken.png" in result.stderr) and read <= {f"{number}.png" for number in range(3)}
+  assert len(read) == 2 - result.returncode and "set, val[:50%]: " in result.stdout
+  assert len(lines) == 1 + len(read) * (5 + 4 * 8)  # the other formats' curves, which need no search of ours
+
+
 @pytest.mark.parametrize("args, message", [
     (["compress", "missing.jpg"], "There is none at"),
     (["compress", "x.jpg", "--operating_point=bpp9"], "no operating point 'bpp9': expected one of bpp0.0983"),
@@ -210,7 +227,7 @@ def test_evaluate(folder, tmp_path):
     (["classify", "x.deepcomp", "--operating_point=bpp0.330"], "--operating_point is for --classifier"),
     (["evaluate", "--images=nowhere"], "expected a folder with images"),
     (["compress", "x.png", "--for=networks", "--effort=0"], "--for=networks takes an --effort above 0. Received: --effort=0"),
-    (["evaluate", "--images=nowhere", "--curves", "--effort=0"], "expected --effort of at least 1 with --curves"),
+    (["evaluate", "--effort=0"], "one of the arguments --images --dataset is required"),
     (["compress", "x.jpg", "--jobs=0"], "--jobs must be at least 1"),
     (["compress", "x.jpg", "--resume", "--overwrite"], "expected --resume or --overwrite"),
     (["compress", "x.jpg", "-o", "/dev/null/out", "--operating_point=bpp9"], "a folder to write to. Received: /dev/null/out"),

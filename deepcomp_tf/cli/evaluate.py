@@ -20,23 +20,26 @@ _NAMES = ("rate_distortion.txt", "rate_distortion.csv", "rate_distortion.png", "
 
 def add_arguments(parser):
   """Adds the flags."""
-  parser.add_argument("--images", required=True, help="Folder or glob pattern of images.")
+  images = parser.add_mutually_exclusive_group(required=True)
+  images.add_argument("--images", help="Folder or glob pattern of images.")
+  images.add_argument("--dataset", help="TFDS set of images and labels, imagenet2012 for example, or folder of split/class/*.jpg.")
+  parser.add_argument("--split", default="validation", help="Split of --dataset, or a slice of one (default validation), such as "
+                      "validation[:1000].")
+  parser.add_argument("--data_dir", help="Where TFDS keeps its sets.")
   parser.add_argument("--operating_point", action="append", default=None, help=f"{common.POINT_HELP}; may be repeated; by "
                       "default all shipped ones.")
   common.add_effort(parser)
   parser.add_argument("--curves", action="store_true", help="Measure and draw curves: the other formats at eight qualities, "
-                      "and ours around each operating point by three more searches, which weigh the bits less or more.")
+                      "and, with --effort above 0, ours around each operating point by three more searches, which weigh the bits "
+                      "less or more.")
   common.add_outputs(parser, "the current one")
 
 
 def run(args):
   """Measures, and writes the table and the pictures. Returns the exit code."""
   effort = common.DEFAULT_EFFORT if args.effort is None else args.effort
-  if args.curves and not effort:
-    raise DeepcompError("expected --effort of at least 1 with --curves, since it is the search that moves the rate. "
-                        "Received: --effort=0")
   common.check(args)
-  paths = list_images(args.images)
+  paths = args.images and list_images(args.images)
   folder = args.output_dir or "."
   outputs.check([os.path.join(folder, name) for name in _NAMES], args.overwrite)
   quiet.import_tensorflow()
@@ -45,9 +48,11 @@ def run(args):
 
   codecs = [dc.Codec.load(point) for point in args.operating_point or dc.operating_points.names()]
   rows, failed, sample = [], 0, None
-  for path in tqdm.tqdm(paths, unit="image", mininterval=1 if sys.stderr.isatty() else 60):
+  name, count, photos = ((os.path.basename(os.path.normpath(args.images)), len(paths), ((path, None) for path in paths))
+                         if args.images else _photos_of_set(args))
+  for path, data in tqdm.tqdm(photos, total=count, unit="image", mininterval=1 if sys.stderr.isatty() else 60):
     try:
-      image = read_image(path)
+      image = read_image(path, data)
     except DeepcompError as error:
       failed += 1
       common.say(f"deepcomp: {error}", sys.stderr)
@@ -57,17 +62,28 @@ def run(args):
                                          curves=args.curves):
       rows.extend(group)
   if not rows:
-    raise DeepcompError(f"expected images that can be read. Received: {args.images}")
+    raise DeepcompError(f"expected images that can be read. Received: {args.images or args.dataset}")
   summary = rate_distortion.means(rows)
-  name = files.printable(os.path.basename(os.path.normpath(args.images)))
-  title = f"{name}: {len(paths) - failed} images, effort {effort}, {time.strftime('%Y-%m-%d')}"
+  title = f"{files.printable(name)}: {count - failed} images, effort {effort}, {time.strftime('%Y-%m-%d')}"
   text = f"{title}\n{rate_distortion.table(summary)}\n"
   contents = (text.encode(), rate_distortion.to_csv(rows).encode(),
-              figures.rate_distortion_figure(summary, title), figures.representation_figure(codecs, sample))
+              figures.rate_distortion_figure(summary, title, rate_distortion.by_the_papers_measure(codecs)),
+              figures.representation_figure(codecs, sample))
   for name, content in zip(_NAMES, contents):
     outputs.write(os.path.join(folder, name), content, args.overwrite)
   print(text, end="")
   print(f"Written to {folder}: {', '.join(_NAMES)}")
   if failed:
-    print(f"{failed} of {len(paths)} images failed", file=sys.stderr)
+    print(f"{failed} of {count} images failed", file=sys.stderr)
   return 1 if failed else 0
+
+
+def _photos_of_set(args):
+  """What a split is called, how many photos it has, and an iterable of (name, bytes) of them."""
+  from deepcomp_tf.data import sources  # with TensorFlow
+  source = sources.open_source(args.dataset, args.split, args.data_dir)
+  if source.bitstreams:
+    raise DeepcompError(f"expected a set of images. Received: --dataset={args.dataset}, which holds compressed files")
+  stored = source.read(0, source.num_examples).as_numpy_iterator()
+  photos = ((source.name_of(number), data) for number, (data, _) in enumerate(stored))
+  return f"{source.name}, {args.split}", source.num_examples, photos

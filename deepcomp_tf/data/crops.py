@@ -19,8 +19,8 @@ class Crops:
   """From the examples of a set to a network's input.
 
   What a set stores is cropped while it is read, on the CPU: pixels, or the symbols of compressed files. Images that
-  are not compressed yet are compressed afterwards, on the device, and can be cropped there instead. Compressed files whose
-  pixels are wanted are decoded on the device, and cropped there.
+  are not compressed yet are compressed afterwards, on the device, and can be cropped and mirrored there instead, as compressed
+  files are. Compressed files whose pixels are wanted are decoded on the device, and cropped there.
 
   Args:
     inputs: the network's `codec.inputs.NetworkInput`.
@@ -69,9 +69,12 @@ class Crops:
       part: the `data.part.Part` of every batch that is read.
     """
     order = seed * _EPOCHS + epoch
+    def choose(step, items):
+      size, place, mirrored = cut.draw(order, step, batch_size)
+      return step, items, (size, place, mirrored & (not self._crops_on_device))
+
     batches = examples.order(order).batch(batch_size, drop_remainder=True).enumerate().skip(first_step)
-    return self._crop(examples, batches.map(lambda step, items: (step, items, cut.draw(order, step, batch_size))),
-                      part.of(batch_size), training=True)
+    return self._crop(examples, batches.map(choose), part.of(batch_size), training=True)
 
   def evaluation_batches(self, examples, batch_size, part=WHOLE):
     """All examples in the stored order, their centers. Otherwise as of `training_batches`.
@@ -166,15 +169,24 @@ class Crops:
   def on_device(self, stored, key=None):
     """A batch as it was read -> float32 network input `[batch, h, w, channels]`.
 
-    Of images compressed on the way, crops are taken here, at places of the seed `key`, a pair of ints; None takes centers.
+    Of images compressed on the way, crops are taken here, as of `cut`.
     """
     if self._decodes:
       stored = self._decode_and_crop(*stored)
     elif self._compresses:
       stored = self.inputs.encode(stored)
     if self._crops_on_device:
-      stored = cut.cut_on_device(stored, self.crop_size // self.inputs.stride, key)
+      stored = self.cut(stored, key)
     return self.inputs(stored)
+
+  def cut(self, fields, key=None):
+    """Crops of what images compressed on the way have become, tensors `[batch, h, w, c]` of the input's stride.
+
+    Args:
+      fields: the tensors.
+      key: int pair, seed of their places and of which are mirrored; None takes centers.
+    """
+    return cut.cut_on_device(fields, self.crop_size // self.inputs.stride, key)
 
   def _decode_and_crop(self, symbols, sizes, corners, mirrored):
     """Crops of the pictures of whole maps of symbols, uint8 `[n, crop_size, crop_size, 3]`.

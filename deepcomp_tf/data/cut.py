@@ -29,20 +29,21 @@ def cut(field, corner, size, stride=1, mirrored=False):
   return field[top:top + size // stride, left:left + size // stride][:, ::step]
 
 
-def cut_each(batch, corners, size):
-  """Crops of tensors `[n, h, w, c]` that begin at int32 `[n, 2]` positions: `[n, size, size, c]`."""
+def cut_each(batch, corners, size, mirrored=False):
+  """Crops of tensors `[n, h, w, c]` that begin at int32 `[n, 2]` positions, mirrored where bool `[n, 1]`: `[n, size, size, c]`."""
   rows, columns = (corners[:, axis, tf.newaxis] + tf.range(size) for axis in (0, 1))
+  columns = tf.where(mirrored, columns[:, ::-1], columns)
   return tf.gather(tf.gather(batch, rows, axis=1, batch_dims=1), columns, axis=2, batch_dims=1)
 
 
 def cut_on_device(batch, size, key=None):
-  """Crops of tensors `[n, h, w, c]`, at places that a pair of ints is the seed of, or in the middle: `[n, size, size, c]`."""
+  """Crops of tensors `[n, h, w, c]`: `[n, size, size, c]`, at places and mirrored as a pair of ints, the seed, decides; without it
+  from the middle."""
   count, room = tf.shape(batch)[0], tf.shape(batch)[1:3] - size
   if key is None:
-    corners = tf.tile((room // 2)[tf.newaxis], [count, 1])
-  else:
-    corners = corner_at(replicas.for_global_batch(lambda count: tf.random.stateless_uniform([count, 2], key), count), room)
-  return cut_each(batch, corners, size)
+    return cut_each(batch, tf.tile((room // 2)[tf.newaxis], [count, 1]), size)
+  random = replicas.for_global_batch(lambda count: tf.random.stateless_uniform([count, 3], key), count)
+  return cut_each(batch, corner_at(random[:, :2], room), size, random[:, 2:] < 0.5)
 
 
 def corner_at(place, room):

@@ -16,16 +16,19 @@ _STYLES = {"deepcomp": ("o", "-", "#c0392b"), "jpeg": ("s", ":", "#7f8c8d"), "jp
            "webp": ("D", "-.", "#27ae60"), "avif": ("v", (0, (5, 1, 1, 1, 1, 1)), "#8e44ad")}
 
 
-def rate_distortion_figure(summary, title):
+def rate_distortion_figure(summary, title, pooled=()):
   """PNG bytes: MS-SSIM, SSIM and PSNR over bits per pixel, a line per codec (Figure 8).
 
   Where there are points of curves, the peers' lines go through their qualities, and ours are short lines through each operating
-  point, which is marked.
+  point, which is marked; without such points of ours they are joined.
 
   Args:
     summary: as `rate_distortion.means` gives it.
     title: what was measured.
+    pooled: names of operating points whose rate is that of the paper's measure; a second mark, which is hollow, is that of their files.
   """
+  rate = lambda row: row["bits_per_pixel_pooled" if row["operating_point"] in pooled and row["codec"] == rate_distortion.OURS else
+                         "bits_per_pixel"]
   figure = matplotlib.figure.Figure(figsize=(12, 4), layout="constrained")
   axes = figure.subplots(1, len(_METRICS))
   codecs = list(dict.fromkeys(row["codec"] for row in summary))
@@ -34,11 +37,15 @@ def rate_distortion_figure(summary, title):
       marker, line, colour = _STYLES[codec]
       ours = codec == rate_distortion.OURS
       for number, rows in enumerate(_lines([row for row in summary if row["codec"] == codec])):
-        rows = sorted(rows, key=lambda row: row["bits_per_pixel"])
+        rows = sorted(rows, key=rate)
         marked = [place for place, row in enumerate(rows) if not row["setting"]]
-        axis.plot([row["bits_per_pixel"] for row in rows], [row[key] for row in rows], marker=marker if marked else "",
+        axis.plot(list(map(rate, rows)), [row[key] for row in rows], marker=marker if marked else "",
                   markevery=marked, linestyle=line, color=colour, label=None if number else rate_distortion.label(codec),
                   linewidth=2.2 if ours else 1.2, zorder=3 if ours else 2)
+        second = [row for row in rows if ours and row["operating_point"] in pooled]
+        if second:
+          axis.plot([row["bits_per_pixel"] for row in second], [row[key] for row in second], marker, color=colour, fillstyle="none",
+                    label=None if number else f"{rate_distortion.label(codec)}, files")
     axis.set_xlabel("rate [bits per pixel]")
     axis.set_ylabel(name)
     axis.grid(alpha=0.3)
@@ -61,7 +68,7 @@ def _lines(rows):
 
 def representation_figure(codecs, image):
   """PNG bytes: a row per operating point with the original, its reconstruction and the four channels of highest
-  entropy (Figures 1 and 9).
+  entropy, with the number of centers that each takes on there (Figures 1 and 9).
 
   Args:
     codecs: list of `Codec`.
@@ -77,7 +84,7 @@ def representation_figure(codecs, image):
     entropies = [channel_entropy(symbols[..., c]) for c in range(symbols.shape[-1])]
     pictures = [(image, "original"),
                 (codec.decompress(data), f"{codec.operating_point}: {8 * len(data) / (height * width):.4f} bits/pixel")]
-    pictures += [(symbols[..., c], f"channel {c + 1}: {entropies[c]:.2f} bits/symbol")
+    pictures += [(symbols[..., c], f"channel {c + 1}: {entropies[c]:.2f} bits/symbol, {np.unique(symbols[..., c]).size} centers")
                  for c in np.argsort(entropies)[::-1][:4]]
     for axis in row:
       axis.set_axis_off()

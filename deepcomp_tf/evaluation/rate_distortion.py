@@ -32,17 +32,17 @@ def measure(codecs, images, peers=tuple(baselines.FORMATS), effort=0, curves=Fal
     images: iterable of (name, uint8 `[h, w, 3]`).
     peers: names of `baselines.FORMATS`; each gets the largest file not above ours.
     effort: of `Codec.encode`.
-    curves: whether there are also rows of points of curves, which have a `setting`. Ours are around each operating point,
-      "rate=3" for example, where a search weighs the bits three times as much (`RATES`; it begins with the symbols found before,
-      and so gets farther than `Codec.encode` does). The peers' are at their qualities, "quality=30", and of no operating
-      point.
+    curves: whether there are also rows of points of curves, which have a `setting`. The peers' are at their qualities,
+      "quality=30", and of no operating point. Ours, with an effort above 0, are around each operating point, "rate=3" for example,
+      where a search weighs the bits three times as much (`RATES`; it begins with the symbols found before, and so gets farther
+      than `Codec.encode` does).
 
   Yields:
     lists of dicts with the keys `COLUMNS`, a list per image. Rates count every byte of the file and the pixels
     of the original image; `bits_per_pixel_pooled` is the paper's measure (entropy of one histogram), ours only.
 
   Raises:
-    DeepcompError: effort is out of range, which for curves is 1..9, since it is the search that moves the rate.
+    DeepcompError: effort is out of range.
   """
   for name, image in images:
     rows = [row for codec in codecs for row in _rows(codec, name, image, peers, effort, curves)]
@@ -52,7 +52,7 @@ def measure(codecs, images, peers=tuple(baselines.FORMATS), effort=0, curves=Fal
 def _rows(codec, name, image, peers, effort, curves):
   """Of an image at one operating point: ours, the peers', and ours around it."""
   found = {"": codec.encode(image, effort)}
-  for rates in RATES if curves else ():
+  for rates in RATES if curves and effort else ():
     symbols = found[""]
     for rate in rates:
       symbols = found[f"rate={rate:g}"] = codec.improve(image, symbols, effort, rate)
@@ -104,6 +104,11 @@ def means(rows):
   return [{"operating_point": point, "codec": format_name, "setting": setting, "images": len(group),
            "exact": metrics.exact(group), **nothing, **metrics.means([{key: row[key] for key in figures} for row in group])}
           for (point, format_name, setting), group in groups.items()]
+
+
+def by_the_papers_measure(codecs):
+  """Names of the operating points that were trained for the rate as the paper measures it, the entropy of one histogram."""
+  return {codec.operating_point for codec in codecs if codec.info.get("trained", {}).get("settings", {}).get("entropy") == "pooled"}
 
 
 def label(format_name):

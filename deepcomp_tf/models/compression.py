@@ -92,8 +92,8 @@ class Decoder(_Half):
 
   `[batch, h, w, C]`, C being `channels`, -> `[batch, 8h, 8w, 3]` float32 pixels on the 0..255 scale, not clipped or rounded.
 
-  3.56 G multiply-adds for 224x224 pixels with C=32. The paper's 2.85 G count the first transposed
-  convolution and the residual units alone.
+  3.56 G multiply-adds for 224x224 pixels with C=32. The paper's 2.85 G are what the first transposed
+  convolution and the residual units come to.
   """
 
   def __init__(self, channels, **kwargs):

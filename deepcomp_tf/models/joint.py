@@ -50,8 +50,11 @@ class JointModel(tf.keras.Model):
 
   def call(self, image, training=None):
     output = self.compression(image, training=training)
-    representation = (output.values - self.mean) / self.deviation
-    return JointOutput(output, self.classifier(representation, training=training))
+    return JointOutput(output, self.logits_of(output.values, training))
+
+  def logits_of(self, values, training=None):
+    """The classifier's logits of a quantized representation, or of crops of it, `[batch, h, w, C]`."""
+    return self.classifier((values - self.mean) / self.deviation, training=training)
 
   def get_config(self):
     return {"name": self.name, "dtype": self.dtype_policy.name,

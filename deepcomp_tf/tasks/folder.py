@@ -36,7 +36,7 @@ def load(task, name, codec=None):
     if codec is not None and fingerprint != codec.fingerprint.hex():
       raise DeepcompError(f"the {kind} in {folder} was trained on the operating point {fingerprint}. "
                           f"Received: {codec.fingerprint.hex()} ({codec.operating_point})")
-    loaded = task.from_json(info, inputs.NetworkInput(info["input"], codec))
+    loaded = task.from_json(info, inputs.NetworkInput(info["input"], codec, pixel_mean=info.get("pixel_mean", "imagenet")))
     weights = files.read_arrays(os.path.join(folder, _WEIGHTS))
     if "shared_weights" in info:
       weights.update(files.read_arrays(os.path.join(folder, info["shared_weights"])))
@@ -86,6 +86,8 @@ def save(task, folder, operating_point=None):
   weights = {key: variable.numpy().astype(np.float16 if key.endswith("kernel") else np.float32)
              for key, variable in task.network.named_variables().items()}
   info = {**task.info, **task.to_json(), "input": task.inputs.kind}
+  if task.inputs.kind != "representation":
+    info["pixel_mean"] = task.inputs.pixel_mean
   if task.codec is not None:
     place = shipped.source(points.KIND, operating_point) if operating_point else task.codec.source
     info["operating_point"] = (task.operating_point if place is None else place if place in points.names() else

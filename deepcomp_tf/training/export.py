@@ -40,10 +40,13 @@ def export_operating_point(folder, model, training, validation, info, statistics
       maps, len(centers), origin,
       progress=lambda channels: tqdm.tqdm(channels, desc="fitting the tables", unit="channel", mininterval=10))
   if statistics is None:
-    values = np.concatenate([centers[symbols].reshape(-1, model.channels) for symbols in maps]).astype(np.float64)
+    counts = sum(np.stack([np.bincount(channel, minlength=len(centers)) for channel in symbols.reshape(-1, model.channels).T])
+                 for symbols in maps)
+    shares = counts / counts.sum(axis=1, keepdims=True)
+    mean = shares @ centers.astype(np.float64)
     # A channel that never changes is left unscaled.
-    deviation = values.std(axis=0)
-    statistics = values.mean(axis=0), np.where(deviation > 0, deviation, 1.0)
+    deviation = np.sqrt(np.sum(shares * (centers - mean[:, np.newaxis]) ** 2, axis=1))
+    statistics = mean, np.where(deviation > 0, deviation, 1.0)
 
   fingerprint = operating_point.fingerprint_of(centers, context_model.to_arrays())
   codec = Codec(operating_point.OperatingPoint(info["name"], centers, context_model, fingerprint, info, *statistics, model=model))

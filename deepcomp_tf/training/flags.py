@@ -11,10 +11,12 @@ import tensorflow as tf
 from deepcomp_tf import quiet
 from deepcomp_tf.codec.codec import MAX_EFFORT
 from deepcomp_tf.codec.codec import READERS
+from deepcomp_tf.codec.inputs import PIXEL_MEANS
 from deepcomp_tf.errors import DeepcompError
 from deepcomp_tf.errors import one_line
 from deepcomp_tf.files import one_line_of
 from deepcomp_tf.training import distribution
+from deepcomp_tf.training import optimizers
 
 
 def define_flags():
@@ -38,6 +40,19 @@ def define_batch_norm_flag():
   """The flag of the programs whose networks have batch normalization that trains."""
   flags.DEFINE_bool("synchronized_batch_norm", False, "Batch normalization takes the statistics of the global batch; by "
                     "default each replica takes those of its part.")
+
+
+def define_momentum_flags():
+  """--momentum and --momentum_of, of SGD."""
+  flags.DEFINE_float("momentum", 0.9, "Of SGD.", lower_bound=0.0, upper_bound=1.0)
+  flags.DEFINE_enum("momentum_of", "steps", list(optimizers.MOMENTA), "What momentum sums: steps, as Keras' SGD does, or gradients, as "
+                    "TensorFlow's did that the paper used, so that a drop of the learning rate holds for what is summed, too.")
+
+
+def define_pixel_mean_flag(default):
+  """--pixel_mean, by which a network's pixels are centered."""
+  flags.DEFINE_enum("pixel_mean", default, list(PIXEL_MEANS), "What pixels are centered by: the mean over ImageNet, TF-Slim's rounding of it, "
+                    "or DeepLab's mean over VOC. The representation has its own mean.")
 
 
 def define_cache_flags(caches, default="none"):

@@ -142,9 +142,12 @@ def falling(learning_rate, steps, power=0.9):
   return tf.keras.optimizers.schedules.PolynomialDecay(learning_rate, steps, 0.0, power)
 
 
-def sgd(learning_rate, momentum):
-  """SGD with momentum, as Keras has it."""
-  return tf.keras.optimizers.SGD(learning_rate, momentum=momentum, **keras_version.OPTIMIZER_OPTIONS)
+MOMENTA = {"steps": tf.keras.optimizers.SGD, "gradients": keras_version.MomentumOfGradients}
+
+
+def sgd(learning_rate, momentum, of="steps"):
+  """SGD with momentum of `MOMENTA`: as Keras has it, of steps, or as TensorFlow had it, of gradients."""
+  return MOMENTA[of if momentum else "steps"](learning_rate, momentum=momentum, **keras_version.OPTIMIZER_OPTIONS)
 
 
 def adam(learning_rate, **options):

@@ -249,10 +249,25 @@ def test_images_compressed_on_the_way(folder, codec, kind, crop):
     x = crops.on_device(stored, tf.constant([1, 2]))
     assert x.shape == shape
     whole = inputs(inputs.encode(stored)).numpy()
+    mirrored = []
     for crop_of, image in zip(x.numpy(), whole):  # each lies somewhere in its own image
       windows = [image[i:i + shape[1], j:j + shape[2]] for i in range(image.shape[0] - shape[1] + 1)
                  for j in range(image.shape[1] - shape[2] + 1)]
-      assert any(np.allclose(crop_of, window, atol=1e-4) for window in windows)
+      found = [any(np.allclose(crop_of, window[:, ::step], atol=1e-4) for window in windows) for step in (1, -1)]
+      assert any(found)
+      mirrored.append(not found[0])
+    # Pixels are mirrored before they are compressed, the representation of whole images after, as that of compressed sets.
+    assert len(set(mirrored)) == 1 + (crop == "representation")
+
+
+def test_decoded_pixels_and_representation_are_cropped_alike(folder, codec):
+  places, positions = [], tf.stack(tf.meshgrid(tf.range(32), tf.range(40), indexing="ij"), -1)
+  for kind, stride in (("decoded", 1), ("representation", 8)):
+    grid = tf.tile((positions // stride)[tf.newaxis, ::stride, ::stride], [64, 1, 1, 1])
+    found = Crops(NetworkInput(kind, codec), False, 16, crop="representation", image_size=40).cut(grid, tf.constant([1, 2]))
+    places.append(stride * tf.reduce_min(found, axis=[1, 2]).numpy())
+  assert len(np.unique(places[1], axis=0)) > 6
+  assert np.abs(places[0] - places[1]).max() < 8
 
 
 def test_broken_images_are_counted_and_named(folder, tmp_path):

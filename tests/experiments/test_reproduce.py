@@ -97,17 +97,17 @@ def test_what_a_set_takes_is_recorded(folders):
 
 def test_segmentation_starts_from_classifiers(folders, capsys):
   with flagsaver.flagsaver(scale="small"):
-    steps = paper_plan.select(list(paper_plan.plan()), "segmentation_cresnet51_bpp0.330")
+    steps = paper_plan.select(list(paper_plan.plan()), "^segmentation_cresnet51_bpp0.330")
     # The classifier is not there, so it is trained first.
     assert [step.name for step in steps] == ["classification_cresnet51_bpp0.330", "segmentation_cresnet51_bpp0.330"]
     assert f"--classifier={steps[0].network_dir}" in steps[1].command
     (folders / "results").mkdir()
-    record = {"fingerprint": steps[0].fingerprint, "seconds": 60, "date": "2026-01-01"}
+    record = {"fingerprint": steps[0].networks["fingerprint"], "seconds": 60, "date": "2026-01-01"}
     (folders / "results" / f"{steps[0].name}.json").write_text(json.dumps(record))
     reproduce.print_plan(steps)
     assert "its network is not in --work_dir" in capsys.readouterr().out
     pathlib.Path(steps[0].network_dir).mkdir(parents=True)
-    steps = paper_plan.select(list(paper_plan.plan()), "segmentation_cresnet51_bpp0.330")
+    steps = paper_plan.select(list(paper_plan.plan()), "^segmentation_cresnet51_bpp0.330")
     assert [step.name for step in steps] == ["segmentation_cresnet51_bpp0.330"]
     with pytest.raises(dc.DeepcompError, match="--masks=None"):
       reproduce.check_data(steps)
@@ -136,16 +136,22 @@ def test_the_plan_names_files_that_exist(tmp_path):
         assert len(set(given)) == len(given)
       # A step far down the line needs all before it, at the paper's scale the operating point, too.
       chosen = [step.name for step in paper_plan.select(steps, "^control_bpp0.635_segmentation")]
-      assert chosen == ["compression_bpp0.635"] * (scale == "paper") + [
-          "classification_cresnet51_bpp0.635", "control_bpp0.635", "control_bpp0.635_classification",
-          "control_bpp0.635_classification_longer", "control_bpp0.635_segmentation"]
+      assert chosen == (["compression_bpp0.635", "classification_cresnet51_bpp0.635"] if scale == "paper" else ["fixed_bpp0.635"]) + [
+          "control_bpp0.635", "control_bpp0.635_classification", "control_bpp0.635_classification_longer",
+          "control_bpp0.635_segmentation"]
+      # Joint training, its start and its controls see the same crops of the same representations.
+      for step in steps:
+        if re.match("(joint|control|fixed)_bpp", step.name) and step.task in ("joint", "classification"):
+          values = step.values
+          assert (values["image_size"], values["crop_size"], values.get("crop", "representation")) == (
+              ("128", "112", "representation") if scale == "small" else ("256", "224", "representation")), step.name
 
 
 def test_the_papers_own_setting_is_trained_and_measured(folders, capsys):
   """At small scale; a shipped operating point's record is neither needed nor touched."""
   with flagsaver.flagsaver(scale="small"):
     training, measuring = paper_plan.select(list(paper_plan.plan()), "^paper_setting_bpp0.330_rate")
-    assert (training.name, training.fingerprint, measuring.needs) == ("paper_setting_bpp0.330", None, training)
+    assert (training.name, training.networks["fingerprint"], measuring.needs) == ("paper_setting_bpp0.330", None, training)
     assert f"--operating_point={training.run_dir}/operating_point" in measuring.command
     with pytest.raises(dc.DeepcompError, match="--photos=None"):
       reproduce.check_data([training, measuring])
@@ -164,12 +170,13 @@ def test_pictures_are_measured_anew_with_a_newer_network_and_classifiers_are_not
       **read_info(name), "encoder": {"version": 1}, "decoder": {"version": 1}, part: {"version": 2}})
   (folders / "results").mkdir()
   with flagsaver.flagsaver(scale="small"):
-    steps = [step for step in paper_plan.plan() if step.name in ("bpp0.330_rate_distortion", "classification_resnet50_bpp0.330")]
+    names = "bpp0.330_rate_distortion", "classification_resnet50_bpp0.330", "joint_bpp0.635"
+    steps = [step for step in paper_plan.plan() if step.name in names]
     for step in steps:
-      pathlib.Path(step.record_path).write_text(json.dumps({"fingerprint": step.fingerprint}))
-    assert {step.task: step.record() is None for step in steps} == {"evaluate": True, "classification": False}
+      pathlib.Path(step.record_path).write_text(json.dumps({"fingerprint": step.networks["fingerprint"]}))
+    assert {step.task: step.record() is None for step in steps} == {"evaluate": True, "classification": False, "joint": True}
     for step in steps:
-      pathlib.Path(step.record_path).write_text(json.dumps({"fingerprint": step.fingerprint, f"{part}_version": 2}))
+      pathlib.Path(step.record_path).write_text(json.dumps({"fingerprint": step.networks["fingerprint"], f"{part}_version": 2}))
     assert all(step.record() for step in steps)
 
 
@@ -191,7 +198,7 @@ def test_the_plan_of_the_paper(tmp_path):
       assert f"--operating_point={tmp_path}/operating_points/bpp" in line and "WORK/sets" in line
       assert "--dataset=compressed_classification/imagenet2012-bpp" in line
   code, output = programs.finish(programs.start("reproduce", "--plan", f"--results_dir={tmp_path}", "--images=SET",
-                                                "--only=classification_cresnet51"))
+                                                "--only=^classification_cresnet51"))
   assert code == 0 and "left: 5 of 5 steps" in output, output[-3000:]
 
 
@@ -231,10 +238,11 @@ class _Voc(VocSegmentation, skip_registration=True):
 
 # With learning rates at which what is hardly trained stays finite.
 _FEW_STEPS = {
-    "compression/bpp0.0983.flags": "--steps=8 --batch_size=2 --crop_size=32 --validation_split=validation[:2] --tables_from=4",
-    "classification/imagenet.flags": "--width=0.125 --epochs=2 --decay_epochs=1 --batch_size=4 --resize=72,80 --crop_size=64",
+    "compression/bpp0.0983.flags": "--steps=8 --batch_size=2 --crop_size=32 --validation_split=validation[:2] --measured_split=validation[:3] "
+                                "--tables_from=4",
+    "classification/imagenet.flags": "--width=0.125 --epochs=2 --decay_epochs=1 --batch_size=4 --resize=72,72 --image_size=72 --crop_size=64",
     "segmentation/voc.flags": "--steps=8 --batch_size=2 --crop_size=48 --learning_rate=1e-9 --head_learning_rate=1e-9",
-    "joint/imagenet.flags": "--batch_size=4 --resize=72,80 --crop_size=64 --tables_from=4 --held_out=2",
+    "joint/imagenet.flags": "--batch_size=4 --resize=72,72 --image_size=72 --crop_size=64 --tables_from=4 --held_out=2",
     "joint/schedule.flags": "--epochs=2 --decay_epochs=1 --learning_rate=1e-9"}
 
 
@@ -250,30 +258,35 @@ def test_the_papers_scale_from_imagenet_to_the_figures(tmp_path, monkeypatch, ca
   for name, few in _FEW_STEPS.items():
     with open(tmp_path / "flags" / name, "a", encoding="utf-8") as file:
       file.write("\n".join(few.split()) + "\n")
-  (tmp_path / "photos").mkdir()
-  write_file(tmp_path / "photos/cat.png", encode_png(samples.photos(96)["chelsea"]))
+  monkeypatch.setattr(paper_plan, "MEASURED", 3)
 
   def reproduce_at(only, plan=False):
     with flagsaver.flagsaver(scale="paper", share=0.5, only=only, plan=plan, data_dir=str(tmp_path / "tfds"),
-                             test_photos=str(tmp_path / "photos"), work_dir=str(tmp_path / "work")):
+                             work_dir=str(tmp_path / "work")):
       reproduce.main([])
     return capsys.readouterr().out
 
   flags.FLAGS.mark_as_parsed()
   monkeypatch.setattr(reproduce, "execute", functools.partial(_execute, cwd=tmp_path, patches=patches))
   monkeypatch.chdir(tmp_path)
-  reproduce_at("original|storage_bpp0.0983|^bpp0.0983|cresnet51_bpp0.0983|classification_resnet50_bpp0.0983|"
-               "(joint|control)_bpp0.0983")
+  reproduce_at("original|storage_bpp0.0983|^bpp0.0983|cresnet51_bpp0.0983|resnet50_bpp0.0983|(joint|control)_bpp0.0983")
   results = tmp_path / "work/results"
   records = {path.stem: json.loads(path.read_text()) for path in results.glob("*.json")}
-  assert len(records) == 16 and all(record["scale"] == "paper" and record["share"] == 0.5 for record in records.values())
+  assert len(records) == 17 and all(record["scale"] == "paper" and record["share"] == 0.5 for record in records.values())
   # Everything rests on the operating point that was trained here, which the asked for steps need.
   trained = dc.Codec.load(str(results / "operating_points/bpp0.0983"))
   shipped = operating_point.fingerprint("bpp0.0983")
   assert trained.operating_point == "bpp0.0983" and trained.fingerprint != shipped
   assert {record["fingerprint"] for record in records.values()} == {None, trained.fingerprint.hex()}
   # Half of the photos and of the steps, read from sets that were compressed once.
-  assert records["storage_bpp0.0983"]["examples"] == 8 + 6
+  assert all(records[f"classification_{row}_bpp0.0983"]["settings"]["source"].startswith("compressed_classification/imagenet2012")
+             for row in ("resnet50", "cresnet51"))
+  # All rows have photos of one size, and what a set takes is told of photos as they are.
+  assert records["classification_resnet50_original"]["settings"]["resize"] == ["72", "72"]
+  assert records["storage_bpp0.0983"]["examples"] == 6
+  whole = sum(-(-photo.shape[0] // 8) * -(-min(80 + number, photo.shape[1]) // 8) for number, photo in zip(
+      range(6), itertools.cycle(samples.photos(120).values())))
+  assert records["storage_bpp0.0983"]["symbol_bytes"] == 8 * whole
   assert records["classification_cresnet51_bpp0.0983"]["settings"]["epochs"] == 2
   assert records["segmentation_cresnet51_bpp0.0983"]["settings"]["steps"] == 4
   assert records["compression_bpp0.0983"]["operating_point_info"]["trained"]["steps"] == 4
@@ -284,9 +297,19 @@ def test_the_papers_scale_from_imagenet_to_the_figures(tmp_path, monkeypatch, ca
   assert "left: 0 of" in reproduce_at("^bpp0.0983|original|(joint|control)_bpp0.0983")
   make_figures(results_dir=results, output_dir=tmp_path / "pictures", page=tmp_path / "pictures/results.md")
   page = (tmp_path / "pictures/results.md").read_text()
-  assert "| 0.0983 | cResNet-51 |" in page and "| bpp0.0983 | joint |" in page
+  # Rates are the paper's where it was trained for these; other formats have curves.
+  rows = rate_distortion.from_csv((results / "joint_bpp0.0983_rate_distortion.csv").read_text())
+  pooled, = (row["bits_per_pixel_pooled"] for row in rate_distortion.means(rows) if row["codec"] == rate_distortion.OURS)
+  assert f"| bpp0.0983 | joint | {pooled:.4f} |" in page and records["joint_bpp0.0983_rate_distortion"]["photos"].endswith("[:3]")
+  of_jpeg = {row["setting"] for row in rate_distortion.from_csv((results / "bpp0.0983_rate_distortion.csv").read_text())
+             if row["codec"] == "jpeg"}
+  assert len(of_jpeg) == 1 + 8
+  assert re.search(r"\| 0\.0983 \| [\d.]+ \| [\d.]+ \| cResNet-51 \|", page)
   pictures = {path.name for path in (tmp_path / "pictures").iterdir()}
-  assert {f"figure_{number}.png" for number in (1, 3, 4, 6, 7, 8, 9, 11)} <= pictures
+  assert {f"figure_{number}.png" for number in (1, 3, 4, 5, 6, 7, 8, 9, 10, 11)} <= pictures
+  for number in (1, 2):  # beside photos of the set's own, which have true masks
+    with Image.open(results / f"segmented_validation{number}_truth.png") as truth:
+      assert set(np.unique(truth)) == {0, (8, 15)[number - 1]}
 
 
 def test_the_rows_of_table_2():
@@ -294,7 +317,7 @@ def test_the_rows_of_table_2():
   flags.FLAGS.mark_as_parsed()
   for scale, ending, place in (("small", "_small", ""), ("paper", "", "results/operating_points/")):
     with flagsaver.flagsaver(scale=scale, results_dir="results"):
-      steps = {step.name: paper_costs.values_of(step) for step in paper_plan.plan()
+      steps = {step.name: step.values for step in paper_plan.plan()
                if step.task in ("classification", "segmentation")}
     for (point, name), task in itertools.product(paper.TABLE_2, ("classification", "segmentation")):
       row = f"{name.lower().replace('-', '')}_{point or 'original'}"
@@ -350,7 +373,7 @@ def test_masks_and_rates_are_kept_beside_the_records(folders):
 
   network = dc.models.DeepLab(dc.models.CResNet(12, None, width=0.125, dilated=True), 3)
   segmenter = dc.Segmenter(network, NetworkInput("representation", codec), [mask_classes.VOC[i] for i in (8, 15, 0)])
-  reproduce.segment_samples(step, segmenter)
+  reproduce.segment_photos(step, segmenter)
   photo = samples.photos(reproduce.LONGER_SIDE)["chelsea"]
   with Image.open(folders / "results" / "bpp0.330_rate_distortion_chelsea.png") as image:
     mask = np.asarray(image)

@@ -1,6 +1,7 @@
 """Joint training as people run it: it learns both, survives SIGKILL, leaves an operating point and its classifier."""
 
 import json
+import shutil
 
 import numpy as np
 from PIL import Image
@@ -48,7 +49,7 @@ def fixture_start(images, tmp_path_factory):
   network.compile("sgd", tf.keras.losses.SparseCategoricalCrossentropy(from_logits=True), jit_compile=False)
   network.fit(inputs(symbols), np.array([path.parent.name == "chelsea" for path in paths]), epochs=4, batch_size=14, verbose=0)
   dc.Classifier(network, inputs, ["chelsea", "rocket"]).save(folder)
-  return [f"--dataset={images}", "--train_split=train", "--validation_split=val", "--crop_size=32", "--batch_size=8",
+  return [f"--dataset={images}", "--train_split=train", "--validation_split=val", "--image_size=40", "--crop_size=32", "--batch_size=8",
           "--epochs=4", "--decay_epochs=3", "--cache=decoded", "--summary_every=1", "--checkpoint_every=3",
           f"--classifier={folder}", "--operating_point=bpp0.0983", "--entropy=context", "--beta=20",
           "--name=joint", "--tables_from=6", "--held_out=2", "--learning_rate=0.02", "--gradient_clip=0.1"]
@@ -87,6 +88,19 @@ def test_the_classifier_unlearns_its_mistake(finished, images, start):
   assert [line["epoch"] for line in _history(finished)] == [0, 1, 2, 3, 4, 4]
 
 
+def test_it_is_measured_as_classifiers_of_compressed_sets_are(finished, images, start, tmp_path):
+  """At its start and at its end, on the files of the whole images, whose representation is cropped."""
+  fixed, = (flag.split("=")[1] for flag in start if flag.startswith("--classifier="))
+  for line, classifier, codec in ((0, fixed, "bpp0.0983"), (-1, finished / "classifier", finished / "operating_point")):
+    codec = dc.Codec.load(str(codec))
+    classifier = dc.Classifier.load(str(classifier), codec)
+    found = []
+    for path in sorted(images.glob("val/*/*.png")):
+      symbols = codec.symbols(codec.compress(np.array(Image.open(path))))[np.newaxis, :4, :4]  # of 5, the middle
+      found.append(np.argmax(classifier.network(classifier.inputs(symbols))) == classifier.class_names.index(path.parent.name))
+    assert _history(finished)[line]["top_1"] == pytest.approx(np.mean(found))
+
+
 def test_it_ends_in_an_operating_point_with_its_classifier(finished):
   codec = dc.Codec.load(str(finished / "operating_point"))
   base = dc.Codec.load("bpp0.0983")
@@ -118,10 +132,21 @@ def test_killed_run_continues_as_if_nothing_had_happened(finished, start, tmp_pa
       assert resumed[step] == pytest.approx(value, rel=2e-2), (name, step)
 
 
-def test_the_control_leaves_the_classifier(finished, start, tmp_path):
+def test_the_control_leaves_the_classifier_and_keeps_the_quantizer(finished, start, tmp_path):
   del finished
-  code, output = programs.finish(_start(tmp_path / "run", *start, "--compression_only", "--epochs=1", "--decay_epochs="))
+  point = tmp_path / "bpp0.0983"
+  shutil.copytree(programs.ROOT / "deepcomp_tf/operating_points/bpp0.0983", point)
+  info = json.loads((point / "operating_point.json").read_text())
+  info["trained"]["settings"].update(temperature=2.0, centers_l2=0.5)
+  (point / "operating_point.json").write_text(json.dumps(info))
+  code, output = programs.finish(_start(tmp_path / "run", *start, f"--operating_point={point}", "--compression_only", "--gamma=0.01",
+                                        "--epochs=1", "--decay_epochs=", "--target_entropy=8"))
   assert code == 0, output[-3000:]
+  settings = json.loads((tmp_path / "run/operating_point/operating_point.json").read_text())["trained"]["settings"]
+  assert (settings["temperature"], settings["centers_l2"]) == (2.0, 0.5)
+  first = {name: programs.curve(tmp_path / "run", name)[1] for name in ("loss", "mse", "bits_per_symbol")}
+  penalty = 0.5 * np.sum(dc.Codec.load("bpp0.0983").model.quantizer.centers.numpy() ** 2)
+  assert first["bits_per_symbol"] < 8 and first["loss"] == pytest.approx(0.01 * (first["mse"] + penalty), rel=1e-4)
   before, = (flag.split("=")[1] for flag in start if flag.startswith("--classifier="))
   before = dc.Classifier.load(before).network.named_variables()
   after = dc.Classifier.load(str(tmp_path / "run/classifier")).network.named_variables()
@@ -163,6 +188,7 @@ def test_bfloat16_begins_as_float32_does(finished, start, tmp_path):
     (["--classifier=graft_bpp0.330", "--operating_point=bpp0.330"], "expected a cResNet. Received: --classifier=graft_bpp0.330, a"),
     (["--decay_epochs=2,1"], "--decay_epochs must rise"),
     (["--crop_size=33"], "crop_size=33"),
+    (["--image_size=24"], "image_size=24"),
     (["--batch_size=64"], "--batch_size must be at most the 28"),
     (["--compression_learning_rate=1e-4", "--precision=mixed_float16"], "Received: --precision=mixed_float16"),
     (["--gradient_clip=0", "--learning_rate=1e6"], "expected finite figures of the training steps"),

@@ -94,6 +94,14 @@ def _moved_point(codec, folder):
 
 
 @pytest.mark.slow
+def test_pixels_stay_centered_as_in_training(tmp_path):
+  for name, mean in (("imagenet", (123.675, 116.28, 103.53)), ("slim", (123.68, 116.78, 103.94))):
+    classifier = dc.Classifier(dc.models.ResNet(14, 2, width=0.125), NetworkInput("original", pixel_mean=name), ["a", "b"])
+    classifier.save(tmp_path / name)
+    inputs = dc.Classifier.load(str(tmp_path / name)).inputs
+    np.testing.assert_allclose(inputs(np.zeros([1, 1, 1, 3], np.uint8)).numpy().ravel(), [-value for value in mean], rtol=1e-6)
+
+
 def test_it_finds_its_operating_point_where_both_are_moved(codec, files, tmp_path, monkeypatch):
   monkeypatch.chdir(tmp_path)
   _moved_point(codec, tmp_path / "work/points/mine")

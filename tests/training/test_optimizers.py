@@ -118,3 +118,23 @@ def test_averages_do_not_know_the_weights_before_the_start():
   with optimizers.averaged_weights(optimizer):
     np.testing.assert_allclose(layer.kernel, expected, rtol=1e-5)
   np.testing.assert_allclose(layer.kernel, weights[-1])
+
+
+@pytest.mark.parametrize("of", ["steps", "gradients"])
+def test_what_momentum_sums(of):
+  """By hand, where the learning rate drops; gradients as TensorFlow's MomentumOptimizer sums them."""
+  rate = tf.keras.optimizers.schedules.PiecewiseConstantDecay([1], [1.0, 0.1])  # the first two steps, and the third
+  layer = tf.keras.layers.Dense(1, use_bias=False, kernel_initializer="zeros")
+  layer.build([None, 1])
+  optimizer = optimizers.sgd(rate, 0.5, of)
+  old = tf.Variable([[0.0]])
+  step = tf.Variable(0, dtype=tf.int64)
+  theirs = tf.compat.v1.train.MomentumOptimizer(lambda: rate(step), 0.5)
+  optimizer.build([layer.kernel])
+  for number, expected in enumerate({"steps": (-1.0, -2.5, -3.35), "gradients": (-1.0, -2.5, -2.675)}[of]):
+    tf.function(lambda: optimizer.apply_gradients([(tf.constant([[1.0]]), layer.kernel)]), autograph=False)()
+    assert float(layer.kernel[0, 0]) == pytest.approx(expected)
+    if of == "gradients":
+      step.assign(number)
+      theirs.apply_gradients([(tf.constant([[1.0]]), old)])
+      assert float(old[0, 0]) == pytest.approx(expected)

@@ -36,7 +36,7 @@ PROGRAMS = {
         "--adapter_steps=2", "--adapter_filters=8", "--adapter_units=3", "--warmup_steps=1", "--average=0.5",
         "--validate_every=1", *COMMON], "classifier"),
     "joint": ("train_joint", [
-        *CLASSES, "--operating_point=bpp0.0983", "--entropy=per_channel", "--beta=50", "--crop_size=32", "--name=joint",
+        *CLASSES, "--operating_point=bpp0.0983", "--entropy=per_channel", "--beta=50", "--image_size=40", "--crop_size=32", "--name=joint",
         "--tables_from=2", "--held_out=1", "--gradient_clip=5"], "classifier"),
     "segmentation": ("train_segmentation", [
         "--train_split=train", "--validation_split=val", "--batch_size=4", "--steps=3", "--crop_size=32", "--class_ids=0,8",
