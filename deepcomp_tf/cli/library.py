@@ -115,8 +115,8 @@ def _search(args, library):
 def _duplicates(args, library):
   groups = library.duplicates() if args.cutoff is None else library.duplicates(args.cutoff)
   for group in groups:
-    common.say(json.dumps([_record(hit) for hit in group]) if args.json else
-               "\n  ".join([f"{len(group)} photos:", *map(_line, group)]))
+    for line in [json.dumps(list(map(_record, group)))] if args.json else [f"{len(group)} photos:", *map(_line, group)]:
+      common.say(line)
   return _say_if_none(args, groups)
 
 

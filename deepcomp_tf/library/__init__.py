@@ -17,6 +17,7 @@ from deepcomp_tf.library import table as tables
 with epy.lazy_imports():  # searching by labels does without networks
   from deepcomp_tf.codec import images
   from deepcomp_tf.library import adding
+  from deepcomp_tf.library import reindexing
   from deepcomp_tf.library import understanding
 
 DEFAULT_OPERATING_POINT = "bpp0.330"
@@ -71,7 +72,6 @@ class Library:
   >>> library.search("dog", top=10)                 # [Hit(name, score, labels), ...], no neural network
   >>> library.search(like="photo.jpg")
   >>> library["photos/cat.jpg"].data                # the bytes of its file
-  >>> for photo in library: photo.name, photo.labels
 
   Several processes may add and search at once; a search sees whole batches only.
 
@@ -146,9 +146,9 @@ class Library:
     """
     found, others = adding.find(paths)
     table = tables.open_table(self._connection, tables.TABLE, make=True)
-    loaded = understanding.Networks([network for network, _ in tables.made_by(table).values()] + list(networks))
+    find = understanding.by_fingerprint([network for network, _ in tables.made_by(table).values()] + list(networks))
     added, known, failed = 0, 0, {}
-    for done in adding.Adding(table, loaded, dc.Codec.load(operating_point), effort, keep_location, overwrite).run(found):
+    for done in adding.Adding(table, find, dc.Codec.load(operating_point), effort, keep_location, overwrite).run(found):
       added, known = added + (done.row is not None), known + done.known
       if done.error:
         failed[done.path] = done.error
@@ -200,21 +200,19 @@ class Library:
       raise DeepcompError(f"expected a library with photos in it. Received: {self.path}, which is empty")
     data = like if isinstance(like, bytes) else files.read(like) if str(like).endswith(container.EXTENSION) else (
         dc.Codec.load(next(iter(made_by))).compress(images.read_image(like)))
-    network = understanding.Networks([name for name, _ in made_by.values()]).of(dc.Bitstream(data).header.fingerprint)
-    if (network.space not in {space for _, space in made_by.values()}):
-      raise DeepcompError(f"expected a file whose vector can be compared with the library's. Received: one that {network.network} reads")
-    return network.vector(data).astype(np.float32)
+    network = understanding.by_fingerprint([name for name, _ in made_by.values()])(dc.Bitstream(data).header.fingerprint)
+    if network.space not in {space for _, space in made_by.values()}:
+      raise DeepcompError(f"expected a file whose vector can be compared with the library's. Received: one for {network.source}")
+    return network.answer(data)["vector"].astype(np.float32)
 
   def duplicates(self, cutoff=NEAR_DUPLICATE):
-    """Groups of photos that are nearly the same: lists of `Hit`s, each with its cosine to the group's first; largest groups first.
-
-    Args:
-      cutoff: the least cosine of two photos that are put into one group.
-    """
+    """Groups of photos that are nearly the same, the largest first: lists of `Hit`s with their cosines to the group's first. Two
+    photos are in one group where their cosine is at least the cutoff."""
     return searching.duplicates(self.table, cutoff)
 
   def info(self):
-    """What there is: dict of photos, bytes, operating_points and networks (numbers by name), first and last (times of capture)."""
+    """What there is: dict of photos, bytes, operating_points and networks (numbers by name), first and last (times of
+    capture)."""
     rows = self.table.search().select(["bytes", "operating_point", "network", "taken"]).to_arrow()
     count = lambda column: {entry["values"]: entry["counts"] for entry in rows[column].value_counts().to_pylist()}
     taken = [time for time in rows["taken"].to_pylist() if time]
@@ -245,40 +243,7 @@ class Library:
     Raises:
       DeepcompError: a file cannot be read, no network reads it, or vectors of the networks cannot be compared with each other.
     """
-    columns = ("id", *tables.UNDERSTOOD)
-    made = tables.open_table(self._connection, tables.STAGING, make=True, columns=columns)
-    loaded, spaces = understanding.Networks(networks), {}
-    finished = dict(zip(*made.search().select(["id", "network"]).to_arrow().to_pydict().values()))
-
-    def stage(rows):
-      """Stages rows of one operating point."""
-      network = loaded.of(container.peek(rows[0]["data"]).fingerprint)
-      spaces[network.network] = network.space
-      if len(set(spaces.values())) > 1:
-        raise DeepcompError(f"expected networks whose vectors can be compared. Received: {', '.join(spaces)}")
-      rows = [row for row in rows if finished.get(row["id"]) != network.network]
-      answers = network.of([row["data"] for row in rows])
-      for row, answer in zip(rows, answers):
-        if isinstance(answer, DeepcompError):
-          raise DeepcompError(f"{row['name']}: {answer}; remove it, then reindex again")
-      if rows:
-        records = [{"id": row["id"], **answer} for row, answer in zip(rows, answers)]
-        made.merge_insert("id").when_matched_update_all().when_not_matched_insert_all().execute(tables.rows_of(records, columns))
-        finished.update((row["id"], network.network) for row in rows)
-
-    seen = set()
-    while not set(self.table.search().select(["id"]).to_arrow()["id"].to_pylist()) <= seen:  # photos may be added meanwhile
-      table = self.table
-      for point in tables.made_by(table):
-        query = table.search().where(tables.any_of("operating_point", [point])).select(["id", "name", "data"])
-        for batch in query.to_batches(_ROWS):
-          rows = batch.to_pylist()
-          stage(rows)
-          for row in rows:
-            progress(row["name"], len(table))
-          seen.update(row["id"] for row in rows)
-      table.merge_insert("id").when_matched_update_all().execute(made.to_arrow())
-    self._connection.drop_table(tables.STAGING)
+    reindexing.reindex(self.table, self._connection, networks, progress)
 
   def dataset(self, seed=None):
     """A `tf.data.Dataset` of the library as it is now: dicts of `name` and `bitstream`, the bytes of a file, for each photo.
@@ -302,4 +267,5 @@ class Library:
           yield {"name": rows[place]["name"], "bitstream": rows[place]["data"]}
 
     signature = {"name": tf.TensorSpec([], tf.string), "bitstream": tf.TensorSpec([], tf.string)}
-    return tf.data.Dataset.from_generator(read, output_signature=signature).apply(tf.data.experimental.assert_cardinality(len(order)))
+    dataset = tf.data.Dataset.from_generator(read, output_signature=signature)
+    return dataset.apply(tf.data.experimental.assert_cardinality(len(order)))

@@ -54,7 +54,8 @@ def find(paths):
     of_folder = photo_files.find_in(path)
     root = files.normal(path if files.is_remote(path) else os.path.abspath(path))
     stored = [file for file in files.walk(path) if file.endswith(container.EXTENSION)]
-    found += [Done(file, f"{os.path.basename(root)}/{photo_files.below(path, file)}") for file in sorted(of_folder.photos + stored)]
+    found += [Done(file, f"{os.path.basename(root)}/{photo_files.below(path, file)}")
+              for file in sorted(of_folder.photos + stored)]
     found += [Done(place, place, DeepcompError(f"the folder cannot be read: {reason}"))
               for place, reason in of_folder.unreadable.items()]
     others += of_folder.others
@@ -66,18 +67,19 @@ class Adding:
 
   Args:
     table: LanceDB's.
-    networks: `understanding.Networks`.
+    find_network: of `understanding.by_fingerprint`.
     codec: `Codec` of photos.
     effort: of `Codec.encode`.
     keep_location: whether GPS coordinates are kept.
     overwrite: whether another photo of the same name is replaced.
   """
 
-  def __init__(self, table, networks, codec, effort=0, keep_location=False, overwrite=False):
-    self._table, self._networks, self._codec, self._effort = table, networks, codec, effort
+  def __init__(self, table, find_network, codec, effort=0, keep_location=False, overwrite=False):
+    self._table, self._find_network, self._codec, self._effort = table, find_network, codec, effort
     self._keep_location, self._overwrite = keep_location, overwrite
     rows = table.search().select(["id", "name"]).to_arrow().to_pydict()
-    self._known, self._names, self._made_by = set(rows["id"]), dict(zip(rows["name"], rows["id"])), tables.made_by(table)
+    self._known, self._names = set(rows["id"]), dict(zip(rows["name"], rows["id"]))
+    self._made_by, self._taken = tables.made_by(table), set()
 
   def run(self, found):
     """Yields a `Done` for each of those that `find` found, once it is stored or known to fail."""
@@ -141,10 +143,11 @@ class Adding:
       return done
     if done.row["id"] in self._known:
       return done._replace(row=None, known=True)
-    if done.name in self._names and not self._overwrite:
+    if done.name in self._taken or done.name in self._names and not self._overwrite:
       return done._replace(row=None, error=DeepcompError(
           f"expected a name that no other photo of the library has. Received: {done.name}; --overwrite replaces it"))
     self._known.add(done.row["id"])
+    self._taken.add(done.name)
     return done
 
   def _store(self, batch):
@@ -163,26 +166,24 @@ class Adding:
           batch[number] = batch[number]._replace(row=None, error=answer)
         else:
           batch[number].row.update(answer)
-    rows = {done.name: done.row for done in batch if done.row}
+    rows = {done.row["name"]: done.row for done in batch if done.row}
     if rows:
-      self._table.merge_insert("id").when_not_matched_insert_all().execute(tables.rows_of(
-          [done.row for done in batch if done.row]))
+      self._table.merge_insert("id").when_not_matched_insert_all().execute(tables.rows_of(list(rows.values())))
       replaced = [self._names[name] for name in rows if name in self._names]
       tables.delete(self._table, "id", replaced)
       self._names.update((name, row["id"]) for name, row in rows.items())
     return batch
 
   def _understand(self, fingerprint, rows):
-    understanding = self._networks.of(fingerprint)
-    made_by = (understanding.network, understanding.space)
-    point = rows[0]["operating_point"]
-    for network, space in self._made_by.values():
-      if space != understanding.space or self._made_by.get(point, made_by) != made_by:
+    network, point = self._find_network(fingerprint), rows[0]["operating_point"]
+    made_by = network.source, network.space
+    for before in self._made_by.values():
+      if before[1] != network.space or self._made_by.get(point, made_by) != made_by:
         raise DeepcompError(
-            f"expected a network whose vectors can be compared with the library's, by {network}. Received: {understanding.network}; "
+            f"expected a network whose vectors can be compared with the library's, by {before[0]}. Received: {network.source}; "
             "deepcomp library reindex --network makes all vectors anew")
     self._made_by[point] = made_by
-    return understanding.of([row["data"] for row in rows])
+    return network.understand([row["data"] for row in rows])
 
 
 def _exif(data, keep_location):

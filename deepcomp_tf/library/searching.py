@@ -90,7 +90,8 @@ def _scores(rows, text):
 
 def _of_label(table, label):
   """The SQL expression of a `label`."""
-  labels, _ = words.meaning_of(label, table.search().select(["labels"]).to_arrow()["labels"].combine_chunks().flatten().unique().to_pylist())
+  known = table.search().select(["labels"]).to_arrow()["labels"].combine_chunks().flatten().unique().to_pylist()
+  labels, _ = words.meaning_of(label, known)
   if not labels:
     return "false"
   return f"array_has_any(array_slice(labels, 1, 5), [{', '.join(map(tables.quoted, sorted(labels)))}])"

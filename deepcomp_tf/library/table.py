@@ -1,7 +1,7 @@
 """The table that a library is: its columns, and opening it with LanceDB.
 
-A row is a photo: the bytes of its file and what is known of it. LanceDB keeps versions, so that a reader sees all of a change or none
-of it, and a process that is killed leaves the last whole version.
+A row is a photo: the bytes of its file and what is known of it. LanceDB keeps versions, so that a reader sees all of a change or
+none of it, and a process that is killed leaves the last whole version.
 """
 
 import datetime

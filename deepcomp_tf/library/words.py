@@ -9,8 +9,8 @@ from deepcomp_tf.errors import DeepcompError
 
 @functools.lru_cache(maxsize=None)
 def _synsets():
-  """Dicts of words.tsv: from a word in lower case to the ids of its synsets, from an id to those right below it, and from the name of
-  one of ImageNet's classes to its id. Ids of VOC's classes are voc- and the name."""
+  """Dicts of words.tsv: from a word in lower case to the ids of its synsets, from an id to those right below it, and from the name
+  of one of ImageNet's classes to its id. Ids of VOC's classes are voc- and the name."""
   ids, below, classes = {}, {}, {}
   with open(os.path.join(os.path.dirname(__file__), "words.tsv"), encoding="utf-8") as file:
     for line in file:
@@ -44,8 +44,8 @@ def meaning_of(text, labels):
   word = next((form for form in (word, word.removesuffix("s"), word.removesuffix("es")) if form in known), word)
   if word not in known:
     near = difflib.get_close_matches(word, known, 4)
-    raise DeepcompError("expected the name of a class of ImageNet or VOC, or a word for several, such as dog, bird or car: photos are "
-                        f"found by their labels. Received: {text!r}" + (f"; the nearest are {', '.join(near)}" if near else ""))
+    raise DeepcompError("expected the name of a class of ImageNet or VOC, or a word for several, such as dog, bird or car, since "
+                        f"photos are found by labels. Received: {text!r}" + (f"; the nearest are {', '.join(near)}" if near else ""))
   found, todo = set(), list(ids.get(word, ()))
   while todo:
     synset = todo.pop()
