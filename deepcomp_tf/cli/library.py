@@ -18,6 +18,7 @@ from deepcomp_tf.codec.codec import MAX_EFFORT
 from deepcomp_tf.codec.images import encode_picture
 from deepcomp_tf.codec.images import PICTURE_KINDS
 from deepcomp_tf.errors import DeepcompError
+from deepcomp_tf.errors import one_line
 
 
 def add_arguments(parser):
@@ -36,8 +37,8 @@ def add_arguments(parser):
     flag("--network", default="", help="Names or folders of classifiers, with commas between them; by default the shipped one of "
          "each operating point.")
 
-  flag = verb(_add, "Photos and .deepcomp files into the library, which is made where there is none. What it has already, by content, "
-              "is left alone.", as_json=False)
+  flag = verb(_add, "Photos and .deepcomp files into the library, which is made where there is none. What it has already, by "
+              "content, is left alone.", as_json=False)
   flag("paths", nargs="+", help="Photos, .deepcomp files, and folders of these.")
   flag("--operating_point", default="bpp0.330", help=f"For photos. {common.POINT_HELP}; by default %(default)s.")
   flag("--effort", type=int, default=0, help="For photos; by default %(default)s, the symbols that the encoder chooses at a look. "
@@ -66,8 +67,8 @@ def add_arguments(parser):
   flag("--overwrite", action="store_true", help="Replace outputs that exist.")
   verb(_info, "What there is in the library.")
   verb(_verify, "Checks every file's checksum and every vector.", as_json=False)
-  network(verb(_reindex, "Labels, shares and vectors anew, from the stored bytes; searches find by the old ones until all are there.",
-               as_json=False))
+  network(verb(_reindex, "Labels, shares and vectors anew, from the stored bytes; searches find by the old ones until all are "
+               "there.", as_json=False))
 
 
 def run(args):
@@ -75,7 +76,12 @@ def run(args):
   args.networks = [name for name in getattr(args, "network", "").split(",") if name]
   for name in args.networks:
     shipped.find("classifier", name)
-  return args.work(args, dc.Library(args.library))
+  try:
+    return args.work(args, dc.Library(args.library))
+  except RuntimeError as error:
+    if not str(error).startswith("lance error"):
+      raise
+    raise DeepcompError(f"expected a library that can be read and written. Received: {args.library} ({one_line(error)})") from None
 
 
 def _add(args, library):
@@ -171,8 +177,8 @@ def _info(args, library):
     common.say(json.dumps(info, default=str))
     return 0
   count = lambda numbers: ", ".join(f"{name} {number}" for name, number in numbers.items())
-  common.say(f"{args.library}: {info['photos']} photos, {info['bytes']} bytes; operating points: {count(info['operating_points'])}; "
-             f"labels and vectors by {count(info['networks'])}"
+  common.say(f"{args.library}: {info['photos']} photos, {info['bytes']} bytes; operating points: "
+             f"{count(info['operating_points'])}; labels and vectors by {count(info['networks'])}"
              + (f"; taken from {info['first']} to {info['last']}" if info["first"] else ""))
   return 0
 

@@ -1,6 +1,7 @@
 """A library of photos, stored, labelled and searched from their compressed bytes: `Library`. It takes the extra `library`."""
 
 import datetime
+import functools
 from typing import NamedTuple
 
 import numpy as np
@@ -78,21 +79,24 @@ class Library:
   Args:
     path: the folder; `add` makes it.
 
-  Raises:
-    DeepcompError: LanceDB is not installed, or the folder cannot be reached.
   """
 
   def __init__(self, path):
-    self.path, self._connection = path, tables.connect(path)
+    self.path = path
+
+  @functools.cached_property
+  def _connection(self):
+    return tables.connect(self.path)
 
   @property
   def table(self):
     """LanceDB's table, see `table.schema`.
 
     Raises:
-      DeepcompError: there is no library yet.
+      DeepcompError: there is no library yet, LanceDB is not installed, or the folder cannot be reached.
     """
-    found = tables.open_table(self._connection, tables.TABLE)
+    there = files.is_remote(self.path) or files.isdir(self.path)  # LanceDB makes folders
+    found = tables.open_table(self._connection, tables.TABLE) if there else None
     if found is None:
       raise DeepcompError(f"expected a library; `deepcomp library add` makes one. Received: {self.path}, which is none")
     return found

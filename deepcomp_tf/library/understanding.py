@@ -41,8 +41,8 @@ class Understanding(Embedder):
     loaded.class_names, (kernel, bias) = loaded.info["class_names"], _last_layer(loaded)
     loaded.space, loaded.kernel, loaded.bias = files.digest_of(kernel.astype(np.float16).tobytes()), kernel, bias
     loaded.directions = directions_of(kernel)
-    loaded.pooled = tf.function(loaded.pooled, input_signature=[tf.TensorSpec([None, None, None, loaded.inputs.channels], tf.uint8)],
-                                jit_compile=False)
+    symbols = tf.TensorSpec([None, None, None, loaded.inputs.channels], tf.uint8)
+    loaded.pooled = tf.function(loaded.pooled, input_signature=[symbols], jit_compile=False)
     try:
       loaded.segmenter = dc.Segmenter.load(folders.shipped_for(dc.Segmenter.KIND, loaded.codec.fingerprint.hex()))
     except DeepcompError:  # none is shipped for this operating point

@@ -45,7 +45,8 @@ def meaning_of(text, labels):
   if word not in known:
     near = difflib.get_close_matches(word, known, 4)
     raise DeepcompError("expected the name of a class of ImageNet or VOC, or a word for several, such as dog, bird or car, since "
-                        f"photos are found by labels. Received: {text!r}" + (f"; the nearest are {', '.join(near)}" if near else ""))
+                        f"photos are found by labels. Received: {text!r}"
+                        + (f"; the nearest are {', '.join(near)}" if near else ""))
   found, todo = set(), list(ids.get(word, ()))
   while todo:
     synset = todo.pop()

@@ -1,4 +1,4 @@
-"""`dc.Library`: what is added is found again, whatever happens on the way. One small library, by the golden networks, serves all."""
+"""`dc.Library`: what is added is found again, whatever happens on the way. A small library, by the golden networks, serves all."""
 
 import datetime
 import functools
@@ -6,6 +6,8 @@ import importlib
 import json
 import pathlib
 import shutil
+import subprocess
+import sys
 import threading
 
 import numpy as np
@@ -145,6 +147,11 @@ def test_searches(library):
       library.search(**wrong)
 
 
+def test_label_search_imports_no_tensorflow(made):
+  code = "import sys; import deepcomp_tf as dc; dc.Library(sys.argv[1]).search('cat'); sys.exit('tensorflow' in sys.modules)"
+  assert subprocess.run([sys.executable, "-c", code, made[0].path], check=False, cwd=GOLDEN.parents[1]).returncode == 0
+
+
 def test_likeness_and_duplicates(library, photos, tmp_path):
   rows = library.table.search().select(["name", "vector"]).to_list()
   vectors = {row["name"]: np.array(row["vector"], np.float32) for row in rows}
@@ -216,6 +223,7 @@ def test_the_command(photos, tmp_path):
   result = command("search", "none", "cat")
   assert result.returncode == 1
   assert result.stderr == "deepcomp: expected a library; `deepcomp library add` makes one. Received: none, which is none\n"
+  assert not (tmp_path / "none").exists()
   flags = [f"--operating_point={GOLDEN}/operating_point", f"--network={GOLDEN}/classifier"]
   result = command("add", "lib", photos, *flags)
   assert result.returncode == 1 and "6 photos added, 1 failed" in result.stdout and "broken.jpg: expected an image" in result.stderr
@@ -233,3 +241,8 @@ def test_the_command(photos, tmp_path):
   assert command("remove", "lib", "photos/coffee.png").stdout == "1 photos removed\n"
   assert json.loads(command("info", "lib", "--json").stdout)["photos"] == 5
   assert command("duplicates", "lib", "--cutoff=1.1").stdout == "Nothing was found.\n"
+  for path in (tmp_path / "lib").rglob("*.lance"):
+    if path.is_file():
+      path.write_bytes(path.read_bytes()[:100])
+  result = command("verify", "lib")
+  assert result.returncode == 1 and result.stderr.startswith("deepcomp: expected a library that can be read and written. Received: lib")
