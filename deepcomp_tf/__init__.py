@@ -16,6 +16,7 @@ _MODULES = ("evaluation", "layers", "models", "operating_points")
 _CLASSES = {
     "Bitstream": "deepcomp_tf.bitstream",
     "Codec": "deepcomp_tf.codec.codec",
+    "Library": "deepcomp_tf.library",
     **{task: module for module, task in tasks.REGISTERED.values()},
 }
 __all__ = ["BitstreamError", "DeepcompError", *_CLASSES, *_MODULES]

@@ -1,0 +1,275 @@
+"""A library of photos, stored, labelled and searched from their compressed bytes: `Library`. It takes the extra `library`."""
+
+import datetime
+import functools
+from typing import NamedTuple
+
+import numpy as np
+from etils import epy
+
+import deepcomp_tf as dc
+from deepcomp_tf import files
+from deepcomp_tf.codec import container
+from deepcomp_tf.errors import BitstreamError
+from deepcomp_tf.errors import DeepcompError
+from deepcomp_tf.library import searching
+from deepcomp_tf.library import table as tables
+
+with epy.lazy_imports():  # searching by labels does without networks
+  from deepcomp_tf.codec import images
+  from deepcomp_tf.library import adding
+  from deepcomp_tf.library import reindexing
+  from deepcomp_tf.library import understanding
+
+DEFAULT_OPERATING_POINT = "bpp0.330"
+
+# The cosine from which on two photos count as near-duplicates: docs/decisions.md has what it finds and misses.
+NEAR_DUPLICATE = 0.9
+
+# Rows that are read together.
+_ROWS = 256
+# Parts of the table, one for each batch that was added, above which they are put together.
+_MOST_PARTS = 64
+
+
+class Photo(NamedTuple):
+  """A photo of a library.
+
+  name: in the library.
+  data: the bytes of its file, a `dc.Bitstream`.
+  operating_point, width, height: of the file.
+  taken: `datetime`, or None.
+  labels: list of (class, probability), most probable first.
+  shares: dict from VOC's classes to their shares of the pixels, or None.
+  """
+  name: str
+  data: bytes
+  operating_point: str
+  width: int
+  height: int
+  taken: object
+  labels: list
+  shares: object
+
+
+class Report(NamedTuple):
+  """What `Library.add` did.
+
+  added, known: numbers of photos that are new, and that the library had already.
+  failed: dict from paths to their `DeepcompError`s.
+  others: paths in folders that are neither photos nor .deepcomp files.
+  """
+  added: int
+  known: int
+  failed: dict
+  others: list
+
+
+class Library:
+  """Photos in a folder, on this machine or at `gs://` or `s3://`: their files, what is known of them, and their vectors.
+
+  >>> library = dc.Library("LIBRARY")
+  >>> library.add(["photos"])                       # compresses, labels and stores what is new
+  >>> library.search("dog", top=10)                 # [Hit(name, score, labels), ...], no neural network
+  >>> library.search(like="photo.jpg")
+  >>> library["photos/cat.jpg"].data                # the bytes of its file
+
+  Several processes may add and search at once; a search sees whole batches only.
+
+  Args:
+    path: the folder; `add` makes it.
+
+  """
+
+  def __init__(self, path):
+    self.path = path
+
+  @functools.cached_property
+  def _connection(self):
+    return tables.connect(self.path)
+
+  @property
+  def table(self):
+    """LanceDB's table, see `table.schema`.
+
+    Raises:
+      DeepcompError: there is no library yet, LanceDB is not installed, or the folder cannot be reached.
+    """
+    there = files.is_remote(self.path) or files.isdir(self.path)  # LanceDB makes folders
+    found = tables.open_table(self._connection, tables.TABLE) if there else None
+    if found is None:
+      raise DeepcompError(f"expected a library; `deepcomp library add` makes one. Received: {self.path}, which is none")
+    return found
+
+  def __len__(self):
+    return self.table.count_rows()
+
+  def __iter__(self):
+    return self.photos()
+
+  def __getitem__(self, name):
+    return next(self.photos([name]))
+
+  def photos(self, names=None):
+    """Yields the `Photo`s of these names, or all.
+
+    Raises:
+      DeepcompError: the library does not have one of the names.
+    """
+    query = self.table.search()
+    if names is not None:
+      self._check_names(names)
+      query = query.where(tables.any_of("name", names))
+    for batch in query.select([*Photo._fields, "probabilities"]).to_batches(_ROWS):
+      for row in batch.to_pylist():
+        labels = list(zip(row["labels"], row.pop("probabilities")))
+        yield Photo(**row)._replace(data=dc.Bitstream(row["data"]), labels=labels)
+
+  def _check_names(self, names):
+    missing = set(names) - set(self.table.search().select(["name"]).to_arrow()["name"].to_pylist())
+    if missing:
+      raise DeepcompError(f"expected names of photos in the library. Received: {', '.join(sorted(missing)[:5])}")
+
+  def add(self, paths, operating_point=DEFAULT_OPERATING_POINT, effort=0, keep_location=False, overwrite=False, networks=(),
+          progress=lambda done, count: None):
+    """Adds photos, compressed, and .deepcomp files as they are. What is there already, by its content, is left alone.
+
+    Args:
+      paths: of photos, .deepcomp files and folders of these.
+      operating_point, effort: for photos, as of `Codec.load` and `Codec.encode`.
+      keep_location: whether GPS coordinates are kept.
+      overwrite: whether a photo replaces another one of its name.
+      networks: names or folders of classifiers, for operating points of which none is shipped.
+      progress: called with an `adding.Done` and the number of all when a photo is stored, or failed.
+
+    Returns:
+      a `Report`.
+
+    Raises:
+      DeepcompError: the operating point or a network is missing. What is wrong with a photo is in the report.
+    """
+    found, others = adding.find(paths)
+    table = tables.open_table(self._connection, tables.TABLE, make=True)
+    find = understanding.by_fingerprint([network for network, _ in tables.made_by(table).values()] + list(networks))
+    added, known, failed = 0, 0, {}
+    for done in adding.Adding(table, find, dc.Codec.load(operating_point), effort, keep_location, overwrite).run(found):
+      added, known = added + (done.row is not None), known + done.known
+      if done.error:
+        failed[done.path] = done.error
+      progress(done, len(found))
+    if table.stats()["fragment_stats"]["num_fragments"] > _MOST_PARTS:
+      table.optimize(cleanup_older_than=datetime.timedelta(days=1))
+    return Report(added, known, failed, others)
+
+  def remove(self, names):
+    """Removes photos.
+
+    Raises:
+      DeepcompError: the library does not have one of the names; then nothing is removed.
+    """
+    self._check_names(names)
+    tables.delete(self.table, "name", names)
+
+  def search(self, text=None, like=None, label=None, class_share=None, before=None, after=None, top=20, at_least=None):
+    """Finds photos.
+
+    Args:
+      text: a class of ImageNet or VOC, or a word for several; see `words.meaning_of`.
+      like: name of a photo in the library, or path of a photo or of a .deepcomp file, or such a file's bytes. Not with a text.
+      label: as text; only photos are found that have it among their first five labels.
+      class_share: such as "person>0.2": only photos of which a class of VOC takes such a share.
+      before, after: "2024-12-31", or with a time; only photos taken before, or then or later.
+      top: as many are found at most.
+      at_least: the least score; of a text by default `searching.LEAST_SCORE`.
+
+    Returns:
+      list of `searching.Hit`s, best first; without text and like the latest photos first.
+
+    Raises:
+      DeepcompError: a word or a file is not what it must be.
+    """
+    if text is not None and like is not None:
+      raise DeepcompError(f"expected a text or a photo to find like ones. Received: both, {text!r} and {like!r:.60}")
+    vector = None if like is None else self._vector(like)
+    return searching.search(self.table, text, vector, label, class_share, before, after, top, at_least)
+
+  def _vector(self, like):
+    """The vector of a photo in the library, of a file, or of a file's bytes: float32 `[VECTOR_SIZE]`."""
+    if not isinstance(like, bytes):
+      found = self.table.search().where(tables.any_of("name", [str(like)])).select(["vector"]).to_arrow()["vector"].to_pylist()
+      if found:
+        return np.array(found[0], np.float32)
+    made_by = tables.made_by(self.table)
+    if not made_by:
+      raise DeepcompError(f"expected a library with photos in it. Received: {self.path}, which is empty")
+    data = like if isinstance(like, bytes) else files.read(like) if str(like).endswith(container.EXTENSION) else (
+        dc.Codec.load(next(iter(made_by))).compress(images.read_image(like)))
+    network = understanding.by_fingerprint([name for name, _ in made_by.values()])(dc.Bitstream(data).header.fingerprint)
+    if network.space not in {space for _, space in made_by.values()}:
+      raise DeepcompError(f"expected a file whose vector can be compared with the library's. Received: one for {network.source}")
+    return network.answer(data)["vector"].astype(np.float32)
+
+  def duplicates(self, cutoff=NEAR_DUPLICATE):
+    """Groups of photos that are nearly the same, the largest first: lists of `Hit`s with their cosines to the group's first. Two
+    photos are in one group where their cosine is at least the cutoff."""
+    return searching.duplicates(self.table, cutoff)
+
+  def info(self):
+    """What there is: dict of photos, bytes, operating_points and networks (numbers by name), first and last (times of
+    capture)."""
+    rows = self.table.search().select(["bytes", "operating_point", "network", "taken"]).to_arrow()
+    count = lambda column: {entry["values"]: entry["counts"] for entry in rows[column].value_counts().to_pylist()}
+    taken = [time for time in rows["taken"].to_pylist() if time]
+    return {"photos": len(rows), "bytes": sum(rows["bytes"].to_pylist()), "operating_points": count("operating_point"),
+            "networks": count("network"), "first": min(taken, default=None), "last": max(taken, default=None)}
+
+  def verify(self):
+    """Yields (name, what is wrong) for each file that is damaged, and each vector that cannot be compared with the others."""
+    spaces = []
+    for batch in self.table.search().select(["name", "data", "space", "vector"]).to_batches(_ROWS):
+      for row in batch.to_pylist():
+        try:
+          container.read_header(row["data"])
+        except BitstreamError as error:
+          yield row["name"], str(error)
+        spaces = spaces or [row["space"]]
+        if row["space"] not in spaces or abs(np.linalg.norm(np.array(row["vector"], np.float32)) - 1) > 0.01:
+          yield row["name"], "its vector cannot be compared with the others; reindex makes all anew"
+
+  def reindex(self, networks=(), progress=lambda name, count: None):
+    """Makes labels, shares and vectors anew from the stored bytes. All change at once, at the end; until then searches find by the
+    old ones. A run that was stopped goes on.
+
+    Args:
+      networks: names or folders of classifiers; by default, and where none of them reads a file, the shipped ones.
+      progress: called with a name and the number of all when a photo is finished.
+
+    Raises:
+      DeepcompError: a file cannot be read, no network reads it, or vectors of the networks cannot be compared with each other.
+    """
+    reindexing.reindex(self.table, self._connection, networks, progress)
+
+  def dataset(self, seed=None):
+    """A `tf.data.Dataset` of the library as it is now: dicts of `name` and `bitstream`, the bytes of a file, for each photo.
+
+    Args:
+      seed: of a random order, which is read from wherever photos lie; None for the table's own.
+    """
+    import tensorflow as tf
+
+    table = self.table
+    table.checkout(table.version)
+    order = np.arange(table.count_rows())
+    if seed is not None:
+      np.random.default_rng(seed).shuffle(order)
+
+    def read():
+      for begin in range(0, len(order), _ROWS):
+        part = order[begin:begin + _ROWS]
+        rows = table.take_offsets(np.sort(part).tolist()).select(["name", "data"]).to_arrow().to_pylist()  # in the table's order
+        for place in np.argsort(np.argsort(part)):
+          yield {"name": rows[place]["name"], "bitstream": rows[place]["data"]}
+
+    signature = {"name": tf.TensorSpec([], tf.string), "bitstream": tf.TensorSpec([], tf.string)}
+    dataset = tf.data.Dataset.from_generator(read, output_signature=signature)
+    return dataset.apply(tf.data.experimental.assert_cardinality(len(order)))
