@@ -3,6 +3,7 @@
 import json
 import shutil
 
+from absl import flags
 from absl.testing import flagsaver
 import numpy as np
 import programs
@@ -143,6 +144,7 @@ def test_joint_training_is_compared_at_its_controls_rate(recorded):
     (recorded / "runs" / f"{name}_rate_distortion_seed1.json").unlink(missing_ok=True)
   for name in ("fixed_bpp0.0983", "control_bpp0.0983_classification_longer"):
     shutil.copy(recorded / "runs/joint_bpp0.0983.json", recorded / f"runs/{name}.json")
+  flags.FLAGS.mark_as_parsed()
   with flagsaver.flagsaver(results_dir=str(recorded / "runs")):
     stages = records.read_stages("bpp0.0983")
     assert list(stages) == ["fixed", "compression only", "joint"]
