@@ -46,6 +46,7 @@ from deepcomp_tf.training import runs
 from deepcomp_tf.training.software import differences
 from deepcomp_tf.training.software import software
 from experiments import paper_plan
+from experiments import paper_steps
 
 FLAGS = flags.FLAGS
 
@@ -62,7 +63,7 @@ def main(argv):
     raise dc.DeepcompError(f"--share is for --scale=paper. Received: --share={FLAGS.share}")
   if FLAGS.scale == "paper" and not FLAGS["results_dir"].present:
     FLAGS.results_dir = os.path.join(FLAGS.work_dir or "WORK", "results")
-  steps = paper_plan.select(list(paper_plan.plan()), FLAGS.only)
+  steps = paper_steps.select(list(paper_plan.plan()), FLAGS.only)
   print_plan(steps)
   if FLAGS.plan:
     return

@@ -29,6 +29,7 @@ from deepcomp_tf.codec.inputs import NetworkInput
 from experiments import paper
 from experiments import paper_costs
 from experiments import paper_plan
+from experiments import paper_steps
 from experiments import reproduce
 
 
@@ -40,7 +41,7 @@ def fixture_folders(images, tmp_path):
 
 
 def _step(point):
-  return paper_plan.Step(
+  return paper_steps.Step(
       "classification_row", "train_classification", "--flagfile=flags/classification/small.flags", "--network=cResNet-12",
       "--input=representation", f"--operating_point={point}", "--width=0.125", "--crop_size=32", "--batch_size=8",
       "--epochs=2", "--decay_epochs=1", f"--dataset={flags.FLAGS.images}", "--crop=representation", "--image_size=40",
@@ -83,7 +84,7 @@ def test_a_step_is_recorded_once(folders, capsys, monkeypatch):
 @pytest.mark.slow
 def test_what_a_set_takes_is_recorded(folders):
   with flagsaver.flagsaver(scale="small"):
-    step, = paper_plan.select(list(paper_plan.plan()), "storage_bpp0.330")
+    step, = paper_steps.select(list(paper_plan.plan()), "storage_bpp0.330")
     reproduce.run(step)
     record = step.record()
     assert (record["examples"], record["skipped"], record["symbol_bytes"]) == (36, 1, 36 * 5 * 5 * 16)
@@ -97,7 +98,7 @@ def test_what_a_set_takes_is_recorded(folders):
 
 def test_segmentation_starts_from_classifiers(folders, capsys):
   with flagsaver.flagsaver(scale="small"):
-    steps = paper_plan.select(list(paper_plan.plan()), "^segmentation_cresnet51_bpp0.330")
+    steps = paper_steps.select(list(paper_plan.plan()), "^segmentation_cresnet51_bpp0.330")
     # The classifier is not there, so it is trained first.
     assert [step.name for step in steps] == ["classification_cresnet51_bpp0.330", "segmentation_cresnet51_bpp0.330"]
     assert f"--classifier={steps[0].network_dir}" in steps[1].command
@@ -107,7 +108,7 @@ def test_segmentation_starts_from_classifiers(folders, capsys):
     reproduce.print_plan(steps)
     assert "its network is not in --work_dir" in capsys.readouterr().out
     pathlib.Path(steps[0].network_dir).mkdir(parents=True)
-    steps = paper_plan.select(list(paper_plan.plan()), "^segmentation_cresnet51_bpp0.330")
+    steps = paper_steps.select(list(paper_plan.plan()), "^segmentation_cresnet51_bpp0.330")
     assert [step.name for step in steps] == ["segmentation_cresnet51_bpp0.330"]
     with pytest.raises(dc.DeepcompError, match="--masks=None"):
       reproduce.check_data(steps)
@@ -135,7 +136,7 @@ def test_the_plan_names_files_that_exist(tmp_path):
         given = [argument for step in steps for argument in step.command if argument.startswith(flag)]
         assert len(set(given)) == len(given)
       # A step far down the line needs all before it, at the paper's scale the operating point, too.
-      chosen = [step.name for step in paper_plan.select(steps, "^control_bpp0.635_segmentation")]
+      chosen = [step.name for step in paper_steps.select(steps, "^control_bpp0.635_segmentation")]
       assert chosen == (["compression_bpp0.635", "classification_cresnet51_bpp0.635"] if scale == "paper" else ["fixed_bpp0.635"]) + [
           "control_bpp0.635", "control_bpp0.635_classification", "control_bpp0.635_classification_longer",
           "control_bpp0.635_segmentation"]
@@ -150,7 +151,7 @@ def test_the_plan_names_files_that_exist(tmp_path):
 def test_the_papers_own_setting_is_trained_and_measured(folders, capsys):
   """At small scale; a shipped operating point's record is neither needed nor touched."""
   with flagsaver.flagsaver(scale="small"):
-    training, measuring = paper_plan.select(list(paper_plan.plan()), "^paper_setting_bpp0.330_rate")
+    training, measuring = paper_steps.select(list(paper_plan.plan()), "^paper_setting_bpp0.330_rate")
     assert (training.name, training.networks["fingerprint"], measuring.needs) == ("paper_setting_bpp0.330", None, training)
     assert f"--operating_point={training.run_dir}/operating_point" in measuring.command
     with pytest.raises(dc.DeepcompError, match="--photos=None"):
@@ -158,7 +159,7 @@ def test_the_papers_own_setting_is_trained_and_measured(folders, capsys):
     (folders / "results").mkdir()
     (folders / "results/paper_setting_bpp0.330.json").write_text(json.dumps({"fingerprint": None, "seconds": 60, "date": "-"}))
     pathlib.Path(training.result_dir).mkdir(parents=True)
-    chosen = paper_plan.select(list(paper_plan.plan()), "^(paper_setting|storage)_bpp0.330")
+    chosen = paper_steps.select(list(paper_plan.plan()), "^(paper_setting|storage)_bpp0.330")
     reproduce.print_plan(chosen)
     assert "left: 2 of 3 steps" in capsys.readouterr().out
 
@@ -361,7 +362,7 @@ def test_masks_and_rates_are_kept_beside_the_records(folders):
   photo = samples.photos(96)["chelsea"]
   write_file(photos / "cat.png", encode_png(photo))
   with flagsaver.flagsaver(scale="small", test_photos=str(photos)):
-    step, = paper_plan.select(list(paper_plan.plan()), "^bpp0.330_rate_distortion")
+    step, = paper_steps.select(list(paper_plan.plan()), "^bpp0.330_rate_distortion")
     reproduce.run(step)
     assert step.done() and step.record()["photos"] == "photos"
   rows = rate_distortion.from_csv((folders / "results" / "bpp0.330_rate_distortion.csv").read_text())
