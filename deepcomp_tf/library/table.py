@@ -18,7 +18,7 @@ TABLE = "photos"
 STAGING = "reindexed"
 
 # Numbers of a vector; see `understanding`.
-VECTOR_SIZE = 512
+VECTOR_SIZE = 256
 
 # Columns that a network fills in, which `reindex` fills in anew.
 UNDERSTOOD = ("network", "space", "labels", "probabilities", "shares", "vector")
