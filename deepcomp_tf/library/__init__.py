@@ -24,7 +24,7 @@ with epy.lazy_imports():  # searching by labels does without networks
 DEFAULT_OPERATING_POINT = "bpp0.330"
 
 # The cosine from which on two photos count as near-duplicates: docs/decisions.md has what it finds and misses.
-NEAR_DUPLICATE = 0.9
+NEAR_DUPLICATE = 0.85
 
 # Rows that are read together.
 _ROWS = 256

@@ -6,6 +6,7 @@ none of it, and a process that is killed leaves the last whole version.
 
 import datetime
 import os
+import time
 from unittest import mock
 
 from deepcomp_tf import file_systems
@@ -18,7 +19,7 @@ TABLE = "photos"
 STAGING = "reindexed"
 
 # Numbers of a vector; see `understanding`.
-VECTOR_SIZE = 512
+VECTOR_SIZE = 256
 
 # Columns that a network fills in, which `reindex` fills in anew.
 UNDERSTOOD = ("network", "space", "labels", "probabilities", "shares", "vector")
@@ -83,10 +84,20 @@ def connect(path):
 
 
 def open_table(connection, name, make=False, columns=None):
-  """A table of a connection, or None where there is none and it is not to be made."""
-  if name in connection.list_tables().tables:
-    return connection.open_table(name)
-  return connection.create_table(name, schema=schema(columns), exist_ok=True) if make else None
+  """A table of a connection, or None where there is none and it is not to be made.
+
+  Of processes that make it at once, some meet LanceDB's error and find it a moment later. One may make it over another's, within
+  milliseconds; nobody has stored rows by then.
+  """
+  for wait in (0, 0.1, 0.5, 2):
+    time.sleep(wait)
+    try:
+      if name in connection.list_tables().tables:
+        return connection.open_table(name)
+      return connection.create_table(name, schema=schema(columns)) if make else None
+    except (RuntimeError, ValueError) as error:
+      failed = error
+  raise failed
 
 
 def rows_of(records, columns=None):
