@@ -85,8 +85,7 @@ def run(args):
 
 
 def _add(args, library):
-  common.check_effort(args.effort)
-  shipped.find("operating point", args.operating_point)
+  common.check(args)
   quiet.import_tensorflow()
   from deepcomp_tf.data import photo_files
 
