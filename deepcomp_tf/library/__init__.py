@@ -9,6 +9,7 @@ from etils import epy
 
 import deepcomp_tf as dc
 from deepcomp_tf import files
+from deepcomp_tf import quiet
 from deepcomp_tf.codec import container
 from deepcomp_tf.errors import BitstreamError
 from deepcomp_tf.errors import DeepcompError
@@ -199,6 +200,7 @@ class Library:
       found = self.table.search().where(tables.any_of("name", [str(like)])).select(["vector"]).to_arrow()["vector"].to_pylist()
       if found:
         return np.array(found[0], np.float32)
+    quiet.import_tensorflow()
     made_by = tables.made_by(self.table)
     if not made_by:
       raise DeepcompError(f"expected a library with photos in it. Received: {self.path}, which is empty")

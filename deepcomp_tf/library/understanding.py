@@ -32,7 +32,6 @@ class Understanding(Embedder):
   Attributes:
     class_names: of its labels.
     space: digest of the classifier's last layer.
-    segmenter: a `dc.Segmenter`, or None.
   """
 
   @classmethod
@@ -43,11 +42,15 @@ class Understanding(Embedder):
     loaded.directions = directions_of(kernel)
     symbols = tf.TensorSpec([None, None, None, loaded.inputs.channels], tf.uint8)
     loaded.pooled = tf.function(loaded.pooled, input_signature=[symbols], jit_compile=False)
-    try:
-      loaded.segmenter = dc.Segmenter.load(folders.shipped_for(dc.Segmenter.KIND, loaded.codec.fingerprint.hex()))
-    except DeepcompError:  # none is shipped for this operating point
-      loaded.segmenter = None
     return loaded
+
+  @functools.cached_property
+  def segmenter(self):
+    """The `dc.Segmenter` that is shipped for the operating point, or None. A vector is made without it."""
+    try:
+      return dc.Segmenter.load(folders.shipped_for(dc.Segmenter.KIND, self.codec.fingerprint.hex()))
+    except DeepcompError:
+      return None
 
   def pooled(self, stored):
     """What the last layer reads: uint8 `[batch, h, w, C]` symbols -> float32 `[batch, size]`."""
