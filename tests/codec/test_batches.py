@@ -41,6 +41,7 @@ def test_files_are_those_of_one_at_a_time(codecs, name):
   assert list(codecs[name].compress_many(images)) == [codecs[name].compress(image) for image in images]
 
 
+@pytest.mark.slow
 def test_batches_of_images_that_are_tiled_or_wait(codecs, monkeypatch):
   monkeypatch.setattr(tiling, "TILE", 12)
   monkeypatch.setattr(batches, "WAITING_IMAGES", 6)

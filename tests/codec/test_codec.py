@@ -126,6 +126,7 @@ def test_an_encoder_that_there_is_not():
     dc.Codec.load("bpp0.330", encoder_version=0)
 
 
+@pytest.mark.slow
 def test_earlier_encoders_are_kept_beside_the_newest(codecs, tmp_path, photo):
   """As training keeps them: a second encoder that halves the representation, and a third that quarters it."""
   start, photo = OperatingPoint.load("bpp0.0983", encoder_version=1), photo[:40, :48]

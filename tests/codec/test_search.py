@@ -37,6 +37,7 @@ def test_no_effort_is_the_encoder_alone(codec):
       codec.fingerprint, *PHOTO.shape[:2], codec.encode_symbols(codec.encode(PHOTO)))
 
 
+@pytest.mark.slow
 def test_more_effort_is_a_smaller_loss(codec):
   losses = []
   for photo in (PHOTO, samples.photos()["coffee"][100:196, 120:216]):

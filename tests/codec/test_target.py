@@ -20,6 +20,7 @@ def _error(codecs, data):
   return np.mean((picture.astype(float) - PHOTO) ** 2)
 
 
+@pytest.mark.slow
 def test_never_more_and_hardly_less(codecs):
   """Below an operating point, and between it and the next."""
   sizes, errors = [len(codec.compress(PHOTO)) for codec in codecs], []
@@ -30,6 +31,7 @@ def test_never_more_and_hardly_less(codecs):
   assert errors[0] > errors[1]
 
 
+@pytest.mark.slow
 def test_the_same_by_pixels_and_for_many(codecs):
   most = 300
   by_pixels = target.ToSize(codecs, bits_per_pixel=8 * (most + 0.5) / PHOTO[..., 0].size)

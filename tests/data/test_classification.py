@@ -213,6 +213,7 @@ def fixture_pictures(sets, codec):
   return {split: of_split(split) for split in ("train", "val")}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("cache", classification.CACHES)
 def test_decoded_pixels_are_the_codecs(sets, codec, pictures, cache):
   """Symbols of photos of several sizes are decoded and cropped on the device."""

@@ -213,6 +213,7 @@ def test_tfds_epochs_show_every_image_once_in_new_orders(tiny):
   assert len(np.unique(crops[:, :, 0, 0, 0])) > 2
 
 
+@pytest.mark.slow
 def test_tfds_run_continues_where_it_was_stopped(tiny):
   whole = _tfds_crops(tiny, 6)  # 24 crops, of 7 images in an epoch
   for first in (1, 3, 5):

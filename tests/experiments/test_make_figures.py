@@ -155,6 +155,7 @@ def test_joint_training_is_compared_at_its_controls_rate(recorded):
     assert records.joint_at_the_controls_rate({"joint": stages["joint"]}, "bpp0.0983") is None
 
 
+@pytest.mark.slow
 def test_what_joint_training_gains_as_computation(paper_networks):
   """Section 6.2: the mIoU's share follows from Table 2, as the line through cResNet-51-d and cResNet-72-d has it."""
   panels = list(cost_curves.panels_of_figure_6({}, {("bpp0.0983", "cResNet-51"): [
@@ -167,6 +168,7 @@ def test_what_joint_training_gains_as_computation(paper_networks):
   assert cost_curves.more_cost({"cResNet-51": (4.0, 70.0), "cResNet-72": (5.0, 69.0)}, 2.0) is None
 
 
+@pytest.mark.slow
 def test_a_half_written_record_is_named(recorded):
   _record(recorded / "runs", "classification", "cresnet39_bpp0.0983", "cResNet-39", "bpp0.0983", {"top_1": 0.5}, end=1)
   line, output = programs.error(_start(recorded))

@@ -168,6 +168,7 @@ def test_likeness_and_duplicates(library, photos, tmp_path):
   assert {"photos/coffee.png", "again.jpg"} in [{hit.name for hit in group} for group in groups] and not library.duplicates(1.01)
 
 
+@pytest.mark.slow
 def test_vectors_of_two_networks_are_not_mixed(library, tmp_path):
   classifier = dc.Classifier.load(GOLDEN / "classifier")
   classifier.network.logits.kernel.assign(-classifier.network.logits.kernel)

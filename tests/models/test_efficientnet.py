@@ -19,6 +19,7 @@ def test_lite0_has_its_published_size():
   assert network.count_params() - moving == pytest.approx(4.65e6, rel=2e-3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name, parameters, operations", [
     ("EfficientNet-Lite2", 6.1e6, 860e6), ("EfficientNet-Lite4", 13e6, 2560e6)])
 def test_the_larger_ones_too(name, parameters, operations):

@@ -31,6 +31,7 @@ def test_shipped_segmenters():
     assert "Pascal VOC" in segmenter.describe()
 
 
+@pytest.mark.slow
 def test_several_files(monkeypatch):
   """Photos of equal size go through the network together, as many as fit: here two of three."""
   monkeypatch.setattr(base, "BATCH_PIXELS", 2 * 72 * 80)

@@ -56,6 +56,7 @@ def test_a_share_of_the_weights():
     np.testing.assert_allclose(variable, 0.25 * others[name] + 0.75 * before[name], rtol=1e-6, atol=1e-7)
 
 
+@pytest.mark.slow
 def test_fitting_lowers_the_entropy_and_leaves_the_networks(capsys):
   source = dc.operating_points.load("bpp0.0983")
   centers = source.quantizer.centers.numpy()
