@@ -7,7 +7,6 @@ none of it, and a process that is killed leaves the last whole version.
 import datetime
 import os
 import time
-from unittest import mock
 
 from deepcomp_tf import file_systems
 from deepcomp_tf import mask_classes
@@ -67,12 +66,9 @@ def connect(path):
   Raises:
     DeepcompError: LanceDB is not installed, or the folder cannot be reached.
   """
-  # The checks of arguments that its client for remote servers makes take half of the import.
   os.environ.setdefault("LANCE_LOG", "error")
   try:
-    import pydantic
-    with mock.patch.object(pydantic, "validate_call", lambda function: function):
-      import lancedb
+    import lancedb
   except ImportError as error:
     raise DeepcompError(f"a library needs LanceDB: pip install -c constraints.txt -e '.[library]' ({one_line(error)})") from None
   path = os.fspath(path)
