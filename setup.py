@@ -13,9 +13,9 @@ HERE = pathlib.Path(__file__).parent
 VERSION = re.search(r'__version__ = "(.+)"', (HERE / "deepcomp_tf/__init__.py").read_text())[1]
 
 BEAM = ["apache-beam>=2.60,<3"]
-FLASK = ["flask>=3.0,<4"]
 FORMATS = ["pillow-heif>=1.0,<2", "pillow-jxl-plugin>=1.3,<2"]
 LIBRARY = ["lancedb>=0.40,<1"]
+SERVE = ["fastapi>=0.115,<1", "prometheus-client>=0.21,<1", "uvicorn>=0.34,<1", *LIBRARY]
 
 setuptools.setup(
     name="deepcomp_tf",
@@ -28,11 +28,11 @@ setuptools.setup(
     packages=setuptools.find_packages(include=["deepcomp_tf", "deepcomp_tf.*"]),
     package_data={
         "deepcomp_tf.data": ["checksums.tsv"],
-        "deepcomp_tf.demo": ["*.html"],
         "deepcomp_tf.inference": ["classifiers/*.npz", "classifiers/NOTICE", "classifiers/*/*", "segmenters/*/*"],
-        "deepcomp_tf.library": ["*.tsv", "NOTICE"],
+        "deepcomp_tf.library": ["*.npz", "*.tsv", "NOTICE"],
         "deepcomp_tf.operating_points": ["*/*.npz", "*/*.json"],
         "deepcomp_tf.samples": ["*.json", "*.png", "*.jpg", "*.md"],
+        "deepcomp_tf.serve": ["*.html"],
         "deepcomp_tf.tasks": ["*.txt"],
     },
     entry_points={"console_scripts": ["deepcomp = deepcomp_tf.cli:main"]},
@@ -56,8 +56,6 @@ setuptools.setup(
     ]],
     extras_require={
         "beam": BEAM,
-        # The page of `deepcomp demo`.
-        "demo": FLASK,
         # Photos in HEIC, as phones take them, and in JPEG XL.
         "formats": FORMATS,
         # ImageNet weights of the backbone that `experiments.train_graft` takes by default.
@@ -65,11 +63,15 @@ setuptools.setup(
         "gpu": ["tensorflow[and-cuda]>=2.15,<3"],
         # The table of `deepcomp library`.
         "library": LIBRARY,
+        # The service `deepcomp serve`, and the page of `deepcomp demo`.
+        "serve": SERVE,
         # Paths such as s3://. Each version fits one TensorFlow; there is none for those of later Pythons.
         "s3": ['tensorflow-io>=0.36,<0.37; python_version < "3.12"'],
         "test": ["pytest>=8,<10", "pytest-xdist[psutil]>=3.6,<4", "scikit-image>=0.22,<0.27",
                  # Its optimizers are compared with ours; there are no wheels for other versions of Python.
-                 'tensorflow-addons>=0.23,<0.24; python_version < "3.12"', *BEAM, *FLASK, *FORMATS, *LIBRARY,
+                 'tensorflow-addons>=0.23,<0.24; python_version < "3.12"', *BEAM, *FORMATS, *SERVE,
+                 # What the service's tests ask it with.
+                 "httpx2>=2.16,<3",
                  # The page's tests, where there is a Chromium.
                  "selenium>=4.20,<5"],
     },

@@ -23,6 +23,7 @@ from deepcomp_tf.cli import demo
 from deepcomp_tf.cli import evaluate
 from deepcomp_tf.cli import info
 from deepcomp_tf.cli import library
+from deepcomp_tf.cli import serve
 from deepcomp_tf.cli import task as of_task
 from deepcomp_tf.cli.common import say
 from deepcomp_tf.errors import DeepcompError
@@ -50,7 +51,7 @@ def _parse(argv):
   for name in tasks.names():
     task = tasks.find(name)
     add(name, task.HELP, functools.partial(of_task.add_arguments, task), functools.partial(of_task.run, task))
-  for module in (library, demo, evaluate):
+  for module in (library, serve, demo, evaluate):
     add(module.__name__.rpartition(".")[2], module.__doc__, module.add_arguments, module.run)
   args, unknown = parser.parse_known_args(argv[1:])
   if unknown:

@@ -1,22 +1,32 @@
-"""A page on this machine to try it all on, in a browser; needs the extra 'demo'."""
+"""A page on this machine to try it all on, in a browser: `serve` with the sample photos; needs the extra 'serve'."""
 
-from deepcomp_tf import quiet
-from deepcomp_tf.errors import DeepcompError
+import tempfile
+
+import deepcomp_tf as dc
+from deepcomp_tf import samples
+from deepcomp_tf.cli import serve
 
 
 def add_arguments(parser):
   """Adds the flags."""
-  parser.add_argument("--port", type=int, default=8347, help="Port of 127.0.0.1, by default %(default)s.")
-  parser.add_argument("--max_megapixels", type=float, default=4.0, help="Larger photos are refused; by default %(default)s.")
+  serve.add_port_and_limit(parser, 4)
 
 
 def run(args):
   """Serves the page until it is interrupted. Returns the exit code."""
-  if not 0 <= args.port < 65536 or args.max_megapixels <= 0:
-    raise DeepcompError(f"expected --port in 0 to 65535 and --max_megapixels above 0. Received: --port={args.port}, "
-                        f"--max_megapixels={args.max_megapixels:g}")
-  quiet.import_tensorflow()
-  from deepcomp_tf import demo
+  serve.check(args)
+  app, bound, token = serve.listen("127.0.0.1", args.port)
+  with tempfile.TemporaryDirectory(prefix="deepcomp_demo") as library:
+    service = serve.make_service(library, args, compiled=False)
+    photos = {name: app.encode_png(photo) for name, photo in samples.photos().items()}
 
-  demo.serve(args.port, args.max_megapixels)
+    def ready(submit):
+      """Adds the samples to the library, and loads what a closer look needs."""
+      for name, photo in photos.items():
+        submit("add", (f"{name}.png", photo))
+      small = app.encode_png(samples.photos(64)["chelsea"])
+      for point in dc.operating_points.names():
+        submit("look", (point, small, 0))
+
+    app.run(app.make_app(service, token, 16 * service.max_pixels + 2 ** 20, show_samples=True), bound, ready)
   return 0

@@ -42,6 +42,7 @@ class Photo(NamedTuple):
   taken: `datetime`, or None.
   labels: list of (class, probability), most probable first.
   shares: dict from VOC's classes to their shares of the pixels, or None.
+  id: digest of what was added.
   """
   name: str
   data: bytes
@@ -51,6 +52,7 @@ class Photo(NamedTuple):
   taken: object
   labels: list
   shares: object
+  id: str
 
 
 class Report(NamedTuple):
@@ -71,7 +73,7 @@ class Library:
 
   >>> library = dc.Library("LIBRARY")
   >>> library.add(["photos"])                       # compresses, labels and stores what is new
-  >>> library.search("dog", top=10)                 # [Hit(name, score, labels), ...], no neural network
+  >>> library.search("dog", top=10)                 # [Hit(name, score, labels, id), ...], no neural network
   >>> library.search(like="photo.jpg")
   >>> library["photos/cat.jpg"].data                # the bytes of its file
 
@@ -101,6 +103,10 @@ class Library:
     if found is None:
       raise DeepcompError(f"expected a library; `deepcomp library add` makes one. Received: {self.path}, which is none")
     return found
+
+  def make(self):
+    """The table, which is made where there is none."""
+    return tables.open_table(self._connection, tables.TABLE, make=True)
 
   def __len__(self):
     return self.table.count_rows()
@@ -150,7 +156,7 @@ class Library:
       DeepcompError: the operating point or a network is missing. What is wrong with a photo is in the report.
     """
     found, others = adding.find(paths)
-    table = tables.open_table(self._connection, tables.TABLE, make=True)
+    table = self.make()
     find = understanding.by_fingerprint([network for network, _ in tables.made_by(table).values()] + list(networks))
     added, known, failed = 0, 0, {}
     for done in adding.Adding(table, find, dc.Codec.load(operating_point), effort, keep_location, overwrite).run(found):
@@ -189,8 +195,6 @@ class Library:
     Raises:
       DeepcompError: a word or a file is not what it must be.
     """
-    if text is not None and like is not None:
-      raise DeepcompError(f"expected a text or a photo to find like ones. Received: both, {text!r} and {like!r:.60}")
     vector = None if like is None else self._vector(like)
     return searching.search(self.table, text, vector, label, class_share, before, after, top, at_least)
 

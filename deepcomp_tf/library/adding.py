@@ -31,14 +31,16 @@ BATCH, SECONDS = 256, 15
 class Done(NamedTuple):
   """What became of a photo or file that was to be added.
 
-  path: of it.
+  path: of it, or what errors call it.
   name: in the library.
+  data: its bytes, where they need not be read from the path.
   error: a `DeepcompError`, or None.
   known: whether the library had it already.
   row: dict of the table's columns, of one that is new.
   """
   path: str
   name: str
+  data: object = None
   error: object = None
   known: bool = False
   row: object = None
@@ -56,7 +58,7 @@ def find(paths):
     stored = [file for file in files.walk(path) if file.endswith(container.EXTENSION)]
     found += [Done(file, f"{os.path.basename(root)}/{photo_files.below(path, file)}")
               for file in sorted(of_folder.photos + stored)]
-    found += [Done(place, place, DeepcompError(f"the folder cannot be read: {reason}"))
+    found += [Done(place, place, error=DeepcompError(f"the folder cannot be read: {reason}"))
               for place, reason in of_folder.unreadable.items()]
     others += of_folder.others
   return found, others
@@ -72,12 +74,13 @@ class Adding:
     effort: of `Codec.encode`.
     keep_location: whether GPS coordinates are kept.
     overwrite: whether another photo of the same name is replaced.
+    among: SQL expression of the rows with which what is added could have its content or name in common; all, if empty.
   """
 
-  def __init__(self, table, find_network, codec, effort=0, keep_location=False, overwrite=False):
+  def __init__(self, table, find_network, codec, effort=0, keep_location=False, overwrite=False, among=""):
     self._table, self._find_network, self._codec, self._effort = table, find_network, codec, effort
     self._keep_location, self._overwrite = keep_location, overwrite
-    rows = table.search().select(["id", "name"]).to_arrow().to_pydict()
+    rows = (table.search().where(among) if among else table.search()).select(["id", "name"]).to_arrow().to_pydict()
     self._known, self._names = set(rows["id"]), dict(zip(rows["name"], rows["id"]))
     self._made_by, self._taken = tables.made_by(table), set()
 
@@ -118,11 +121,11 @@ class Adding:
     if done.error:
       return done, None
     try:
-      data = files.read(done.path)
+      data = files.read(done.path) if done.data is None else done.data
       row = {"id": files.digest_of(data), "name": done.name}
       if row["id"] in self._known:
         return done._replace(known=True), None
-      if done.path.endswith(container.EXTENSION):
+      if done.path.endswith(container.EXTENSION) if done.data is None else data.startswith(container.MAGIC):
         return done._replace(row={**row, **self._columns(data)}), None
       image = read_image(done.path, data, admit)
       return done._replace(row={**row, **_exif(data, self._keep_location)}), image

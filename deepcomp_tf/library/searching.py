@@ -24,14 +24,18 @@ class Hit(NamedTuple):
   score: for a text 0..1, the probability of its classes or, of VOC's, their share of the pixels if that is more; for a photo -1..1,
     the cosine of the vectors; None where there was neither.
   labels: its first five, (class, probability).
+  id: digest of what was added.
   """
   name: str
   score: object
   labels: list
+  id: str
 
 
 def search(table, text=None, vector=None, label=None, class_share=None, before=None, after=None, top=20, at_least=None):
   """The `Hit`s of `Library.search`, which has the arguments; `vector` is that of `like`, float32 `[VECTOR_SIZE]`."""
+  if text is not None and vector is not None:
+    raise DeepcompError(f"expected a text or a photo to find like ones. Received: both, the text {text!r}")
   if top < 1:
     raise DeepcompError(f"`top` must be at least 1. Received: top={top}")
   where = " AND ".join(filter(None, (
@@ -40,30 +44,36 @@ def search(table, text=None, vector=None, label=None, class_share=None, before=N
   if vector is not None:
     query, columns = table.search(vector).distance_type("cosine").limit(top), ["_distance"]
   else:
-    query, columns = table.search(), ["shares", "taken"]
-  rows = (query.where(where) if where else query).select(["name", "labels", "probabilities", *columns]).to_arrow()
+    query, columns = table.search(), ["shares", "taken", "added"]
+  rows = (query.where(where) if where else query).select(["id", "name", "labels", "probabilities", *columns]).to_arrow()
   if vector is not None:
     scores = 1 - rows["_distance"].to_numpy()
   elif text is not None:
     scores = _scores(rows, text)
   else:
-    scores = rows["taken"].cast("int64").fill_null(-2**62).to_numpy()
-  hits = hits_of(rows, np.argsort(-scores, kind="stable")[:top], scores if text is not None or vector is not None else None)
+    scores = None
+  if scores is None:
+    added, taken = (rows[column].cast("int64").fill_null(-2**62).to_numpy() for column in ("added", "taken"))
+    order = np.lexsort([-added, -taken])
+  else:
+    order = np.argsort(-scores, kind="stable")
+  hits = hits_of(rows, order[:top], scores)
   least = (LEAST_SCORE if text is not None else -1) if at_least is None else at_least
   return [hit for hit in hits if hit.score is None or hit.score >= least]
 
 
 def hits_of(rows, numbers, scores=None):
   """`Hit`s of those rows of an Arrow table that have these numbers."""
-  return [Hit(row["name"], None if scores is None else float(scores[number]), list(zip(row["labels"], row["probabilities"]))[:5])
-          for number, row in zip(numbers, rows.select(["name", "labels", "probabilities"]).take(numbers).to_pylist())]
+  return [Hit(row["name"], None if scores is None else float(scores[number]), list(zip(row["labels"], row["probabilities"]))[:5],
+              row["id"])
+          for number, row in zip(numbers, rows.select(["id", "name", "labels", "probabilities"]).take(numbers).to_pylist())]
 
 
 def duplicates(table, cutoff):
   """The groups of `Library.duplicates`."""
   from scipy import sparse
 
-  rows = table.search().select(["name", "labels", "probabilities", "vector"]).to_arrow().sort_by("name").combine_chunks()
+  rows = table.search().select(["id", "name", "labels", "probabilities", "vector"]).to_arrow().sort_by("name").combine_chunks()
   vectors = rows["vector"].combine_chunks().flatten().to_numpy().reshape(-1, tables.VECTOR_SIZE).astype(np.float32)
   near = sparse.lil_matrix((len(vectors), len(vectors)), dtype=bool)
   for begin in range(0, len(vectors), _ROWS):

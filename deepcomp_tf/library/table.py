@@ -121,5 +121,6 @@ def delete(table, column, values):
 
 def made_by(table):
   """The networks of the table's vectors: dict from operating points to (network, space)."""
-  rows = table.search().select(["operating_point", "network", "space"]).to_arrow().to_pydict()
-  return dict(zip(rows["operating_point"], zip(rows["network"], rows["space"])))
+  columns = ["operating_point", "network", "space"]
+  rows = table.search().select(columns).to_arrow().group_by(columns).aggregate([]).to_pylist()
+  return {row["operating_point"]: (row["network"], row["space"]) for row in rows}

@@ -25,6 +25,9 @@ with epy.lazy_imports():
 # So many classes are kept, of at least such a probability.
 MOST_LABELS, LEAST_PROBABILITY = 20, 0.002
 
+# `directions_of` the shipped grafts' last layer, by its digest; finding them takes seconds.
+_DIRECTIONS = os.path.join(os.path.dirname(__file__), "directions.npz")
+
 
 class Understanding(Embedder):
   """The networks that read the files of one operating point. Its answers are dicts of the columns `table.UNDERSTOOD`.
@@ -39,7 +42,8 @@ class Understanding(Embedder):
     loaded = super().load(name, codec)
     loaded.class_names, (kernel, bias) = loaded.info["class_names"], _last_layer(loaded)
     loaded.space, loaded.kernel, loaded.bias = files.digest_of(kernel.astype(np.float16).tobytes()), kernel, bias
-    loaded.directions = directions_of(kernel)
+    stored = files.read_arrays(_DIRECTIONS)
+    loaded.directions = stored[loaded.space].astype(np.float32) if loaded.space in stored else directions_of(kernel)
     symbols = tf.TensorSpec([None, None, None, loaded.inputs.channels], tf.uint8)
     loaded.pooled = tf.function(loaded.pooled, input_signature=[symbols], jit_compile=False)
     return loaded
@@ -100,11 +104,18 @@ def directions_of(kernel):
   return (vectors * np.sign(vectors[np.abs(vectors).argmax(axis=0), np.arange(vectors.shape[1])])).astype(np.float32)
 
 
-def by_fingerprint(names):
+def store_directions(name):
+  """Writes the file of directions anew, for a shipped classifier and those that share its last layer."""
+  kernel = Understanding.load(name).kernel
+  np.savez_compressed(_DIRECTIONS, **{files.digest_of(kernel.astype(np.float16).tobytes()): directions_of(kernel).astype(np.float16)})
+
+
+def by_fingerprint(names, load=None):
   """A function of a file's fingerprint, bytes, that gives the `Understanding` for it, loaded once.
 
   Args:
     names: of classifiers, or their folders; for operating points that none of them reads, the shipped ones are taken.
+    load: function of one of these; by default `Understanding.load`.
 
   Raises (the function):
     DeepcompError: none of them reads it, and none is shipped that does.
@@ -113,5 +124,5 @@ def by_fingerprint(names):
 
   @functools.lru_cache(maxsize=None)
   def find(fingerprint):
-    return Understanding.load(named.get(fingerprint.hex()) or folders.shipped_for(Embedder.KIND, fingerprint.hex()))
+    return (load or Understanding.load)(named.get(fingerprint.hex()) or folders.shipped_for(Embedder.KIND, fingerprint.hex()))
   return find
