@@ -9,7 +9,7 @@ import pytest
 import deepcomp_tf
 
 PACKAGE = pathlib.Path(deepcomp_tf.__file__).parent
-ABOVE = ("data", "inference", "tasks", "training", "evaluation", "cli", "demo", "pillow")
+ABOVE = ("data", "inference", "tasks", "training", "evaluation", "cli", "library", "serve", "pillow")
 
 
 @pytest.mark.parametrize("folder, unknown", [

@@ -65,9 +65,11 @@ class Service:
     """Loads and traces what uploads, searches and pictures need, which the first ones would wait for; `compiled` says whether the
     entropy coder is compiled, too, which takes ten seconds and pays after some thousand photos."""
     data = self.codec.compress(samples.photos(64)["chelsea"], self.effort)
-    for result in (*self.understand([data]), *self.segment([data]), self.codec.decompress(data)):
-      if isinstance(result, Exception):
-        raise result
+    understood, = self.understand([data])
+    if isinstance(understood, Exception):
+      raise understood
+    self.segment([data])  # where there is a segmenter
+    self.codec.decompress(data)
     self.search()
     if compiled:
       entropy_coder.warm_up()

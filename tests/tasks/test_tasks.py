@@ -69,15 +69,15 @@ def test_the_command_has_a_subcommand_for_it(tmp_path):
 
 
 def test_the_page_shows_it():
-  pytest.importorskip("flask", reason="the extra demo is not installed")
-  from deepcomp_tf import demo
+  from deepcomp_tf.serve import looking
   data = dc.Bitstream((GOLDEN / "photo.deepcomp").read_bytes())
   networks = types.SimpleNamespace(codec=lambda name: dc.Codec.load(GOLDEN / "operating_point"),
-                                   tasks=[lambda data: Brightest.load(GOLDEN / "classifier")])
+                                   tasks=[lambda data: Brightest.load(GOLDEN / "classifier")], through_pixels=lambda task: None)
   vars(data)["operating_point"] = "golden"
-  shown = demo.show_file(networks, data, 10 ** 6)
+  shown = looking.show_file(networks, data, 10 ** 6)
   assert shown["understood"][0]["text"].startswith("at (") and shown["point"] == "golden"
-  assert len(demo.Networks().tasks) == 3  # with classes and masks; a vector is nothing to look at
+  assert shown["seconds_through_pixels"] is None
+  assert len(looking.Networks().tasks) == 3  # with classes and masks; a vector is nothing to look at
 
 
 def test_names(registered):
