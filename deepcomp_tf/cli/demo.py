@@ -1,8 +1,8 @@
 """A page on this machine to try it all on, in a browser: `serve` with the sample photos; needs the extra 'serve'."""
 
 import tempfile
+import threading
 
-import deepcomp_tf as dc
 from deepcomp_tf import samples
 from deepcomp_tf.cli import serve
 
@@ -20,13 +20,19 @@ def run(args):
     service = serve.make_service(library, args, compiled=False)
     photos = {name: app.encode_png(photo) for name, photo in samples.photos().items()}
 
+    ended = threading.Event()
+    looks = threading.Thread(target=service.warm_up_looks, args=[lambda: not ended.is_set()])
+
     def ready(submit):
-      """Adds the samples to the library, and loads what a closer look needs."""
       for name, photo in photos.items():
         submit("add", (f"{name}.png", photo))
-      small = app.encode_png(samples.photos(64)["chelsea"])
-      for point in dc.operating_points.names():
-        submit("look", (point, small, 0))
+      looks.start()
 
-    app.run(app.make_app(service, token, 16 * service.max_pixels + 2 ** 20, show_samples=True), bound, ready)
+    try:
+      # No photo of that many pixels takes more bytes.
+      app.run(app.make_app(service, token, 16 * service.max_pixels + 2 ** 20, show_samples=True), bound, ready)
+    finally:
+      ended.set()
+      if looks.ident:
+        looks.join()
   return 0

@@ -15,6 +15,7 @@ from deepcomp_tf import mask_classes
 from deepcomp_tf import samples
 from deepcomp_tf.codec import entropy_coder
 from deepcomp_tf.codec.images import encode_picture
+from deepcomp_tf.codec.images import encode_png
 from deepcomp_tf.codec.images import PIXELS_AHEAD
 from deepcomp_tf.errors import DeepcompError
 from deepcomp_tf.library import searching
@@ -58,7 +59,7 @@ class Service:
     self._load = functools.lru_cache(maxsize=None)(understanding.Understanding.load)
     self.codec = dc.Codec.load(operating_point)
     self.looking = looking.Networks()
-    self._pictures, self._lock = collections.OrderedDict(), threading.Lock()
+    self._pictures, self._lock, self._looks = collections.OrderedDict(), threading.Lock(), threading.Lock()
     self.work = {work.__name__: work for work in (self.add, self.understand, self.segment, self.picture, self.mask, self.look)}
 
   def warm_up(self, compiled=True):
@@ -73,6 +74,14 @@ class Service:
     self.search()
     if compiled:
       entropy_coder.warm_up()
+
+  def warm_up_looks(self, go_on):
+    """Loads and traces what closer looks need, at each operating point while go_on(); for a thread of its own, since it takes
+    longer than anybody waits for a photo."""
+    photo = encode_png(samples.photos(64)["chelsea"])
+    for point in dc.operating_points.names():
+      if go_on():
+        self.look([(point, photo, 0)])
 
   # What takes no network.
 
@@ -172,8 +181,9 @@ class Service:
 
   def look(self, wanted):
     """What the page shows of a photo: list of (operating point, bytes, effort) -> list of dicts. A file has its own point."""
-    return [looking.show_file(self.looking, data, self.max_pixels) if uploads.is_file(data) else
-            looking.show_photo(self.looking, point, data, self.max_pixels, effort) for point, data, effort in wanted]
+    with self._looks:
+      return [looking.show_file(self.looking, data, self.max_pixels) if uploads.is_file(data) else
+              looking.show_photo(self.looking, point, data, self.max_pixels, effort) for point, data, effort in wanted]
 
   def _masks(self, fingerprint, group):
     segmenter = self._find_network()(fingerprint).segmenter

@@ -33,7 +33,7 @@ class Task(abc.ABC):
     run: from what files hold to answers; the method that users call, such as `classify`, is `answer` with a docstring.
     served: what a SavedModel of it gives,
   for the command HELP, MANY, add_arguments, check_arguments, report and finish,
-  and for the page of `deepcomp demo`, if there is something to see, show.
+  and for the page of `deepcomp serve`, if there is something to see, show.
 
   Args:
     network: see `models.protocol`; built here where it is not.
@@ -234,7 +234,7 @@ class Task(abc.ABC):
   def finish(cls, args):
     """Called once, behind the last file."""
 
-  # On the page of `deepcomp demo`, which asks only tasks that have this method for answers.
+  # On the page of `deepcomp serve`, which asks only tasks that have this method for answers.
 
   def show(self, answer, picture):
     """What the page shows of an answer of `run` and the decoded photo, uint8 `[H, W, 3]`.

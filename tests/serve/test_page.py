@@ -141,7 +141,7 @@ def test_a_closer_look_its_slider_its_file_and_the_file_again(browser, folder):
   downloaded = folder / "downloads/cat-bpp0.330.deepcomp"
   _wait(browser, downloaded.exists)
   assert downloaded.read_bytes() == data
-  _press(browser.find_element(By.ID, "looks"), "close")
+  _press(browser.find_element(By.ID, "look"), "close")
   assert not browser.find_elements(By.CSS_SELECTOR, "#looks article")
   _upload(browser, downloaded)
   _status(browser, "1 of 1 searchable")
