@@ -48,6 +48,8 @@ setuptools.setup(
         "numba>=0.61,<0.70",
         "numpy>=1.24,<3",
         "pillow>=11.3,<13",
+        # It comes with TensorFlow Datasets, too: vectors in Parquet.
+        "pyarrow>=14,<30",
         "scipy>=1.11,<2",
         "tensorboard>=2.15,<3",
         "tensorflow>=2.15,<3",

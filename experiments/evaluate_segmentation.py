@@ -5,7 +5,8 @@
 
 SET is a TFDS set with images and masks, or a folder with images/SPLIT/*.jpg, masks/SPLIT/*.png and, for other classes than
 VOC's, classes.json; classes are those of the networks by name. Each photo is given to each network as its operating point
-would store it: original pixels, decoded pixels or the representation.
+would store it: original pixels, decoded pixels or the representation. With --backbone, a network for pixels that segments stands
+beside them, on original photos and on those decoded at each operating point: what grafts of it are to be compared with.
 """
 
 from absl import flags
@@ -19,11 +20,16 @@ from deepcomp_tf.evaluation import figures
 from deepcomp_tf.evaluation import segmentation as measures
 from deepcomp_tf.codec.inputs import NetworkInput
 from deepcomp_tf.mask_classes import VOID
+from deepcomp_tf.models import surgery
+from deepcomp_tf.models.pretrained import PREPROCESSINGS
+from deepcomp_tf.tasks import teachers
 from deepcomp_tf.training import flags as training_flags
 
 FLAGS = flags.FLAGS
 flags.DEFINE_list("segmenters", None, f"Of {', '.join(dc.Segmenter.names()) or '(none shipped)'}, or folders that "
                   "training wrote.", required=True)
+flags.DEFINE_string("backbone", None, "TensorFlow Lite file, or file that Keras saved, of a network that segments, to be measured, too.")
+flags.DEFINE_enum("preprocessing", None, PREPROCESSINGS, "As of experiments.train_graft.")
 flags.DEFINE_string("operating_point", None, "Folder of their operating point, where that is not where they say.")
 flags.DEFINE_string("dataset", "voc_segmentation", "TFDS set with images and masks, or folder with images/ and masks/.")
 flags.DEFINE_string("classes", None, "JSON file of the classes of the masks, where --dataset does not name them.")
@@ -37,13 +43,16 @@ flags.DEFINE_integer("examples", 4, "Photos in the contact sheet, spread over th
 def main(argv):
   del argv
   codec = FLAGS.operating_point and dc.Codec.load(FLAGS.operating_point)
-  segmenters = [dc.Segmenter.load(name, codec) for name in FLAGS.segmenters]
+  named = {name: dc.Segmenter.load(name, codec) for name in FLAGS.segmenters}
+  if FLAGS.backbone:
+    named.update(of_backbone(FLAGS.backbone, list(named.values())))
+  segmenters = list(named.values())
   builder = segmentation.open_builder(FLAGS.dataset, FLAGS.data_dir)
   classes = segmentation.classes_of(builder, FLAGS.classes)
   ids = {mask_class.name: mask_class.id for mask_class in classes}
   well_covered = [mask_class.name for mask_class in training_flags.chosen_classes("well_covered_ids", classes)]
   counts, sheet = [], []
-  for name, segmenter in zip(FLAGS.segmenters, segmenters):
+  for name, segmenter in named.items():
     if not ids.keys() & set(segmenter.names_in_order):
       raise dc.DeepcompError(f"expected a set with classes of {name} ({', '.join(segmenter.names_in_order)}). Received: "
                              f"{FLAGS.dataset} with {', '.join(ids)}")
@@ -54,7 +63,7 @@ def main(argv):
         lambda whole, count=len(examples): tqdm.tqdm(whole, total=count, unit="image", mininterval=5)))))
     if FLAGS.contact_sheet:
       sheet.append(list(pictures(segmenter, examples, ids)))
-  for name, segmenter in zip(FLAGS.segmenters, segmenters):
+  for name, segmenter in named.items():
     print(f"{name}: {segmenter.describe()}")
   print_table(segmenters, list(ids), counts, [segmenter.places_of(well_covered) for segmenter in segmenters])
   if FLAGS.contact_sheet:
@@ -62,6 +71,21 @@ def main(argv):
     truth = [[("photo", photo), ("labels", label)] for photo, label in pictured(plain)]
     write_file(FLAGS.contact_sheet, figures.segmentation_figure(list(zip(truth, *sheet)), classes), overwrite=True)
     print(f"Look at {FLAGS.contact_sheet}")
+
+
+def of_backbone(path, segmenters):
+  """Segmenters by names: a network for pixels, on original photos and on what is decoded at each operating point of others."""
+  teacher = teachers.load_teacher(path, preprocessing=FLAGS.preprocessing)
+  if not teacher.segments:
+    raise dc.DeepcompError(f"expected a network that segments. Received: --backbone={path}, which classifies")
+  network, codecs = teacher.cut_network(surgery.find_cut(teacher.network)), {}
+  for segmenter in segmenters:
+    if segmenter.codec:
+      codecs.setdefault(segmenter.operating_point, segmenter.codec)
+  return {f"{teacher.name} on original photos": dc.Segmenter(network, NetworkInput("original"), teacher.mask_classes),
+          **{f"{teacher.name} on photos decoded at {point}": dc.Segmenter(network, NetworkInput("decoded", codec),
+                                                                          teacher.mask_classes)
+             for point, codec in codecs.items()}}
 
 
 def pictured(examples):
@@ -79,7 +103,9 @@ def pictures(segmenter, examples, ids):
   """
   to_set = np.full(256, VOID, np.uint8)
   to_set[:len(segmenter.names_in_order)] = [ids.get(name, VOID) for name in segmenter.names_in_order]
-  title = f"{segmenter.network.backbone.architecture}-d\n{segmenter.inputs.kind}"
+  network = segmenter.network
+  architecture = f"{network.backbone.architecture}-d" if isinstance(network, dc.models.DeepLab) else network.architecture
+  title = f"{architecture}\n{segmenter.inputs.kind}"
   for stored, label in pictured(examples):
     mask = segmenter.predict(stored, *label.shape)
     yield [(title + (f", {segmenter.operating_point}" if segmenter.operating_point else ""),

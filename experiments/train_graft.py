@@ -19,8 +19,6 @@ import deepcomp_tf as dc
 from deepcomp_tf.codec.inputs import NetworkInput
 from deepcomp_tf.data import answers
 from deepcomp_tf.evaluation import agreement
-from deepcomp_tf.mask_classes import numbered
-from deepcomp_tf.mask_classes import VOC
 from deepcomp_tf.models import pretrained
 from deepcomp_tf.models import surgery
 from deepcomp_tf.representation import STRIDE
@@ -153,8 +151,7 @@ def main(argv):
     return figures_of(validation) | {f"top_1_at_{examples.size}": figures_of(examples)["top_1"] for examples in more_validation}
 
   if network.segments:
-    names = teacher.class_names
-    task = dc.Segmenter(network, inputs, VOC if names == [known.name for known in VOC] else numbered(names))
+    task = dc.Segmenter(network, inputs, teacher.mask_classes)
   else:
     task = dc.Classifier(network, inputs, teacher.class_names)
   loop.train(

@@ -9,6 +9,7 @@ import sys
 
 import numpy as np
 from PIL import Image
+from pyarrow import parquet
 import pytest
 
 from deepcomp_tf import samples
@@ -166,6 +167,10 @@ def test_classify_and_segment(networks, tmp_path):
   assert result.returncode == 1 and "cat.deepcomp -> v/vectors.npy: 256 values" in result.stdout
   vectors = np.load(tmp_path / "v/vectors.npy")
   assert vectors.shape == (2, 256) and np.linalg.norm(vectors[0]) == pytest.approx(1) and np.isnan(vectors[1]).all()
+  assert deepcomp_here("embed", *both, "--output=vectors.parquet", cwd=tmp_path).returncode == 1
+  table = parquet.read_table(tmp_path / "vectors.parquet")
+  assert table["file"].to_pylist() == ["cat.deepcomp"]
+  np.testing.assert_array_equal(table["vector"].to_pylist()[0], vectors[0])
 
   segment = ("segment", "cat.deepcomp", f"--segmenter={networks}/segmenter", "--output=mask.png", "--overlay=new/overlay.png")
   result = deepcomp_here(*segment, cwd=tmp_path)

@@ -119,8 +119,8 @@ class Reader:
       threads: at most so many; None for as many as there are cores.
 
     Returns:
-      uint8 `[n, size, size, C]`, and a dict from places in the list to the errors of the files that have no crop:
-      `BitstreamError` where one is damaged, `DeepcompError` where it is smaller. Their crops are 0.
+      uint8 `[n, size, size, C]`, and a list of None for each file that has a crop, else its error: `BitstreamError` where it is
+      damaged, `DeepcompError` where it is smaller. Their crops are 0.
     """
     files = container.list_of(files)
     symbols = np.zeros([len(files), size, size, self.channels], np.uint8)
@@ -140,7 +140,7 @@ class Reader:
       jobs[number] = Job(file.payload, rows, columns, top, left, size, size, number * symbols[0].size)
     damaged = self._decode_jobs(jobs, symbols, threads)
     symbols[list(damaged)] = 0
-    return symbols, {**errors, **damaged}
+    return symbols, list(map((errors | damaged).get, range(len(files))))
 
   def representation(self, data):
     """The quantized representation in a file: bytes -> float32 `[ceil(H/8), ceil(W/8), C]`; errors are those of `symbols`."""

@@ -70,7 +70,7 @@ class Examples:
     symbols, errors = self.symbols_codec.crops_of(files.tolist(), size, places, threads=1)
     if mirrored is not None:
       symbols[mirrored] = symbols[mirrored, :, ::-1]
-    return symbols, labels, list(map(errors.get, range(len(files))))
+    return symbols, labels, errors
 
   def read_maps(self, files, labels):
     """The symbols of a batch of compressed files: list of uint8 `[h, w, C]`, or of errors; and labels. See `read_crops`."""

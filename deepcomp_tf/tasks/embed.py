@@ -2,6 +2,7 @@
 
 import io
 
+from absl import logging
 import numpy as np
 from etils import epy
 
@@ -11,8 +12,13 @@ from deepcomp_tf.errors import DeepcompError
 from deepcomp_tf.tasks.base import Task
 
 with epy.lazy_imports():
+  import pyarrow as pa
+  from pyarrow import parquet
   import tensorflow as tf
   from deepcomp_tf import models
+
+# Beam's counter of files without a vector.
+DAMAGED = "damaged"
 
 
 class Embedder(Task):
@@ -76,7 +82,8 @@ class Embedder(Task):
   @classmethod
   def add_arguments(cls, parser):
     parser.add_argument("-o", "--output", required=True, help="npy file for the vectors: float32, a row a file, in their order; NaN "
-                        "for a file that failed. Its folder is made if it is missing.")
+                        "for a file that failed. Or .parquet, with the columns file and vector, without files that failed. Its "
+                        "folder is made if it is missing.")
     parser.add_argument("--overwrite", action="store_true", help="Replace an output that exists.")
 
   @classmethod
@@ -90,8 +97,37 @@ class Embedder(Task):
 
   @classmethod
   def finish(cls, args):
-    if args.vectors:
+    if not args.vectors:
+      return
+    buffer = io.BytesIO()
+    if args.output.endswith(".parquet"):
+      size = len(next(iter(args.vectors.values())))
+      parquet.write_table(pa.table([list(args.vectors), pa.array(list(args.vectors.values()), vector_type(size))],
+                                   ["file", "vector"]), buffer)
+    else:
       missing = np.full_like(next(iter(args.vectors.values())), np.nan)
-      buffer = io.BytesIO()
       np.save(buffer, np.stack([args.vectors.get(file, missing) for file in args.files]))
-      outputs.write(args.output, buffer.getvalue(), args.overwrite)
+    outputs.write(args.output, buffer.getvalue(), args.overwrite)
+
+
+def vector_type(size):
+  """What a column of vectors is in Arrow and Parquet."""
+  return pa.list_(pa.float32(), size)
+
+
+def rows(examples, embedder, columns):
+  """Yields the rows of a table of vectors, dicts, on a worker of Beam: `columns` of examples, and their `vector`.
+
+  Args:
+    examples: list of dicts with `bitstream`. Damaged ones are left out, and counted as `DAMAGED`.
+    embedder: is pickled as its name, and loaded once by each worker.
+    columns: their features that are kept, numbers and texts.
+  """
+  from apache_beam import metrics  # an extra of the package
+  for example, vector in zip(examples, embedder.embed([example["bitstream"] for example in examples], "return")):
+    if isinstance(vector, DeepcompError):
+      logging.warning("Left out: %s", vector)
+      metrics.Metrics.counter("deepcomp_tf", DAMAGED).inc()
+      continue
+    values = ((name, example[name]) for name in columns)
+    yield {"vector": vector.tolist(), **{name: value.decode() if isinstance(value, bytes) else int(value) for name, value in values}}

@@ -12,6 +12,7 @@ import tensorflow as tf
 from deepcomp_tf import files
 from deepcomp_tf.errors import DeepcompError
 from deepcomp_tf.errors import one_line
+from deepcomp_tf.mask_classes import numbered
 from deepcomp_tf.mask_classes import VOC
 from deepcomp_tf.tasks.imagenet import imagenet_classes
 from deepcomp_tf.models import efficientnet
@@ -44,6 +45,11 @@ class Teacher(NamedTuple):
   def segments(self):
     """Whether it gives logits at every position, in place of a photo's."""
     return len(self.network.output_shape) == 4
+
+  @property
+  def mask_classes(self):
+    """Of a network that segments, list of `mask_classes.MaskClass`: VOC's where it knows these, else numbered."""
+    return VOC if self.class_names == [known.name for known in VOC] else numbered(self.class_names)
 
   def channels_at(self, cut):
     """Channels of the maps behind a layer."""

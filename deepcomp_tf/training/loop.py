@@ -120,6 +120,8 @@ def train(strategy, stages, variables, *, program, settings, result, measure, ev
                      for stage in stages]
   run.keep({**variables, **{name: state for used in optimizers_of for name, state in used.named_variables().items()}})
   run.restore()
+  if run.is_new and start:  # which may have taken minutes
+    run.save()
 
   def record(figures):
     run.record({"epoch": int(run.step.numpy()) // every, **figures} if count_epochs else figures)
@@ -135,7 +137,7 @@ def train(strategy, stages, variables, *, program, settings, result, measure, ev
     logging.info("%s: validation %s (%.0f s)", place, _text(scalars), time.time() - begins)
     return figures
 
-  if run.is_new and measure_start:
+  if measure_start and not run.step.numpy():
     validate()
   for stage, optimizer in zip(stages, optimizers_of):
     first = int(run.step.numpy())

@@ -215,7 +215,7 @@ def test_crops(codec, files, monkeypatch, coded, size, place, corners):
   """The center and both corners; what is damaged and what is too small."""
   monkeypatch.setattr(entropy_coder, "_coded", coded)
   crops, errors = codec.crops_of(files[0], size, place and [place] * 5)
-  assert crops.shape == (5, size, size, codec.channels) and sorted(errors) == [3, 4]
+  assert crops.shape == (5, size, size, codec.channels) and errors[:3] == [None] * 3 and len(errors) == 5
   assert isinstance(errors[3], BitstreamError) and "at least" in str(errors[4]) and not crops[3:].any()
   for number, (top, left) in enumerate(corners):
     np.testing.assert_array_equal(crops[number], files[1][number][top:top + size, left:left + size])

@@ -173,6 +173,20 @@ def test_evaluation_gives_what_training_recorded(finished, folder, tmp_path):
   assert figures["cat"] - 0.05 <= figures["mIoU, well covered"] <= 100  # one is printed with one decimal, one with two
   with Image.open(sheet) as image:
     assert image.format == "PNG" and image.height > image.width
+
+  # Beside it a network for pixels that sees cats everywhere.
+  pixels = tf.keras.Input([32, 32, 3])
+  maps = tf.keras.layers.AveragePooling2D(8, name="eighth")(pixels)
+  network = tf.keras.Model(pixels, tf.keras.layers.Conv2D(21, 1)(maps), name="cats")
+  network.layers[-1].set_weights([np.zeros([1, 1, 3, 21]), np.eye(21)[8]])
+  network.save(tmp_path / "cats.keras")
+  code, output = programs.finish(programs.start(*evaluate, f"--backbone={tmp_path}/cats.keras", "--preprocessing=none"))
+  assert code == 0, output[-3000:]
+  assert "cats on original photos: " in output and "cats on photos decoded at " in output
+  rows = {line.rsplit(maxsplit=3)[0].strip(): [float(cell) for cell in line.rsplit(maxsplit=3)[1:]] for line in output.splitlines()
+          if line.startswith(("cat  ", "background", "pixel accuracy"))}
+  assert rows["cat"][0] == figures["cat"] and rows["background"][1:] == [0, 0]
+  assert rows["cat"][1] == rows["cat"][2] == pytest.approx(rows["pixel accuracy"][1], abs=0.06)
   line, _ = programs.error(programs.start(*evaluate[:-2], "--well_covered_ids=8,8"))
   assert "--well_covered_ids must be different ids of 0 background" in line and "Received: 8,8" in line
 
