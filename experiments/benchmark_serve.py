@@ -3,12 +3,12 @@
   python -m experiments.benchmark_serve --photos=more
   python -m experiments.benchmark_serve --photos=more --seconds=300 --kills=50 --broken=1000
 
-The service has a library of its own in a temporary folder. First --clients ask at once, as fast as they are answered, for --seconds
-each: uploads of new photos, which are crops of --photos as JPEG; classes of photos that are not stored; searches by a word; searches
-for photos like one; small pictures. Printed are answers a second, percentiles of the seconds that they took, the answers by their
-status, and the service's memory. Then come --broken uploads, cut or changed, and it is checked that each is refused and the library
-as large as before. Last the service is killed (SIGKILL) during uploads, --kills times, and after each time it is checked that the
-library opens, has every photo whose upload was answered, and is whole.
+The service has a library of its own in a temporary folder. First --clients ask at once, as fast as they are answered, for
+--seconds each: uploads of new photos, which are crops of --photos as JPEG; classes of photos that are not stored; searches by a
+word; searches for photos like one; small pictures. Printed are answers a second, percentiles of the seconds that they took, the
+answers by their status, and the service's memory. Then come --broken uploads, cut or changed, and it is checked that each is
+refused and the library as large as before. Last the service is killed (SIGKILL) during uploads, --kills times, and after each time
+it is checked that the library opens, has every photo whose upload was answered, and is whole.
 """
 
 import collections
@@ -90,8 +90,8 @@ def main(argv):
       kill(service, library, upload, number)
       service = Service(library)
     code = service.end(signal.SIGTERM)
-    print(f"{len(dc.Library(library))} photos at the end, {len(list(dc.Library(library).verify()))} of them not whole; exit code after "
-          f"SIGTERM {code}")
+    print(f"{len(dc.Library(library))} photos at the end, {len(list(dc.Library(library).verify()))} of them not whole; "
+          f"exit code after SIGTERM {code}")
 
 
 def uploads():
@@ -105,7 +105,8 @@ def uploads():
       edge = int(rng.integers(min(photo.shape[:2]) // 2, min(photo.shape[:2]) + 1))
       top, left = (rng.integers(0, whole - edge + 1) for whole in photo.shape[:2])
       buffer = io.BytesIO()
-      Image.fromarray(photo[top:top + edge, left:left + edge]).resize((size, size)).save(buffer, "JPEG", quality=int(rng.integers(80, 96)))
+      crop = Image.fromarray(photo[top:top + edge, left:left + edge]).resize((size, size))
+      crop.save(buffer, "JPEG", quality=int(rng.integers(80, 96)))
       yield buffer.getvalue()
 
   class Shared:
@@ -164,8 +165,8 @@ def measure(service, name, request):
   seconds = time.monotonic() - begin
   percentiles = np.percentile(times or [np.nan], [50, 90, 99])
   print(f"{name:<10}{len(times) / seconds:>10.1f}{''.join(f'{value:>8.3f}' for value in percentiles)}    "
-        f"{service.memory() / 2 ** 20:>6.0f}  " + ", ".join(f"{status}: {count}" for status, count in sorted(statuses.items(), key=str)),
-        flush=True)
+        f"{service.memory() / 2 ** 20:>6.0f}  "
+        + ", ".join(f"{status}: {count}" for status, count in sorted(statuses.items(), key=str)), flush=True)
 
 
 def send_broken(service, library, photos):
@@ -211,8 +212,8 @@ def kill(service, library, upload, number):
     thread.join()
   photos = dc.Library(library)
   lost, wrong = acknowledged - {photo.id for photo in photos}, list(photos.verify())
-  print(f"kill {number + 1}: {len(acknowledged)} acknowledged, {len(photos) - before} stored, {len(lost)} lost, {len(wrong)} not whole",
-        flush=True)
+  print(f"kill {number + 1}: {len(acknowledged)} acknowledged, {len(photos) - before} stored, {len(lost)} lost, "
+        f"{len(wrong)} not whole", flush=True)
   if lost or wrong:
     raise SystemExit("error: expected every acknowledged photo to be there, and whole")
 

@@ -20,8 +20,8 @@ def add_arguments(parser):
                       f"chooses at a look. 1 to {MAX_EFFORT} search for better ones, the longer the higher.")
   parser.add_argument("--network", default="", help="Names or folders of classifiers, with commas between them; by default the "
                       "shipped one of each operating point.")
-  parser.add_argument("--host", default="127.0.0.1", help="Address to listen at, by default %(default)s, which this machine alone "
-                      f"can reach. For any other, {TOKEN} in the environment must be a token, which requests have to have.")
+  parser.add_argument("--host", default="127.0.0.1", help="Address to listen at, by default %(default)s, which this machine "
+                      f"alone can reach. For any other, {TOKEN} in the environment must be a token, which requests have to have.")
   add_port_and_limit(parser, 50)
   parser.add_argument("--max_megabytes", type=float, default=64.0, help="Longer uploads are refused; by default %(default)s.")
 
@@ -50,7 +50,8 @@ def check(args):
   if not 0 <= args.port < 65536 or args.max_megapixels <= 0:
     raise DeepcompError(f"expected --port in 0 to 65535 and --max_megapixels above 0. Received: --port={args.port}, "
                         f"--max_megapixels={args.max_megapixels:g}")
-  missing = [package for package in ("fastapi", "uvicorn", "prometheus_client", "lancedb") if importlib.util.find_spec(package) is None]
+  needed = ("fastapi", "lancedb", "prometheus_client", "uvicorn")
+  missing = [package for package in needed if importlib.util.find_spec(package) is None]
   if missing:
     raise DeepcompError(f"the service needs {', '.join(missing)}: pip install -c constraints.txt -e '.[serve]'")
 

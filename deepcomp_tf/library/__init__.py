@@ -195,6 +195,7 @@ class Library:
     Raises:
       DeepcompError: a word or a file is not what it must be.
     """
+    searching.check(text, like)
     vector = None if like is None else self._vector(like)
     return searching.search(self.table, text, vector, label, class_share, before, after, top, at_least)
 

@@ -32,10 +32,14 @@ class Hit(NamedTuple):
   id: str
 
 
+def check(text, like):
+  """Refuses a search for both a text and what is like a photo."""
+  if text is not None and like is not None:
+    raise DeepcompError(f"expected a text or a photo to find like ones. Received: both, {text!r} and {like!r:.60}")
+
+
 def search(table, text=None, vector=None, label=None, class_share=None, before=None, after=None, top=20, at_least=None):
   """The `Hit`s of `Library.search`, which has the arguments; `vector` is that of `like`, float32 `[VECTOR_SIZE]`."""
-  if text is not None and vector is not None:
-    raise DeepcompError(f"expected a text or a photo to find like ones. Received: both, the text {text!r}")
   if top < 1:
     raise DeepcompError(f"`top` must be at least 1. Received: top={top}")
   where = " AND ".join(filter(None, (

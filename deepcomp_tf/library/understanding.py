@@ -106,8 +106,8 @@ def directions_of(kernel):
 
 def store_directions(name):
   """Writes the file of directions anew, for a shipped classifier and those that share its last layer."""
-  kernel = Understanding.load(name).kernel
-  np.savez_compressed(_DIRECTIONS, **{files.digest_of(kernel.astype(np.float16).tobytes()): directions_of(kernel).astype(np.float16)})
+  network = Understanding.load(name)
+  np.savez_compressed(_DIRECTIONS, **{network.space: directions_of(network.kernel).astype(np.float16)})
 
 
 def by_fingerprint(names, load=None):

@@ -108,7 +108,8 @@ def make_app(service, token="", max_bytes=64 << 20, show_samples=False, most_wai
   async def lifespan(app):
     nonlocal batcher, metrics
     metrics = _Metrics(lambda: len(batcher))
-    batcher = batching.Batcher(service.work, {kind: LARGEST.get(kind, LARGEST_BATCH) for kind in service.work}, seen=metrics.batch)
+    largest = {kind: LARGEST.get(kind, LARGEST_BATCH) for kind in service.work}
+    batcher = batching.Batcher(service.work, largest, seen=metrics.batch)
     app.state.batcher = batcher
     yield
     await concurrency.run_in_threadpool(batcher.close)
@@ -207,8 +208,8 @@ def make_app(service, token="", max_bytes=64 << 20, show_samples=False, most_wai
 
   @app.post("/photos", openapi_extra=_UPLOAD, status_code=201)
   async def add(request: fastapi.Request, response: fastapi.Response, name: str = fastapi.Query("", max_length=300)):
-    """Stores a photo or a .deepcomp file and answers with what the networks say of it, once it is in the table. 200 if it was there
-    before, by its content."""
+    """Stores a photo or a .deepcomp file and answers with what the networks say of it, once it is in the table. 200 if it was
+    there before, by its content."""
     with places:
       data = await body(request)
       stored = await done("add", (_checked_name(name, data), data))
@@ -252,7 +253,7 @@ def make_app(service, token="", max_bytes=64 << 20, show_samples=False, most_wai
     """Photos by words, like one (its id or name), or by filters; best first. Without text and `like` the latest first."""
     with searches:
       return {"hits": await concurrency.run_in_threadpool(
-          service.search, like=like, text=text, label=label, class_share=class_share, before=before, after=after, top=top,
+          service.search, text, like, label=label, class_share=class_share, before=before, after=after, top=top,
           at_least=at_least)}
 
   async def understood(request):

@@ -44,8 +44,8 @@ class Missing(DeepcompError):
 class Service:
   """A library with the networks that read and write its files.
 
-  The methods of `work` take lists, for `batching.Batcher`, whose one thread alone calls them; of what fails an exception stands in
-  the place of its result. The others may be called by any thread.
+  The methods of `work` take lists, for `batching.Batcher`, whose one thread alone calls them; of what fails an exception stands
+  in the place of its result. The others may be called by any thread.
 
   Args:
     library: a `dc.Library`, which is made where there is none.
@@ -85,8 +85,9 @@ class Service:
 
   # What takes no network.
 
-  def search(self, like=None, **how):
+  def search(self, text=None, like=None, **how):
     """As `Library.search`, where `like` is the id or the name of a photo in the library."""
+    searching.check(text, like)
     vector = None
     if like is not None:
       found = self._rows(f"{tables.any_of('id', [like])} OR {tables.any_of('name', [like])}", ["vector"])
@@ -94,7 +95,7 @@ class Service:
         raise Missing(f"expected the id or the name of a photo in the library. Received: {like}")
       vector = np.array(found[0]["vector"], np.float32)
     return [{"id": hit.id, "name": hit.name, "score": hit.score and round(hit.score, 6), "labels": _labels(*zip(*hit.labels))}
-            for hit in searching.search(self._table, vector=vector, **how)]
+            for hit in searching.search(self._table, text, vector, **how)]
 
   def photo(self, number):
     """What the library knows of a photo, as a dict for JSON; with its id, a digest. Raises `Missing`."""
@@ -193,7 +194,7 @@ class Service:
             for mask in segmenter.answer(group, "return")]
 
   def _by_network(self, uploaded, run):
-    """Results for photos, which are compressed first, and files: run(fingerprint, list of files) of those of one operating point."""
+    """Results for photos, which are compressed first, and files: of run(fingerprint, list of files) for each operating point."""
     results, groups = self._compressed(uploaded), collections.defaultdict(list)
     for number, file in enumerate(results):
       if not isinstance(file, Exception):
@@ -226,13 +227,14 @@ class Service:
           yield DeepcompError("nothing to compress")
 
     compressed = list(self.codec.compress_many(images(), "return", self.effort))
-    return [found.get(number, data if isinstance(data, Exception) else dc.Bitstream(data)) for number, data in enumerate(compressed)]
+    return [found.get(number, data if isinstance(data, Exception) else dc.Bitstream(data))
+            for number, data in enumerate(compressed)]
 
   def _codec(self, fingerprint, file):
     return self.codec if fingerprint == self.codec.fingerprint else self.looking.codec(file.operating_point)
 
   def _find_network(self):
-    """As of `understanding.by_fingerprint`, for the networks that made the library's vectors, which `reindex` may have changed."""
+    """As `understanding.by_fingerprint`, for the networks that made the library's vectors, which `reindex` may have changed."""
     return understanding.by_fingerprint([name for name, _ in tables.made_by(self._table).values()] + self._networks, self._load)
 
 

@@ -1,7 +1,7 @@
 """What is done with a compressed file: it is classified, segmented, or made a vector, each in a file of this folder.
 
-A new task is a file with a subclass of `base.Task` and a line here. The command then has a subcommand for it, the page of `deepcomp serve` shows
-what it has to show, and `deepcomp_tf` has its class. No other code knows its name.
+A new task is a file with a subclass of `base.Task` and a line here. The command then has a subcommand for it, the page of
+`deepcomp serve` shows what it has to show, and `deepcomp_tf` has its class. No other code knows its name.
 """
 
 import importlib

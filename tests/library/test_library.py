@@ -247,3 +247,11 @@ def test_the_command(photos, tmp_path):
       path.write_bytes(path.read_bytes()[:100])
   result = command("verify", "lib")
   assert result.returncode == 1 and result.stderr.startswith("deepcomp: expected a library that can be read and written. Received: lib")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", [f"graft_{point}" for point in dc.operating_points.names()])
+def test_directions_are_those_of_the_last_layer(name):
+  network = understanding.Understanding.load(name)
+  np.testing.assert_allclose(network.directions, understanding.directions_of(network.kernel), atol=1e-3)
+  assert network.space in dict(np.load(pathlib.Path(understanding.__file__).with_name("directions.npz")))

@@ -1,4 +1,4 @@
-"""What tests of the service share: the golden networks in place of the shipped ones, and a service of a library with few photos."""
+"""What tests of the service share: the golden networks in place of the shipped ones, and a library of a few photos by them."""
 
 import functools
 import importlib
@@ -41,7 +41,7 @@ def fixture_library(golden, uploads, tmp_path_factory):
   for name, data in uploads.items():
     (photos / name).write_bytes(data)
   library = dc.Library(photos.parent / "library")
-  library.add([photos / name for name in uploads], operating_point=str(golden / "operating_point"), networks=[golden / "classifier"])
+  library.add([photos / name for name in uploads], golden / "operating_point", networks=[golden / "classifier"])
   return library
 
 

@@ -25,7 +25,8 @@ FLAGS = [f"--operating_point={GOLDEN}/operating_point", f"--network={GOLDEN}/cla
 
 def _start(library):
   """(program, address) of a service that is ready; its entropy coder is not compiled."""
-  program = programs.Program("deepcomp_tf.cli", ["serve", library, *FLAGS], patches=[("deepcomp_tf.codec.entropy_coder", "warm_up", dict)])
+  program = programs.Program("deepcomp_tf.cli", ["serve", library, *FLAGS],
+                             patches=[("deepcomp_tf.codec.entropy_coder", "warm_up", dict)])
   programs.wait_until(lambda: "http://" in program.output, program)
   return program, urllib.parse.urlsplit(re.search(r"http://\S+", program.output)[0]).netloc
 
@@ -35,9 +36,9 @@ def _photo(number):
 
 
 @pytest.mark.parametrize("arguments, line", [
-    (["--host=0.0.0.0"], "expected a token in the environment's DEEPCOMP_TOKEN"), (["--port=65536"], "expected --port in 0 to 65535"),
-    (["--host=nowhere.invalid"], "expected a token"), (["--effort=10"], "`effort` must be"), (["--max_megabytes=0"], "--max_megabytes"),
-    (["--operating_point=none"], "no operating point 'none'")])
+    (["--host=0.0.0.0"], "expected a token in the environment's DEEPCOMP_TOKEN"), (["--host=nowhere.invalid"], "expected a token"),
+    (["--port=65536"], "expected --port in 0 to 65535"), (["--effort=10"], "`effort` must be"),
+    (["--max_megabytes=0"], "--max_megabytes"), (["--operating_point=none"], "no operating point 'none'")])
 def test_what_is_refused_at_once(arguments, line, tmp_path, monkeypatch):
   monkeypatch.delenv("DEEPCOMP_TOKEN", raising=False)
   result = programs.deepcomp_here("serve", tmp_path / "library", *arguments, cwd=tmp_path)
@@ -56,7 +57,8 @@ def test_it_finishes_what_it_has_begun(tmp_path):
   program, address = _start(tmp_path / "library")
   photo, host = _photo(0), address.split(":")
   with socket.create_connection((host[0], int(host[1]))) as begun:
-    begun.sendall(f"POST /photos?name=last.png HTTP/1.1\r\nHost: {address}\r\nContent-Length: {len(photo)}\r\n\r\n".encode() + photo[:100])
+    head = f"POST /photos?name=last.png HTTP/1.1\r\nHost: {address}\r\nContent-Length: {len(photo)}\r\n\r\n"
+    begun.sendall(head.encode() + photo[:100])
     time.sleep(1)
     program.send(signal.SIGTERM)
     time.sleep(1)
