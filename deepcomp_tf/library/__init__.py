@@ -85,7 +85,7 @@ class Library:
   """
 
   def __init__(self, path):
-    self.path = path
+    self.path, self._kept = path, None
 
   @functools.cached_property
   def _connection(self):
@@ -182,7 +182,8 @@ class Library:
 
     Args:
       text: a class of ImageNet or VOC, or a word for several; see `words.meaning_of`.
-      like: name of a photo in the library, or path of a photo or of a .deepcomp file, or such a file's bytes. Not with a text.
+      like: name or id of a photo in the library, path of a photo or of a .deepcomp file, such a file's bytes, or a vector, float32
+        `[table.VECTOR_SIZE]`. Not with a text.
       label: as text; only photos are found that have it among their first five labels.
       class_share: such as "person>0.2": only photos of which a class of VOC takes such a share.
       before, after: "2024-12-31", or with a time; only photos taken before, or then or later.
@@ -197,14 +198,27 @@ class Library:
     """
     searching.check(text, like)
     vector = None if like is None else self._vector(like)
-    return searching.search(self.table, text, vector, label, class_share, before, after, top, at_least)
+    return self._rows().search(text, vector, label, class_share, before, after, top, at_least)
+
+  def _rows(self):
+    """The `searching.Rows` of the table as it is now, which are kept until it changes."""
+    table = self.table
+    if self._kept is None or self._kept.version != table.version:
+      self._kept = searching.Rows(table)
+    return self._kept
+
+  def vector_of(self, photo):
+    """The vector of a photo in the library, by its name or id, float32 `[VECTOR_SIZE]`; None where there is no such photo."""
+    return self._rows().vector_of(photo)
 
   def _vector(self, like):
     """The vector of a photo in the library, of a file, or of a file's bytes: float32 `[VECTOR_SIZE]`."""
+    if isinstance(like, np.ndarray):
+      return like
     if not isinstance(like, bytes):
-      found = self.table.search().where(tables.any_of("name", [str(like)])).select(["vector"]).to_arrow()["vector"].to_pylist()
-      if found:
-        return np.array(found[0], np.float32)
+      found = self.vector_of(str(like))
+      if found is not None:
+        return found
     quiet.import_tensorflow()
     made_by = tables.made_by(self.table)
     if not made_by:
@@ -219,7 +233,7 @@ class Library:
   def duplicates(self, cutoff=NEAR_DUPLICATE):
     """Groups of photos that are nearly the same, the largest first: lists of `Hit`s with their cosines to the group's first. Two
     photos are in one group where their cosine is at least the cutoff."""
-    return searching.duplicates(self.table, cutoff)
+    return self._rows().duplicates(cutoff)
 
   def info(self):
     """What there is: dict of photos, bytes, operating_points and networks (numbers by name), first and last (times of

@@ -90,12 +90,11 @@ class Service:
     searching.check(text, like)
     vector = None
     if like is not None:
-      found = self._rows(f"{tables.any_of('id', [like])} OR {tables.any_of('name', [like])}", ["vector"])
-      if not found:
+      vector = self.library.vector_of(like)
+      if vector is None:
         raise Missing(f"expected the id or the name of a photo in the library. Received: {like}")
-      vector = np.array(found[0]["vector"], np.float32)
     return [{"id": hit.id, "name": hit.name, "score": hit.score and round(hit.score, 6), "labels": _labels(*zip(*hit.labels))}
-            for hit in searching.search(self._table, text, vector, **how)]
+            for hit in self.library.search(text, vector, **how)]
 
   def photo(self, number):
     """What the library knows of a photo, as a dict for JSON; with its id, a digest. Raises `Missing`."""
