@@ -64,6 +64,8 @@ def listen(host, port):
   if not token and not app.is_loopback(host):
     raise DeepcompError(f"expected a token in the environment's {TOKEN} for a service that other machines can reach. Received: "
                         f"--host={host} and none")
+  if not token.isascii():
+    raise DeepcompError(f"expected a token of letters, digits and signs of ASCII in the environment's {TOKEN}. Received: others")
   return app, app.listen(host, port), token
 
 

@@ -2,6 +2,7 @@
 
 import datetime
 import functools
+import threading
 from typing import NamedTuple
 
 import numpy as np
@@ -85,7 +86,7 @@ class Library:
   """
 
   def __init__(self, path):
-    self.path, self._kept = path, None
+    self.path, self._kept, self._lock = path, None, threading.Lock()
 
   @functools.cached_property
   def _connection(self):
@@ -198,18 +199,20 @@ class Library:
     """
     searching.check(text, like)
     vector = None if like is None else self._vector(like)
-    return self._rows().search(text, vector, label, class_share, before, after, top, at_least)
+    return self._searched(lambda rows: rows.search(text, vector, label, class_share, before, after, top, at_least))
 
-  def _rows(self):
-    """The `searching.Rows` of the table as it is now, which are kept until it changes."""
-    table = self.table
-    if self._kept is None or self._kept.version != table.version:
-      self._kept = searching.Rows(table)
-    return self._kept
+  def _searched(self, search):
+    """What a function finds in the `searching.Rows` of the table as it is now, which are kept until it changes. Threads take turns,
+    so that each column is read once."""
+    with self._lock:
+      table = self.table
+      if self._kept is None or self._kept.version != table.version:
+        self._kept = searching.Rows(table)
+      return search(self._kept)
 
   def vector_of(self, photo):
     """The vector of a photo in the library, by its name or id, float32 `[VECTOR_SIZE]`; None where there is no such photo."""
-    return self._rows().vector_of(photo)
+    return self._searched(lambda rows: rows.vector_of(photo))
 
   def _vector(self, like):
     """The vector of a photo in the library, of a file, or of a file's bytes: float32 `[VECTOR_SIZE]`."""
@@ -233,7 +236,7 @@ class Library:
   def duplicates(self, cutoff=NEAR_DUPLICATE):
     """Groups of photos that are nearly the same, the largest first: lists of `Hit`s with their cosines to the group's first. Two
     photos are in one group where their cosine is at least the cutoff."""
-    return self._rows().duplicates(cutoff)
+    return self._searched(lambda rows: rows.duplicates(cutoff))
 
   def info(self):
     """What there is: dict of photos, bytes, operating_points and networks (numbers by name), first and last (times of

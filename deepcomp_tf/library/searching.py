@@ -127,8 +127,9 @@ class Rows:
         label and self._of_label(label))))
     filtered = lambda query: query.where(where) if where else query
     numbers = self._numbers(filtered(self._table.search()).select(["id"]))[0] if where else np.arange(len(self._names))
-    if vector is not None and self._table.list_indices():
-      numbers, found = self._numbers(filtered(self._table.search(vector).distance_type("cosine").limit(top)).select(["_distance"]))
+    if vector is not None and any("vector" in index.columns for index in self._table.list_indices()):
+      near = self._table.search(vector).distance_type("cosine").refine_factor(10).limit(top)
+      numbers, found = self._numbers(filtered(near).select(["_distance"]))
       scores = 1 - found["_distance"].to_numpy()
     elif vector is not None:
       scores = (self._vectors @ vector)[numbers]

@@ -35,7 +35,7 @@ MOST_WAITING = 32
 # Jobs that go through the networks together, at most. Of looks, each takes seconds.
 LARGEST_BATCH, LARGEST = 16, {"look": 1}
 # Seconds for an upload to arrive, and to finish when the service ends; and those after which one who was refused may come again.
-UPLOAD_SECONDS, RETRY_SECONDS = 60, 2
+UPLOAD_SECONDS, RETRY_SECONDS = 120, 2
 # The least score of a search may be anything; of hits there are at most so many.
 MOST_HITS = 1000
 
@@ -335,4 +335,5 @@ def run(app, bound, ready=lambda submit: None):
       ready(app.state.batcher.submit)
 
   signal.signal(signal.SIGTERM, lambda *_: None)  # uvicorn raises it again when it has finished; then the exit code is 0
-  Server(uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=UPLOAD_SECONDS, lifespan="on")).run([bound])
+  Server(uvicorn.Config(app, log_level="warning", server_header=False, timeout_graceful_shutdown=UPLOAD_SECONDS, lifespan="on")
+         ).run([bound])

@@ -100,11 +100,13 @@ class Batcher:
       if not batch:
         continue
       try:
-        results = self._work[kind]([job.item for job in batch])
+        results = list(self._work[kind]([job.item for job in batch]))
+        if len(results) != len(batch):
+          raise ValueError(f"expected {len(batch)} results of {kind}. Received: {len(results)}")
       except BaseException as error:  # who asked is told, and the next batch may go well  # pylint: disable=broad-except
         results = [error] * len(batch)
       self._seen(kind, len(batch), time.monotonic() - begin)
-      for job, result in zip(batch, results, strict=True):
+      for job, result in zip(batch, results):
         if isinstance(result, BaseException):
           job.future.set_exception(result)
         else:
