@@ -108,7 +108,7 @@ def show_file(networks, data, max_pixels, original=None):
   file = dc.Bitstream(data)
   networks_for_file, codec = [find(file) for find in networks.tasks], networks.codec(file.operating_point)
   picture, seconds = _timed(lambda: codec.decompress(data))
-  answers, understanding = _timed(lambda: [network.answer(data) for network in networks_for_file])
+  answers, understanding = _timed(lambda: [network.answer(file) for network in networks_for_file])  # its symbols once
   understood = [network.show(answer, picture) for network, answer in zip(networks_for_file, answers)]
   whole = [networks.through_pixels(network) for network in networks_for_file]
   for shown in understood:
