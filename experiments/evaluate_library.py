@@ -18,7 +18,9 @@ The backbone's weights are those of `experiments.train_graft`.
 """
 
 import io
+import os
 import re
+import tempfile
 
 from absl import flags
 import numpy as np
@@ -28,7 +30,7 @@ import tensorflow as tf
 import deepcomp_tf as dc
 from deepcomp_tf.codec.images import read_image
 from deepcomp_tf.data import photo_files
-from deepcomp_tf.library import words
+from deepcomp_tf.files import digest_of
 from deepcomp_tf.models import pretrained
 from deepcomp_tf.tasks import teachers
 from deepcomp_tf.training import flags as training_flags
@@ -57,36 +59,47 @@ def main(argv):
   nearest = neighbours(backbone(originals))
   print(f"{measuring.machine()}; {len(paths)} photos of {FLAGS.photos}")
   for point in FLAGS.operating_points:
-    codec, understanding = dc.Codec.load(point), library_network(point)
+    codec = dc.Codec.load(point)
     files = list(codec.compress_many(originals))
-    answers = understanding.answer(files)
-    vectors = vectors_of(answers)
-    whole = neighbours(backbone(codec.decompress(files)))
-    print(f"{point}: recall@{NEAREST} {recall(neighbours(vectors), nearest):.3f}, of the whole {FLAGS.backbone} on the decoded "
-          f"photos {recall(whole, nearest):.3f}", flush=True)
-    others = np.triu(vectors @ vectors.T, 1)
-    print(f"{'  cutoff':<10}" + "".join(f"{name:>10}" for name in variants(originals[0])) + f"{'other pairs':>14}")
-    made = [variants(photo) for photo in originals[::EVERY]]
-    cosines = {name: np.sum(vectors[::EVERY] * vectors_of(understanding.answer(list(codec.compress_many(
-        [of_photo[name] for of_photo in made])))), axis=1) for name in made[0]}
-    for cutoff in CUTOFFS:
-      print(f"  {cutoff:<8}" + "".join(f"{np.mean(values >= cutoff):>10.1%}" for values in cosines.values())
-            + f"{int(np.sum(others >= cutoff)):>14}", flush=True)
-    if FLAGS.word:
-      shown = np.array([bool(re.search(FLAGS.named, photo_files.below(FLAGS.photos, path))) for path in paths])
-      wanted, _ = words.meaning_of(FLAGS.word, understanding.class_names)
-      scores = np.array([sum(float(probability) for name, probability in zip(answer["labels"], answer["probabilities"])
-                             if name in wanted) for answer in answers])
-      for least in LEAST_SCORES:
-        found = scores >= least
-        print(f"  {FLAGS.word} from {least}: {found.sum()} found, precision {shown[found].mean():.3f}, "
-              f"recall {found[shown].mean():.3f}", flush=True)
+    with tempfile.TemporaryDirectory() as folder:
+      library = dc.Library(os.path.join(folder, "library"))
+      vectors = vectors_of(library, folder, "photos", files)
+      whole = neighbours(backbone(codec.decompress(files)))
+      print(f"{point}: recall@{NEAREST} {recall(neighbours(vectors), nearest):.3f}, of the whole {FLAGS.backbone} on the decoded "
+            f"photos {recall(whole, nearest):.3f}", flush=True)
+      if FLAGS.word:
+        find_word(library, [photo_files.below(FLAGS.photos, path) for path in paths])
+      others = np.triu(vectors @ vectors.T, 1)
+      print(f"{'  cutoff':<10}" + "".join(f"{name:>10}" for name in variants(originals[0])) + f"{'other pairs':>14}")
+      made = [variants(photo) for photo in originals[::EVERY]]
+      cosines = {name: np.sum(vectors[::EVERY] * vectors_of(library, folder, name, list(codec.compress_many(
+          [of_photo[name] for of_photo in made]))), axis=1) for name in made[0]}
+      for cutoff in CUTOFFS:
+        print(f"  {cutoff:<8}" + "".join(f"{np.mean(values >= cutoff):>10.1%}" for values in cosines.values())
+              + f"{int(np.sum(others >= cutoff)):>14}", flush=True)
 
 
-def library_network(point):
-  """What a library takes for files of a shipped operating point."""
-  from deepcomp_tf.library import understanding
-  return understanding.by_fingerprint([])(dc.Codec.load(point).fingerprint)
+def vectors_of(library, folder, name, files):
+  """Adds files to a library and returns its vectors of them, float32 `[files, size]`."""
+  place = os.path.join(folder, name)
+  os.makedirs(place)
+  for number, data in enumerate(files):
+    with open(os.path.join(place, f"{number}.deepcomp"), "wb") as file:
+      file.write(data)
+  library.add([place])
+  # Of files of the same bytes the library keeps the first.
+  ids = [digest_of(data) for data in files]
+  rows = {row["id"]: row["vector"] for row in library.table.search().select(["id", "vector"]).to_arrow().to_pylist()}
+  return np.array([rows[number] for number in ids], np.float32)
+
+
+def find_word(library, names):
+  """Prints how well a word finds those of a library's photos, of these names in their order, that --named says."""
+  shown = {f"photos/{number}.deepcomp" for number, name in enumerate(names) if re.search(FLAGS.named, name)}
+  for least in LEAST_SCORES:
+    found = {hit.name for hit in library.search(FLAGS.word, top=len(names), at_least=least)}
+    print(f"  {FLAGS.word} from {least}: {len(found)} found of {len(shown)}, precision {len(found & shown) / max(1, len(found)):.3f}, "
+          f"recall {len(found & shown) / max(1, len(shown)):.3f}", flush=True)
 
 
 def features_of(teacher):
@@ -124,10 +137,6 @@ def variants(photo):
   Image.fromarray(photo).save(buffer, "JPEG", quality=50)
   return {"cropped": photo[begin:begin + edge, begin:begin + edge], "JPEG": read_image("", buffer.getvalue()),
           "scaled": scaled(photo, round(size * 160 / 224)), "mirrored": photo[:, ::-1]}
-
-
-def vectors_of(answers):
-  return np.stack([answer["vector"] for answer in answers]).astype(np.float32)
 
 
 def neighbours(vectors):
