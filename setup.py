@@ -13,6 +13,8 @@ HERE = pathlib.Path(__file__).parent
 VERSION = re.search(r'__version__ = "(.+)"', (HERE / "deepcomp_tf/__init__.py").read_text())[1]
 
 BEAM = ["apache-beam>=2.60,<3"]
+# The site of docs/, with the API from the docstrings.
+DOCS = ["mkdocs-material>=9.5,<10", "mkdocstrings[python]>=0.27,<2"]
 FORMATS = ["pillow-heif>=1.0,<2", "pillow-jxl-plugin>=1.3,<2"]
 LIBRARY = ["lancedb>=0.40,<1"]
 SERVE = ["fastapi>=0.115,<1", "prometheus-client>=0.21,<1", "uvicorn>=0.34,<1", *LIBRARY]
@@ -58,6 +60,7 @@ setuptools.setup(
     ]],
     extras_require={
         "beam": BEAM,
+        "docs": DOCS,
         # Photos in HEIC, as phones take them, and in JPEG XL.
         "formats": FORMATS,
         # ImageNet weights of the backbone that `experiments.train_graft` takes by default.
@@ -71,9 +74,9 @@ setuptools.setup(
         "s3": ['tensorflow-io>=0.36,<0.37; python_version < "3.12"'],
         "test": ["pytest>=8,<10", "pytest-xdist[psutil]>=3.6,<4", "scikit-image>=0.22,<0.27",
                  # Its optimizers are compared with ours; there are no wheels for other versions of Python.
-                 'tensorflow-addons>=0.23,<0.24; python_version < "3.12"', *BEAM, *FORMATS, *SERVE,
+                 'tensorflow-addons>=0.23,<0.24; python_version < "3.12"', *BEAM, *DOCS, *FORMATS, *SERVE,
                  # What the service's tests ask it with.
-                 "httpx2>=2.16,<3",
+                 "httpx2>=2.14,<3",
                  # The page's tests, where there is a Chromium.
                  "selenium>=4.20,<5"],
     },

@@ -14,9 +14,10 @@ from deepcomp_tf.representation import STRIDE
 class Bitstream(bytes):
   """The bytes of a compressed file. What they say is read when it is first asked for, and kept.
 
-  >>> file = Bitstream(pathlib.Path("photo.deepcomp").read_bytes())
-  >>> file.height, file.width, file.operating_point
-  >>> file.symbols                        # uint8 [ceil(H/8), ceil(W/8), C], no neural network
+  Examples:
+    >>> file = Bitstream(pathlib.Path("photo.deepcomp").read_bytes())
+    >>> file.height, file.width, file.operating_point
+    >>> file.symbols                        # uint8 [ceil(H/8), ceil(W/8), C], no neural network
 
   Whatever takes the bytes of a file takes it. Where a classifier, a segmenter and a codec read the same `Bitstream`, its symbols
   are decoded once.

@@ -27,19 +27,25 @@ READERS = ("people", "networks", "both")
 class Codec(Reader):
   """Compresses and decompresses with one operating point.
 
-  >>> codec = Codec.load("bpp0.330")
-  >>> data = codec.compress(image)        # uint8 [H, W, 3] -> bytes
-  >>> codec.decompress(data)              # bytes -> uint8 [H, W, 3]
-  >>> codec.symbols(data)                 # bytes -> uint8 [ceil(H/8), ceil(W/8), C], no neural network
-  >>> codec.representation(data)          # bytes -> float32 [ceil(H/8), ceil(W/8), C], no neural network
+  Examples:
+    >>> codec = Codec.load("bpp0.330")
+    >>> data = codec.compress(image)        # uint8 [H, W, 3] -> bytes
+    >>> codec.decompress(data)              # bytes -> uint8 [H, W, 3]
+    >>> codec.symbols(data)                 # bytes -> uint8 [ceil(H/8), ceil(W/8), C], no neural network
+    >>> codec.representation(data)          # bytes -> float32 [ceil(H/8), ceil(W/8), C], no neural network
 
   Pickled, it is its name or folder, and is loaded again where it is unpickled. In a process that was forked after TensorFlow had
   run, reading symbols works, and what needs the networks raises a DeepcompError.
 
   Attributes:
-    operating_point, channels, fingerprint: see `reader.Reader`.
-    encoder_version, decoder_version, mean, deviation, source: see `operating_point.OperatingPoint`. Files do not say which
-      encoder wrote them, and need not.
+    operating_point: its name.
+    channels: of the representation.
+    fingerprint: 3 bytes by which files name the operating point.
+    encoder_version: of the encoder that writes. Files do not say it, and need not.
+    decoder_version: of the decoder.
+    mean: float32 `[C]`, of the representation over training photos.
+    deviation: float32 `[C]`, likewise.
+    source: what it was loaded by, a name or a folder; None where it was not loaded.
     readers: for whom its searches choose symbols, from `READERS`.
     fingerprints: of the files that it writes, a tuple.
 
@@ -131,7 +137,8 @@ class Codec(Reader):
     Args:
       image: uint8 `[H, W, 3]` RGB.
       symbols: of this image, as `encode` gives them.
-      effort, rate: see `encode`; the effort is at least 1.
+      effort: see `encode`; at least 1.
+      rate: see `encode`.
 
     Raises: as `encode`.
     """
@@ -153,13 +160,12 @@ class Codec(Reader):
     those of `compress`. A GPU is given batches of images of equal padded size, out of some hundred that wait, so that sizes may
     be mixed; there rounding may take another symbol than `compress` does where z lies between two.
 
-    >>> for data in codec.compress_many(images):
-
     Args:
       images: iterable of uint8 `[H, W, 3]` RGB arrays, read on a thread. `DeepcompError`s, of images that could not be read, may
         be among them. It may wait for the file of an image that it gave.
       errors: "raise" the DeepcompError of such an image, or of what is no image, where its file would come, or "return" it.
-      effort, rate: see `encode`. Searches take turns, since each takes all cores.
+      effort: see `encode`. Searches take turns, since each takes all cores.
+      rate: see `encode`.
 
     Returns:
       iterator of bytes, in the order of the images.
