@@ -20,12 +20,12 @@ from deepcomp_tf import samples
 from deepcomp_tf.tasks import folder
 from programs import deepcomp_here
 
-pytest.importorskip("lancedb", reason="the extra library is not installed")
+lancedb = pytest.importorskip("lancedb", reason="the extra library is not installed")
 GOLDEN = pathlib.Path(__file__).parents[1] / "golden"
 SETTINGS = {"operating_point": str(GOLDEN / "operating_point"), "networks": [str(GOLDEN / "classifier")]}
 # Not `from deepcomp_tf.library import ...`, which are modules that wait to be imported.
-adding, reindexing, understanding = (importlib.import_module(f"deepcomp_tf.library.{name}")
-                                     for name in ("adding", "reindexing", "understanding"))
+adding, reindexing, searching, understanding = (importlib.import_module(f"deepcomp_tf.library.{name}") for name in (
+    "adding", "reindexing", "searching", "understanding"))
 TAKEN = datetime.datetime(2024, 5, 17, 12, 30, 1)
 
 
@@ -255,3 +255,21 @@ def test_directions_are_those_of_the_last_layer(name):
   network = understanding.Understanding.load(name)
   np.testing.assert_allclose(network.directions, understanding.directions_of(network.kernel), atol=1e-3)
   assert network.space in dict(np.load(pathlib.Path(understanding.__file__).with_name("directions.npz")))
+
+
+def test_what_was_read_is_kept_until_the_table_changes(library):
+  before = library.search("cat", at_least=0)
+  with pytest.MonkeyPatch.context() as patch:
+    patch.setattr(searching.Rows, "_read", None)
+    assert library.search("cat", at_least=0) == before
+    assert [hit.name for hit in library.search("cat", at_least=0, top=2)] == [hit.name for hit in before[:2]]
+  dc.Library(library.path).remove([before[0].name])
+  assert library.search("cat", at_least=0) == before[1:]
+  # Filters leave out rows wherever they stand.
+  share = min(photo.shares["cat"] for photo in library if photo.shares["cat"] > 0)
+  filtered = {photo.name for photo in library if photo.shares["cat"] > share}
+  expected = [hit for hit in before[1:] if hit.name in filtered]
+  assert library.search("cat", at_least=0, class_share=f"cat>{share + 1e-6:.6f}") == expected
+  by_vector = library.search(like=before[1].name, top=2)
+  library.table.create_index("vector", config=lancedb.index.IvfFlat(distance_type="cosine", num_partitions=1))
+  assert [hit.name for hit in library.search(like=before[1].name, top=2)] == [hit.name for hit in by_vector]
