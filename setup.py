@@ -29,6 +29,7 @@ setuptools.setup(
     python_requires=">=3.10,<3.14",
     packages=setuptools.find_packages(include=["deepcomp_tf", "deepcomp_tf.*"]),
     package_data={
+        "deepcomp_tf": ["py.typed"],
         "deepcomp_tf.data": ["checksums.tsv"],
         "deepcomp_tf.inference": ["classifiers/*.npz", "classifiers/NOTICE", "classifiers/*/*", "segmenters/*/*"],
         "deepcomp_tf.library": ["*.npz", "*.tsv", "NOTICE"],

@@ -2,6 +2,9 @@
 
 import functools
 import operator
+from typing import Optional, Union
+
+import numpy as np
 
 from deepcomp_tf.codec import container
 from deepcomp_tf.codec import operating_point
@@ -9,6 +12,9 @@ from deepcomp_tf.codec.entropy_coder import EntropyCoder
 from deepcomp_tf.errors import BitstreamError
 from deepcomp_tf.errors import DeepcompError
 from deepcomp_tf.representation import STRIDE
+
+# What holds the bytes of a file.
+FileBytes = Union[bytes, bytearray, memoryview, np.ndarray]
 
 
 class Bitstream(bytes):
@@ -31,7 +37,7 @@ class Bitstream(bytes):
 
   kept = None  # the symbols, once they are decoded
 
-  def __new__(cls, data):
+  def __new__(cls, data: FileBytes):
     return data if isinstance(data, cls) else super().__new__(cls, container.bytes_of(data))
 
   def __reduce__(self):
@@ -52,22 +58,22 @@ class Bitstream(bytes):
   width = property(operator.attrgetter("header.width"), doc="Pixels of the photo.")
 
   @property
-  def bits_per_pixel(self):
+  def bits_per_pixel(self) -> float:
     """Of the whole file."""
     return 8 * len(self) / (self.height * self.width)
 
   @property
-  def map_size(self):
+  def map_size(self) -> tuple[int, int]:
     """(rows, columns) of the symbols."""
     return -(-self.height // STRIDE), -(-self.width // STRIDE)
 
   @property
-  def payload(self):
+  def payload(self) -> bytes:
     """The bytes behind the header, which hold the symbols."""
     return self[self.header.size:]
 
   @functools.cached_property
-  def operating_point(self):
+  def operating_point(self) -> Optional[str]:
     """Name of the shipped operating point that the file is of. A BitstreamError says that it is of another, or damaged."""
     for name in operating_point.names():
       if operating_point.fingerprint(name) == self.header.fingerprint:
@@ -76,7 +82,7 @@ class Bitstream(bytes):
         f"of an unknown operating point {self.header.fingerprint.hex()}: expected one of {known_fingerprints()}")
 
   @property
-  def symbols(self):
+  def symbols(self) -> np.ndarray:
     """uint8 `[ceil(H/8), ceil(W/8), C]`, read-only, since they are kept. (Of a point that is not shipped: `Codec.symbols`.)
 
     Raises: as `operating_point`.
