@@ -2,10 +2,11 @@
 
 import functools
 import operator
-from typing import Optional, Union
+from typing import Union
 
 import numpy as np
 
+from deepcomp_tf import shipped
 from deepcomp_tf.codec import container
 from deepcomp_tf.codec import operating_point
 from deepcomp_tf.codec.entropy_coder import EntropyCoder
@@ -73,13 +74,15 @@ class Bitstream(bytes):
     return self[self.header.size:]
 
   @functools.cached_property
-  def operating_point(self) -> Optional[str]:
-    """Name of the shipped operating point that the file is of. A BitstreamError says that it is of another, or damaged."""
-    for name in operating_point.names():
+  def operating_point(self) -> str:
+    """Name of the shipped operating point that the file is of, or the folder of one in `shipped.search_path`. A BitstreamError says
+    that it is of another, or damaged."""
+    for name in shipped.all_names(operating_point.KIND):
       if operating_point.fingerprint(name) == self.header.fingerprint:
         return name
     raise BitstreamError(
-        f"of an unknown operating point {self.header.fingerprint.hex()}: expected one of {known_fingerprints()}")
+        f"of an unknown operating point {self.header.fingerprint.hex()}: expected one of {known_fingerprints()}, or one "
+        "whose folder is named (--operating_point, in Python `Codec.load`) or is in a folder of DEEPCOMP_PATH")
 
   @property
   def symbols(self) -> np.ndarray:

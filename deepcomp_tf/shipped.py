@@ -1,4 +1,4 @@
-"""The trained networks that come with the package, by their names."""
+"""The trained networks that come with the package, and those in the folders of `DEEPCOMP_PATH`, by their names."""
 
 import os
 import posixpath
@@ -29,19 +29,42 @@ def names(kind):
   return sorted(name for name in found if os.path.exists(os.path.join(folder, name, json_of(kind))))
 
 
+def search_path():
+  """The folders of the environment variable `DEEPCOMP_PATH`, separated as in PATH, in which networks of one's own are looked for."""
+  return [folder for folder in os.environ.get("DEEPCOMP_PATH", "").split(os.pathsep) if folder]
+
+
+def all_names(kind):
+  """`names(kind)`, and the paths of the networks of that kind in the folders of `search_path`, or in the folders of runs in these."""
+  found = names(kind)
+  for folder in filter(os.path.isdir, search_path()):
+    for name in sorted(os.listdir(folder)):
+      places = [os.path.join(folder, name), os.path.join(folder, name, _result(kind))]
+      found += [place for place in places if os.path.exists(os.path.join(place, json_of(kind)))][:1]
+  return found
+
+
+def _result(kind):
+  """Name of the folder that a run of training writes such a network to."""
+  return kind.replace(" ", "_")
+
+
 def find(kind, name):
   """The folder of a shipped network, or a folder that training wrote. Raises a DeepcompError where there is none.
 
   Args:
     kind: "operating point", or the KIND of a task.
-    name: one of `names(kind)`, or a path.
+    name: one of `names(kind)`, or the path of a network's folder or of the run that wrote it, or such a path seen from one of
+      `search_path`.
   """
   if not isinstance(name, (str, os.PathLike)):
     raise DeepcompError(f"expected the name or folder of a trained network ({kind}), a str or path. Received: {name!r:.40}")
-  for folder in (os.path.join(_place(kind), name), name):
-    if files.exists(os.path.join(folder, json_of(kind))):
-      return folder
-  raise DeepcompError(f"no {kind} {name!r}: expected one of {', '.join(names(kind)) or '(none)'}, or a folder with {json_of(kind)}")
+  for place in (os.path.join(_place(kind), name), name, *(os.path.join(folder, name) for folder in search_path())):
+    for folder in (place, os.path.join(place, _result(kind))):
+      if files.exists(os.path.join(folder, json_of(kind))):
+        return folder
+  raise DeepcompError(f"no {kind} {name!r}: expected one of {', '.join(names(kind)) or '(none)'}, or a folder with {json_of(kind)}"
+                      + (f", also seen from DEEPCOMP_PATH={os.environ['DEEPCOMP_PATH']}" if search_path() else ""))
 
 
 def source(kind, name):

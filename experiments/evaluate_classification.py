@@ -1,19 +1,28 @@
-"""Top-1 and top-5 accuracy of a trained classifier.
+"""Top-1 and top-5 accuracy of a trained classifier, of each class too, and what it confuses.
 
   python -m experiments.evaluate_classification --classifier=RUN_DIR/classifier --dataset=SET --split=validation
 
 SET is a TFDS set or a folder of split/class/*.jpg, whose images the classifier's operating point compresses on the
-way, or a set that `experiments.compress_dataset` wrote. The crops are those of the training.
+way, or a set that `experiments.compress_dataset` wrote. Its classes are the classifier's by name or, of ImageNet's, by WordNet id, as
+TFDS's `imagenet2012` and `imagenette` have them. The crops are those of the training. With --output_dir there are figures of each class
+in classes.csv, and confusion.png.
 """
 
+import csv
+import io
+import os
+
 from absl import flags
-import tensorflow as tf
+import numpy as np
 
 import deepcomp_tf as dc
+from deepcomp_tf import outputs
 from deepcomp_tf.data import classification
 from deepcomp_tf.data.crops import Crops
 from deepcomp_tf.data.crops import CROPS
 from deepcomp_tf.evaluation import accuracy
+from deepcomp_tf.evaluation.figures import confusion_figure
+from deepcomp_tf.tasks.imagenet import places_of
 from deepcomp_tf.training import flags as training_flags
 
 FLAGS = flags.FLAGS
@@ -29,29 +38,62 @@ flags.DEFINE_enum("crop", None, CROPS, "Of images that are compressed on the way
                   "representation of --image_size pixels; empty: as in the training.")
 flags.DEFINE_integer("image_size", 0, "Edge of the images whose representation is cropped; 0 is that of the training.",
                      lower_bound=0)
+flags.DEFINE_integer("resize", 0, "Shorter side that images which are compressed on the way are resized to; 0: as in the training.",
+                     lower_bound=0)
+flags.DEFINE_string("output_dir", None, "Folder for classes.csv and confusion.png; it is made if it is missing.")
+flags.DEFINE_bool("overwrite", False, "Replace files of --output_dir that are there.")
 
 
 def main(argv):
   del argv
+  if FLAGS.output_dir:
+    outputs.check([os.path.join(FLAGS.output_dir, name) for name in ("classes.csv", "confusion.png")], FLAGS.overwrite)
   classifier = dc.Classifier.load(
       FLAGS.classifier, FLAGS.operating_point and dc.Codec.load(FLAGS.operating_point))
   examples = classification.open_examples(FLAGS.dataset, FLAGS.split, classifier.inputs, FLAGS.data_dir)
-  unknown = [name for name in examples.source.class_names if name not in classifier.class_names]
+  places = places_of(examples.source.class_names, classifier.class_names)
+  unknown = [name for name, place in zip(examples.source.class_names, places) if place is None]
   if unknown:
     raise dc.DeepcompError(
         f"expected classes that the classifier knows ({', '.join(classifier.class_names[:10])}"
-        f"{', ...' if len(classifier.class_names) > 10 else ''}). Received: {', '.join(unknown[:5])}"
+        f"{', ...' if len(classifier.class_names) > 10 else ''}), or WordNet ids of ImageNet's. Received: {', '.join(unknown[:5])}"
         f"{f' and {len(unknown) - 5} others' if len(unknown) > 5 else ''}")
-  labels = tf.constant([classifier.class_names.index(name) for name in examples.source.class_names], tf.int64)
   info = classifier.info
-  crops = Crops(classifier.inputs, examples.source.bitstreams, FLAGS.crop_size or info["crop_size"],
-                FLAGS.crop or info.get("crop", "pixels"), FLAGS.image_size or info.get("image_size", 256), info.get("resize"))
-  figures = accuracy.evaluator(classifier.network, crops, examples, FLAGS.batch_size, labels)()
-  print(f"{FLAGS.classifier} on {examples.source.name}, {FLAGS.split}: top-1 {100 * figures['top_1']:.2f} %, "
-        f"top-5 {100 * figures['top_5']:.2f} %, {figures['examples']} examples")
-  missing = len(examples) - figures["examples"]
+  size = FLAGS.crop_size or info["crop_size"]
+  # Grafts are trained on center squares of that size.
+  resize = [FLAGS.resize, FLAGS.resize] if FLAGS.resize else info.get("resize", [size, size])
+  crops = Crops(classifier.inputs, examples.source.bitstreams, size, FLAGS.crop or info.get("crop", "pixels"),
+                FLAGS.image_size or info.get("image_size", 256), resize)
+  best, truth = accuracy.predictions(classifier.network, crops, examples, FLAGS.batch_size)
+  truth, names = np.array(places)[truth], classifier.class_names
+  of = f"{FLAGS.classifier} on {examples.source.name}, {FLAGS.split}"
+  print(f"{of}: top-1 {100 * np.mean(best[:, 0] == truth):.2f} %, "
+        f"top-5 {100 * np.mean(np.any(best == truth[:, np.newaxis], axis=1)):.2f} %, {len(truth)} examples")
+  figures = accuracy.by_class(best, truth)
+  confused = sorted(((count, label, other) for label, row in figures.items() for other, count in row["taken_for"].items()),
+                    key=lambda item: -item[0])
+  if confused:
+    print("confused most: " + ", ".join(f"{names[label]} with {names[other]} ({count} of {figures[label]['examples']})"
+                                        for count, label, other in confused[:5]))
+  if FLAGS.output_dir:
+    outputs.write(os.path.join(FLAGS.output_dir, "classes.csv"), table(figures, names).encode(), FLAGS.overwrite)
+    outputs.write(os.path.join(FLAGS.output_dir, "confusion.png"), confusion_figure(figures, names, of), FLAGS.overwrite)
+    print(f"{FLAGS.output_dir}: classes.csv, confusion.png")
+  missing = len(examples) - len(truth)
   if missing:
     print(f"{missing} of {len(examples)} examples cannot be decoded and are left out")
+
+
+def table(figures, names):
+  """CSV: a line for each class that there are examples of."""
+  buffer = io.StringIO()
+  writer = csv.writer(buffer, lineterminator="\n")
+  writer.writerow(["class", "examples", "top_1", "top_5", "most_taken_for", "times"])
+  for label, row in figures.items():
+    other, times = next(iter(row["taken_for"].items()), (None, 0))
+    writer.writerow([names[label], row["examples"], f"{row['top_1']:.4f}", f"{row['top_5']:.4f}",
+                     "" if other is None else names[other], times])
+  return buffer.getvalue()
 
 
 if __name__ == "__main__":

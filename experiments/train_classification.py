@@ -8,11 +8,17 @@ Their twins for smaller images and two cores:
 SET is a TFDS set, a folder with split/class/*.jpg, or a set that `experiments.compress_dataset` wrote; images that
 are not compressed yet are compressed on the way, by the fixed networks of the operating point. The same command
 continues a run that was stopped. RUN_DIR/classifier is what `dc.Classifier.load` takes.
+
+Own classes, from a shipped classifier, whose last layer is trained anew (minutes on two cores; FOLDER has a folder of photos for
+each class):
+  python -m experiments.train_classification --flagfile=flags/classification/own_classes.flags --dataset=FOLDER --run_dir=...
 """
 
 from absl import flags
 from absl import logging
+import numpy as np
 import tensorflow as tf
+import tqdm
 
 import deepcomp_tf as dc
 from deepcomp_tf.codec.inputs import NetworkInput
@@ -20,9 +26,13 @@ from deepcomp_tf.data import classification
 from deepcomp_tf.data import crops as cropping
 from deepcomp_tf.data.store import Store
 from deepcomp_tf.evaluation import accuracy
+from deepcomp_tf.layers import naming
 from deepcomp_tf.layers.bottleneck import STRIDE_PLACES
+from deepcomp_tf.models import pretrained
 from deepcomp_tf.models import resnet
 from deepcomp_tf.representation import INPUTS
+from deepcomp_tf.tasks import last_layer
+from deepcomp_tf.tasks import teachers
 from deepcomp_tf.training import flags as training_flags
 from deepcomp_tf.training import loop
 from deepcomp_tf.training import losses
@@ -33,16 +43,18 @@ from deepcomp_tf.training import starts
 FLAGS = flags.FLAGS
 training_flags.define_flags()
 training_flags.define_batch_norm_flag()
-flags.DEFINE_string("dataset", "imagenet2012", "TFDS set, set of compressed files, or folder of split/class/*.jpg.")
+flags.DEFINE_string("dataset", "imagenet2012", "TFDS set, set of compressed files, or folder of split/class/*.jpg; one of "
+                    "class/*.jpg has the split train.")
 flags.DEFINE_string("data_dir", None, "Where TFDS keeps its sets.")
 flags.DEFINE_string("train_split", "train", "Split of --dataset to train on.")
 flags.DEFINE_string("validation_split", "validation", "Split of --dataset to validate on.")
-flags.DEFINE_enum("network", None, list(resnet.ARCHITECTURES), "Network of Table 1.", required=True)
+flags.DEFINE_integer("examples_per_class", 0, "Training takes the first so many of each class; 0 takes all.", lower_bound=0)
+flags.DEFINE_enum("network", None, list(resnet.ARCHITECTURES), "Network of Table 1; by default that of --start.")
 flags.DEFINE_float("width", 1.0, "Factor on the network's numbers of channels.", lower_bound=0.01)
 flags.DEFINE_enum("stride_in", "conv1", STRIDE_PLACES, "Where the network subsamples: as in Table 3 (conv1) or as in "
                   "TF-Slim (conv2).")
-flags.DEFINE_enum("input", None, INPUTS, "What the network sees of a photo.", required=True)
-flags.DEFINE_string("operating_point", None, "The compression network: a name or a folder.")
+flags.DEFINE_enum("input", None, INPUTS, "What the network sees of a photo; by default as of --start.")
+flags.DEFINE_string("operating_point", None, "The compression network: a name or a folder; by default that of --start.")
 training_flags.define_cache_flags(classification.CACHES)
 flags.DEFINE_integer("crop_size", 224, "Edge of the crops in pixels, 8 times that of the representation's.")
 flags.DEFINE_enum("crop", "pixels", cropping.CROPS, "Of images that are compressed on the way: whether their pixels are cropped, "
@@ -50,15 +62,18 @@ flags.DEFINE_enum("crop", "pixels", cropping.CROPS, "Of images that are compress
 flags.DEFINE_integer("image_size", 256, "Edge of the images whose representation is cropped.", lower_bound=8)
 flags.DEFINE_list("resize", [], "LOW,HIGH: images are resized to a shorter side of LOW for validation, of LOW to HIGH for "
                   "training. Compressed files keep their size.")
-flags.DEFINE_integer("epochs", 28, "Passes through the training split.", lower_bound=1)
+flags.DEFINE_integer("epochs", 28, "Passes through the training split; 0 only with --last_layer_steps.", lower_bound=0)
 flags.DEFINE_list("decay_epochs", ["8", "16", "24"], "After so many epochs the learning rate is divided by 10.")
 flags.DEFINE_float("learning_rate", 0.025, "At a batch of 64; scaled in proportion to the batch (Goyal et al. 2017).",
                    lower_bound=0.0)
 training_flags.define_momentum_flags()
 training_flags.define_pixel_mean_flag("imagenet")
 flags.DEFINE_float("weight_decay", 1e-4, "Of kernels.", lower_bound=0.0)
-flags.DEFINE_string("start", None, "Trained classifier of the same network and input to start from, in place of random "
-                    "weights.")
+flags.DEFINE_string("start", None, "Trained classifier to start from, in place of random weights: a shipped one, a folder, or for "
+                    "--input=decoded and original a pretrained network, as of train_graft's --backbone. Where it knows other classes, "
+                    "the last layer is a new one.")
+flags.DEFINE_integer("last_layer_steps", 0, "Before the epochs the last layer alone learns for so many steps, from what it sees of the "
+                     "photos' centers, which is computed once.", lower_bound=0)
 flags.DEFINE_float("start_share", 0.0, "Share of the weights of --start in those that are kept at the end. With 0.5, a classifier that was "
                    "trained further on the files of a new encoder stays good on those of the old one (Wortsman et al. 2022).",
                    lower_bound=0.0, upper_bound=1.0)
@@ -72,34 +87,34 @@ LEARNING_RATE_BATCH = 64
 def main(argv):
   del argv
   strategy = loop.begin()
-  inputs = checked_inputs()
+  trained = FLAGS.start and load_start()
+  inputs = checked_inputs(trained)
   decay_epochs = training_flags.rising("decay_epochs")
   training, validation = (
-      classification.open_examples(FLAGS.dataset, split, inputs, FLAGS.data_dir, FLAGS.cache, FLAGS.cache_dir)
-      for split in (FLAGS.train_split, FLAGS.validation_split))
+      classification.open_examples(FLAGS.dataset, split, inputs, FLAGS.data_dir, FLAGS.cache, FLAGS.cache_dir, of_each)
+      for split, of_each in ((FLAGS.train_split, FLAGS.examples_per_class), (FLAGS.validation_split, 0)))
   for examples in (training, validation):
     report(examples)
   class_names = training.source.class_names
   if validation.source.class_names != class_names:
     raise dc.DeepcompError("expected the same classes in the splits for training and validation. Received: "
                            f"{', '.join(class_names[:5])}... and {', '.join(validation.source.class_names[:5])}...")
-  steps_per_epoch = loop.steps_per_epoch(len(training))
+  steps_per_epoch = loop.steps_per_epoch(len(training)) if FLAGS.epochs else 1
   crops = cropping.Crops(inputs, training.source.bitstreams, FLAGS.crop_size, FLAGS.crop, FLAGS.image_size,
                 training_flags.numbers("resize", counts=(0, 2)) or None)
 
   with loop.networks(strategy):
-    network = resnet.make_network(FLAGS.network, len(class_names), FLAGS.width, FLAGS.stride_in,
-                                  synchronized=FLAGS.synchronized_batch_norm)
-    network.build([None, None, None, inputs.channels])
-  if FLAGS.start:
-    start_from(FLAGS.start, network, inputs, class_names)
+    network = make_network(trained, inputs, class_names)
+  if trained and trained.class_names == class_names:
+    starts.from_trained(network, trained.network, FLAGS.start)
   elif FLAGS.start_share:
-    raise dc.DeepcompError(f"expected --start with --start_share. Received: --start_share={FLAGS.start_share:g} alone")
+    raise dc.DeepcompError("expected --start_share with a classifier to --start from that knows the same classes. Received: "
+                           f"--start_share={FLAGS.start_share:g} --start={FLAGS.start}")
   named = network.named_variables()
 
   settings = training_flags.settings("network", leave_out=OPERATIONAL_FLAGS)
   if FLAGS.start:
-    settings["start"] = "trained"
+    settings.update(start="trained", network=network.architecture, input=inputs.kind)
   settings["resize"] = list(map(str, crops.resize or ()))  # compressed files keep their size
   settings.update(source=training.source.name, examples=len(training), fingerprint=inputs.codec and
                   inputs.codec.fingerprint.hex())
@@ -121,7 +136,7 @@ def main(argv):
     classifier = dc.Classifier(network, inputs, class_names)
     if FLAGS.start_share:
       classifier = classifier.copy()
-      start_from(FLAGS.start, classifier.network, inputs, class_names, FLAGS.start_share)
+      starts.from_trained(classifier.network, trained.network, FLAGS.start, share=FLAGS.start_share)
     return classifier.copy(rounded=True)
 
   loop.train(
@@ -130,30 +145,72 @@ def main(argv):
           training, FLAGS.batch_size, FLAGS.seed, *place), steps_per_epoch)],
       {f"network/{name}": variable for name, variable in named.items()}, program="train_classification", settings=settings,
       result="classifier", keep=keep,
+      start=lambda: FLAGS.last_layer_steps and fit_last_layer(network, crops, training),
       measure=lambda kept: evaluate(kept.network)() if kept else evaluate_training(), every=steps_per_epoch, count_epochs=True,
       export=loop.save_task("classifier", crop_size=crops.crop_size, crop=crops.crop, image_size=crops.image_size,
                             resize=crops.resize), shown=("loss", "top_1"))
 
 
-def checked_inputs():
-  """The network's input, after a look at whether the flags go together."""
-  if resnet.takes_representation(FLAGS.network) != (FLAGS.input == "representation"):
+def load_start():
+  """The classifier of --start; of a network for pixels that is no classifier here, on --input and --operating_point."""
+  codec = FLAGS.operating_point and dc.Codec.load(FLAGS.operating_point)
+  if FLAGS.start not in pretrained.backbone_names() and not FLAGS.start.endswith((".tflite", ".keras", ".h5")):
+    return dc.Classifier.load(FLAGS.start, codec)
+  if FLAGS.input not in ("decoded", "original") or (FLAGS.input == "decoded") != bool(codec):
+    raise dc.DeepcompError(f"expected --input=decoded with --operating_point, or --input=original, with --start={FLAGS.start}, a "
+                           f"network for pixels. Received: --input={FLAGS.input} --operating_point={FLAGS.operating_point}")
+  teacher = teachers.load_teacher(FLAGS.start)
+  return dc.Classifier(teacher.cut_network(None), NetworkInput(FLAGS.input, codec, pixel_mean=FLAGS.pixel_mean), teacher.class_names)
+
+
+def checked_inputs(trained):
+  """The network's input, after a look at whether the flags go together; `trained` is the classifier of --start, or None."""
+  if not trained:
+    if FLAGS.network is None or FLAGS.input is None:
+      raise dc.DeepcompError("expected --network and --input, or --start. Received: "
+                             f"--network={FLAGS.network} --input={FLAGS.input} without --start")
+    if FLAGS.last_layer_steps or not FLAGS.epochs:
+      raise dc.DeepcompError("expected --last_layer_steps, and --epochs=0, with --start. Received: "
+                             f"--last_layer_steps={FLAGS.last_layer_steps} --epochs={FLAGS.epochs} without it")
+  elif not FLAGS.epochs and not FLAGS.last_layer_steps:
+    raise dc.DeepcompError("expected --epochs or --last_layer_steps above 0. Received: 0 of both")
+  kind = FLAGS.input or trained.inputs.kind
+  network = FLAGS.network or trained.network.architecture
+  if network in resnet.ARCHITECTURES and resnet.takes_representation(network) != (kind == "representation"):
     raise dc.DeepcompError(f"expected a ResNet for pixels or a cResNet for the representation. Received: "
-                           f"--network={FLAGS.network} --input={FLAGS.input}")
-  if (FLAGS.input == "original") != (FLAGS.operating_point is None):
+                           f"--network={network} --input={kind}")
+  if trained and (kind, network) != (trained.inputs.kind, trained.network.architecture):
+    raise dc.DeepcompError(f"expected a classifier to start from of {network} and the input {kind}. Received: --start={FLAGS.start}, "
+                           f"of {trained.network.architecture} and {trained.inputs.kind}")
+  if (kind == "original") != (FLAGS.operating_point is None) and not (trained and FLAGS.operating_point is None):
     raise dc.DeepcompError("--operating_point is for --input=decoded and --input=representation, which need it. "
-                           f"Received: --input={FLAGS.input} --operating_point={FLAGS.operating_point}")
-  return NetworkInput(FLAGS.input, FLAGS.operating_point and dc.Codec.load(FLAGS.operating_point), pixel_mean=FLAGS.pixel_mean)
+                           f"Received: --input={kind} --operating_point={FLAGS.operating_point}")
+  codec = trained.codec if trained else FLAGS.operating_point and dc.Codec.load(FLAGS.operating_point)
+  return NetworkInput(kind, codec, pixel_mean=FLAGS.pixel_mean)
 
 
-def start_from(start, network, inputs, class_names, share=1.0):
-  """Copies the weights of a trained classifier of the same kind, or mixes a share of them in."""
-  trained = dc.Classifier.load(start, inputs.codec)
-  if (trained.inputs.kind, trained.class_names) != (inputs.kind, class_names):
-    raise dc.DeepcompError(
-        f"expected a classifier to start from of the input {inputs.kind} and the classes {', '.join(class_names[:5])}... "
-        f"Received: --start={start}, of {trained.inputs.kind} and {', '.join(trained.class_names[:5])}...")
-  starts.from_trained(network, trained.network, start, share=share)
+def make_network(trained, inputs, class_names):
+  """The network that learns: of the flags, or that of --start, for other classes with a new last layer."""
+  if trained and trained.class_names != class_names:
+    logging.info("A new last layer, for %d classes in place of %d.", len(class_names), len(trained.class_names))
+    return dc.models.with_classes(trained.network, len(class_names), inputs.channels)
+  if FLAGS.network:
+    network = resnet.make_network(FLAGS.network, len(class_names), FLAGS.width, FLAGS.stride_in,
+                                  synchronized=FLAGS.synchronized_batch_norm)
+  else:
+    network = dc.models.from_blueprint(trained.network.blueprint(), len(class_names))
+  naming.build(network, inputs.channels)
+  return network
+
+
+def fit_last_layer(network, crops, examples):
+  """Trains the last layer alone, from what it sees of the photos' centers."""
+  see = tf.function(lambda stored: network.vectors(crops.on_device(stored), training=False), jit_compile=False)
+  batches = tqdm.tqdm(crops.evaluation_batches(examples, FLAGS.batch_size), desc="what the last layer sees", unit="batch",
+                      total=-(-len(examples) // FLAGS.batch_size), mininterval=10)
+  vectors, labels = zip(*((see(stored).numpy(), truth.numpy()) for stored, truth in batches))
+  loss = last_layer.fit(network.last_layer, np.concatenate(vectors), np.concatenate(labels), FLAGS.last_layer_steps, seed=FLAGS.seed)
+  logging.info("The last layer has learned: loss %.3g of %d examples.", loss, sum(map(len, labels)))
 
 
 def report(examples):

@@ -97,11 +97,12 @@ class Examples:
     return Damage(self.source.name, len(self))
 
 
-def open_examples(name, split, inputs, data_dir=None, cache="none", cache_dir=None):
+def open_examples(name, split, inputs, data_dir=None, cache="none", cache_dir=None, of_each_class=0):
   """The examples of a split, of `sources.open_source`, as a network's `inputs` need them: `Examples` or a `Store`.
 
   `cache` "none" reads and decodes anew in every epoch; "encoded" keeps the files in memory; "decoded" writes their pixels or
-  symbols to local disk once, to the folder `cache_dir` (empty: `store.CACHE_DIR`), for this run and all later ones.
+  symbols to local disk once, to the folder `cache_dir` (empty: `store.CACHE_DIR`), for this run and all later ones. Above 0,
+  `of_each_class` takes as many examples of each class, the first.
 
   Raises:
     DeepcompError: the set is of compressed files and the network wants original pixels, or as of `sources.open_source`.
@@ -109,6 +110,8 @@ def open_examples(name, split, inputs, data_dir=None, cache="none", cache_dir=No
   if cache not in CACHES:
     raise DeepcompError(f"`cache` must be one of {', '.join(CACHES)}. Received: cache={cache!r}")
   source = sources.open_source(name, split, data_dir)
+  if of_each_class:
+    source = sources.first_of_each_class(source, of_each_class)
   if source.bitstreams and inputs.kind == "original":
     raise DeepcompError(f"expected a set of images for original pixels. Received: {name}, which holds compressed files")
   examples = Examples(sources.in_memory(source) if cache == "encoded" else source, inputs.codec if source.bitstreams else None)

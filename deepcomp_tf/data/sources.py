@@ -64,7 +64,7 @@ def open_source(name, split, data_dir=None):
   """Opens a split, such as "train" or "train[90%:]", of a TFDS set or of a folder.
 
   A TFDS set, kept in `data_dir`, has the features `image` or, as `experiments.compress_dataset` writes it, `bitstream`, and
-  `label`; a folder has the images in `split/class/*.jpg`, and no empty class.
+  `label`; a folder has the images in `split/class/*.jpg`, or in `class/*.jpg`, the split "train", and no empty class.
   """
   if files.isdir(name):
     return _open_folder(name, split)
@@ -112,6 +112,26 @@ def in_memory(source):
   return source._replace(**_by_index(len(stored), lambda index: (contents[index], labels[index])))
 
 
+def first_of_each_class(source, count):
+  """The first `count` examples of each class of a source, with their files in memory. One with fewer is an error."""
+  missing, chosen = dict.fromkeys(range(len(source.class_names)), count), []
+  for number, (data, label) in enumerate(source.read(0, source.num_examples).as_numpy_iterator()):
+    if missing[int(label)]:
+      missing[int(label)] -= 1
+      chosen.append((number, data, int(label)))
+      if not any(missing.values()):
+        break
+  short = [f"{count - left} of {source.class_names[label]}" for label, left in missing.items() if left]
+  if short:
+    raise DeepcompError(f"expected at least {count} examples of each class in {source.name}. Received: {', '.join(short[:5])}")
+  numbers, contents, labels = zip(*chosen)
+  contents, labels = tf.constant(contents), tf.constant(labels, tf.int64)
+  tell = lambda text: f"{text} first {count} of each class"
+  return source._replace(num_examples=len(numbers), identity=tell(source.identity), digest=lambda: tell(source.digest()),
+                         name_of=lambda number: source.name_of(numbers[number]),
+                         **_by_index(len(numbers), lambda index: (contents[index], labels[index])))
+
+
 def prepared_builder(name, data_dir=None):
   """The builder of a TFDS set that is on disk."""
   try:
@@ -133,20 +153,23 @@ def prepared_builder(name, data_dir=None):
 
 def _open_folder(folder, split):
   sets = {name: _folders(os.path.join(folder, name)) for name in _folders(folder)}
+  place_of = {name: name for name in sets}
+  if sets and not any(sets.values()):
+    sets, place_of = {"train": list(sets)}, {"train": ""}
   class_folders = sorted({label for labels in sets.values() for label in labels})
   names = {}
   for name, labels in sets.items():
-    names[name] = [(os.path.join(name, label, file), class_folders.index(label)) for label in labels
-                   for file in files.listdir(os.path.join(folder, name, label))
-                   if images.is_photo(os.path.join(folder, name, label, file))]
+    names[name] = [(os.path.join(place_of[name], label, file), class_folders.index(label)) for label in labels
+                   for file in files.listdir(os.path.join(folder, place_of[name], label))
+                   if images.is_photo(os.path.join(folder, place_of[name], label, file))]
     random.Random(name).shuffle(names[name])  # as TFDS's ImageFolder has them, so that any part has all classes
   if not any(names.values()):
-    raise DeepcompError(f"expected images in split/class/*.jpg. Received: {folder}, where there are none")
+    raise DeepcompError(f"expected images in split/class/*.jpg or class/*.jpg. Received: {folder}, where there are none")
   plain, first, count = slice_of(tfds.core.splits.SplitDict(
       tfds.core.SplitInfo(name=name, shard_lengths=[len(of)], num_bytes=0) for name, of in names.items()), split)
   for number in sorted(set(range(len(class_folders))) - {label for _, label in names[plain]}):
-    raise DeepcompError(f"expected images of every class. Received: {os.path.join(folder, plain, class_folders[number])}, which "
-                        "is empty or missing")
+    place = os.path.join(folder, place_of[plain], class_folders[number])
+    raise DeepcompError(f"expected images of every class. Received: {place}, which is empty or missing")
   chosen, labels = map(list, zip(*names[plain][first:first + count]))
   stored_paths = tf.constant([os.fsencode(os.path.join(folder, name)) for name in chosen])
   stored_labels = tf.constant(labels, tf.int64)
@@ -159,7 +182,7 @@ def _open_folder(folder, split):
   # When files were last added, taken away or replaced.
   change_of = ((lambda path: tf.io.gfile.stat(path).mtime_nsec) if files.is_remote(folder) else
                (lambda path: os.stat(path).st_mtime_ns))
-  changed = max(change_of(os.path.join(folder, plain, name)) for name in class_folders)
+  changed = max(change_of(os.path.join(folder, place_of[plain], name)) for name in class_folders)
   identity = (f"{files.printable(folder)} {plain}[{first}:{first + count}] "
               f"{zlib.crc32(os.fsencode(chr(10).join(chosen))):08x} {changed}")
   return Source(os.path.basename(os.path.normpath(folder)), list(map(files.printable, class_folders)), count, False, None,

@@ -1,5 +1,6 @@
 """Top-1 and top-5 accuracy of classification networks."""
 
+import numpy as np
 import tensorflow as tf
 
 from deepcomp_tf.data.part import distribute
@@ -29,6 +30,46 @@ def evaluator(network, crops, examples, batch_size, labels=None, strategy=None):
     return accuracies(logits, truth if labels is None else tf.gather(labels, truth))
 
   return means_over(figures_of, crops, examples, batch_size, strategy)
+
+
+def predictions(network, crops, examples, batch_size):
+  """What a network answers on the center crops of a set.
+
+  Arguments are as of `evaluator`. Returns the classes of the largest logits of each example that can be decoded, the largest first,
+  int `[n, 5]`, fewer where there are fewer classes; and the examples' labels in the set, int `[n]`.
+  """
+  @tf.function(jit_compile=False)
+  def best(stored):
+    logits = network(crops.on_device(stored), training=False)
+    return tf.math.top_k(logits, tf.minimum(5, tf.shape(logits)[-1])).indices
+
+  answers = [(best(stored).numpy(), truth.numpy()) for stored, truth in crops.evaluation_batches(examples, batch_size)
+             if tf.size(truth)]
+  if not answers:
+    raise DeepcompError(f"expected examples of {examples.source.name} that can be decoded. Received: none")
+  return tuple(map(np.concatenate, zip(*answers)))
+
+
+def by_class(best, truth):
+  """Figures of each class: list of dicts of examples, top_1, top_5, and taken_for, dict of int by other classes, the most first.
+
+  Args:
+    best: int `[n, k]`, a network's classes of each example, the most probable first.
+    truth: int `[n]`, its label among the network's classes.
+
+  Returns:
+    dict of these by the classes that there are examples of.
+  """
+  figures = {}
+  for label in sorted(set(truth.tolist())):
+    answers = best[truth == label]
+    others, counts = np.unique(answers[:, 0], return_counts=True)
+    order = np.argsort(-counts, kind="stable")
+    figures[label] = {
+        "examples": len(answers), "top_1": float(np.mean(answers[:, 0] == label)),
+        "top_5": float(np.mean(np.any(answers == label, axis=1))),
+        "taken_for": {int(others[k]): int(counts[k]) for k in order if others[k] != label}}
+  return figures
 
 
 def accuracies(logits, truth):

@@ -16,6 +16,35 @@ _STYLES = {"deepcomp": ("o", "-", "#c0392b"), "jpeg": ("s", ":", "#7f8c8d"), "jp
            "webp": ("D", "-.", "#27ae60"), "avif": ("v", (0, (5, 1, 1, 1, 1, 1)), "#8e44ad")}
 
 
+def confusion_figure(figures, names, title):
+  """PNG bytes: what the examples of each class, a row, are taken for, a column, in shares of the row.
+
+  Args:
+    figures: as `accuracy.by_class` gives them.
+    names: of all classes.
+    title: what was measured.
+  """
+  classes = sorted({*figures, *(other for row in figures.values() for other in row["taken_for"])})
+  places = {label: place for place, label in enumerate(classes)}
+  shares = np.zeros([len(figures), len(classes)])
+  for number, (label, row) in enumerate(figures.items()):
+    shares[number, places[label]] = row["top_1"]
+    for other, count in row["taken_for"].items():
+      shares[number, places[other]] = count / row["examples"]
+  edge = min(4 + 0.25 * len(classes), 14)
+  figure = matplotlib.figure.Figure(figsize=(edge, edge * 0.9), layout="constrained")
+  axis = figure.subplots()
+  picture = axis.imshow(shares, cmap="Blues", vmin=0, vmax=1, aspect="auto", interpolation="nearest")
+  if len(classes) <= 60:
+    axis.set_xticks(range(len(classes)), [names[label] for label in classes], rotation=90)
+    axis.set_yticks(range(len(figures)), [names[label] for label in figures])
+  axis.set_xlabel("answer")
+  axis.set_ylabel("class")
+  figure.colorbar(picture, label="share of the class's examples")
+  axis.set_title(title, fontsize="medium")
+  return png(figure)
+
+
 def rate_distortion_figure(summary, title, pooled=()):
   """PNG bytes: MS-SSIM, SSIM and PSNR over bits per pixel, a line per codec (Figure 8).
 

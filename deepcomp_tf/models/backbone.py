@@ -57,6 +57,17 @@ class CutNetwork(tf.keras.Model):
     found = tflite.resized_like(self.remainder(maps, training=training), maps)
     return found[:, :height, :width]
 
+  def vectors(self, x, training=None):
+    """What the last layer sees of the network's input, float32 `[batch, feature_channels]`."""
+    deviation, mean = (tf.cast(variable, tf.float32) for variable in (self.deviation, self.mean))
+    maps = tf.cast(self.maps(x, training) * deviation + mean, self.compute_dtype)
+    return tf.cast(tf.keras.Model(self.remainder.input, self.last_layer.input)(maps, training=training), tf.float32)
+
+  @property
+  def last_layer(self):
+    """The dense layer that gives the logits; a DeepcompError where a network ends with another one."""
+    return surgery.dense_end(self.remainder, self.architecture)
+
   def get_config(self):
     return {"name": self.name, "dtype": self.dtype_policy.name, "backbone": self.source, "cut": self.cut,
             "num_classes": self.num_classes}

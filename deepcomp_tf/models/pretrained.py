@@ -8,6 +8,7 @@ import tensorflow as tf
 from deepcomp_tf.errors import DeepcompError
 from deepcomp_tf.models import efficientnet
 from deepcomp_tf.models import keras_json
+from deepcomp_tf.models import surgery
 
 PREPROCESSINGS = ("lite", "caffe", "tf", "torch", "none")
 
@@ -47,6 +48,17 @@ def preprocessing_of(name):
   modules = [module for module in vars(tf.keras.applications).values() if hasattr(module, "preprocess_input")
              and hasattr(module, name)]
   return modules[0].preprocess_input
+
+
+def with_classes(backbone, num_classes):
+  """A backbone's name or JSON, of the same network for so many classes."""
+  if not backbone.startswith("{"):
+    return backbone
+  network = keras_json.read(backbone)
+  end = surgery.dense_end(network, network.name)
+  change = lambda layer: {"units": num_classes} if layer.name == end.name else {}
+  return tf.keras.models.clone_model(
+      network, clone_function=lambda layer: type(layer).from_config({**layer.get_config(), **change(layer)})).to_json()
 
 
 def open_backbone(backbone, num_classes):

@@ -16,6 +16,7 @@ class Network(Protocol):
   architecture: str, what people call it, such as "cResNet-51"; `blueprint()["network"]`.
   num_classes: int.
   built: whether it has its variables.
+  last_layer: the dense layer that gives the logits.
   """
   architecture: str
   num_classes: int
@@ -23,6 +24,9 @@ class Network(Protocol):
 
   def __call__(self, x, training=None):
     """The logits."""
+
+  def vectors(self, x, training=None):
+    """What the last layer sees, float32 `[batch, channels]`: the mean of its features over the photo."""
 
   def named_variables(self):
     """Dict of its variables by names that stay, whatever Keras calls them; those of kernels end with "kernel"."""

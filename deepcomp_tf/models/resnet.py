@@ -95,10 +95,18 @@ class _ResidualNetwork(tf.keras.Model):
     return x
 
   def call(self, x, training=None):
-    x = self.features(tf.cast(x, self.compute_dtype), training=training)
     if self.logits is None:
-      return x
-    return self.logits(tf.reduce_mean(tf.cast(x, tf.float32), axis=[1, 2]))
+      return self.features(tf.cast(x, self.compute_dtype), training=training)
+    return self.logits(self.vectors(x, training))
+
+  def vectors(self, x, training=None):
+    """What the last layer sees, float32 `[batch, feature_channels]`."""
+    return tf.reduce_mean(tf.cast(self.features(tf.cast(x, self.compute_dtype), training=training), tf.float32), axis=[1, 2])
+
+  @property
+  def last_layer(self):
+    """The dense layer that gives the logits."""
+    return self.logits
 
   def named_variables(self):
     """The variables of a built network, batch normalization's statistics among them, by names such as

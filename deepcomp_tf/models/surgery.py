@@ -101,6 +101,15 @@ def _without_softmax(end, name):
       end, (tf.keras.layers.Dense, tf.keras.layers.Conv2D, tf.keras.layers.Activation)) else {}
 
 
+def dense_end(network, name):
+  """The last layer of a functional network that people call `name`; it must be dense, as other classes take."""
+  end = network.layers[-1]
+  if not isinstance(end, tf.keras.layers.Dense):
+    raise DeepcompError(f"expected a network whose last layer is dense, for other classes. Received: {name}, which ends with "
+                        f"{type(end).__name__} {end.name}")
+  return end
+
+
 def take_layers(network, backbone):
   """Copies into a functional network the weights of the layers of the same names of another network."""
   for layer in network.layers:

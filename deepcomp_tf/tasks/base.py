@@ -96,9 +96,13 @@ class Task(abc.ABC):
       BitstreamError: a file is damaged, or of another operating point.
       DeepcompError: what is given is not bytes, but a path for example.
     """
+    return self._each(data, errors, self.run)
+
+  def _each(self, data, errors, run):
+    """What `run`, a function as `Task.run`, gives for a file, or for several; see `answer`."""
     check_errors(errors)
     if container.is_one(data):
-      return self.answer([data])[0]
+      return self._each([data], "raise", run)[0]
     if self.codec is None:
       raise DeepcompError(f"this {self.KIND} takes original pixels, which a compressed file does not have")
     threads.check_fork()
@@ -125,7 +129,7 @@ class Task(abc.ABC):
           fail(array, number)
         else:
           good[number] = array
-      for number, result in zip(good, self.run(np.stack(list(good.values())), *size) if good else ()):
+      for number, result in zip(good, run(np.stack(list(good.values())), *size) if good else ()):
         results[number] = result
     return results
 

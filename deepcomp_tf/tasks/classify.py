@@ -10,6 +10,7 @@ from deepcomp_tf.tasks.base import Task
 with epy.lazy_imports():
   import tensorflow as tf
   from deepcomp_tf import models
+  from deepcomp_tf.tasks import last_layer
 
 
 class Classifier(Task):
@@ -58,6 +59,37 @@ class Classifier(Task):
       list of (class name, probability), most probable first; or a list of such lists.
     """
     return self.answer(data, errors)
+
+  def with_classes(self, class_names):
+    """A classifier of other classes, list of str: the same network with a new last layer, which `fit` or training has to teach."""
+    network = models.with_classes(self.network, len(class_names), self.inputs.channels)
+    return Classifier(network, self.inputs, class_names)
+
+  def fit(self, data, names, **settings):
+    """Trains the last layer on compressed files, and leaves the others as they are: seconds for a hundred photos.
+
+    >>> classifier = Classifier.load("graft_bpp0.330").with_classes(["cat", "dog"])
+    >>> classifier.fit(files, ["cat", "dog", "dog", ...]).save("own_classes")
+
+    Photos should be about as large as those that the network was trained on, and so should those that are classified.
+
+    Args:
+      data: list of files, bytes or `Bitstream`s.
+      names: the class of each, one of `class_names`.
+      settings: of `last_layer.fit`.
+
+    Returns:
+      the classifier itself.
+    """
+    unknown = sorted(set(names) - set(self.class_names))
+    if unknown or not names or len(names) != len(data):
+      raise DeepcompError(f"expected a class for each of the {len(data)} files, at least one, of {', '.join(self.class_names[:5])}"
+                          f"{', ...' if len(self.class_names) > 5 else ''}. Received: {len(names)}"
+                          + (f", {unknown[0]!r} among them" if unknown else ""))
+    see = tf.function(lambda stored: self.network.vectors(self.inputs(stored), training=False), reduce_retracing=True)
+    vectors = self._each(list(data), "raise", lambda stored, height, width: list(see(tf.constant(stored)).numpy()))
+    last_layer.fit(self.network.last_layer, np.stack(vectors), [self.class_names.index(name) for name in names], **settings)
+    return self
 
   def served(self, representation):
     logits = self.network(representation, training=False)

@@ -71,10 +71,14 @@ def _find_point(kind, folder, info):
 
 
 def shipped_for(kind, fingerprint):
-  """Name of the shipped network that reads an operating point; of several, the one that knows most classes."""
-  infos = {name: files.read_json(shipped.info_path(kind, name)) for name in shipped.names(kind)}
-  known = {info["fingerprint"]: name for name, info in sorted(infos.items(), key=lambda item: len(item[1]["class_names"]))
-           if "fingerprint" in info}  # others are of original pixels
+  """Name of the shipped network that reads an operating point; of several, the one that knows most classes.
+
+  Where none is shipped, the path of one in `shipped.search_path`.
+  """
+  infos = {name: files.read_json(shipped.info_path(kind, name)) for name in shipped.all_names(kind)}
+  own = lambda name: name not in shipped.names(kind)
+  order = sorted(infos.items(), key=lambda item: (not own(item[0]), len(item[1]["class_names"])))
+  known = {info["fingerprint"]: name for name, info in order if "fingerprint" in info}  # others are of original pixels
   if fingerprint not in known:
     raise DeepcompError(f"no {kind} is shipped for the operating point {fingerprint}: expected one of "
                         f"{', '.join(f'{key} ({name})' for key, name in known.items()) or '(none)'}")

@@ -84,7 +84,7 @@ def train(strategy, stages, variables, *, program, settings, result, measure, ev
 
   Args:
     strategy: of `begin`.
-    stages: list of `Stage`; one without steps is left out.
+    stages: list of `Stage`; one without steps is left out, so that a run of none has what `start` gives.
     variables: dict of what checkpoints hold by stable names, besides the optimizers' state.
     program: name of the program, for the result's JSON.
     settings, result: as of `runs.Run`.
@@ -106,7 +106,7 @@ def train(strategy, stages, variables, *, program, settings, result, measure, ev
     DeepcompError: the folder has a run of other settings, the data end, a figure is not finite, or --export_now finds no
       checkpoint.
   """
-  stages = [stage for stage, begins in zip(stages, [0, *(stage.end for stage in stages)]) if stage.end > begins]
+  stages = [stage for stage, begins in zip(stages, [0, *(stage.end for stage in stages)]) if stage.end > begins] or stages[-1:]
   total = stages[-1].end
   run = runs.Run(FLAGS.run_dir, settings, result)
   if not FLAGS.export_now and run.is_done(total, part):

@@ -24,7 +24,8 @@ from deepcomp_tf.training.software import software
 _SETTINGS, _HISTORY, _SOFTWARE = "settings.json", "history.jsonl", "software.json"
 
 # Settings that came later, and their value in runs from before.
-_ADDED_LATER = {"synchronized_batch_norm": False, "start_share": 0.0, "momentum_of": "steps", "pixel_mean": "imagenet"}
+_ADDED_LATER = {"synchronized_batch_norm": False, "start_share": 0.0, "momentum_of": "steps", "pixel_mean": "imagenet",
+                "last_layer_steps": 0, "examples_per_class": 0}
 
 
 class Run:

@@ -412,3 +412,21 @@ def test_names_that_are_no_text(tmp_path):
   assert source.class_names == [r"caf\xe9"] and os.fsencode(source.name_of(0)) == b"train/caf\xe9/\xe9t\xe9.png"
   (data, label), = source.read(0, 1).as_numpy_iterator()
   assert sources.decode_image(data).numpy()[0, 0].tolist() == [1, 2, 3] and label == 0
+
+
+def test_a_folder_of_classes_is_a_split_and_the_first_of_each_class_a_part_of_it(folder):
+  flat = os.path.join(folder, "train")
+  whole = sources.open_source(flat, "train")
+  assert whole.class_names == list(CLASSES) and whole.num_examples == 12
+  of_split = sources.open_source(folder, "train")
+  images_of = lambda source: [(data, int(label)) for data, label in source.read(0, source.num_examples).as_numpy_iterator()]
+  assert sorted(images_of(whole)) == sorted(images_of(of_split))
+  part = sources.first_of_each_class(whole, 2)
+  found = images_of(part)
+  assert part.num_examples == 6 and sorted(label for _, label in found) == [0, 0, 1, 1, 2, 2]
+  for label in range(3):  # the first ones, in the stored order
+    assert [data for data, other in found if other == label] == [data for data, other in images_of(whole) if other == label][:2]
+  assert os.path.dirname(part.name_of(0)) == CLASSES[found[0][1]]
+  assert part.identity != whole.identity and part.digest() != whole.digest()
+  with pytest.raises(dc.DeepcompError, match="at least 5 examples of each class in train. Received: 4 of ant, 4 of bee, 4 of cat"):
+    sources.first_of_each_class(whole, 5)

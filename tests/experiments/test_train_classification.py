@@ -1,5 +1,6 @@
 """The classification programs as people run them: they learn, survive SIGKILL, evaluate, and name what is wrong."""
 
+import csv
 import json
 import pathlib
 import shutil
@@ -69,7 +70,7 @@ def test_training_lowers_the_loss(finished):
   assert all(line["examples"] == 8 for line in _history(finished).values())
 
 
-def test_run_ends_in_a_classifier(finished, sets, images):
+def test_run_ends_in_a_classifier(finished, sets, images, tmp_path):
   classifier = dc.Classifier.load(str(finished / "classifier"))
   assert classifier.class_names == ["bright", "dark"] and classifier.operating_point == "bpp0.0983"
   reached = classifier.info["reached_on_validation"]
@@ -80,6 +81,15 @@ def test_run_ends_in_a_classifier(finished, sets, images):
     if where is sets:
       assert f"top-1 {100 * reached['top_1']:.2f} %" in output
     assert "8 examples" in output
+  report = tmp_path / "report"
+  code, output = programs.finish(programs.start(
+      "evaluate_classification", f"--classifier={finished / 'classifier'}", "--split=train[:20]", *sets, f"--output_dir={report}"))
+  assert code == 0, output[-3000:]
+  rows = list(csv.DictReader((report / "classes.csv").open()))
+  assert [row["class"] for row in rows] == ["bright", "dark"] and sum(int(row["examples"]) for row in rows) == 20
+  right = sum(int(row["examples"]) * float(row["top_1"]) for row in rows)
+  assert f"top-1 {100 * right / 20:.2f} %" in output
+  assert Image.open(report / "confusion.png").width > 300
 
 
 def test_killed_run_continues_as_if_nothing_had_happened(finished, sets, tmp_path):
@@ -127,7 +137,7 @@ def test_a_run_of_an_earlier_version_goes_on(images, tmp_path):
   assert (run / "settings.json").read_bytes() == before
   line, _ = programs.error(_start(
       tmp_path / "other", f"--dataset={images}", *REPRESENTATION, "--width=0.02", "--start=graft_bpp0.0983", "--epochs=1"))
-  assert "expected a classifier to start from of" in line
+  assert "expected a classifier to start from of cResNet-12" in line
 
 
 def test_a_finished_run_is_left_alone(finished, sets):
@@ -159,9 +169,35 @@ def test_a_trained_classifier_can_go_on(finished, sets, tmp_path):
   assert "cResNet-51" in line and "Received: --start=" in line
 
 
+def test_own_classes_in_one_command(images, tmp_path):
+  flags = ["--flagfile=flags/classification/own_classes.flags", f"--dataset={images}/train", "--start=graft_bpp0.0983", "--resize=",
+           "--crop_size=32", "--examples_per_class=4", "--last_layer_steps=50"]
+  code, output = programs.finish(_start(tmp_path / "run", *flags))
+  assert code == 0 and "A new last layer, for 2 classes in place of 1000" in output, output[-3000:]
+  own, shipped = dc.Classifier.load(str(tmp_path / "run/classifier")), dc.Classifier.load("graft_bpp0.0983")
+  assert own.class_names == ["bright", "dark"] and own.info["reached_on_validation"]["top_1"] == 1.0
+  assert _weights_but(own, "logits") == pytest.approx(_weights_but(shipped, "logits"))
+  code, output = programs.finish(_start(tmp_path / "run", *flags))
+  assert code == 0 and "The run is done" in output
+  code, output = programs.finish(_start(tmp_path / "whole", *flags, "--epochs=1", "--batch_size=4"))
+  assert code == 0, output[-3000:]
+  whole = dc.Classifier.load(str(tmp_path / "whole/classifier"))
+  assert _weights_but(whole, "logits") != pytest.approx(_weights_but(shipped, "logits"), rel=1e-9)
+  line, _ = programs.error(_start(tmp_path / "other", *flags, "--start_share=0.5"))
+  assert "expected --start_share with a classifier to --start from that knows the same classes" in line
+
+
+def _weights_but(classifier, name):
+  return {key: float(abs(variable.numpy()).mean()) for key, variable in classifier.network.named_variables().items()
+          if name not in key and "kernel" in key}
+
+
 @pytest.mark.parametrize("flags, message", [
     (["--network=cResNet-39", "--input=decoded", "--operating_point=bpp0.330"], "--network=cResNet-39 --input=decoded"),
     (["--network=ResNet-50", "--input=decoded"], "--operating_point=None"),
+    (["--input=original"], "expected --network and --input, or --start. Received: --network=None --input=original"),
+    (["--network=ResNet-50", "--input=original", "--epochs=0"], "with --start. Received: --last_layer_steps=0 --epochs=0"),
+    (["--start=graft_bpp0.0983", "--epochs=0"], "expected --epochs or --last_layer_steps above 0"),
     (["--network=ResNet-50", "--input=original", "--crop_size=33"], "crop_size=33"),
     (["--network=ResNet-50", "--input=original", "--resize=64"], "--resize must be 0 or 2 numbers, none below 0. Received: 64"),
     (["--network=ResNet-50", "--input=original", "--decay_epochs=0,2"], "--decay_epochs must rise"),

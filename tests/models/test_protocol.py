@@ -52,6 +52,14 @@ def test_a_network_keeps_the_contract(name):
   np.testing.assert_allclose(twin(x, training=False), logits, rtol=1e-5, atol=1e-6)
   assert type(network).from_config(network.get_config()).blueprint() == network.blueprint()
 
+  vectors, last = network.vectors(x, training=False), network.last_layer
+  assert vectors.dtype == tf.float32
+  np.testing.assert_allclose(last(vectors), logits, rtol=1e-5, atol=1e-6)
+  other = models.with_classes(network, 3, channels)
+  assert other.num_classes == 3 and other(x).shape == (2, 3)
+  np.testing.assert_allclose(other.vectors(x, training=False), vectors, rtol=1e-5, atol=1e-6)
+  assert models.from_blueprint(other.blueprint(), 3).blueprint() == other.blueprint()
+
   if name == "Backbone":
     with pytest.raises(dc.DeepcompError, match="to segment with"):
       network.for_segmentation()
@@ -67,3 +75,13 @@ def test_a_network_keeps_the_contract(name):
   assert segmenter(x).shape == (2, 32 // stride, 40 // stride, 3)
   again = models.from_blueprint(segmenter.backbone.blueprint(), None, dilated=True)
   assert isinstance(again, protocol.Features) and again.feature_channels == dilated.feature_channels
+
+
+def test_a_network_that_does_not_end_with_a_dense_layer_has_no_other_classes():
+  inputs = tf.keras.Input([64, 64, 3])
+  x = tf.keras.layers.Conv2D(8, 9, 8, "same", name="cut")(inputs)
+  x = tf.keras.layers.GlobalAveragePooling2D()(tf.keras.layers.Conv2D(5, 3, padding="same")(x))
+  network = models.Backbone(tf.keras.Model(inputs, x, name="pooled"), preprocessing="none")
+  build(network, 3)
+  with pytest.raises(dc.DeepcompError, match="whose last layer is dense, for other classes. Received: pooled, which ends with"):
+    models.with_classes(network, 3, 3)

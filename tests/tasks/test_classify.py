@@ -162,6 +162,26 @@ def test_shipped_classifiers(codec, files):
   assert {name for name, _ in classifier.classify(files[0])} == set(classifier.class_names)
 
 
+def test_own_classes_are_learned_from_a_few_files_and_kept_in_a_folder(codec, tmp_path):
+  rng, classifier = np.random.default_rng(0), _classifier(codec)
+  flat = lambda: np.clip(rng.normal(rng.integers(40, 216), 4, [64, 64, 3]), 0, 255).astype(np.uint8)
+  busy = lambda: rng.integers(0, 256, [64, 72, 3], np.uint8)
+  before = {name: variable.numpy() for name, variable in classifier.network.named_variables().items()}
+  names = ["flat", "busy"] * 5
+  own = classifier.with_classes(["busy", "flat"]).fit([codec.compress(flat() if name == "flat" else busy()) for name in names], names)
+  own.save(tmp_path / "own")
+  loaded = dc.Classifier.load(str(tmp_path / "own"))
+  assert loaded.class_names == ["busy", "flat"]
+  for photo, name in ((flat(), "flat"), (busy(), "busy")):
+    assert loaded.classify(codec.compress(photo))[0][0] == name
+  for name, variable in classifier.network.named_variables().items():  # and nothing else has changed
+    np.testing.assert_array_equal(variable, before[name])
+    if not name.startswith("logits"):
+      np.testing.assert_array_equal(own.network.named_variables()[name], before[name])
+  with pytest.raises(dc.DeepcompError, match="a class for each of the 1 files, at least one, of busy, flat. Received: 1, 'cat' among"):
+    own.fit([codec.compress(flat())], ["cat"])
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("point", dc.operating_points.names())
 def test_the_shipped_grafts_know_what_the_sample_photos_show(point):
