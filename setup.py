@@ -73,7 +73,7 @@ setuptools.setup(
         "serve": SERVE,
         # Paths such as s3://. Each version fits one TensorFlow; there is none for those of later Pythons.
         "s3": ['tensorflow-io>=0.36,<0.37; python_version < "3.12"'],
-        "test": ["pytest>=8,<10", "pytest-xdist[psutil]>=3.6,<4", "scikit-image>=0.22,<0.27",
+        "test": ["mypy>=1.11,<3", "pytest>=8,<10", "pytest-xdist[psutil]>=3.6,<4", "scikit-image>=0.22,<0.27",
                  # Its optimizers are compared with ours; there are no wheels for other versions of Python.
                  'tensorflow-addons>=0.23,<0.24; python_version < "3.12"', *BEAM, *DOCS, *FORMATS, *SERVE,
                  # What the service's tests ask it with.

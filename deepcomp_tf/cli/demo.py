@@ -15,7 +15,7 @@ def add_arguments(parser):
 def run(args):
   """Serves the page until it is interrupted. Returns the exit code."""
   serve.check(args)
-  app, bound, token = serve.listen("127.0.0.1", args.port)
+  app, running, bound, token = serve.listen("127.0.0.1", args.port)
   with tempfile.TemporaryDirectory(prefix="deepcomp_demo") as library:
     service = serve.make_service(library, args, compiled=False)
     photos = {name: app.encode_png(photo) for name, photo in samples.photos().items()}
@@ -30,7 +30,7 @@ def run(args):
 
     try:
       # No photo of that many pixels takes more bytes.
-      app.run(app.make_app(service, token, 16 * service.max_pixels + 2 ** 20, show_samples=True), bound, ready)
+      running.run(app.make_app(service, token, 16 * service.max_pixels + 2 ** 20, show_samples=True), bound, ready)
     finally:
       ended.set()
       if looks.ident:

@@ -39,9 +39,9 @@ def run(args):
   check(args)
   if args.max_megabytes <= 0:
     raise DeepcompError(f"expected --max_megabytes above 0. Received: {args.max_megabytes:g}")
-  app, bound, token = listen(args.host, args.port)
+  app, running, bound, token = listen(args.host, args.port)
   service = make_service(args.library, args)
-  app.run(app.make_app(service, token, round(args.max_megabytes * 2 ** 20)), bound)
+  running.run(app.make_app(service, token, round(args.max_megabytes * 2 ** 20)), bound)
   return 0
 
 
@@ -57,8 +57,10 @@ def check(args):
 
 
 def listen(host, port):
-  """(the module `serve.app`, a bound socket, the token) for an address; without a token only this machine's own is allowed."""
+  """The modules `serve.app` and `serve.running`, a bound socket and the token, for an address; without a token only this machine's own is
+  allowed."""
   from deepcomp_tf.serve import app
+  from deepcomp_tf.serve import running
 
   token = os.environ.get(TOKEN, "")
   if not token and not app.is_loopback(host):
@@ -66,7 +68,7 @@ def listen(host, port):
                         f"--host={host} and none")
   if not token.isascii():
     raise DeepcompError(f"expected a token of letters, digits and signs of ASCII in the environment's {TOKEN}. Received: others")
-  return app, app.listen(host, port), token
+  return app, running, running.listen(host, port), token
 
 
 def make_service(path, args, compiled=True):

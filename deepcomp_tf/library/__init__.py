@@ -1,9 +1,10 @@
 """A library of photos, stored, labelled and searched from their compressed bytes: `Library`. It takes the extra `library`."""
 
+from collections.abc import Iterable, Iterator, Sequence
 import datetime
 import functools
 import threading
-from typing import NamedTuple
+from typing import NamedTuple, Optional, Union
 
 import numpy as np
 from etils import epy
@@ -72,20 +73,20 @@ class Report(NamedTuple):
 class Library:
   """Photos in a folder, on this machine or at `gs://` or `s3://`: their files, what is known of them, and their vectors.
 
-  >>> library = dc.Library("LIBRARY")
-  >>> library.add(["photos"])                       # compresses, labels and stores what is new
-  >>> library.search("dog", top=10)                 # [Hit(name, score, labels, id), ...], no neural network
-  >>> library.search(like="photo.jpg")
-  >>> library["photos/cat.jpg"].data                # the bytes of its file
+  Examples:
+    >>> library = dc.Library("LIBRARY")
+    >>> library.add(["photos"])                       # compresses, labels and stores what is new
+    >>> library.search("dog", top=10)                 # [Hit(name, score, labels, id), ...], no neural network
+    >>> library.search(like="photo.jpg")
+    >>> library["photos/cat.jpg"].data                # the bytes of its file
 
   Several processes may add and search at once; a search sees whole batches only.
 
   Args:
     path: the folder; `add` makes it.
-
   """
 
-  def __init__(self, path):
+  def __init__(self, path: str):
     self.path, self._kept, self._lock = path, None, threading.Lock()
 
   @functools.cached_property
@@ -109,16 +110,16 @@ class Library:
     """The table, which is made where there is none."""
     return tables.open_table(self._connection, tables.TABLE, make=True)
 
-  def __len__(self):
+  def __len__(self) -> int:
     return self.table.count_rows()
 
-  def __iter__(self):
+  def __iter__(self) -> Iterator[Photo]:
     return self.photos()
 
-  def __getitem__(self, name):
+  def __getitem__(self, name: str) -> Photo:
     return next(self.photos([name]))
 
-  def photos(self, names=None):
+  def photos(self, names: Optional[Sequence[str]] = None) -> Iterator[Photo]:
     """Yields the `Photo`s of these names, or all.
 
     Raises:
@@ -138,8 +139,8 @@ class Library:
     if missing:
       raise DeepcompError(f"expected names of photos in the library. Received: {', '.join(sorted(missing)[:5])}")
 
-  def add(self, paths, operating_point=DEFAULT_OPERATING_POINT, effort=0, keep_location=False, overwrite=False, networks=(),
-          progress=lambda done, count: None):
+  def add(self, paths: Iterable[str], operating_point: str = DEFAULT_OPERATING_POINT, effort: int = 0, keep_location: bool = False,
+          overwrite: bool = False, networks: Sequence[str] = (), progress=lambda done, count: None) -> Report:
     """Adds photos, compressed, and .deepcomp files as they are. What is there already, by its content, is left alone.
 
     Args:
@@ -156,8 +157,7 @@ class Library:
     Raises:
       DeepcompError: the operating point or a network is missing. What is wrong with a photo is in the report.
     """
-    found, others = adding.find(paths)
-    table = self.make()
+    (found, others), table = adding.find(paths), self.make()
     find = understanding.by_fingerprint([network for network, _ in tables.made_by(table).values()] + list(networks))
     added, known, failed = 0, 0, {}
     for done in adding.Adding(table, find, dc.Codec.load(operating_point), effort, keep_location, overwrite).run(found):
@@ -169,7 +169,7 @@ class Library:
       table.optimize(cleanup_older_than=datetime.timedelta(days=1))
     return Report(added, known, failed, others)
 
-  def remove(self, names):
+  def remove(self, names: Sequence[str]) -> None:
     """Removes photos.
 
     Raises:
@@ -178,7 +178,9 @@ class Library:
     self._check_names(names)
     tables.delete(self.table, "name", names)
 
-  def search(self, text=None, like=None, label=None, class_share=None, before=None, after=None, top=20, at_least=None):
+  def search(self, text: Optional[str] = None, like: Union[str, bytes, np.ndarray, None] = None, label: Optional[str] = None,
+             class_share: Optional[str] = None, before: Optional[str] = None, after: Optional[str] = None, top: int = 20,
+             at_least: Optional[float] = None) -> list[searching.Hit]:
     """Finds photos.
 
     Args:
@@ -210,7 +212,7 @@ class Library:
         self._kept = searching.Rows(table)
       return search(self._kept)
 
-  def vector_of(self, photo):
+  def vector_of(self, photo: str) -> Optional[np.ndarray]:
     """The vector of a photo in the library, by its name or id, float32 `[VECTOR_SIZE]`; None where there is no such photo."""
     return self._searched(lambda rows: rows.vector_of(photo))
 
@@ -233,12 +235,12 @@ class Library:
       raise DeepcompError(f"expected a file whose vector can be compared with the library's. Received: one for {network.source}")
     return network.answer(data)["vector"].astype(np.float32)
 
-  def duplicates(self, cutoff=NEAR_DUPLICATE):
+  def duplicates(self, cutoff: float = NEAR_DUPLICATE) -> list[list[searching.Hit]]:
     """Groups of photos that are nearly the same, the largest first: lists of `Hit`s with their cosines to the group's first. Two
     photos are in one group where their cosine is at least the cutoff."""
     return self._searched(lambda rows: rows.duplicates(cutoff))
 
-  def info(self):
+  def info(self) -> dict:
     """What there is: dict of photos, bytes, operating_points and networks (numbers by name), first and last (times of
     capture)."""
     rows = self.table.search().select(["bytes", "operating_point", "network", "taken"]).to_arrow()
@@ -247,7 +249,7 @@ class Library:
     return {"photos": len(rows), "bytes": sum(rows["bytes"].to_pylist()), "operating_points": count("operating_point"),
             "networks": count("network"), "first": min(taken, default=None), "last": max(taken, default=None)}
 
-  def verify(self):
+  def verify(self) -> Iterator[tuple[str, str]]:
     """Yields (name, what is wrong) for each file that is damaged, and each vector that cannot be compared with the others."""
     spaces = []
     for batch in self.table.search().select(["name", "data", "space", "vector"]).to_batches(_ROWS):
@@ -260,7 +262,7 @@ class Library:
         if row["space"] not in spaces or abs(np.linalg.norm(np.array(row["vector"], np.float32)) - 1) > 0.01:
           yield row["name"], "its vector cannot be compared with the others; reindex makes all anew"
 
-  def reindex(self, networks=(), progress=lambda name, count: None):
+  def reindex(self, networks: Sequence[str] = (), progress=lambda name, count: None) -> None:
     """Makes labels, shares and vectors anew from the stored bytes. All change at once, at the end; until then searches find by the
     old ones. A run that was stopped goes on.
 
@@ -281,8 +283,7 @@ class Library:
     """
     import tensorflow as tf
 
-    table = self.table
-    table.checkout(table.version)
+    (table := self.table).checkout(table.version)
     order = np.arange(table.count_rows())
     if seed is not None:
       np.random.default_rng(seed).shuffle(order)

@@ -3,7 +3,7 @@
 import datetime
 import functools
 import re
-from typing import NamedTuple
+from typing import NamedTuple, Optional
 
 import numpy as np
 
@@ -28,7 +28,7 @@ class Hit(NamedTuple):
   id: digest of what was added.
   """
   name: str
-  score: object
+  score: Optional[float]
   labels: list
   id: str
 

@@ -4,5 +4,6 @@
   service.py   what requests ask of a library and its networks
   looking.py   what the page shows of one photo at all operating points
   app.py       HTTP: routes, limits, the token, errors, metrics
+  running.py   the application on a socket, until it is told to end
   page.html    the page
 """

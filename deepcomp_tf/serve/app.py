@@ -9,8 +9,6 @@ import json
 import logging
 import os
 import re
-import signal
-import socket
 import time
 
 import fastapi
@@ -20,7 +18,6 @@ import prometheus_client as prometheus
 from starlette import concurrency
 from starlette import exceptions
 from starlette import requests
-import uvicorn
 
 import deepcomp_tf as dc
 from deepcomp_tf import samples
@@ -212,7 +209,7 @@ def make_app(service, token="", max_bytes=64 << 20, show_samples=False, most_wai
     there before, by its content."""
     with places:
       data = await body(request)
-      stored = await done("add", (_checked_name(name, data), data))
+      stored = await done("add", (services.checked_name(name, data), data))
     response.status_code = 201 if stored["new"] else 200
     return stored
 
@@ -292,48 +289,3 @@ def make_app(service, token="", max_bytes=64 << 20, show_samples=False, most_wai
     return responses.Response(encode_png(photos[name]), media_type="image/png")
 
   return app
-
-
-def _checked_name(name, data):
-  """The name of a photo in the library: as it is asked for, or, of one without, by its content."""
-  name = name.replace("\\", "/")
-  if not name:
-    return f"uploads/{dc.files.digest_of(data)}"
-  if not name.isprintable() or os.path.isabs(name) or os.path.normpath(name).startswith(os.pardir):
-    raise DeepcompError(f"expected a name such as 2024/cat.jpg. Received: {name!r:.80}")
-  return os.path.normpath(name)
-
-
-def listen(host, port):
-  """A socket bound to an address. A DeepcompError says that it cannot be had."""
-  try:
-    family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-    bound = socket.socket(family, socket.SOCK_STREAM)
-    bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    bound.bind(address)
-  except OSError as error:
-    raise DeepcompError(f"expected an address and a port that are free. Received: --host={host} --port={port} ({error.strerror})"
-                        ) from None
-  return bound
-
-
-def run(app, bound, ready=lambda submit: None):
-  """Serves an application on a bound socket until SIGTERM or Ctrl-C, and finishes what was begun.
-
-  Args:
-    app: of `make_app`.
-    bound: socket.
-    ready: called once requests are answered, with a function of a kind and an item, as of `Batcher.submit`.
-  """
-  class Server(uvicorn.Server):
-    """It says when it is ready."""
-
-    async def startup(self, sockets=None):
-      await super().startup(sockets)
-      host, port = bound.getsockname()[:2]
-      print(f"http://{f'[{host}]' if ':' in host else host}:{port}/ (Ctrl-C ends it)", flush=True)
-      ready(app.state.batcher.submit)
-
-  signal.signal(signal.SIGTERM, lambda *_: None)  # uvicorn raises it again when it has finished; then the exit code is 0
-  Server(uvicorn.Config(app, log_level="warning", server_header=False, timeout_graceful_shutdown=UPLOAD_SECONDS, lifespan="on")
-         ).run([bound])

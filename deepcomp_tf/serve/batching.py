@@ -39,9 +39,10 @@ class _Job:
 class Batcher:
   """Does jobs on a thread of its own. Those of one kind that wait at the same time are done together, the oldest first.
 
-  >>> batcher = Batcher({"double": lambda items: [2 * item for item in items]})
-  >>> batcher.submit("double", 3).result()
-  6
+  Examples:
+    >>> batcher = Batcher({"double": lambda items: [2 * item for item in items]})
+    >>> batcher.submit("double", 3).result()
+    6
 
   Args:
     work: dict from kinds to functions of a list of items, which return a list of results, in which exceptions are those of single

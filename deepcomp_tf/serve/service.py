@@ -254,3 +254,13 @@ def _scaled(picture, width):
     return picture
   height = max(1, round(picture.shape[0] * width / picture.shape[1]))
   return np.asarray(Image.fromarray(picture).resize((width, height), Image.Resampling.LANCZOS))
+
+
+def checked_name(name, data):
+  """The name of a photo in the library: as it is asked for, or, of one without, by its content."""
+  name = name.replace("\\", "/")
+  if not name:
+    return f"uploads/{files.digest_of(data)}"
+  if not name.isprintable() or os.path.isabs(name) or os.path.normpath(name).startswith(os.pardir):
+    raise DeepcompError(f"expected a name such as 2024/cat.jpg. Received: {name!r:.80}")
+  return os.path.normpath(name)

@@ -2,13 +2,17 @@
 
 import abc
 import collections
+import os
+from typing import Optional, TypeVar
 
 import numpy as np
 from etils import epy
 
 from deepcomp_tf import shipped
 from deepcomp_tf import threads
+from deepcomp_tf.bitstream import FileBytes
 from deepcomp_tf.codec import container
+from deepcomp_tf.codec.codec import Codec
 from deepcomp_tf.errors import check_errors
 from deepcomp_tf.errors import DeepcompError
 from deepcomp_tf.errors import failed
@@ -20,6 +24,8 @@ with epy.lazy_imports():  # the command tells its subcommands and their flags be
 
 # Pixels of the photos of equal size that go through a network together, at most.
 BATCH_PIXELS = 1 << 21
+
+T = TypeVar("T", bound="Task")
 
 
 class Task(abc.ABC):
@@ -137,7 +143,7 @@ class Task(abc.ABC):
     """What the network sees of a list of files: list of uint8 `[h, w, channels]`, symbols or pixels; `errors` as of `answer`."""
     return (self.codec.symbols if self.inputs.kind == "representation" else self.codec.decompress)(files, errors)
 
-  def describe(self):
+  def describe(self) -> str:
     """A line that says what it gives, and on what it was trained."""
     note = self.info.get("trained", {}).get("data_note")
     return (self.to_json()["network"] + (f" at {self.operating_point}" if self.operating_point else "") + f" {self.summary()}"
@@ -151,12 +157,12 @@ class Task(abc.ABC):
   # On disk.
 
   @classmethod
-  def names(cls):
+  def names(cls) -> list[str]:
     """Names of the shipped networks."""
     return shipped.names(cls.KIND)
 
   @classmethod
-  def load(cls, name, codec=None):
+  def load(cls: type[T], name: str | os.PathLike, codec: Optional[Codec] = None) -> T:
     """A trained network.
 
     Args:
@@ -170,7 +176,7 @@ class Task(abc.ABC):
     return folders.load(cls, name, codec)
 
   @classmethod
-  def load_for(cls, data):
+  def load_for(cls: type[T], data: FileBytes) -> T:
     """The shipped network that reads the operating point of a compressed file; of several, that with the most classes.
 
     A file without a readable header is a BitstreamError, an operating point that none is shipped for a DeepcompError.
@@ -183,21 +189,21 @@ class Task(abc.ABC):
                           "that is not saved")
     return type(self).load, (self.source, self.codec)
 
-  def save(self, folder, operating_point=None):
+  def save(self, folder: str | os.PathLike, operating_point: Optional[str] = None) -> None:
     """Writes the folder, which is made where it is missing.
 
     `operating_point` is the name or folder of what `load` shall open, where that is not what its codec was loaded from.
     """
     folders.save(self, folder, operating_point)
 
-  def export_saved_model(self, folder):
+  def export_saved_model(self, folder: str | os.PathLike) -> None:
     """Writes a SavedModel, as TensorFlow Serving loads it, of a network of the representation; see `tasks.saved_model`.
 
     For Serving the folder is the number of a version in the model's folder, such as `models/photos/1`.
     """
     saved_model.export(self, folder)
 
-  def copy(self, rounded=False):
+  def copy(self: T, rounded: bool = False) -> T:
     """A copy with a network of the same weights, under the current Keras policy.
 
     With `rounded` the kernels become the float16 that `save` keeps, so that what is measured is what is kept.

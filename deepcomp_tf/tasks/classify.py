@@ -1,10 +1,15 @@
 """Classifiers of compressed files: `Classifier`."""
 
+from collections.abc import Sequence
+from typing import overload
+
 import numpy as np
 from etils import epy
 
 from deepcomp_tf import threads
+from deepcomp_tf.bitstream import FileBytes
 from deepcomp_tf.errors import DeepcompError
+from deepcomp_tf.errors import Errors
 from deepcomp_tf.tasks.base import Task
 
 with epy.lazy_imports():
@@ -16,8 +21,9 @@ with epy.lazy_imports():
 class Classifier(Task):
   """Classifies compressed files straight from their bytes.
 
-  >>> classifier = Classifier.load(Classifier.names()[0])
-  >>> classifier.classify(data)         # bytes -> [(class name, probability), ...], most probable first
+  Examples:
+    >>> classifier = Classifier.load(Classifier.names()[0])
+    >>> classifier.classify(data)         # bytes -> [(class name, probability), ...], most probable first
 
   `export_saved_model` gives `logits` and `probabilities`, float32 `[batch, num_classes]`.
 
@@ -29,7 +35,7 @@ class Classifier(Task):
 
   KIND = "classifier"
 
-  def __init__(self, network, inputs, class_names, info=None):
+  def __init__(self, network, inputs, class_names: Sequence[str], info=None):
     super().__init__(network, inputs, class_names, info)
     self.class_names = self.names_in_order
     self._forward = tf.function(
@@ -52,6 +58,11 @@ class Classifier(Task):
     return [[(self.class_names[k], float(row[k])) for k in np.argsort(-row, kind="stable")]
             for row in tf.nn.softmax(self.logits(stored)).numpy()]
 
+  @overload
+  def classify(self, data: FileBytes, errors: Errors = ...) -> list[tuple[str, float]]: ...
+  @overload
+  def classify(self, data: Sequence[FileBytes], errors: Errors = ...) -> list[list[tuple[str, float]]]: ...
+
   def classify(self, data, errors="raise"):
     """Classes of a compressed file, or of several, of any sizes; arguments and errors as of `Task.answer`.
 
@@ -60,16 +71,17 @@ class Classifier(Task):
     """
     return self.answer(data, errors)
 
-  def with_classes(self, class_names):
+  def with_classes(self, class_names: Sequence[str]) -> "Classifier":
     """A classifier of other classes, list of str: the same network with a new last layer, which `fit` or training has to teach."""
     network = models.with_classes(self.network, len(class_names), self.inputs.channels)
     return Classifier(network, self.inputs, class_names)
 
-  def fit(self, data, names, **settings):
+  def fit(self, data: Sequence[FileBytes], names: Sequence[str], **settings) -> "Classifier":
     """Trains the last layer on compressed files, and leaves the others as they are: seconds for a hundred photos.
 
-    >>> classifier = Classifier.load("graft_bpp0.330").with_classes(["cat", "dog"])
-    >>> classifier.fit(files, ["cat", "dog", "dog", ...]).save("own_classes")
+    Examples:
+      >>> classifier = Classifier.load("graft_bpp0.330").with_classes(["cat", "dog"])
+      >>> classifier.fit(files, ["cat", "dog", "dog", ...]).save("own_classes")
 
     Photos should be about as large as those that the network was trained on, and so should those that are classified.
 

@@ -1,6 +1,8 @@
 """Vectors of compressed files, for searches by likeness: `Embedder`."""
 
+from collections.abc import Sequence
 import io
+from typing import overload
 
 from absl import logging
 import numpy as np
@@ -8,7 +10,9 @@ from etils import epy
 
 from deepcomp_tf import outputs
 from deepcomp_tf import threads
+from deepcomp_tf.bitstream import FileBytes
 from deepcomp_tf.errors import DeepcompError
+from deepcomp_tf.errors import Errors
 from deepcomp_tf.tasks.base import Task
 
 with epy.lazy_imports():
@@ -73,6 +77,11 @@ class Embedder(Task):
   def run(self, stored, height, width):
     threads.check_fork()
     return list(self._forward(stored).numpy())
+
+  @overload
+  def embed(self, data: FileBytes, errors: Errors = ...) -> np.ndarray: ...
+  @overload
+  def embed(self, data: Sequence[FileBytes], errors: Errors = ...) -> list[np.ndarray]: ...
 
   def embed(self, data, errors="raise"):
     """The vector of a compressed file: float32 `[size]` of length 1; of a list a list of them. Arguments as of `Task.answer`."""

@@ -1,12 +1,17 @@
 """Segmentation of compressed files: `Segmenter`."""
 
+from collections.abc import Sequence
+from typing import overload
+
 import numpy as np
 from etils import epy
 
 from deepcomp_tf import mask_classes
 from deepcomp_tf import outputs
 from deepcomp_tf import threads
+from deepcomp_tf.bitstream import FileBytes
 from deepcomp_tf.codec.images import encode_png
+from deepcomp_tf.errors import Errors
 from deepcomp_tf.representation import STRIDE
 from deepcomp_tf.tasks.base import Task
 
@@ -21,9 +26,10 @@ BAND = 32
 class Segmenter(Task):
   """Segments compressed files straight from their bytes.
 
-  >>> segmenter = Segmenter.load(Segmenter.names()[0])
-  >>> mask = segmenter.segment(data)             # bytes -> uint8 [H, W] of class ids
-  >>> {segmenter.class_names[number] for number in np.unique(mask)}
+  Examples:
+    >>> segmenter = Segmenter.load(Segmenter.names()[0])
+    >>> mask = segmenter.segment(data)             # bytes -> uint8 [H, W] of class ids
+    >>> {segmenter.class_names[number] for number in np.unique(mask)}
 
   The ids are those of the set's masks, 0..254, such as 8 for VOC's cat. The network's logits are in the order of `classes`: their
   places there, 0..K-1, are what `predict` gives and measures are taken on; `mask_ids` leads from places to ids.
@@ -101,6 +107,11 @@ class Segmenter(Task):
 
   def run(self, stored, height, width):
     return list(self.mask_ids[self._forward(stored, height, width).numpy()])
+
+  @overload
+  def segment(self, data: FileBytes, errors: Errors = ...) -> np.ndarray: ...
+  @overload
+  def segment(self, data: Sequence[FileBytes], errors: Errors = ...) -> list[np.ndarray]: ...
 
   def segment(self, data, errors="raise"):
     """The class of every pixel of a compressed file, or of several; arguments and errors as of `Task.answer`.

@@ -20,6 +20,7 @@ from selenium.webdriver.common.keys import Keys  # pylint: disable=wrong-import-
 from selenium.webdriver.support.ui import WebDriverWait  # pylint: disable=wrong-import-position
 import uvicorn  # pylint: disable=wrong-import-position
 from deepcomp_tf.serve import app as apps  # pylint: disable=wrong-import-position
+from deepcomp_tf.serve import running  # pylint: disable=wrong-import-position
 from deepcomp_tf.serve import service as services  # pylint: disable=wrong-import-position
 
 CHROMIUM, DRIVER = (shutil.which(name) for name in ("chromium", "chromedriver"))
@@ -42,7 +43,7 @@ def fixture_folder(tmp_path_factory):
 def fixture_browser(folder):
   """A browser at the page of an empty library, to which it knows the token."""
   app = apps.make_app(services.Service(dc.Library(folder / "library"), "bpp0.330"), TOKEN, show_samples=True)
-  bound = apps.listen("127.0.0.1", 0)
+  bound = running.listen("127.0.0.1", 0)
   server = uvicorn.Server(uvicorn.Config(app, log_level="warning", lifespan="on"))
   server.capture_signals = contextlib.nullcontext
   thread = threading.Thread(target=server.run, args=[[bound]])
