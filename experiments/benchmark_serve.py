@@ -46,6 +46,10 @@ flags.DEFINE_integer("kills", 3, "Times that the service is killed during upload
 flags.DEFINE_integer("seed", 0, "Of all random choices.")
 
 
+# Uploads that are answered before the service is killed, at most.
+MOST_BEFORE_KILL = 40
+
+
 class Service:
   """A process of `deepcomp serve`, from when it is ready."""
 
@@ -205,7 +209,11 @@ def kill(service, library, upload, number):
 
   before = len(dc.Library(library))
   threads = in_parallel(service, upload, lambda: not stop.is_set(), seen)
-  time.sleep(np.random.default_rng(FLAGS.seed + number).uniform(1, 5))
+  rng = np.random.default_rng(FLAGS.seed + number)
+  enough = rng.integers(1, MOST_BEFORE_KILL)
+  while len(acknowledged) < enough:
+    time.sleep(0.001)
+  time.sleep(rng.uniform(0, 1))
   service.end(signal.SIGKILL)
   stop.set()
   for thread in threads:
