@@ -13,6 +13,8 @@ HERE = pathlib.Path(__file__).parent
 VERSION = re.search(r'__version__ = "(.+)"', (HERE / "deepcomp_tf/__init__.py").read_text())[1]
 
 BEAM = ["apache-beam>=2.60,<3"]
+# The site of docs/, with the API from the docstrings.
+DOCS = ["mkdocs-material>=9.5,<10", "mkdocstrings[python]>=0.27,<2"]
 FLASK = ["flask>=3.0,<4"]
 FORMATS = ["pillow-heif>=1.0,<2", "pillow-jxl-plugin>=1.3,<2"]
 LIBRARY = ["lancedb>=0.40,<1"]
@@ -27,6 +29,7 @@ setuptools.setup(
     python_requires=">=3.10,<3.14",
     packages=setuptools.find_packages(include=["deepcomp_tf", "deepcomp_tf.*"]),
     package_data={
+        "deepcomp_tf": ["py.typed"],
         "deepcomp_tf.data": ["checksums.tsv"],
         "deepcomp_tf.demo": ["*.html"],
         "deepcomp_tf.inference": ["classifiers/*.npz", "classifiers/NOTICE", "classifiers/*/*", "segmenters/*/*"],
@@ -58,6 +61,7 @@ setuptools.setup(
     ]],
     extras_require={
         "beam": BEAM,
+        "docs": DOCS,
         # The page of `deepcomp demo`.
         "demo": FLASK,
         # Photos in HEIC, as phones take them, and in JPEG XL.
@@ -71,7 +75,7 @@ setuptools.setup(
         "s3": ['tensorflow-io>=0.36,<0.37; python_version < "3.12"'],
         "test": ["pytest>=8,<10", "pytest-xdist[psutil]>=3.6,<4", "scikit-image>=0.22,<0.27",
                  # Its optimizers are compared with ours; there are no wheels for other versions of Python.
-                 'tensorflow-addons>=0.23,<0.24; python_version < "3.12"', *BEAM, *FLASK, *FORMATS, *LIBRARY,
+                 'tensorflow-addons>=0.23,<0.24; python_version < "3.12"', *BEAM, *DOCS, *FLASK, *FORMATS, *LIBRARY,
                  # The page's tests, where there is a Chromium.
                  "selenium>=4.20,<5"],
     },

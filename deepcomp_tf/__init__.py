@@ -5,10 +5,23 @@ wait for TensorFlow.
 """
 
 import importlib
+from typing import TYPE_CHECKING
 
 from deepcomp_tf import tasks
 from deepcomp_tf.errors import BitstreamError
 from deepcomp_tf.errors import DeepcompError
+
+if TYPE_CHECKING:  # type checkers do not call __getattr__
+  from deepcomp_tf import evaluation
+  from deepcomp_tf import layers
+  from deepcomp_tf import models
+  from deepcomp_tf import operating_points
+  from deepcomp_tf.bitstream import Bitstream
+  from deepcomp_tf.codec.codec import Codec
+  from deepcomp_tf.library import Library
+  from deepcomp_tf.tasks.classify import Classifier
+  from deepcomp_tf.tasks.embed import Embedder
+  from deepcomp_tf.tasks.segment import Segmenter
 
 __version__ = "0.2.0"
 

@@ -2,6 +2,9 @@
 
 import functools
 import operator
+from typing import Optional, Union
+
+import numpy as np
 
 from deepcomp_tf import shipped
 from deepcomp_tf.codec import container
@@ -11,13 +14,17 @@ from deepcomp_tf.errors import BitstreamError
 from deepcomp_tf.errors import DeepcompError
 from deepcomp_tf.representation import STRIDE
 
+# What holds the bytes of a file.
+FileBytes = Union[bytes, bytearray, memoryview, np.ndarray]
+
 
 class Bitstream(bytes):
   """The bytes of a compressed file. What they say is read when it is first asked for, and kept.
 
-  >>> file = Bitstream(pathlib.Path("photo.deepcomp").read_bytes())
-  >>> file.height, file.width, file.operating_point
-  >>> file.symbols                        # uint8 [ceil(H/8), ceil(W/8), C], no neural network
+  Examples:
+    >>> file = Bitstream(pathlib.Path("photo.deepcomp").read_bytes())
+    >>> file.height, file.width, file.operating_point
+    >>> file.symbols                        # uint8 [ceil(H/8), ceil(W/8), C], no neural network
 
   Whatever takes the bytes of a file takes it. Where a classifier, a segmenter and a codec read the same `Bitstream`, its symbols
   are decoded once.
@@ -31,7 +38,7 @@ class Bitstream(bytes):
 
   kept = None  # the symbols, once they are decoded
 
-  def __new__(cls, data):
+  def __new__(cls, data: FileBytes):
     return data if isinstance(data, cls) else super().__new__(cls, container.bytes_of(data))
 
   def __reduce__(self):
@@ -52,22 +59,22 @@ class Bitstream(bytes):
   width = property(operator.attrgetter("header.width"), doc="Pixels of the photo.")
 
   @property
-  def bits_per_pixel(self):
+  def bits_per_pixel(self) -> float:
     """Of the whole file."""
     return 8 * len(self) / (self.height * self.width)
 
   @property
-  def map_size(self):
+  def map_size(self) -> tuple[int, int]:
     """(rows, columns) of the symbols."""
     return -(-self.height // STRIDE), -(-self.width // STRIDE)
 
   @property
-  def payload(self):
+  def payload(self) -> bytes:
     """The bytes behind the header, which hold the symbols."""
     return self[self.header.size:]
 
   @functools.cached_property
-  def operating_point(self):
+  def operating_point(self) -> Optional[str]:
     """Name of the shipped operating point that the file is of, or the folder of one in `shipped.search_path`. A BitstreamError says
     that it is of another, or damaged."""
     for name in shipped.all_names(operating_point.KIND):
@@ -78,7 +85,7 @@ class Bitstream(bytes):
         "whose folder is named (--operating_point, in Python `Codec.load`) or is in a folder of DEEPCOMP_PATH")
 
   @property
-  def symbols(self):
+  def symbols(self) -> np.ndarray:
     """uint8 `[ceil(H/8), ceil(W/8), C]`, read-only, since they are kept. (Of a point that is not shipped: `Codec.symbols`.)
 
     Raises: as `operating_point`.

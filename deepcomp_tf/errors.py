@@ -2,6 +2,10 @@
 
 import contextlib
 import os
+from typing import Literal
+
+# What functions of several files do with a `DeepcompError`; see `failed`.
+Errors = Literal["raise", "return"]
 
 
 class DeepcompError(ValueError):

@@ -1,4 +1,4 @@
-"""Every example of the README runs, and every flagfile is what its name says."""
+"""Every example of the README and of its pages runs, and every flagfile is what its name says."""
 
 import functools
 import glob
@@ -7,6 +7,7 @@ import os
 import pathlib
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 import types
@@ -22,7 +23,8 @@ from deepcomp_tf.codec.inputs import NetworkInput
 from deepcomp_tf.training import starts
 
 ROOT = pathlib.Path(__file__).parent.parent
-README = (ROOT / "README.md").read_text()
+PAGES = ("README.md", "docs/command.md", "docs/python.md", "docs/programs.md")
+TEXT = "".join((ROOT / page).read_text() for page in PAGES)
 ENVIRONMENT = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"}
 
 
@@ -30,8 +32,8 @@ ENVIRONMENT = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"}
 ROWS = ("resnet50_original", "cresnet51_bpp0.0983", "cresnet51_bpp0.330")
 
 
-def blocks(language):
-  return re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL)
+def blocks(language, *pages):
+  return re.findall(rf"```{language}\n(.*?)```", "".join((ROOT / page).read_text() for page in pages or PAGES), re.DOTALL)
 
 
 @pytest.fixture(scope="module")
@@ -59,9 +61,13 @@ def test_python_examples(tmp_path, monkeypatch):
 
 
 @pytest.mark.slow
-def test_deepcomp_examples(photos):
-  lines = [line for block in blocks("bash") for line in block.splitlines() if line.startswith("deepcomp ")]
-  assert {line.split()[1] for line in lines} >= {"compress", "info", "decompress", "evaluate", "classify", "segment"}
+@pytest.mark.parametrize("pages, commands", [
+    (("README.md", "docs/programs.md"), {"compress", "decompress", "evaluate", "classify", "segment", "library"}),
+    (("docs/command.md",), {"compress", "decompress", "info", "embed", "evaluate"})])
+def test_deepcomp_examples(photos, tmp_path, pages, commands):
+  photos = shutil.copytree(photos, tmp_path / "photos")
+  lines = [line for block in blocks("bash", *pages) for line in block.splitlines() if line.startswith("deepcomp ")]
+  assert {line.split()[1] for line in lines} >= commands
   for line in lines:
     words = shlex.split(line.replace("FOLDER", "more"))[1:]
     result = programs.deepcomp_here(*(path for word in words for path in sorted(glob.glob(word, root_dir=photos)) or [word]), cwd=photos)
@@ -69,9 +75,9 @@ def test_deepcomp_examples(photos):
 
 
 def test_training_examples_name_files_that_exist():
-  named = set(re.findall(r"flags/\S+\.flags", README))
+  named = set(re.findall(r"flags/\S+\.flags", TEXT))
   assert named and all((ROOT / name).exists() for name in named)
-  for module in set(re.findall(r"-m (experiments\.\w+)", README)):
+  for module in set(re.findall(r"-m (experiments\.\w+)", TEXT)):
     assert (ROOT / f"{module.replace('.', '/')}.py").exists()
 
 

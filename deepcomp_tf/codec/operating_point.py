@@ -103,7 +103,7 @@ class OperatingPoint:
     return model
 
 
-def names():
+def names() -> list[str]:
   """Names of the shipped operating points, in order of their rate."""
   return shipped.names(KIND)
 

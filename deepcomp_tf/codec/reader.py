@@ -1,10 +1,13 @@
 """Reading the symbols of files, one or many at a time, without a neural network: `Reader`."""
 
+from collections.abc import Sequence
 import math
+from typing import Optional, overload
 
 import numpy as np
 
 from deepcomp_tf.bitstream import Bitstream
+from deepcomp_tf.bitstream import FileBytes
 from deepcomp_tf.bitstream import known_fingerprints
 from deepcomp_tf.codec import container
 from deepcomp_tf.codec.entropy_coder import EntropyCoder
@@ -12,6 +15,7 @@ from deepcomp_tf.codec.entropy_coder import Job
 from deepcomp_tf.errors import BitstreamError
 from deepcomp_tf.errors import check_errors
 from deepcomp_tf.errors import DeepcompError
+from deepcomp_tf.errors import Errors
 from deepcomp_tf.errors import failed
 from deepcomp_tf.representation import STRIDE
 
@@ -32,7 +36,7 @@ class Reader:
     self.operating_point, self.channels, self.fingerprint = point.name, point.channels, point.fingerprint
     self._centers, self._coder = point.centers, EntropyCoder(point.context_model)
 
-  def open(self, data):
+  def open(self, data: FileBytes) -> Bitstream:
     """A file as a `Bitstream` of this operating point.
 
     Raises:
@@ -46,6 +50,11 @@ class Reader:
           f"{file.header.fingerprint.hex()} (known are {known_fingerprints()})")
     self._coder.check(file.payload, *file.map_size)
     return file
+
+  @overload
+  def symbols(self, data: FileBytes, errors: Errors = ..., threads: Optional[int] = ...) -> np.ndarray: ...
+  @overload
+  def symbols(self, data: Sequence[FileBytes], errors: Errors = ..., threads: Optional[int] = ...) -> list[np.ndarray]: ...
 
   def symbols(self, data, errors="raise", threads=None):
     """The symbols in a file, or in several.
@@ -142,11 +151,11 @@ class Reader:
     symbols[list(damaged)] = 0
     return symbols, list(map((errors | damaged).get, range(len(files))))
 
-  def representation(self, data):
+  def representation(self, data: FileBytes) -> np.ndarray:
     """The quantized representation in a file: bytes -> float32 `[ceil(H/8), ceil(W/8), C]`; errors are those of `symbols`."""
     return self._centers[self.symbols(data)]
 
-  def estimated_bits(self, symbols):
+  def estimated_bits(self, symbols: np.ndarray) -> float:
     """Bits by the paper's measure: the number of symbols times the entropy of their pooled histogram."""
     counts = np.bincount(symbols.ravel())
     p = counts[counts > 0] / symbols.size

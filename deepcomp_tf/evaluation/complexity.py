@@ -1,11 +1,13 @@
 """Multiply-adds of a network, counted from its convolutions and matrix products."""
 
+from collections.abc import Sequence
+
 import tensorflow as tf
 
 from deepcomp_tf.errors import DeepcompError
 
 
-def multiply_adds(model, input_shape):
+def multiply_adds(model, input_shape: Sequence[int]) -> int:
   """Multiply-adds of one forward pass through convolutions, transposed convolutions and dense layers.
 
   They are what the paper's tables call FLOPs. Biases, activations, normalisation and pooling are not counted;

@@ -1,5 +1,7 @@
 """Atrous spatial pyramid pooling, the head of DeepLab (section 5; Chen et al. 2016)."""
 
+from collections.abc import Sequence
+
 import tensorflow as tf
 
 from deepcomp_tf.errors import DeepcompError
@@ -17,7 +19,7 @@ class AtrousSpatialPyramidPooling(tf.keras.layers.Layer):
     rates: dilation rates of the branches.
   """
 
-  def __init__(self, num_classes, rates=(6, 12, 18, 24), **kwargs):
+  def __init__(self, num_classes: int, rates: Sequence[int] = (6, 12, 18, 24), **kwargs):
     super().__init__(**{"dtype": "float32", **kwargs})
     if num_classes < 1 or not rates or min(rates) < 1 or len(set(rates)) < len(rates):
       raise DeepcompError("`num_classes` and every one of `rates` must be at least 1, the rates different. "
@@ -32,7 +34,7 @@ class AtrousSpatialPyramidPooling(tf.keras.layers.Layer):
         for rate in self.rates]
     super().build(shape)
 
-  def call(self, x):
+  def call(self, x) -> tf.Tensor:
     return tf.add_n([atrous_convolution(x, tf.convert_to_tensor(kernel), rate) + bias
                      for rate, (kernel, bias) in zip(self.rates, self.branches)])
 

@@ -1,5 +1,7 @@
 """The bottleneck residual unit of ResNet and cResNet (appendix A.3)."""
 
+from typing import Optional
+
 import tensorflow as tf
 
 from deepcomp_tf.errors import DeepcompError
@@ -44,7 +46,8 @@ class Bottleneck(tf.keras.layers.Layer):
     synchronized: see `batch_norm.batch_norm`.
   """
 
-  def __init__(self, filters, strides=1, dilation_rate=1, stride_in="conv1", synchronized=False, **kwargs):
+  def __init__(self, filters: int, strides: int = 1, dilation_rate: int = 1, stride_in: str = "conv1", synchronized: bool = False,
+               **kwargs):
     super().__init__(**kwargs)
     if stride_in not in STRIDE_PLACES:
       raise DeepcompError(f"`stride_in` must be one of {', '.join(STRIDE_PLACES)}. Received: stride_in={stride_in!r}")
@@ -79,7 +82,7 @@ class Bottleneck(tf.keras.layers.Layer):
         build(layer, inner)
     super().build(input_shape)
 
-  def call(self, x, training=None):
+  def call(self, x, training: Optional[bool] = None) -> tf.Tensor:
     if self.projection is not None:
       shortcut = self.bn_projection(self.projection(x), training=training)
     else:

@@ -28,7 +28,7 @@ class ContextEntropy(tf.keras.layers.Layer):
   GAIN = 3.0
   MINIMUM_SCALE = 0.1
 
-  def __init__(self, kernel_size=5, **kwargs):
+  def __init__(self, kernel_size: int = 5, **kwargs):
     kwargs.setdefault("dtype", "float32")
     super().__init__(**kwargs)
     if kernel_size % 2 == 0 or kernel_size < 3:
@@ -53,7 +53,7 @@ class ContextEntropy(tf.keras.layers.Layer):
     self.tail = self.add_weight(name="tail", shape=[2, channels], initializer="zeros")
     super().build(input_shape)
 
-  def call(self, values, counted=None):
+  def call(self, values, counted=None) -> tf.Tensor:
     """The entropy of a batch of quantized `[batch, h, w, C]`, a scalar in bits per symbol; `counted`, bool `[batch]`, as of
     `CompressionModel.bits_of`.
     """

@@ -21,12 +21,12 @@ class HistogramEntropy(tf.keras.layers.Layer):
       histogram of all channels.
   """
 
-  def __init__(self, per_channel=False, **kwargs):
+  def __init__(self, per_channel: bool = False, **kwargs):
     kwargs.setdefault("dtype", "float32")
     super().__init__(**kwargs)
     self.per_channel = per_channel
 
-  def call(self, assignments, counted=None):
+  def call(self, assignments, counted=None) -> tf.Tensor:
     """The entropy of assignments `[batch, h, w, C, L]`, a scalar in 0..log2(L) bits per symbol.
 
     `counted`, bool `[batch]`, says the examples whose symbols count; by default all.

@@ -1,6 +1,7 @@
 """Scalar quantization to learned centers with a soft gradient (section 3.1 and appendix A.1)."""
 
-from typing import NamedTuple
+from collections.abc import Sequence
+from typing import NamedTuple, Optional
 
 import numpy as np
 import tensorflow as tf
@@ -39,7 +40,8 @@ class Quantizer(tf.keras.layers.Layer):
       `l2_loss` times 0.1).
   """
 
-  def __init__(self, num_centers=6, temperature=1.0, centers=None, l2=0.0, **kwargs):
+  def __init__(self, num_centers: int = 6, temperature: float = 1.0, centers: Optional[Sequence[float]] = None, l2: float = 0.0,
+               **kwargs):
     kwargs.setdefault("dtype", "float32")
     super().__init__(**kwargs)
     if not 2 <= num_centers <= 256:
@@ -61,7 +63,7 @@ class Quantizer(tf.keras.layers.Layer):
         initializer=tf.keras.initializers.Constant(centers),
         regularizer=tf.keras.regularizers.L2(l2) if l2 else None)
 
-  def call(self, z):
+  def call(self, z) -> Quantized:
     z = tf.cast(z, tf.float32)
     scores = -self.temperature * tf.square(z[..., tf.newaxis] - self.centers)
     # Flat, since oneDNN's softmax, which TensorFlow takes on some processors, has at most five dimensions.
@@ -76,7 +78,7 @@ class Quantizer(tf.keras.layers.Layer):
         symbols=symbols,
         assignments=_forward_backward(hard, soft))
 
-  def symbols(self, z):
+  def symbols(self, z) -> tf.Tensor:
     """Index of the nearest center for every entry of z (any shape), int32; ties go to the lower center."""
     order = tf.argsort(self.centers, stable=True)
     ordered = tf.gather(self.centers, order)
@@ -85,7 +87,7 @@ class Quantizer(tf.keras.layers.Layer):
     rank = tf.searchsorted(middles, flat, side="left")
     return tf.reshape(tf.gather(order, rank), tf.shape(z))
 
-  def values(self, symbols):
+  def values(self, symbols) -> tf.Tensor:
     """The centers that integer symbols 0..L-1 stand for, float32 of the same shape."""
     return tf.gather(self.centers, tf.cast(symbols, tf.int32))
 

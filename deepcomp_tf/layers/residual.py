@@ -16,7 +16,7 @@ class ResidualUnit(tf.keras.layers.Layer):
     filters: channels of x and of both convolutions.
   """
 
-  def __init__(self, filters=128, **kwargs):
+  def __init__(self, filters: int = 128, **kwargs):
     super().__init__(**kwargs)
     self.filters = filters
     self.conv1 = tf.keras.layers.Conv2D(
@@ -29,7 +29,7 @@ class ResidualUnit(tf.keras.layers.Layer):
       build(convolution, self.filters)
     super().build(input_shape)
 
-  def call(self, x):
+  def call(self, x) -> tf.Tensor:
     return x + self.conv2(self.conv1(x))
 
   def get_config(self):

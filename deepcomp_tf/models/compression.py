@@ -1,6 +1,7 @@
 """The compression autoencoder (section 3.1, appendix A.1)."""
 
-from typing import NamedTuple
+from collections.abc import Sequence
+from typing import NamedTuple, Optional
 
 import tensorflow as tf
 
@@ -22,7 +23,7 @@ class _Half(tf.keras.Model):
   Subclasses make `conv1`, `conv2`, `conv3` and `units`, and say in `_in_order` how they follow each other.
   """
 
-  def __init__(self, channels, **kwargs):
+  def __init__(self, channels: int, **kwargs):
     super().__init__(**kwargs)
     if channels < 1:
       raise DeepcompError(f"`channels` must be at least 1. Received: channels={channels}")
@@ -71,7 +72,7 @@ class Encoder(_Half):
   3.56 G multiply-adds at 224x224 with C=32 (section 3.1).
   """
 
-  def __init__(self, channels, **kwargs):
+  def __init__(self, channels: int, **kwargs):
     super().__init__(channels, **kwargs)
     self.conv1 = self._convolution("conv1", 64, activation="relu")
     self.conv2 = self._convolution("conv2", 128, activation="relu")
@@ -82,7 +83,7 @@ class Encoder(_Half):
   def _in_order(self):
     return [self.conv1, self.conv2, *self.units, self.conv3]
 
-  def call(self, image):
+  def call(self, image) -> tf.Tensor:
     return self._through((tf.cast(image, tf.float32) - PIXEL_MEAN) / PIXEL_DEVIATION)
 
 
@@ -96,7 +97,7 @@ class Decoder(_Half):
   convolution and the residual units come to.
   """
 
-  def __init__(self, channels, **kwargs):
+  def __init__(self, channels: int, **kwargs):
     super().__init__(channels, **kwargs)
     self.conv1 = self._convolution("conv1", 128, transpose=True, activation="relu")
     self.units = self._residual_units()
@@ -107,7 +108,7 @@ class Decoder(_Half):
   def _in_order(self):
     return [self.conv1, *self.units, self.conv2, self.conv3]
 
-  def call(self, values):
+  def call(self, values) -> tf.Tensor:
     return self._through(values) * PIXEL_DEVIATION + PIXEL_MEAN
 
 
@@ -124,7 +125,7 @@ class CompressionOutput(NamedTuple):
   assignments: tf.Tensor
   bits_per_symbol: tf.Tensor
 
-  def mse(self, image):
+  def mse(self, image) -> tf.Tensor:
     """Mean squared error of Eq. 1, a scalar: that of the global batch, on every replica."""
     return layers.replica_mean(tf.reduce_mean(tf.square(tf.cast(image, tf.float32) - self.reconstruction)))
 
@@ -158,8 +159,8 @@ class CompressionModel(tf.keras.Model):
     centers_l2: see `layers.Quantizer`.
   """
 
-  def __init__(self, channels, num_centers=6, temperature=1.0, centers=None, entropy="pooled", centers_l2=0.0,
-               **kwargs):
+  def __init__(self, channels: int, num_centers: int = 6, temperature: float = 1.0, centers: Optional[Sequence[float]] = None,
+               entropy: str = "pooled", centers_l2: float = 0.0, **kwargs):
     super().__init__(**kwargs)
     if entropy not in ENTROPIES:
       raise DeepcompError(f"`entropy` must be one of {', '.join(ENTROPIES)}. Received: entropy={entropy!r}")
@@ -176,7 +177,7 @@ class CompressionModel(tf.keras.Model):
       naming.build(part, channels)
     tf.keras.layers.Layer.build(self, input_shape)
 
-  def call(self, image):
+  def call(self, image) -> CompressionOutput:
     quantized = self.quantizer(self.encoder(image))
     return CompressionOutput(self.decoder(quantized.values), *quantized, self.bits_of(quantized))
 
@@ -187,11 +188,11 @@ class CompressionModel(tf.keras.Model):
     """
     return self.entropy(quantized.values if self.entropy_kind == "context" else quantized.assignments, counted)
 
-  def symbols_of(self, image):
+  def symbols_of(self, image) -> tf.Tensor:
     """Pixels `[batch, h, w, 3]` -> the symbols that a file holds of them, uint8 `[batch, ceil(h/8), ceil(w/8), C]`."""
     return tf.cast(self.quantizer.symbols(self.encoder(image)), tf.uint8)
 
-  def picture_of(self, symbols):
+  def picture_of(self, symbols) -> tf.Tensor:
     """Symbols uint8 `[batch, h, w, C]` -> the pixels that they decode to, uint8 `[batch, 8h, 8w, 3]`."""
     return tf.saturate_cast(tf.round(self.decoder(self.quantizer.values(symbols))), tf.uint8)
 

@@ -1,5 +1,8 @@
 """DeepLab on ResNet-d and cResNet-d (section 5)."""
 
+from collections.abc import Sequence
+from typing import Optional
+
 import tensorflow as tf
 
 from deepcomp_tf import layers
@@ -23,7 +26,7 @@ class DeepLab(tf.keras.Model):
     rates: see `layers.AtrousSpatialPyramidPooling`.
   """
 
-  def __init__(self, backbone, num_classes, rates=(6, 12, 18, 24), **kwargs):
+  def __init__(self, backbone, num_classes: int, rates: Sequence[int] = (6, 12, 18, 24), **kwargs):
     super().__init__(**kwargs)
     if not backbone.dilated or backbone.num_classes is not None:
       raise DeepcompError("`backbone` must be dilated and end with its features (num_classes=None). Received: "
@@ -44,7 +47,7 @@ class DeepLab(tf.keras.Model):
     build(self.head, self.backbone.feature_channels)
     tf.keras.layers.Layer.build(self, input_shape)
 
-  def call(self, x, training=None):
+  def call(self, x, training: Optional[bool] = None) -> tf.Tensor:
     del training  # the backbone's statistics stay as they are
     return self.head(tf.cast(self.backbone.features(tf.cast(x, self.compute_dtype), training=False), tf.float32))
 

@@ -1,5 +1,7 @@
 """Grafts: networks for pixels whose first part is replaced by an adapter from the representation."""
 
+from typing import Optional
+
 import tensorflow as tf
 
 from deepcomp_tf import layers
@@ -27,7 +29,8 @@ class Graft(CutNetwork):
       behind the cut are not trained then.
   """
 
-  def __init__(self, backbone, cut=None, filters=64, units=4, num_classes=1000, dilated=False, **kwargs):
+  def __init__(self, backbone, cut: Optional[str] = None, filters: int = 64, units: int = 4, num_classes: Optional[int] = 1000,
+               dilated: bool = False, **kwargs):
     if filters < 1 or units < 0:
       raise DeepcompError(f"`filters` must be at least 1 and `units` at least 0. Received: filters={filters}, units={units}")
     source, name, whole = pretrained.open_backbone(backbone, num_classes or 1000)

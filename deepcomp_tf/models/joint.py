@@ -1,12 +1,13 @@
 """Compression and classification trained together (section 6)."""
 
-from typing import NamedTuple
+from typing import NamedTuple, Optional
 
 import numpy as np
 import tensorflow as tf
 
 from deepcomp_tf.errors import DeepcompError
 from deepcomp_tf.layers.naming import build
+from deepcomp_tf.models.compression import CompressionModel
 from deepcomp_tf.models.compression import CompressionOutput
 
 
@@ -28,7 +29,7 @@ class JointModel(tf.keras.Model):
     mean, deviation: float32 `[C]` or scalars; the classifier sees the representation minus `mean`, over `deviation`.
   """
 
-  def __init__(self, compression, classifier, mean=0.0, deviation=1.0, **kwargs):
+  def __init__(self, compression: CompressionModel, classifier, mean=0.0, deviation=1.0, **kwargs):
     super().__init__(**kwargs)
     self.mean, self.deviation = (np.asarray(value, np.float32) for value in (mean, deviation))
     if any(value.shape not in ((), (compression.channels,)) for value in (self.mean, self.deviation)):
@@ -48,7 +49,7 @@ class JointModel(tf.keras.Model):
     return {f"{part}/{name}": variable for part in ("compression", "classifier")
             for name, variable in getattr(self, part).named_variables().items()}
 
-  def call(self, image, training=None):
+  def call(self, image, training: Optional[bool] = None) -> JointOutput:
     output = self.compression(image, training=training)
     return JointOutput(output, self.logits_of(output.values, training))
 

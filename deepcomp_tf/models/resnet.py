@@ -1,5 +1,7 @@
 """ResNet for pixels and cResNet for the compressed representation (section 4, Tables 1 and 3)."""
 
+from typing import Optional
+
 import tensorflow as tf
 
 from deepcomp_tf import layers
@@ -27,7 +29,8 @@ class _ResidualNetwork(tf.keras.Model):
 
   family = None
 
-  def __init__(self, depth, num_classes=1000, width=1.0, stride_in="conv1", dilated=False, synchronized=False, **kwargs):
+  def __init__(self, depth: int, num_classes: Optional[int] = 1000, width: float = 1.0, stride_in: str = "conv1",
+               dilated: bool = False, synchronized: bool = False, **kwargs):
     architecture = f"{self.family}-{depth}"
     if architecture not in ARCHITECTURES:
       depths = ", ".join(name.split("-")[1] for name in ARCHITECTURES if name.split("-")[0] == self.family)

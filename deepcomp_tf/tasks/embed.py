@@ -27,8 +27,9 @@ class Embedder(Task):
   Photos that the classifier holds for alike have vectors of a large inner product, 1 at most. It is loaded from classifiers, the
   shipped grafts for example. `export_saved_model` gives `embeddings`, float32 `[batch, size]`.
 
-  >>> embedder = Embedder.load("graft_bpp0.330")
-  >>> embedder.embed(data)              # bytes -> float32 [size], of length 1
+  Examples:
+    >>> embedder = Embedder.load("graft_bpp0.330")
+    >>> embedder.embed(data)              # bytes -> float32 [size], of length 1
 
   Args:
     network: a `models.ResNet`, `models.CResNet` or `models.Graft` that ends with its features.
