@@ -14,7 +14,8 @@ images as they are, beside their JPEG files.
 At small scale, --images is a classification set of 128x128 images (split/class/*.jpg with the splits train and val),
 --masks a segmentation set (images/SPLIT/*.jpg and masks/SPLIT/*.png), --photos a folder of larger photos, for the
 operating points in the paper's setting and for the coder's tables of those that joint training ends in. Every experiment runs
-at reduced scale, on the shipped operating points.
+at reduced scale, on the shipped operating points. Records go to WORK/results, too; --results_dir=docs/results/runs takes those of the
+repository in their place, as --plan without --work_dir does.
 
 --test_photos are those that rate and distortion are reported on. What is recorded in --results_dir is skipped, what was stopped
 goes on; before anything starts, the plan says what is left, and how long it took where that is known. An operating point that
@@ -61,7 +62,7 @@ def main(argv):
     raise dc.DeepcompError("expected a folder for compressed sets and runs. Received: no --work_dir")
   if FLAGS.scale == "small" and FLAGS.share != 1.0:
     raise dc.DeepcompError(f"--share is for --scale=paper. Received: --share={FLAGS.share}")
-  if FLAGS.scale == "paper" and not FLAGS["results_dir"].present:
+  if not FLAGS["results_dir"].present and (FLAGS.scale == "paper" or FLAGS.work_dir):
     FLAGS.results_dir = os.path.join(FLAGS.work_dir or "WORK", "results")
   steps = paper_steps.select(list(paper_plan.plan()), FLAGS.only)
   print_plan(steps)

@@ -45,7 +45,8 @@ def photos(tmp_path_factory):
   Image.fromarray(samples.photos()["rocket"][:64, :64]).save(folder / "photo.jpg")
   inputs = NetworkInput("representation", dc.Codec.load("bpp0.330"))
   network = dc.models.CResNet(12, 2, width=0.125)
-  dc.Classifier(network, inputs, ["cat", "dog"]).save(folder / "RUN_DIR/classifier")
+  for run in ("RUN_DIR", "OWN_DIR"):
+    dc.Classifier(network, inputs, ["cat", "dog"]).save(folder / run / "classifier")
   dc.Segmenter(dc.models.DeepLab.from_classifier(network, 2), inputs, [mask_classes.VOC[i] for i in (0, 8)]).save(
       folder / "SEGMENTATION_DIR/segmenter")
   return folder

@@ -1,11 +1,13 @@
 """Classifiers of compressed files: `Classifier`."""
 
 from collections.abc import Sequence
+import functools
 from typing import overload
 
 import numpy as np
 from etils import epy
 
+from deepcomp_tf import shipped
 from deepcomp_tf import threads
 from deepcomp_tf.bitstream import FileBytes
 from deepcomp_tf.errors import DeepcompError
@@ -15,6 +17,7 @@ from deepcomp_tf.tasks.base import Task
 with epy.lazy_imports():
   import tensorflow as tf
   from deepcomp_tf import models
+  from deepcomp_tf.tasks import halving
   from deepcomp_tf.tasks import last_layer
 
 
@@ -25,7 +28,8 @@ class Classifier(Task):
     >>> classifier = Classifier.load(Classifier.names()[0])
     >>> classifier.classify(data)         # bytes -> [(class name, probability), ...], most probable first
 
-  `export_saved_model` gives `logits` and `probabilities`, float32 `[batch, num_classes]`.
+  `export_saved_model` gives `logits` and `probabilities`, float32 `[batch, num_classes]`. Networks know objects of the size that they
+  were trained on: representations of larger photos are halved until they have about that size (`tasks.halving`).
 
   Args:
     network: a `models.ResNet`, `models.CResNet`, `models.Graft` or `models.Backbone`.
@@ -41,6 +45,9 @@ class Classifier(Task):
     self._forward = tf.function(
         lambda stored: self.network(self.inputs(stored), training=False),
         input_signature=[tf.TensorSpec([None, None, None, inputs.channels], tf.uint8)], jit_compile=False)
+    self._of_inputs = tf.function(
+        lambda x: self.network(x, training=False),
+        input_signature=[tf.TensorSpec([None, None, None, inputs.channels], tf.float32)], jit_compile=False)
 
   @classmethod
   def from_json(cls, info, inputs):
@@ -54,9 +61,37 @@ class Classifier(Task):
     threads.check_fork()
     return self._forward(stored)
 
+  @functools.cached_property
+  def _halving(self):
+    """What `tasks.halving` brings representations down by; None where it is not known for the operating point, or for pixels."""
+    if self.inputs.kind != "representation" or self.codec.source is None:
+      return None
+    return halving.load(shipped.find("operating point", self.codec.source))
+
+  @property
+  def trained_size(self):
+    """Shorter side in pixels of the photos that the network was trained on; None where its folder does not say."""
+    return self.info.get("crop_size")
+
+  def halvings(self, height, width):
+    """How often the representation of a photo of that size is halved before it is classified."""
+    return halving.times(height, width, self.trained_size) if self.trained_size and self._halving else 0
+
+  def _brought_down(self, stored, height, width):
+    """The network's input for photos of one size, brought down to the size that the network knows."""
+    x = self.inputs(stored)
+    for _ in range(self.halvings(height, width)):
+      x = halving.halve(x, *self._halving)
+    return x
+
   def run(self, stored, height, width):
+    if self.halvings(height, width):
+      threads.check_fork()
+      logits = self._of_inputs(self._brought_down(stored, height, width))
+    else:
+      logits = self.logits(stored)
     return [[(self.class_names[k], float(row[k])) for k in np.argsort(-row, kind="stable")]
-            for row in tf.nn.softmax(self.logits(stored)).numpy()]
+            for row in tf.nn.softmax(logits).numpy()]
 
   @overload
   def classify(self, data: FileBytes, errors: Errors = ...) -> list[tuple[str, float]]: ...
@@ -74,7 +109,7 @@ class Classifier(Task):
   def with_classes(self, class_names: Sequence[str]) -> "Classifier":
     """A classifier of other classes, list of str: the same network with a new last layer, which `fit` or training has to teach."""
     network = models.with_classes(self.network, len(class_names), self.inputs.channels)
-    return Classifier(network, self.inputs, class_names)
+    return Classifier(network, self.inputs, class_names, {key: self.info[key] for key in ("crop_size",) if key in self.info})
 
   def fit(self, data: Sequence[FileBytes], names: Sequence[str], **settings) -> "Classifier":
     """Trains the last layer on compressed files, and leaves the others as they are: seconds for a hundred photos.
@@ -83,7 +118,7 @@ class Classifier(Task):
       >>> classifier = Classifier.load("graft_bpp0.330").with_classes(["cat", "dog"])
       >>> classifier.fit(files, ["cat", "dog", "dog", ...]).save("own_classes")
 
-    Photos should be about as large as those that the network was trained on, and so should those that are classified.
+    Photos are brought down to the size that the network knows, as in `classify`.
 
     Args:
       data: list of files, bytes or `Bitstream`s.
@@ -98,8 +133,8 @@ class Classifier(Task):
       raise DeepcompError(f"expected a class for each of the {len(data)} files, at least one, of {', '.join(self.class_names[:5])}"
                           f"{', ...' if len(self.class_names) > 5 else ''}. Received: {len(names)}"
                           + (f", {unknown[0]!r} among them" if unknown else ""))
-    see = tf.function(lambda stored: self.network.vectors(self.inputs(stored), training=False), reduce_retracing=True)
-    vectors = self._each(list(data), "raise", lambda stored, height, width: list(see(tf.constant(stored)).numpy()))
+    see = tf.function(lambda x: self.network.vectors(x, training=False), reduce_retracing=True)
+    vectors = self._each(list(data), "raise", lambda *photos: list(see(self._brought_down(*photos)).numpy()))
     last_layer.fit(self.network.last_layer, np.stack(vectors), [self.class_names.index(name) for name in names], **settings)
     return self
 
@@ -119,9 +154,20 @@ class Classifier(Task):
       raise DeepcompError(f"--top must be at least 1. Received: {args.top}")
 
   def report(self, args, file, data, answer):
-    classes = answer[:args.top]
-    return (f"{file}: " + ", ".join(f"{name} {100 * probability:.1f} %" for name, probability in classes),
-            {"classes": [{"name": name, "probability": round(probability, 6)} for name, probability in classes]})
+    classes, far = answer[:args.top], self.far_from_trained(data.height, data.width)
+    return (f"{file}: " + ", ".join(f"{name} {100 * probability:.1f} %" for name, probability in classes)
+            + (f" ({far})" if far else ""),
+            {**({"note": far} if far else {}), "classes": [{"name": name, "probability": round(probability, 6)} for name, probability in classes]})
+
+  def far_from_trained(self, height, width):
+    """What people should know of photos of that size, or an empty text: that they are far from the size the network knows."""
+    if not self.trained_size:
+      return ""
+    seen = min(height, width) / 2 ** self.halvings(height, width)
+    if 0.5 < seen / self.trained_size < 2:
+      return ""
+    return (f"less sure: the photo's shorter side has {min(height, width)} pixels, and the network was trained on "
+            f"{self.trained_size}")
 
   def show(self, answer, picture):
     return {"entries": [f"{name} {100 * probability:.1f} %" for name, probability in answer[:3]], "text": self.describe()}

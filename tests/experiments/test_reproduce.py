@@ -3,6 +3,7 @@
 import functools
 import itertools
 import json
+import os
 import pathlib
 import re
 import shutil
@@ -112,6 +113,17 @@ def test_segmentation_starts_from_classifiers(folders, capsys):
     assert [step.name for step in steps] == ["segmentation_cresnet51_bpp0.330"]
     with pytest.raises(dc.DeepcompError, match="--masks=None"):
       reproduce.check_data(steps)
+
+
+def test_own_data_do_not_count_as_done_what_the_repository_has_recorded(tmp_path, capsys):
+  flags.FLAGS.mark_as_parsed()
+  for work_dir in (None, str(tmp_path / "work")):
+    with flagsaver.flagsaver(scale="small", plan=True, work_dir=work_dir):
+      flags.FLAGS["results_dir"].present = 0
+      reproduce.main([])
+      assert flags.FLAGS.results_dir == (os.path.join(work_dir, "results") if work_dir else "docs/results/runs")
+    said = capsys.readouterr().out
+    assert ("done  " in said) == (work_dir is None)
 
 
 def test_the_plan_names_files_that_exist(tmp_path):

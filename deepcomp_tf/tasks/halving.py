@@ -1,0 +1,47 @@
+"""Bringing the representation of a large photo down to the size that a network knows, without pixels.
+
+Networks know objects of the size that they were trained on. From the representation of a photo follows, nearly, that of the same photo
+at half the size, linearly: `experiments.fit_halving` finds how, and keeps it in halving.npz in the operating point's folder.
+"""
+
+import os
+
+import numpy as np
+import tensorflow as tf
+
+from deepcomp_tf import files
+
+FILE = "halving.npz"
+
+
+def path_of(folder):
+  """Where an operating point's folder keeps its halving."""
+  return os.path.join(folder, FILE)
+
+
+def load(folder):
+  """(kernel `[4, 4, C, C]`, bias `[C]`), float32, of an operating point's folder; None where there is none."""
+  if not files.exists(path_of(folder)):
+    return None
+  arrays = files.read_arrays(path_of(folder))
+  return arrays["kernel"].astype(np.float32), arrays["bias"]
+
+
+def times(height, width, trained):
+  """How often a photo of that size is halved so that its shorter side is nearest to `trained` pixels, on a logarithmic scale."""
+  return max(0, round(float(np.log2(min(height, width) / trained))))
+
+
+def halve(representation, kernel, bias):
+  """Normalised `[batch, h, w, C]` -> `[batch, ceil(h/2), ceil(w/2), C]`; beyond its edges a photo goes on as at them."""
+  height, width = tf.shape(representation)[1], tf.shape(representation)[2]
+  padded = tf.pad(representation, [[0, 0], [0, height % 2], [0, width % 2], [0, 0]], "SYMMETRIC")
+  padded = tf.pad(padded, [[0, 0], [1, 1], [1, 1], [0, 0]], "SYMMETRIC")
+  return tf.nn.conv2d(padded, kernel, 2, "VALID") + bias
+
+
+def windows(representation):
+  """The 4x4 positions that each position of `halve` is made of: `[2h, 2w, C]` -> `[h, w, 16 * C]`."""
+  padded = np.pad(representation, ((1, 1), (1, 1), (0, 0)), "symmetric")
+  height, width = (size // 2 for size in representation.shape[:2])
+  return np.concatenate([padded[i:i + 2 * height:2, j:j + 2 * width:2] for i in range(4) for j in range(4)], axis=-1)

@@ -1,0 +1,49 @@
+"""Photos that are larger than those of the training: their representations are halved."""
+
+import numpy as np
+from PIL import Image
+import pytest
+import tensorflow as tf
+
+import deepcomp_tf as dc
+from deepcomp_tf import samples
+from deepcomp_tf import shipped
+from deepcomp_tf.codec.inputs import NetworkInput
+from deepcomp_tf.tasks import halving
+
+
+@pytest.mark.parametrize("point", dc.operating_points.names())
+def test_a_halved_representation_is_nearly_that_of_the_photo_at_half_the_size(point):
+  photo = Image.fromarray(samples.photos()["coffee"]).crop((100, 60, 388, 316))
+  half = photo.resize((144, 128), Image.Resampling.LANCZOS)
+  inputs = NetworkInput("representation", dc.Codec.load(point))
+  x, aim = (inputs(inputs.encode(np.asarray(pixels)[np.newaxis])).numpy() for pixels in (photo, half))
+  found = halving.halve(x, *halving.load(shipped.find("operating point", point))).numpy()
+  assert found.shape == aim.shape
+  pooled = x.reshape(1, 16, 2, 18, 2, -1).mean(axis=(2, 4))
+  error = lambda y: np.mean((y - aim) ** 2)
+  assert error(found) < 0.4 * error(pooled) and error(found) < 0.35 * np.var(aim)
+
+
+def test_windows_are_what_halving_sees():
+  rng = np.random.default_rng(0)
+  x, kernel, bias = rng.normal(size=[8, 6, 3]), rng.normal(size=[4, 4, 3, 3]), rng.normal(size=[3])
+  found = halving.halve(tf.constant(x[np.newaxis]), kernel, bias)[0]
+  np.testing.assert_allclose(found, halving.windows(x).reshape(4, 3, -1) @ kernel.reshape(-1, 3) + bias, rtol=1e-6)
+  assert halving.halve(tf.zeros([1, 7, 5, 3]), kernel.astype(np.float32), bias.astype(np.float32)).shape == (1, 4, 3, 3)
+
+
+def test_photos_are_halved_to_about_the_size_that_the_network_knows():
+  assert [halving.times(side, 9999, 224) for side in (64, 224, 300, 330, 448, 900, 3000)] == [0, 0, 0, 1, 1, 2, 4]
+
+
+@pytest.mark.slow
+def test_a_large_photo_is_what_a_small_one_is():
+  codec, cat = dc.Codec.load("bpp0.330"), Image.fromarray(samples.photos()["chelsea"]).crop((76, 0, 376, 300))
+  classifier = dc.Classifier.load("graft_bpp0.330")
+  small, large = (codec.compress(np.asarray(cat.resize((side, side), Image.Resampling.BICUBIC))) for side in (224, 896))
+  assert classifier.halvings(896, 896) == 2 and not classifier.far_from_trained(896, 896)
+  assert "was trained on 224" in classifier.far_from_trained(64, 900)
+  cats = {"Egyptian cat", "tabby", "tiger cat"}
+  for data in (small, large):
+    assert classifier.classify(data)[0][0] in cats
