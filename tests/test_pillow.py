@@ -118,7 +118,7 @@ def test_other_modes_are_converted_as_photos_are():
 def test_files_of_another_operating_point_are_read_once_it_is_loaded(tmp_path, monkeypatch):
   codec = dc.Codec.load("bpp0.330")
   data = codec.compress(PHOTO)
-  monkeypatch.setattr("deepcomp_tf.codec.operating_point.names", lambda: [])  # as if it were not shipped
+  monkeypatch.setattr(shipped, "names", lambda kind: [])  # as if it were not
   for known in ("_by_source", "_by_fingerprint"):
     monkeypatch.setattr(pillow, known, {})
   with pytest.raises(OSError, match="^of an unknown operating point"):
