@@ -44,8 +44,8 @@ class Understanding(Embedder):
     loaded.space, loaded.kernel, loaded.bias = files.digest_of(kernel.astype(np.float16).tobytes()), kernel, bias
     stored = files.read_arrays(_DIRECTIONS)
     loaded.directions = stored[loaded.space].astype(np.float32) if loaded.space in stored else directions_of(kernel)
-    symbols = tf.TensorSpec([None, None, None, loaded.inputs.channels], tf.uint8)
-    loaded.pooled = tf.function(loaded.pooled, input_signature=[symbols], jit_compile=False)
+    representation = tf.TensorSpec([None, None, None, loaded.inputs.channels], tf.float32)
+    loaded.pooled = tf.function(loaded.pooled, input_signature=[representation], jit_compile=False)
     return loaded
 
   @functools.cached_property
@@ -56,12 +56,12 @@ class Understanding(Embedder):
     except DeepcompError:
       return None
 
-  def pooled(self, stored):
-    """What the last layer reads: uint8 `[batch, h, w, C]` symbols -> float32 `[batch, size]`."""
-    return tf.reduce_mean(tf.cast(self.network.features(self.inputs(stored), training=False), tf.float32), axis=[1, 2])
+  def pooled(self, x):
+    """What the last layer reads: float32 `[batch, h, w, C]`, the network's input -> float32 `[batch, size]`."""
+    return tf.reduce_mean(tf.cast(self.network.features(x, training=False), tf.float32), axis=[1, 2])
 
   def run(self, stored, height, width):
-    pooled = self.pooled(stored).numpy()
+    pooled = self.pooled(self.brought_down(stored, height, width)).numpy()
     vectors = np.zeros([len(pooled), VECTOR_SIZE], np.float32)  # fewer directions leave zeros
     vectors[:, :self.directions.shape[1]] = pooled @ self.directions
     vectors /= np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)

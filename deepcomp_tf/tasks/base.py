@@ -2,6 +2,7 @@
 
 import abc
 import collections
+import functools
 import os
 from typing import Optional, TypeVar
 
@@ -20,6 +21,7 @@ from deepcomp_tf.tasks import folder as folders
 
 with epy.lazy_imports():  # the command tells its subcommands and their flags before TensorFlow is imported
   from deepcomp_tf.layers import naming
+  from deepcomp_tf.tasks import halving
   from deepcomp_tf.tasks import saved_model
 
 # Pixels of the photos of equal size that go through a network together, at most.
@@ -82,6 +84,29 @@ class Task(abc.ABC):
   @abc.abstractmethod
   def run(self, stored, height, width):
     """A list of answers for photos of one size: uint8 `[batch, h, w, channels]` symbols or pixels, and their height and width."""
+
+  @functools.cached_property
+  def _halving(self):
+    """What `tasks.halving` brings representations down by; None where it is not known for the operating point, or for pixels."""
+    if self.inputs.kind != "representation" or self.codec.source is None:
+      return None
+    return halving.load(shipped.find("operating point", self.codec.source))
+
+  @property
+  def trained_size(self):
+    """Shorter side in pixels of the photos that the network was trained on; None where its folder does not say."""
+    return self.info.get("crop_size")
+
+  def halvings(self, height, width):
+    """How often the representation of a photo of that size is halved by `brought_down`."""
+    return halving.times(height, width, self.trained_size) if self.trained_size and self._halving else 0
+
+  def brought_down(self, stored, height, width):
+    """The network's input for photos of one size, brought down to the size that the network knows."""
+    x = self.inputs(stored)
+    for _ in range(self.halvings(height, width)):
+      x = halving.halve(x, *self._halving)
+    return x
 
   @abc.abstractmethod
   def served(self, representation):

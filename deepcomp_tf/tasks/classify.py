@@ -1,13 +1,11 @@
 """Classifiers of compressed files: `Classifier`."""
 
 from collections.abc import Sequence
-import functools
 from typing import overload
 
 import numpy as np
 from etils import epy
 
-from deepcomp_tf import shipped
 from deepcomp_tf import threads
 from deepcomp_tf.bitstream import FileBytes
 from deepcomp_tf.errors import DeepcompError
@@ -17,7 +15,6 @@ from deepcomp_tf.tasks.base import Task
 with epy.lazy_imports():
   import tensorflow as tf
   from deepcomp_tf import models
-  from deepcomp_tf.tasks import halving
   from deepcomp_tf.tasks import last_layer
 
 
@@ -61,33 +58,10 @@ class Classifier(Task):
     threads.check_fork()
     return self._forward(stored)
 
-  @functools.cached_property
-  def _halving(self):
-    """What `tasks.halving` brings representations down by; None where it is not known for the operating point, or for pixels."""
-    if self.inputs.kind != "representation" or self.codec.source is None:
-      return None
-    return halving.load(shipped.find("operating point", self.codec.source))
-
-  @property
-  def trained_size(self):
-    """Shorter side in pixels of the photos that the network was trained on; None where its folder does not say."""
-    return self.info.get("crop_size")
-
-  def halvings(self, height, width):
-    """How often the representation of a photo of that size is halved before it is classified."""
-    return halving.times(height, width, self.trained_size) if self.trained_size and self._halving else 0
-
-  def _brought_down(self, stored, height, width):
-    """The network's input for photos of one size, brought down to the size that the network knows."""
-    x = self.inputs(stored)
-    for _ in range(self.halvings(height, width)):
-      x = halving.halve(x, *self._halving)
-    return x
-
   def run(self, stored, height, width):
     if self.halvings(height, width):
       threads.check_fork()
-      logits = self._of_inputs(self._brought_down(stored, height, width))
+      logits = self._of_inputs(self.brought_down(stored, height, width))
     else:
       logits = self.logits(stored)
     return [[(self.class_names[k], float(row[k])) for k in np.argsort(-row, kind="stable")]
@@ -134,7 +108,7 @@ class Classifier(Task):
                           f"{', ...' if len(self.class_names) > 5 else ''}. Received: {len(names)}"
                           + (f", {unknown[0]!r} among them" if unknown else ""))
     see = tf.function(lambda x: self.network.vectors(x, training=False), reduce_retracing=True)
-    vectors = self._each(list(data), "raise", lambda *photos: list(see(self._brought_down(*photos)).numpy()))
+    vectors = self._each(list(data), "raise", lambda *photos: list(see(self.brought_down(*photos)).numpy()))
     last_layer.fit(self.network.last_layer, np.stack(vectors), [self.class_names.index(name) for name in names], **settings)
     return self
 

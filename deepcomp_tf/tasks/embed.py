@@ -49,8 +49,8 @@ class Embedder(Task):
     super().__init__(network, inputs, info=info)
     self.size = network.feature_channels
     self._forward = tf.function(
-        lambda stored: self.served(inputs(stored))["embeddings"],
-        input_signature=[tf.TensorSpec([None, None, None, inputs.channels], tf.uint8)], jit_compile=False)
+        lambda x: self.served(x)["embeddings"],
+        input_signature=[tf.TensorSpec([None, None, None, inputs.channels], tf.float32)], jit_compile=False)
 
   @classmethod
   def from_json(cls, info, inputs):
@@ -76,7 +76,7 @@ class Embedder(Task):
 
   def run(self, stored, height, width):
     threads.check_fork()
-    return list(self._forward(stored).numpy())
+    return list(self._forward(self.brought_down(stored, height, width)).numpy())
 
   @overload
   def embed(self, data: FileBytes, errors: Errors = ...) -> np.ndarray: ...

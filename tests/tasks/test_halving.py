@@ -44,6 +44,8 @@ def test_a_large_photo_is_what_a_small_one_is():
   small, large = (codec.compress(np.asarray(cat.resize((side, side), Image.Resampling.BICUBIC))) for side in (224, 896))
   assert classifier.halvings(896, 896) == 2 and not classifier.far_from_trained(896, 896)
   assert "was trained on 224" in classifier.far_from_trained(64, 900)
+  near, far = (dc.Embedder.load("graft_bpp0.330").embed(data) for data in (small, large))
+  assert near @ far > 0.8
   cats = {"Egyptian cat", "tabby", "tiger cat"}
   for data in (small, large):
     assert classifier.classify(data)[0][0] in cats
