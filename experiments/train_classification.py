@@ -145,7 +145,7 @@ def main(argv):
           training, FLAGS.batch_size, FLAGS.seed, *place), steps_per_epoch)],
       {f"network/{name}": variable for name, variable in named.items()}, program="train_classification", settings=settings,
       result="classifier", keep=keep,
-      start=lambda: FLAGS.last_layer_steps and fit_last_layer(network, crops, training),
+      start=(lambda: fit_last_layer(network, crops, training)) if FLAGS.last_layer_steps else None,
       measure=lambda kept: evaluate(kept.network)() if kept else evaluate_training(), every=steps_per_epoch, count_epochs=True,
       export=loop.save_task("classifier", crop_size=crops.crop_size, crop=crops.crop, image_size=crops.image_size,
                             resize=crops.resize), shown=("loss", "top_1"))
