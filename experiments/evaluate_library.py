@@ -30,6 +30,7 @@ import tensorflow as tf
 import deepcomp_tf as dc
 from deepcomp_tf.codec.images import read_image
 from deepcomp_tf.data import photo_files
+from deepcomp_tf.data.answers import square
 from deepcomp_tf.files import digest_of
 from deepcomp_tf.models import pretrained
 from deepcomp_tf.tasks import teachers
@@ -115,13 +116,6 @@ def features_of(teacher):
 
   features.size = network.input_shape[1]
   return features
-
-
-def square(photo, size):
-  """The square in the middle of a photo, scaled."""
-  edge = min(photo.shape[:2])
-  top, left = (photo.shape[0] - edge) // 2, (photo.shape[1] - edge) // 2
-  return scaled(photo[top:top + edge, left:left + edge], size)
 
 
 def scaled(photo, size):

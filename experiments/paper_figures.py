@@ -13,7 +13,6 @@ from deepcomp_tf import files
 from deepcomp_tf import mask_classes
 from deepcomp_tf import samples
 from deepcomp_tf.evaluation import figures
-from deepcomp_tf.evaluation import rate_distortion
 from experiments import paper
 from experiments import paper_tables
 from experiments import records

@@ -5,6 +5,7 @@ import threading
 
 from deepcomp_tf import samples
 from deepcomp_tf.cli import serve
+from deepcomp_tf.codec.images import encode_png
 
 
 def add_arguments(parser):
@@ -15,10 +16,13 @@ def add_arguments(parser):
 def run(args):
   """Serves the page until it is interrupted. Returns the exit code."""
   serve.check(args)
-  app, running, bound, token = serve.listen("127.0.0.1", args.port)
+  bound, token = serve.listen("127.0.0.1", args.port)
+  from deepcomp_tf.serve import app
+  from deepcomp_tf.serve import running
+
   with tempfile.TemporaryDirectory(prefix="deepcomp_demo") as library:
     service = serve.make_service(library, args, compiled=False)
-    photos = {name: app.encode_png(photo) for name, photo in samples.photos().items()}
+    photos = {name: encode_png(photo) for name, photo in samples.photos().items()}
 
     ended = threading.Event()
     looks = threading.Thread(target=service.warm_up_looks, args=[lambda: not ended.is_set()])

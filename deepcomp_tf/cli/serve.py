@@ -39,8 +39,11 @@ def run(args):
   check(args)
   if args.max_megabytes <= 0:
     raise DeepcompError(f"expected --max_megabytes above 0. Received: {args.max_megabytes:g}")
-  app, running, bound, token = listen(args.host, args.port)
+  bound, token = listen(args.host, args.port)
   service = make_service(args.library, args)
+  from deepcomp_tf.serve import app
+  from deepcomp_tf.serve import running
+
   running.run(app.make_app(service, token, round(args.max_megabytes * 2 ** 20)), bound)
   return 0
 
@@ -57,8 +60,7 @@ def check(args):
 
 
 def listen(host, port):
-  """The modules `serve.app` and `serve.running`, a bound socket and the token, for an address; without a token only this machine's own is
-  allowed."""
+  """A bound socket and the token, for an address; without a token only this machine's own is allowed."""
   from deepcomp_tf.serve import app
   from deepcomp_tf.serve import running
 
@@ -68,7 +70,7 @@ def listen(host, port):
                         f"--host={host} and none")
   if not token.isascii():
     raise DeepcompError(f"expected a token of letters, digits and signs of ASCII in the environment's {TOKEN}. Received: others")
-  return app, running, running.listen(host, port), token
+  return running.listen(host, port), token
 
 
 def make_service(path, args, compiled=True):

@@ -56,10 +56,6 @@ class Understanding(Embedder):
     except DeepcompError:
       return None
 
-  def pooled(self, x):
-    """What the last layer reads: float32 `[batch, h, w, C]`, the network's input -> float32 `[batch, size]`."""
-    return tf.reduce_mean(tf.cast(self.network.features(x, training=False), tf.float32), axis=[1, 2])
-
   def run(self, stored, height, width):
     pooled = self.pooled(self.brought_down(stored, height, width)).numpy()
     vectors = np.zeros([len(pooled), VECTOR_SIZE], np.float32)  # fewer directions leave zeros

@@ -40,9 +40,6 @@ class Classifier(Task):
     super().__init__(network, inputs, class_names, info)
     self.class_names = self.names_in_order
     self._forward = tf.function(
-        lambda stored: self.network(self.inputs(stored), training=False),
-        input_signature=[tf.TensorSpec([None, None, None, inputs.channels], tf.uint8)], jit_compile=False)
-    self._of_inputs = tf.function(
         lambda x: self.network(x, training=False),
         input_signature=[tf.TensorSpec([None, None, None, inputs.channels], tf.float32)], jit_compile=False)
 
@@ -56,14 +53,11 @@ class Classifier(Task):
   def logits(self, stored):
     """uint8 `[batch, h, w, channels]` pixels or symbols -> float32 `[batch, num_classes]`."""
     threads.check_fork()
-    return self._forward(stored)
+    return self._forward(self.inputs(stored))
 
   def run(self, stored, height, width):
-    if self.halvings(height, width):
-      threads.check_fork()
-      logits = self._of_inputs(self.brought_down(stored, height, width))
-    else:
-      logits = self.logits(stored)
+    threads.check_fork()
+    logits = self._forward(self.brought_down(stored, height, width))
     return [[(self.class_names[k], float(row[k])) for k in np.argsort(-row, kind="stable")]
             for row in tf.nn.softmax(logits).numpy()]
 

@@ -70,9 +70,12 @@ class Embedder(Task):
   def save(self, folder, operating_point=None):
     raise DeepcompError("expected a classifier, in whose folder an embedder's network is kept. Received: an embedder")
 
+  def pooled(self, x):
+    """What the classifier's last layer reads: float32 `[batch, h, w, C]`, the network's input -> float32 `[batch, size]`."""
+    return tf.reduce_mean(tf.cast(self.network.features(x, training=False), tf.float32), axis=[1, 2])
+
   def served(self, representation):
-    pooled = tf.reduce_mean(tf.cast(self.network.features(representation, training=False), tf.float32), axis=[1, 2])
-    return {"embeddings": tf.math.l2_normalize(pooled, axis=-1)}
+    return {"embeddings": tf.math.l2_normalize(self.pooled(representation), axis=-1)}
 
   def run(self, stored, height, width):
     threads.check_fork()

@@ -1,21 +1,16 @@
 """Classification sets and their crops: every example with its own label, from images and from compressed files."""
 
 import functools
-import io
-import os
 import pathlib
 
+import class_folders
 import numpy as np
-from PIL import Image
-from PIL import ImageOps
 import pytest
 import tensorflow as tf
-import tensorflow_datasets as tfds
 
 import deepcomp_tf as dc
 from deepcomp_tf.codec import images
 from deepcomp_tf.data import classification
-from deepcomp_tf.data import sources
 from deepcomp_tf.data import store
 from deepcomp_tf.data.compressed import CompressedClassification
 from deepcomp_tf.data.compressed import CompressedConfig
@@ -23,29 +18,10 @@ from deepcomp_tf.data.crops import Crops
 from deepcomp_tf.codec.inputs import NetworkInput
 from deepcomp_tf.tasks import aim
 
-CLASSES = ("ant", "bee", "cat")
-SIZES = {"train": [(40, 48), (48, 40), (64, 40), (40, 40)], "val": [(48, 48)]}
-
-
-def _number(split, label, index):
-  return 10 * label + index + (100 if split == "val" else 0)
-
-
-def _write(root, sizes_of=SIZES):
-  """Images whose pixels tell their row, their column, and a number that tells their class."""
-  for split, sizes in sizes_of.items():
-    for label, name in enumerate(CLASSES):
-      (root / split / name).mkdir(parents=True)
-      for index, (height, width) in enumerate(sizes):
-        rows, columns = np.mgrid[:height, :width]
-        pixels = np.stack([rows, columns, np.full_like(rows, _number(split, label, index))], -1).astype(np.uint8)
-        Image.fromarray(pixels).save(root / split / name / f"{index}.png")
-  return str(root)
-
 
 @pytest.fixture(name="folder")
 def fixture_folder(tmp_path):
-  return _write(tmp_path / "images")
+  return class_folders.write(tmp_path / "images")
 
 
 @pytest.fixture(name="codec", scope="module")
@@ -55,9 +31,9 @@ def fixture_codec():
 
 @pytest.fixture(name="sets", scope="module")
 def fixture_sets(tmp_path_factory):
-  """Where `_write`'s images lie compressed, and the totals of that."""
+  """Where `class_folders.write`'s images lie compressed, and the totals of that."""
   root = tmp_path_factory.mktemp("compressed")
-  config = CompressedConfig(name="images-bpp0.0983", source=_write(root / "images"), splits=("train", "val"),
+  config = CompressedConfig(name="images-bpp0.0983", source=class_folders.write(root / "images"), splits=("train", "val"),
                             load_codec=functools.partial(aim.open_codec, "bpp0.0983"))
   builder = CompressedClassification(config=config, data_dir=str(root / "sets"))
   return str(root / "sets"), builder.compress(), str(root / "images")
@@ -80,8 +56,8 @@ def _open(name, split="train", inputs=ORIGINAL, **arguments):
 @pytest.mark.parametrize("cache", classification.CACHES)
 def test_every_image_comes_once_with_its_label(folder, cache):
   examples = _open(folder, cache=cache)
-  assert (len(examples), examples.source.class_names) == (12, list(CLASSES))
-  expected = sorted((_number("train", label, index), label) for label in range(3) for index in range(4))
+  assert (len(examples), examples.source.class_names) == (12, list(class_folders.CLASSES))
+  expected = sorted((class_folders.number("train", label, index), label) for label in range(3) for index in range(4))
   for seed in (None, 0, 1):
     seen = [(int(image[0, 0, 2]), int(label)) for image, label in examples.epoch(seed).as_numpy_iterator()]
     assert sorted(seen) == expected
@@ -95,26 +71,10 @@ def test_the_seed_decides_the_order(folder, cache):
   assert order(None) == order(None)
 
 
-def test_slices_of_a_folder(folder):
-  numbers = [{int(image[0, 0, 2]) for image, _ in _open(folder, split).epoch().as_numpy_iterator()}
-             for split in ("train[:75%]", "train[75%:]", "train")]
-  assert [len(one) for one in numbers] == [9, 3, 12]
-  assert numbers[0] | numbers[1] == numbers[2]
-
-
-def test_tfds_sets(tmp_path):
-  builder = tfds.testing.DummyMnist(data_dir=str(tmp_path))
-  builder.download_and_prepare()
-  examples = _open("dummy_mnist", "test[:7]", data_dir=str(tmp_path))
-  assert len(examples) == 7 and len(examples.source.class_names) == 10
-  images = [image for image, _ in examples.epoch().as_numpy_iterator()]
-  assert {image.shape for image in images} == {(28, 28, 3)}
-
-
 @pytest.mark.parametrize("cache", ["none", "decoded"])
 def test_training_crops_are_parts_of_their_images(tmp_path, cache):
-  crops, sizes = Crops(ORIGINAL, False, 32), 2 * SIZES["train"] + SIZES["train"][:2]
-  examples = _open(_write(tmp_path / "images", {"train": sizes}), cache=cache)
+  crops, sizes = Crops(ORIGINAL, False, 32), 2 * class_folders.SIZES["train"] + class_folders.SIZES["train"][:2]
+  examples = _open(class_folders.write(tmp_path / "images", {"train": sizes}), cache=cache)
   corners, mirrored = set(), set()
   for epoch in range(2):
     for batch, labels in crops.training_batches(examples, 5, seed=7, epoch=epoch).as_numpy_iterator():
@@ -184,7 +144,7 @@ def test_compressed_examples_are_the_codecs(sets, codec, cache):
 def test_symbols_in_a_store_take_a_byte_each(sets, codec):
   folder, totals, _ = sets
   examples = _open(COMPRESSED, "train", NetworkInput("representation", codec), data_dir=folder, cache="decoded")
-  assert examples.memory_bytes == 3 * codec.channels * sum(h * w // 64 for h, w in SIZES["train"])
+  assert examples.memory_bytes == 3 * codec.channels * sum(h * w // 64 for h, w in class_folders.SIZES["train"])
   assert 0 < examples.stored_bytes < totals["bytes"]
 
 
@@ -280,12 +240,6 @@ def test_broken_images_are_counted_and_named(folder, tmp_path):
     assert len(list(_open(folder, cache=cache).epoch(0))) == 12
 
 
-def test_empty_classes_are_named(folder, tmp_path):
-  (tmp_path / "images/train/wasp").mkdir()
-  with pytest.raises(dc.DeepcompError, match="wasp"):
-    _open(folder)
-
-
 def test_bad_input(folder, sets, codec, tmp_path):
   (tmp_path / "empty").mkdir()
   for name, split, message in ((folder, "test", "train, val"), ("no_such_set", "train", "no_such_set"),
@@ -315,28 +269,9 @@ def test_files_of_another_operating_point(sets):
     _open(COMPRESSED, "val", other, data_dir=sets[0], cache="decoded")
 
 
-def _jpeg(pixels, orientation):
-  exif = Image.Exif()
-  exif[0x0112] = orientation
-  buffer = io.BytesIO()
-  Image.fromarray(pixels).save(buffer, "jpeg", quality=95, exif=exif)
-  return buffer.getvalue()
-
-
-@pytest.mark.parametrize("orientation", range(1, 9))
-def test_photos_are_upright(orientation):
-  pixels = np.zeros([16, 24, 3], np.uint8)
-  pixels[:8, :8] = 255
-  data = _jpeg(pixels, orientation)
-  expected = np.asarray(ImageOps.exif_transpose(Image.open(io.BytesIO(data))))
-  found = tf.function(sources.decode_image)(tf.constant(data)).numpy()
-  assert found.shape == expected.shape
-  assert np.abs(found.astype(int) - expected).max() < 40
-
-
 @pytest.mark.parametrize("damaged", [1, 3])
 def test_damaged_images_are_counted_as_they_come(folder, damaged, caplog):
-  jpeg = _jpeg(np.zeros([8, 8, 3], np.uint8), 1)
+  jpeg = class_folders.jpeg(np.zeros([8, 8, 3], np.uint8), 1)
   without_tables = jpeg.replace(b"\xff\xdb", b"\xff\xfe").replace(b"\xff\xc4", b"\xff\xfe")
   assert images.is_plain_jpeg(without_tables)
   for index, data in zip(range(damaged), (without_tables, b"no image", b"")):
@@ -370,63 +305,3 @@ def test_what_cannot_be_read_stops_a_run(folder, monkeypatch):
   (pathlib.Path(folder) / "train/bee/1.png").unlink()
   with pytest.raises(tf.errors.NotFoundError):
     list(examples.epoch())
-
-
-class _Unlabelled(tfds.core.GeneratorBasedBuilder, skip_registration=True):
-  """A set whose test split has no labels, as TFDS marks them."""
-
-  VERSION = tfds.core.Version("1.0.0")
-
-  def _info(self):
-    return tfds.core.DatasetInfo(builder=self, features=tfds.features.FeaturesDict({
-        "image": tfds.features.Image(shape=(None, None, 3)), "label": tfds.features.ClassLabel(names=CLASSES)}))
-
-  def _split_generators(self, dl_manager):
-    del dl_manager
-    return {"test": self._generate_examples()}
-
-  def _generate_examples(self):
-    yield 0, {"image": np.zeros([8, 8, 3], np.uint8), "label": -1}
-
-
-def test_a_split_without_labels_is_an_error(tmp_path, monkeypatch):
-  builder = _Unlabelled(data_dir=str(tmp_path))
-  builder.download_and_prepare()
-  monkeypatch.setattr(tfds, "builder", lambda *_, **__: builder)
-  with pytest.raises(dc.DeepcompError, match="a split with labels. Received: test of unlabelled, whose first label is -1"):
-    sources.open_source("unlabelled", "test", str(tmp_path))
-
-
-def test_hidden_folders_are_no_classes(folder):
-  (pathlib.Path(folder) / "train/.ipynb_checkpoints").mkdir()
-  (pathlib.Path(folder) / ".cache").mkdir()
-  assert tuple(sources.open_source(folder, "train").class_names) == CLASSES
-
-
-def test_names_that_are_no_text(tmp_path):
-  place = os.fsencode(tmp_path) + b"/images/train/caf\xe9"
-  os.makedirs(place)
-  with open(place + b"/\xe9t\xe9.png", "wb") as file:
-    Image.new("RGB", (8, 8), (1, 2, 3)).save(file, "png")
-  source = sources.open_source(str(tmp_path / "images"), "train")
-  assert source.class_names == [r"caf\xe9"] and os.fsencode(source.name_of(0)) == b"train/caf\xe9/\xe9t\xe9.png"
-  (data, label), = source.read(0, 1).as_numpy_iterator()
-  assert sources.decode_image(data).numpy()[0, 0].tolist() == [1, 2, 3] and label == 0
-
-
-def test_a_folder_of_classes_is_a_split_and_the_first_of_each_class_a_part_of_it(folder):
-  flat = os.path.join(folder, "train")
-  whole = sources.open_source(flat, "train")
-  assert whole.class_names == list(CLASSES) and whole.num_examples == 12
-  of_split = sources.open_source(folder, "train")
-  images_of = lambda source: [(data, int(label)) for data, label in source.read(0, source.num_examples).as_numpy_iterator()]
-  assert sorted(images_of(whole)) == sorted(images_of(of_split))
-  part = sources.first_of_each_class(whole, 2)
-  found = images_of(part)
-  assert part.num_examples == 6 and sorted(label for _, label in found) == [0, 0, 1, 1, 2, 2]
-  for label in range(3):  # the first ones, in the stored order
-    assert [data for data, other in found if other == label] == [data for data, other in images_of(whole) if other == label][:2]
-  assert os.path.dirname(part.name_of(0)) == CLASSES[found[0][1]]
-  assert part.identity != whole.identity and part.digest() != whole.digest()
-  with pytest.raises(dc.DeepcompError, match="at least 5 examples of each class in train. Received: 4 of ant, 4 of bee, 4 of cat"):
-    sources.first_of_each_class(whole, 5)
