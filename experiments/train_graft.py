@@ -61,6 +61,7 @@ flags.DEFINE_float("adapter_learning_rate", 1e-3, "Adam's, of the first steps.",
 flags.DEFINE_float("learning_rate", 1e-3, "Adam's, of the steps after these.", lower_bound=0.0)
 flags.DEFINE_integer("warmup_steps", 100, "Steps in which either rises to that.", lower_bound=0)
 flags.DEFINE_float("map_weight", 0.5, "Of the squared error of the maps beside the answers.", lower_bound=0.0)
+flags.DEFINE_float("vector_weight", 0.0, "Of the squared error of what the last layer sees, in classifiers.", lower_bound=0.0)
 flags.DEFINE_float("temperature", 2.0, "That softens the answers.", lower_bound=0.1)
 flags.DEFINE_bool("train_last_layer", False, "Whether the backbone's last layer is trained, too. Where it is not, the grafts "
                   "at all operating points can share it.")
@@ -129,12 +130,18 @@ def main(argv):
 
   def whole_loss(stored, maps, logits, step):
     del logits, step
-    teacher_logits = tf.stop_gradient(tf.cast(whole.logits(tf.cast(maps, whole.compute_dtype), training=False), tf.float32))
-    found = network.maps(inputs(stored), training=True)
+    found, maps_of_teacher = network.maps(inputs(stored), training=True), tf.cast(maps, whole.compute_dtype)
     error = losses.map_error(network, maps, found)
-    figures = losses.distillation(teacher_logits, network.behind(found, training=True), FLAGS.temperature)
-    value = figures["divergence"] + FLAGS.map_weight * error
-    return value, {"loss": value, "map_error": error, **figures}
+    if FLAGS.vector_weight:
+      teacher_vectors, teacher_logits = map(tf.stop_gradient, whole.vectors_and_logits(maps_of_teacher, training=False))
+      vectors, answers_of_graft = network.vectors_and_logits(network.as_they_are(found), training=True)
+      further = {"vector_error": losses.vector_error(teacher_vectors, vectors)}
+    else:
+      teacher_logits = tf.stop_gradient(tf.cast(whole.logits(maps_of_teacher, training=False), tf.float32))
+      answers_of_graft, further = network.behind(found, training=True), {}
+    figures = losses.distillation(teacher_logits, answers_of_graft, FLAGS.temperature)
+    value = figures["divergence"] + FLAGS.map_weight * error + FLAGS.vector_weight * further.get("vector_error", 0.0)
+    return value, {"loss": value, "map_error": error, **further, **figures}
 
   def adam(learning_rate, steps, trained):
     rate = schedules.WarmupCosine(learning_rate, steps, FLAGS.warmup_steps)

@@ -44,8 +44,12 @@ class CutNetwork(tf.keras.Model):
 
   def behind(self, maps, training=None):
     """What the remainder makes of `maps`: logits, or features where there are no classes."""
+    return self.logits(self.as_they_are(maps), training)
+
+  def as_they_are(self, maps):
+    """The reverse of `standardized`, in the type that the remainder computes in."""
     deviation, mean = (tf.cast(variable, tf.float32) for variable in (self.deviation, self.mean))
-    return self.logits(tf.cast(maps * deviation + mean, self.compute_dtype), training)
+    return tf.cast(maps * deviation + mean, self.compute_dtype)
 
   def logits(self, maps, training=None):
     """What the remainder makes of the backbone's maps at the cut, as they are."""
@@ -59,9 +63,12 @@ class CutNetwork(tf.keras.Model):
 
   def vectors(self, x, training=None):
     """What the last layer sees of the network's input, float32 `[batch, feature_channels]`."""
-    deviation, mean = (tf.cast(variable, tf.float32) for variable in (self.deviation, self.mean))
-    maps = tf.cast(self.maps(x, training) * deviation + mean, self.compute_dtype)
-    return tf.cast(tf.keras.Model(self.remainder.input, self.last_layer.input)(maps, training=training), tf.float32)
+    return self.vectors_and_logits(self.as_they_are(self.maps(x, training)), training)[0]
+
+  def vectors_and_logits(self, maps, training=None):
+    """What the last layer sees of the backbone's maps at the cut, as they are, and what it makes of that, float32."""
+    both = tf.keras.Model(self.remainder.input, [self.last_layer.input, self.remainder.output])
+    return [tf.cast(found, tf.float32) for found in both(maps, training=training)]
 
   @property
   def last_layer(self):

@@ -63,6 +63,12 @@ def map_error(network, teacher_maps, maps):
   return tf.reduce_mean(tf.math.squared_difference(network.standardized(teacher_maps), maps))
 
 
+def vector_error(teacher_vectors, vectors):
+  """Mean squared error of what the last layer sees, over the variance of its teacher's in the batch; both float32 `[batch, K]`."""
+  variance = tf.math.reduce_variance(teacher_vectors, axis=0)
+  return tf.reduce_mean(tf.math.squared_difference(teacher_vectors, vectors)) / tf.reduce_mean(variance)
+
+
 def distillation(teacher_logits, logits, temperature):
   """What makes a network answer as its teacher does: dict of divergence, in nats, and agreement of the first classes, scalars."""
   same = tf.equal(tf.argmax(logits, -1), tf.argmax(teacher_logits, -1))
