@@ -275,7 +275,8 @@ class Task(abc.ABC):
     """What the page shows of an answer of `run` and the decoded photo, uint8 `[H, W, 3]`.
 
     Returns:
-      dict with any of entries: list of str; text: str; picture: uint8 `[H, W, 3]`, and alt: str, which says what is on it.
+      dict with any of entries: list of str; text: str; picture: uint8 `[H, W, 3]`, and alt: str, which says what is on it; legend
+      of the picture: list of dicts with text: str and, where there is one, color: (red, green, blue); about: str, on the network.
     """
 
   @classmethod

@@ -138,4 +138,4 @@ class Classifier(Task):
             f"{self.trained_size}")
 
   def show(self, answer, picture):
-    return {"entries": [f"{name} {100 * probability:.1f} %" for name, probability in answer[:3]], "text": self.describe()}
+    return {"entries": [f"{name} {100 * probability:.1f} %" for name, probability in answer[:3]], "about": self.describe()}

@@ -149,14 +149,16 @@ class Segmenter(Task):
     height, width = answer.shape
     shares = self.shares(answer)
     return (f"{file} -> {args.output}: {width}x{height}; "
-            + ", ".join(f"{known.name} {100 * share:.1f} %" for known, share in shares),
+            + ", ".join(f"{known.name} {100 * share:.1f} %" for known, share in shares if share >= 0.0005),
             {"output": args.output, "width": width, "height": height,
              "classes": [{"name": known.name, "id": known.id, "share": round(float(share), 6)} for known, share in shares]})
 
   def show(self, answer, picture):
-    found = ", ".join(f"{known.name} {100 * share:.0f} %" for known, share in self.shares(answer) if known.id) or "background only"
-    return {"picture": mask_classes.overlay(picture, answer, self.classes), "alt": f"mask laid over the photo: {found}",
-            "text": found}
+    found = [(known, f"{known.name} {100 * share:.0f} %") for known, share in self.shares(answer)
+             if known.name != mask_classes.BACKGROUND and share >= 0.005]
+    return {"picture": mask_classes.overlay(picture, answer, self.classes),
+            "alt": f"mask laid over the photo: {', '.join(text for _, text in found) or 'background only'}",
+            "legend": [{"color": known.color, "text": text} for known, text in found] or [{"text": "background only"}]}
 
 
 def class_ids(logits, height, width):
