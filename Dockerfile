@@ -4,7 +4,7 @@
 FROM python:3.13-slim
 
 WORKDIR /deepcomp
-COPY setup.py README.md constraints.txt LICENSE ./
+COPY setup.py pyproject.toml README.md constraints.txt LICENSE ./
 COPY deepcomp_tf deepcomp_tf
 COPY experiments experiments
 COPY flags flags
