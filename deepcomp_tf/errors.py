@@ -26,12 +26,6 @@ def one_line(error):
   return line.split("}} ")[-1].split(" [Op:")[0]
 
 
-def to_install(extra):
-  """The command that adds an extra: for a checkout one that keeps it an editable installation, else one for what pip installed."""
-  checkout = os.path.exists(os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "setup.py"))
-  return f"pip install -c constraints.txt -e '.[{extra}]'" if checkout else f"pip install 'deepcomp_tf[{extra}]'"
-
-
 def check_errors(errors):
   """Refuses another value of the argument `errors` than those that functions of several files or images take; see `failed`."""
   if errors not in ("raise", "return"):
@@ -67,3 +61,9 @@ def printable(name):
     return name
   text = os.fsencode(name).decode(errors="backslashreplace")
   return "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in text)
+
+
+def to_install(extra):
+  """The command that adds an extra: for a checkout one that keeps it an editable installation, else one for what pip installed."""
+  checkout = os.path.exists(os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "setup.py"))
+  return f"pip install -c constraints.txt -e '.[{extra}]'" if checkout else f"pip install 'deepcomp_tf[{extra}]'"
