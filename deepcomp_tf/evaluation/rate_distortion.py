@@ -82,7 +82,7 @@ def _peers_curves(name, image, peers):
 
 
 def _side_by_side(row, files_of):
-  """Rows, made on all cores: TensorFlow's SSIM runs on a single core, and takes longer than all else together."""
+  """Rows, made on all cores: the other formats' coders and SSIM run on a single core each."""
   return ordered_map(row, files_of, cores())
 
 
