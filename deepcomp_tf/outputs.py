@@ -1,9 +1,13 @@
-"""Places for outputs: refused early where they cannot be, made where they are missing."""
+"""Places for outputs: refused early where they cannot be, made where they are missing. `-` is standard output."""
 
 import os
+import sys
 
 from deepcomp_tf import files
 from deepcomp_tf.errors import DeepcompError
+
+
+STANDARD = "-"
 
 
 def check_folder(folder):
@@ -19,20 +23,29 @@ def check_folder(folder):
     raise DeepcompError(f"expected a folder that can be written to. Received: {folder} ({place} may not be written to)")
 
 
-def check_new(path, overwrite):
-  """Refuses a file that may not be overwritten."""
-  if files.exists(path) and not overwrite:
-    raise DeepcompError(f"{path} exists; give --overwrite to replace it")
+def check_new(path, overwrite, resume=None):
+  """Refuses a file that may not be overwritten. `resume` is the flag of a command that has one, which leaves such a file or goes on
+  with it, or None."""
+  if files.exists(path) and not (overwrite or resume):
+    raise DeepcompError(f"{path} exists; give --overwrite to replace it" + ("" if resume is None else " or --resume to leave it"))
 
 
-def check(paths, overwrite):
-  """Refuses files that exist and may not be overwritten, and those whose folder cannot be written to."""
+def check(paths, overwrite, resume=None):
+  """Refuses files that exist and may not be overwritten, those whose folder cannot be written to, and a terminal."""
   for path in paths:
-    check_new(path, overwrite)
-    check_folder(os.path.dirname(path) or ".")
+    if path != STANDARD:
+      check_new(path, overwrite, resume)
+      check_folder(os.path.dirname(path) or ".")
+    elif sys.stdout.isatty():
+      raise DeepcompError("expected a pipe or a file behind standard output. Received: a terminal")
 
 
 def write(path, data, overwrite):
   """Writes a file, and makes the folder that it goes to where it is missing."""
+  if path == STANDARD:
+    sys.stdout.flush()
+    sys.stdout.buffer.write(data)
+    sys.stdout.buffer.flush()
+    return
   files.makedirs(os.path.dirname(path) or ".")
   files.write_file(path, data, overwrite)

@@ -44,6 +44,14 @@ FORMATS = {
 }
 
 
+def check(name):
+  """Refuses what is not one of `FORMATS`, or is not in this Pillow."""
+  if name not in FORMATS:
+    raise DeepcompError(f"expected one of the formats {', '.join(FORMATS)}. Received: {name}")
+  if not features.check(FORMATS[name].feature):
+    raise DeepcompError(f"Pillow was built without {FORMATS[name].label}")
+
+
 def encode(name, image, rung):
   """The file of an image at a quality of a format.
 
@@ -58,13 +66,9 @@ def encode(name, image, rung):
   Raises:
     DeepcompError: there is no such format, or not in this Pillow.
   """
-  if name not in FORMATS:
-    raise DeepcompError(f"expected one of the formats {', '.join(FORMATS)}. Received: {name}")
-  entry = FORMATS[name]
-  if not features.check(entry.feature):
-    raise DeepcompError(f"Pillow was built without {entry.label}")
+  check(name)
   buffer = io.BytesIO()
-  Image.fromarray(image).save(buffer, **entry.options(rung))
+  Image.fromarray(image).save(buffer, **FORMATS[name].options(rung))
   return buffer.getvalue()
 
 
