@@ -49,3 +49,44 @@ def write(path, data, overwrite):
     return
   files.makedirs(os.path.dirname(path) or ".")
   files.write_file(path, data, overwrite)
+
+
+def places(names, folders, extension, output_dir=""):
+  """Where the outputs of files go: beside them, or below a folder, with the tree of the folders that they were found in.
+
+  Args:
+    names: paths of the files.
+    folders: dict from such a path to the folder that it was found in; others were named by themselves.
+    extension: of the outputs.
+    output_dir: the folder; empty: beside the files; `-`: standard output.
+
+  Returns:
+    dict of paths by the files' paths.
+
+  Raises:
+    DeepcompError: two files have the same output.
+  """
+  found, taken = {}, {}
+  for name in names:
+    place = os.path.relpath(name, folders[name]) if output_dir and name in folders else os.path.basename(name)
+    path = STANDARD if output_dir == STANDARD else (
+        os.path.join(output_dir or os.path.dirname(name), os.path.splitext(place)[0] + extension))
+    if path in taken:
+      raise shared(taken[path], name, path)
+    taken[path], found[name] = name, path
+  return found
+
+
+def places_at(names, folders, extension, output):
+  """As `places`, for an output that is a file where a single file was named, unless it is a folder or ends in a slash, else a
+  folder."""
+  if len(names) == 1 and names[0] not in folders and not output.endswith("/") and not files.isdir(output):
+    return {names[0]: output}
+  if output == STANDARD:
+    raise DeepcompError(f"expected a single file for standard output. Received: {len(names)} files")
+  return places(names, folders, extension, output)
+
+
+def shared(first, second, output):
+  """The error of two inputs that have the same output."""
+  return DeepcompError(f"expected inputs with outputs of their own. Received: {first} and {second}, both for {output}")

@@ -9,6 +9,7 @@ import io
 import os
 import struct
 import threading
+from typing import NamedTuple, Optional
 import warnings
 
 import numpy as np
@@ -45,6 +46,22 @@ PIXELS_AHEAD = 1 << 26
 
 # The warnings' filters are those of all threads.
 _opening = threading.Lock()
+
+
+class Sides(NamedTuple):
+  """The most pixels that the sides of a photo may have; None: any number. Photos are made smaller, never larger."""
+  longer: Optional[int] = None
+  shorter: Optional[int] = None
+
+  def size_of(self, width, height):
+    """(width, height) that a photo of such a size gets."""
+    factor = min([1.0, *(most / side for most, side in ((self.longer, max(width, height)), (self.shorter, min(width, height))) if most)])
+    return tuple(max(1, round(factor * side)) for side in (width, height))
+
+  def bring_down(self, image):
+    """The photo, uint8 `[h, w, 3]`, made smaller where it is too large."""
+    size = self.size_of(image.shape[1], image.shape[0])
+    return image if size == image.shape[1::-1] else np.asarray(Image.fromarray(image).resize(size, Image.Resampling.LANCZOS))
 
 
 class _TooLarge(Exception):
