@@ -79,10 +79,14 @@ def list_images(pattern):
 
 
 def split_images(paths, held_out):
-  """Splits paths into (training, validation), the validation part being `held_out` of them, evenly spread."""
-  if not 0 <= held_out < len(paths):
-    raise DeepcompError(
-        f"photos held out for validation must be fewer than the {len(paths)} there are. Received: {held_out}")
+  """Splits paths into (training, validation), the validation part being `held_out` of them, evenly spread.
+
+  It is at most a tenth of them, and one where that is less than one.
+  """
+  if held_out < 0 or held_out and len(paths) < 2:
+    raise DeepcompError(f"expected two photos at least, of which some are held out for validation. Received: {len(paths)}, {held_out} "
+                        "to be held out")
+  held_out = min(held_out, max(1, len(paths) // 10))
   chosen = [int((i + 0.5) * len(paths) / held_out) for i in range(held_out)]
   held = set(chosen)
   return [path for i, path in enumerate(paths) if i not in held], [paths[i] for i in chosen]
