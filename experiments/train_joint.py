@@ -24,6 +24,7 @@ from deepcomp_tf.codec.operating_point import OperatingPoint
 from deepcomp_tf.data import classification
 from deepcomp_tf.data.crops import Crops
 from deepcomp_tf.data.photos import read_photos
+from deepcomp_tf.errors import first_of
 from deepcomp_tf.evaluation import accuracy
 from deepcomp_tf.models.compression import ENTROPIES
 from deepcomp_tf.models.resnet import make_network
@@ -189,8 +190,7 @@ def classifier_on(start, class_names):
   if isinstance(trained.network, dc.models.Graft):
     raise dc.DeepcompError(f"expected a cResNet. Received: --classifier={FLAGS.classifier}, a {trained.network.architecture}")
   if trained.class_names != class_names:
-    raise dc.DeepcompError(f"expected the classes {', '.join(trained.class_names[:5])}... of --classifier. Received: "
-                           f"{', '.join(class_names[:5])}...")
+    raise dc.DeepcompError(f"expected the classes of --classifier: {first_of(trained.class_names)}. Received: {first_of(class_names)}")
   return trained
 
 
