@@ -22,6 +22,7 @@ from deepcomp_tf.tasks import folder as folders
 with epy.lazy_imports():  # the command tells its subcommands and their flags before TensorFlow is imported
   from deepcomp_tf.layers import naming
   from deepcomp_tf.tasks import halving
+  from deepcomp_tf.tasks import litert
   from deepcomp_tf.tasks import saved_model
 
 # Pixels of the photos of equal size that go through a network together, at most.
@@ -111,6 +112,10 @@ class Task(abc.ABC):
   @abc.abstractmethod
   def served(self, representation):
     """Outputs of a SavedModel: float32 `[batch, h, w, C]`, centered and scaled -> dict of tensors `[batch, ...]`."""
+
+  def served_by_litert(self, representation):
+    """What `served` gives, by operations that LiteRT has."""
+    return self.served(representation)
 
   def answer(self, data, errors="raise"):
     """The answer for a compressed file, or for several, of any sizes.
@@ -232,6 +237,10 @@ class Task(abc.ABC):
     For Serving the folder is the number of a version in the model's folder, such as `models/photos/1`.
     """
     saved_model.export(self, folder)
+
+  def export_litert(self, path: str | os.PathLike, overwrite: bool = False) -> None:
+    """Writes a LiteRT (TensorFlow Lite) file, .tflite, of a network of the representation; see `tasks.litert`."""
+    litert.export(self, path, overwrite)
 
   def copy(self: T, rounded: bool = False) -> T:
     """A copy with a network of the same weights, under the current Keras policy.

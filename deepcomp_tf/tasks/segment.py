@@ -94,6 +94,11 @@ class Segmenter(Task):
     size = STRIDE * tf.shape(representation)
     return {"classes": class_ids(self.network(representation, training=False), size[1], size[2])}
 
+  def served_by_litert(self, representation):
+    """At once, not a band of rows at a time: LiteRT has no lists of tensors."""
+    upsampled = tf.image.resize(self.network(representation, training=False), STRIDE * tf.shape(representation)[1:3])
+    return {"classes": tf.cast(tf.argmax(upsampled, axis=-1), tf.uint8)}
+
   def predict(self, stored, height, width):
     """Places of the classes of one photo: uint8 `[h, w, channels]` pixels or symbols -> uint8 `[height, width]`."""
     threads.check_fork()
