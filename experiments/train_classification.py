@@ -102,7 +102,7 @@ def main(argv):
                            f"{first_of(class_names)} and {first_of(validation.source.class_names)}")
   steps_per_epoch = loop.steps_per_epoch(len(training)) if FLAGS.epochs else 1
   crops = cropping.Crops(inputs, training.source.bitstreams, FLAGS.crop_size, FLAGS.crop, FLAGS.image_size,
-                training_flags.numbers("resize", counts=(0, 2)) or None)
+                         training_flags.numbers("resize", counts=(0, 2)) or None, bool(training.pixels_codec))
 
   with loop.networks(strategy):
     network = make_network(trained, inputs, class_names)

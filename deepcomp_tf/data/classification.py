@@ -19,23 +19,27 @@ class Examples:
   Args:
     source: a `sources.Source`.
     codec: the `Codec` that a source of bitstreams was written with; None for images.
+    to_pixels: whether compressed files are decoded to pixels. That is for a `Store`; without one, `Crops` decodes on the device.
 
   Attributes:
     symbols_codec: the `Codec` that they are read with, where they are symbols of bitstreams; else None.
+    pixels_codec: the `Codec` that they are decoded with, where they are pixels of bitstreams; else None.
     channels: of the pixels or symbols, uint8 `[h, w, c]`.
     smallest: None, since their sizes are not known before they are read.
   """
 
   smallest = None
 
-  def __init__(self, source, codec=None):
+  def __init__(self, source, codec=None, to_pixels=False):
     if source.bitstreams and codec is None:
       raise DeepcompError(f"{source.name} holds bitstreams; reading them takes the codec they were written with")
     if source.bitstreams and source.fingerprint not in (None, codec.fingerprint.hex()):
       raise DeepcompError(f"expected a set of the operating point {codec.fingerprint.hex()} ({codec.operating_point}). "
                           f"Received: {source.name}, which was compressed at {source.fingerprint}")
-    self.source, self.symbols_codec = source, codec if source.bitstreams else None
-    self.channels = codec.channels if source.bitstreams else 3
+    self.source = source
+    self.symbols_codec = codec if source.bitstreams and not to_pixels else None
+    self.pixels_codec = codec if source.bitstreams and to_pixels else None
+    self.channels = codec.channels if self.symbols_codec else 3
 
   def __len__(self):
     """How many there are, with those that cannot be decoded."""
@@ -59,6 +63,8 @@ class Examples:
     """Decodes a list of files on all cores: list of uint8 `[h, w, c]`, or of the error of a file that cannot be decoded."""
     if self.symbols_codec:
       return self.symbols_codec.symbols(files, "return")
+    if self.pixels_codec:
+      return self.pixels_codec.decompress(files, "return")
     return list(threads.pool(threads.cores()).map(sources.decode_or_error, files))
 
   def read_crops(self, files, labels, size, places=None, mirrored=None):
@@ -100,9 +106,9 @@ class Examples:
 def open_examples(name, split, inputs, data_dir=None, cache="none", cache_dir=None, of_each_class=0):
   """The examples of a split, of `sources.open_source`, as a network's `inputs` need them: `Examples` or a `Store`.
 
-  `cache` "none" reads and decodes anew in every epoch; "encoded" keeps the files in memory; "decoded" writes their pixels or
-  symbols to local disk once, to the folder `cache_dir` (empty: `store.CACHE_DIR`), for this run and all later ones. Above 0,
-  `of_each_class` takes as many examples of each class, the first.
+  `cache` "none" reads and decodes anew in every epoch; "encoded" keeps the files in memory; "decoded" writes what the
+  network sees of them, pixels or symbols, to local disk once, to the folder `cache_dir` (empty: `store.CACHE_DIR`), for this run and
+  all later ones. Above 0, `of_each_class` takes as many examples of each class, the first.
 
   Raises:
     DeepcompError: the set is of compressed files and the network wants original pixels, or as of `sources.open_source`.
@@ -114,5 +120,6 @@ def open_examples(name, split, inputs, data_dir=None, cache="none", cache_dir=No
     source = sources.first_of_each_class(source, of_each_class)
   if source.bitstreams and inputs.kind == "original":
     raise DeepcompError(f"expected a set of images for original pixels. Received: {name}, which holds compressed files")
-  examples = Examples(sources.in_memory(source) if cache == "encoded" else source, inputs.codec if source.bitstreams else None)
+  examples = Examples(sources.in_memory(source) if cache == "encoded" else source, inputs.codec if source.bitstreams else None,
+                      to_pixels=cache == "decoded" and inputs.kind == "decoded")
   return Store.open(cache_dir, examples) if cache == "decoded" else examples

@@ -20,7 +20,7 @@ class Crops:
 
   What a set stores is cropped while it is read, on the CPU: pixels, or the symbols of compressed files. Images that
   are not compressed yet are compressed afterwards, on the device, and can be cropped and mirrored there instead, as compressed
-  files are. Compressed files whose pixels are wanted are decoded on the device, and cropped there.
+  files are. Compressed files whose pixels are wanted are decoded on the device, and cropped there, unless a store holds these pixels.
 
   Args:
     inputs: the network's `codec.inputs.NetworkInput`.
@@ -32,6 +32,7 @@ class Crops:
     resize: None, or (low, high): images are resized so that their shorter side is low for evaluation and drawn from
       low..high for training, as in TF-Slim's VGG preprocessing (256 and 512 for ImageNet). Compressed files keep
       their size.
+    decoded: whether what a set of compressed files gives are decoded pixels (`Store.pixels_codec`), not symbols.
 
   Attributes:
     resize: as given; None for compressed files.
@@ -40,7 +41,7 @@ class Crops:
     DeepcompError: sizes that do not go together.
   """
 
-  def __init__(self, inputs, bitstreams, crop_size, crop="pixels", image_size=256, resize=None):
+  def __init__(self, inputs, bitstreams, crop_size, crop="pixels", image_size=256, resize=None, decoded=False):
     if crop_size < STRIDE or crop_size % STRIDE:
       raise DeepcompError(f"`crop_size` must be a positive multiple of {STRIDE}. Received: crop_size={crop_size}")
     if resize and not 1 <= resize[0] <= resize[1]:
@@ -52,9 +53,10 @@ class Crops:
     if self._crops_on_device and (image_size % STRIDE or image_size < crop_size):
       raise DeepcompError(f"`image_size` must be a multiple of {STRIDE} and at least crop_size={crop_size}. "
                           f"Received: image_size={image_size}")
-    self._symbols = bitstreams  # are stored, not pixels
-    self._decodes = bitstreams and inputs.kind == "decoded"
-    self._size = image_size if self._crops_on_device else crop_size // STRIDE if bitstreams else crop_size
+    self._symbols = bitstreams and not decoded  # are stored, not pixels
+    self._decodes = self._symbols and inputs.kind == "decoded"
+    self._decoded = bitstreams and decoded
+    self._size = image_size if self._crops_on_device else crop_size // STRIDE if self._symbols else crop_size
 
   def training_batches(self, examples, batch_size, seed, epoch=0, first_step=0, part=WHOLE):
     """The batches of an epoch: random crops, mirrored at random, as a data set of (stored, label `[batch]`).
@@ -87,9 +89,9 @@ class Crops:
   def _crop(self, examples, batches, part, training):
     """Data set of (step, items, choices) of whole batches -> data set of (stored, labels) of a part of each."""
     smallest = examples.smallest
-    if self._symbols and smallest is not None and smallest < self._size:  # of others it is said as they are met
-      raise DeepcompError(f"expected compressed images of at least {self.crop_size} pixels in both directions, for the "
-                          f"crops of their representation. Received: one of {STRIDE * smallest}")
+    if (self._symbols or self._decoded) and smallest is not None and smallest < self._size:  # of others it is said as they are met
+      raise DeepcompError(f"expected compressed images of at least {self.crop_size} pixels in both directions, for the crops. "
+                          f"Received: one of {smallest if self._decoded else STRIDE * smallest}")
     of_part = lambda values: tf.nest.map_structure(lambda x: x[slice(*part)], values)
     batches = batches.map(
         lambda step, items, choices: (step, of_part(tuple(tf.nest.flatten(items))), choices and of_part(choices)))

@@ -75,7 +75,7 @@ class SegmentationExamples:
     inputs: the network's `codec.inputs.NetworkInput`. Whole images are compressed.
     class_ids: the mask ids of classes 0, 1, ... of the network, None for one that the set does not have; other ids
       become void, 255.
-    cache: "decoded" writes pixels or symbols and masks to local disk once, one byte each, for this run and all later ones;
+    cache: "decoded" writes what the network sees and the masks to local disk once, one byte each, for this run and all later ones;
       "none" reads, and compresses, in every epoch.
     cache_dir: folder for that; empty: `store.CACHE_DIR`.
     random_scale: None, or (low, high): training images are resized by a random factor before they are compressed.
@@ -94,7 +94,7 @@ class SegmentationExamples:
     for place, class_id in enumerate(class_ids):
       if class_id is not None:
         self._classes[class_id] = place
-    self._keeps_pixels = inputs.kind == "original" or bool(random_scale)
+    self._keeps_photos = inputs.kind == "original" or bool(random_scale)
     self._kept = self._masks = None
     if cache == "decoded":
       self._open(cache_dir)
@@ -118,18 +118,19 @@ class SegmentationExamples:
 
   def _open(self, cache_dir):
     """Opens, and fills where there is none, the folder of the set's pixels or symbols, and its masks."""
-    info, codec = self._builder.info, self.inputs.codec
+    info, inputs = self._builder.info, self.inputs
     split = sources.slice_of(info.splits, self._split)
     shards = info.splits[split[0]]
     made_of = {"source": info.full_name, "split": split, "shards": shards.shard_lengths, "bytes": shards.num_bytes,
-               "maps": "pixels" if self._keeps_pixels else f"symbols {codec.encoder_identity}"}
+               "maps": "pixels" if self._keeps_photos else f"decoded {inputs.codec.identity}" if inputs.kind == "decoded" else
+                       f"symbols {inputs.codec.encoder_identity}"}
     folder = store.cached_folder(cache_dir, self._builder.name, made_of, self._fill)
     map_sizes, mask_sizes = store.read_index(folder, "map_sizes", "mask_sizes")
-    self._kept = store.Maps.open(folder, store.MAPS, map_sizes, 3 if self._keeps_pixels else codec.channels)
+    self._kept = store.Maps.open(folder, store.MAPS, map_sizes, 3 if self._keeps_photos else inputs.channels)
     self._masks = store.Maps.open(folder, _MASKS, mask_sizes, 1)
 
   def _fill(self, folder):
-    encode = (lambda image: image) if self._keeps_pixels else self.inputs.codec.encode
+    encode = (lambda image: image) if self._keeps_photos else self._store
     examples = threads.ordered_map(lambda example: (encode(example[0]), example[1]), self._read().as_numpy_iterator(),
                                    threads.cores())
     map_sizes, mask_sizes = store.write_maps(folder, [store.MAPS, _MASKS], tqdm.tqdm(
@@ -140,10 +141,7 @@ class SegmentationExamples:
 
   def _load(self, index):
     """(what is cropped, or the image where it is scaled first; label) of an example on disk."""
-    stored, label = self._kept[index], self._classes[self._masks[index][..., 0]]
-    if self.inputs.kind == "decoded" and not self._scale:
-      stored = self.inputs.codec.decode(stored, *label.shape)
-    return stored, label
+    return self._kept[index], self._classes[self._masks[index][..., 0]]
 
   def _store(self, image):
     """What a file would hold of a photo: uint8 pixels or symbols."""

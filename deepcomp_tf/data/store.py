@@ -158,17 +158,18 @@ class Store:
     folder: of the store.
     source: the `sources.Source` that it was filled from.
     symbols_codec: the `Codec` that the maps are symbols of; None for pixels.
+    pixels_codec: the `Codec` that compressed files' pixels were decoded with; None for symbols and photos.
 
   Attributes:
-    folder, source, symbols_codec: as given.
+    folder, source, symbols_codec, pixels_codec: as given.
     channels: c.
     smallest: the shortest side of all maps.
     skipped: messages, one for each example that could not be decoded and is left out.
     stored_bytes, memory_bytes: of the files that it was made of, and of the maps.
   """
 
-  def __init__(self, folder, source, symbols_codec=None):
-    self.folder, self.source, self.symbols_codec = folder, source, symbols_codec
+  def __init__(self, folder, source, symbols_codec=None, pixels_codec=None):
+    self.folder, self.source, self.symbols_codec, self.pixels_codec = folder, source, symbols_codec, pixels_codec
     self.channels = symbols_codec.channels if symbols_codec else 3
     self.sizes, self.labels = read_index(folder, "sizes", "labels")
     self._maps = Maps.open(folder, MAPS, self.sizes, self.channels)
@@ -185,12 +186,12 @@ class Store:
     Raises:
       DeepcompError: the folder is remote, or none of the examples, or too few (`damage.ALLOWED_SHARE`), can be decoded.
     """
-    source, codec = examples.source, examples.symbols_codec
+    source, symbols, pixels = examples.source, examples.symbols_codec, examples.pixels_codec
     made_of = {"source": source.name, "identity": source.identity, "examples": source.num_examples,
-               "maps": f"symbols {codec.fingerprint.hex()}" if codec else "pixels"}
+               "maps": f"symbols {symbols.fingerprint.hex()}" if symbols else f"decoded {pixels.identity}" if pixels else "pixels"}
     folder = cached_folder(cache_dir, os.path.basename(source.name.split(":")[0]), made_of,
                            lambda new: _fill(new, examples))
-    return cls(folder, source, codec)
+    return cls(folder, source, symbols, pixels)
 
   def __len__(self):
     return len(self.labels)

@@ -58,7 +58,7 @@ def define_pixel_mean_flag(default):
 def define_cache_flags(caches, default="none"):
   """How examples are kept: one of `caches`, and where."""
   meanings = {"none": "read the splits in every epoch (none)", "encoded": "keep their files in memory (encoded)",
-              "decoded": "write their pixels or symbols to --cache_dir once, for all later runs too (decoded)"}
+              "decoded": "write what the network sees of them, pixels or symbols, to --cache_dir once, for all later runs too (decoded)"}
   flags.DEFINE_enum("cache", default, caches, f"What becomes of the examples: {', '.join(meanings[cache] for cache in caches)}.")
   flags.DEFINE_string("cache_dir", None, "Folder on a local disk for --cache=decoded; empty: deepcomp_tf in the user's cache "
                       "folder.")

@@ -176,13 +176,14 @@ def fixture_pictures(sets, codec):
 @pytest.mark.slow
 @pytest.mark.parametrize("cache", classification.CACHES)
 def test_decoded_pixels_are_the_codecs(sets, codec, pictures, cache):
-  """Symbols of photos of several sizes are decoded and cropped on the device."""
+  """Symbols of photos of several sizes are decoded and cropped on the device; a store holds their pixels."""
   folder, _, _ = sets
   inputs = NetworkInput("decoded", codec)
-  crops = Crops(inputs, True, 32)
+  crops = Crops(inputs, True, 32, decoded=cache == "decoded")
   on_device = tf.function(crops.on_device, reduce_retracing=True)
   pixels = lambda stored: np.rint(on_device(stored).numpy() + dc.models.compression.PIXEL_MEAN)
   examples = _open(COMPRESSED, "train", inputs, data_dir=folder, cache=cache)
+  assert bool(examples.pixels_codec) == (cache == "decoded")
   corners = set()
   for stored, labels in crops.training_batches(examples, 6, seed=3):
     for crop, label in zip(pixels(stored), labels.numpy()):
