@@ -24,8 +24,10 @@ def check_folder(folder):
 
 
 def check_new(path, overwrite, resume=None):
-  """Refuses a file that may not be overwritten. `resume` is the flag of a command that has one, which leaves such a file or goes on
-  with it, or None."""
+  """Refuses a file that may not be overwritten.
+
+  `resume` is the flag of a command that has one, which leaves such a file or goes on with it, or None.
+  """
   if files.exists(path) and not (overwrite or resume):
     raise DeepcompError(f"{path} exists; give --overwrite to replace it" + ("" if resume is None else " or --resume to leave it"))
 

@@ -56,7 +56,8 @@ def main(argv):
   unknown = [name for name, place in zip(examples.source.class_names, places) if place is None]
   if unknown:
     raise dc.DeepcompError(
-        f"expected classes that the classifier knows ({first_of(classifier.class_names, 10)}), or WordNet ids of ImageNet's. Received: {', '.join(unknown[:5])}"
+        f"expected classes that the classifier knows ({first_of(classifier.class_names, 10)}), or WordNet ids of ImageNet's. "
+        f"Received: {', '.join(unknown[:5])}"
         f"{f' and {len(unknown) - 5} others' if len(unknown) > 5 else ''}")
   info = classifier.info
   size = FLAGS.crop_size or info["crop_size"]

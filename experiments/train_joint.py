@@ -72,8 +72,8 @@ flags.DEFINE_float("weight_decay", 1e-4, "Of the classifier's kernels.", lower_b
 flags.DEFINE_string("images", None, "Photos that the coder's tables are fitted to, in place of the training split's; a folder "
                     "or pattern.")
 flags.DEFINE_integer("tables_from", 360, "How many photos the coder's tables are fitted to.", lower_bound=1)
-flags.DEFINE_integer("held_out", 30, "Photos of --images, at most a tenth of them, or of the validation split, to measure the operating "
-                     "point on.", lower_bound=1)
+flags.DEFINE_integer("held_out", 30, "Photos of --images, at most a tenth of them, or of the validation split, to measure the "
+                     "operating point on.", lower_bound=1)
 flags.DEFINE_string("data_note", "", "What the images are and under which terms; written into the results.")
 
 # What may differ when a run is continued.
@@ -190,7 +190,8 @@ def classifier_on(start, class_names):
   if isinstance(trained.network, dc.models.Graft):
     raise dc.DeepcompError(f"expected a cResNet. Received: --classifier={FLAGS.classifier}, a {trained.network.architecture}")
   if trained.class_names != class_names:
-    raise dc.DeepcompError(f"expected the classes of --classifier: {first_of(trained.class_names)}. Received: {first_of(class_names)}")
+    raise dc.DeepcompError(f"expected the classes of --classifier: {first_of(trained.class_names)}. "
+                           f"Received: {first_of(class_names)}")
   return trained
 
 

@@ -149,7 +149,8 @@ def test_standard_input_and_output(folder, tmp_path, monkeypatch):
   data = codec.compress(read_image(folder / "coffee.png"))
   (tmp_path / "coffee.deepcomp").write_bytes(data)
   compress = ("compress", "-", "--effort=0")
-  for arguments in (compress, (*compress, "-o", "-"), ("compress", str(folder / "coffee.png"), "--effort=0", "-o", "-", "--json")):
+  for arguments in (compress, (*compress, "-o", "-"),
+                    ("compress", str(folder / "coffee.png"), "--effort=0", "-o", "-", "--json")):
     given(monkeypatch, photo)
     result = deepcomp_here(*arguments, cwd=tmp_path, text=False)
     assert result.returncode == 0 and result.stdout == data
@@ -353,8 +354,8 @@ def test_evaluate(folder, tmp_path):
 def test_evaluate_goes_on_where_it_was_stopped(tmp_path, monkeypatch):
   for name in "abc":
     Image.fromarray(samples.photos(64)["coffee"][:, ord(name) - ord("a"):]).save(tmp_path / f"{name}.png")
-  evaluate = lambda *more: deepcomp_here("evaluate", "--images=.", "--operating_point=bpp0.0983", "--effort=0", "--peers=webp,jpeg",
-                                         *more, cwd=tmp_path)
+  evaluate = lambda *more: deepcomp_here(
+      "evaluate", "--images=.", "--operating_point=bpp0.0983", "--effort=0", "--peers=webp,jpeg", *more, cwd=tmp_path)
   assert evaluate("-o", "whole").returncode == 0
   whole = (tmp_path / "whole/rate_distortion.csv").read_text()
   assert [line.split(",")[2] for line in whole.splitlines()[1:4]] == ["deepcomp", "webp", "jpeg"]

@@ -34,10 +34,10 @@ def add_outputs(parser, place="beside each input"):
 
 def add_lines(parser):
   """Flags for a file of lines of JSON."""
-  parser.add_argument("-o", "--output", dest="lines", default="", help="File for a line of JSON for each input, written as they come, "
-                      "in place of what is printed; made with its folder.")
-  parser.add_argument("--resume", action="store_true", help="Go on with an --output that exists: files that have a line without an "
-                      "error there are left alone.")
+  parser.add_argument("-o", "--output", dest="lines", default="", help="File for a line of JSON for each input, written as they "
+                      "come, in place of what is printed; made with its folder.")
+  parser.add_argument("--resume", action="store_true", help="Go on with an --output that exists: files that have a line without "
+                      "an error there are left alone.")
   add_overwrite(parser)
 
 

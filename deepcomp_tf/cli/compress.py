@@ -34,8 +34,8 @@ def add_arguments(parser):
   parser.add_argument("--max_bytes", type=int, default=None, help="Files have at most so many bytes, and hardly less. Each takes "
                       f"some ten searches of --effort, by default {DEFAULT_EFFORT_TO_SIZE}.")
   parser.add_argument("--bits_per_pixel", type=float, default=None, help="The same by the pixels of each photo.")
-  parser.add_argument("--max_side", type=int, default=None, help="Larger photos are made smaller before, so that their longer side has "
-                      "so many pixels.")
+  parser.add_argument("--max_side", type=int, default=None, help="Larger photos are made smaller before, so that their longer side "
+                      "has so many pixels.")
   parser.add_argument("--shorter_side", type=int, default=None, help="The same for the shorter side.")
   parser.add_argument("--jobs", type=int, default=cores(), help="Threads that read photos, by default %(default)s. "
                       "The network takes all cores.")
@@ -97,8 +97,9 @@ def _to_standard(args, sides):
   codec, effort = _compressor(args)
   data = codec.compress(image, effort=effort)
   outputs.write(args.output_dir, data, args.overwrite)
-  _say_done(photo_files.Done(photo_files.Task(name, args.output_dir), height=image.shape[0], width=image.shape[1], size=len(data)),
-            args.json, False, sys.stderr)
+  height, width = image.shape[:2]
+  _say_done(photo_files.Done(photo_files.Task(name, args.output_dir), height=height, width=width, size=len(data)), args.json, False,
+            sys.stderr)
   return 0
 
 
@@ -106,9 +107,11 @@ def _say_done(done, as_json, folders, to=None):
   rate = None if done.skipped else 8 * done.size / (done.height * done.width)
   if as_json:
     common.say_json(done.task.photo, {"output": done.task.output, "before": True} if done.skipped else {
-        "output": done.task.output, "width": done.width, "height": done.height, "bytes": done.size, "bits_per_pixel": round(rate, 4)}, to)
+        "output": done.task.output, "width": done.width, "height": done.height, "bytes": done.size,
+        "bits_per_pixel": round(rate, 4)}, to)
   elif not folders and not done.skipped:
-    common.say(f"{done.task.photo} -> {done.task.output}: {done.width}x{done.height}, {done.size} bytes, {rate:.4f} bits per pixel", to)
+    common.say(f"{done.task.photo} -> {done.task.output}: {done.width}x{done.height}, {done.size} bytes, {rate:.4f} bits per pixel",
+               to)
 
 
 def _compressor(args):

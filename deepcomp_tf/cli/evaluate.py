@@ -35,10 +35,10 @@ def add_arguments(parser):
   parser.add_argument("--curves", action="store_true", help="Measure and draw curves: the other formats at eight qualities, "
                       "and, with --effort above 0, ours around each operating point by three more searches, which weigh the bits "
                       "less or more.")
-  parser.add_argument("--peers", default=",".join(baselines.FORMATS), help="Formats to compare with, with commas between them; by "
-                      "default %(default)s; empty for none.")
-  parser.add_argument("--resume", action="store_true", help="Go on where a run with the same flags was stopped: the rows of images "
-                      "that are in the CSV file stay.")
+  parser.add_argument("--peers", default=",".join(baselines.FORMATS), help="Formats to compare with, with commas between them; "
+                      "by default %(default)s; empty for none.")
+  parser.add_argument("--resume", action="store_true", help="Go on where a run with the same flags was stopped: the rows of "
+                      "images that are in the CSV file stay.")
   common.add_outputs(parser, "the current one")
   common.add_json(parser)
 
@@ -124,8 +124,8 @@ def _before(text_path, csv_path, effort, keys):
     whole_lines = files.read(csv_path).decode().rpartition("\n")[0]
     return rate_distortion.groups_of(rate_distortion.from_csv(whole_lines), keys)
   except (DeepcompError, ValueError, TypeError) as error:
-    raise DeepcompError(f"{csv_path} is of a run with other flags, with which --resume cannot go on ({error}); give --overwrite to "
-                        "replace it") from None
+    raise DeepcompError(f"{csv_path} is of a run with other flags, with which --resume cannot go on ({error}); give --overwrite "
+                        "to replace it") from None
 
 
 def _photos_of_set(args):

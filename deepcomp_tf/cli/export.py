@@ -17,11 +17,12 @@ def add_arguments(parser):
   """Adds the flags."""
   parser.add_argument("task", choices=tasks.names(), help="What it does with a file.")
   parser.add_argument("network", help="Its name, as the task's flag has it, or a folder that training wrote.")
-  parser.add_argument("--format", choices=FORMATS, default=None, help=f"By default litert for an --output that ends in {_LITERT}, else "
-                      "saved_model.")
-  parser.add_argument("-o", "--output", required=True, help="Folder of the SavedModel, for Serving the number of a version in the model's "
-                      f"folder, such as models/photos/1; or a {_LITERT} file, beside which the classes are written as .json.")
-  parser.add_argument("--operating_point", default="", help="Folder of the network's operating point, where that is not where it says.")
+  parser.add_argument("--format", choices=FORMATS, default=None, help=f"By default litert for an --output that ends in {_LITERT}, "
+                      "else saved_model.")
+  parser.add_argument("-o", "--output", required=True, help="Folder of the SavedModel, for Serving the number of a version in "
+                      f"the model's folder, such as models/photos/1; or a {_LITERT} file, beside which the classes are written as .json.")
+  parser.add_argument("--operating_point", default="", help="Folder of the network's operating point, where that is not where "
+                      "it says.")
   common.add_overwrite(parser)
   common.add_json(parser)
 

@@ -32,7 +32,8 @@ def run(task, args):
   common.check(args)
   common.list_folders(args)
   task.check_arguments(args)
-  network_for = shipped.by_file(task, args.network, lambda network: args.verbose and common.say(network.describe(), common.lines_of(args)),
+  describe = lambda network: args.verbose and common.say(network.describe(), common.lines_of(args))
+  network_for = shipped.by_file(task, args.network, describe,
                                 codec=dc.Codec.load(args.operating_point) if args.operating_point else None)
 
   def work(file):

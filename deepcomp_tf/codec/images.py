@@ -55,7 +55,8 @@ class Sides(NamedTuple):
 
   def size_of(self, width, height):
     """(width, height) that a photo of such a size gets."""
-    factor = min([1.0, *(most / side for most, side in ((self.longer, max(width, height)), (self.shorter, min(width, height))) if most)])
+    sides = ((self.longer, max(width, height)), (self.shorter, min(width, height)))
+    factor = min([1.0, *(most / side for most, side in sides if most)])
     return tuple(max(1, round(factor * side)) for side in (width, height))
 
   def bring_down(self, image):
@@ -84,8 +85,8 @@ def split_images(paths, held_out):
   It is at most a tenth of them, and one where that is less than one.
   """
   if held_out < 0 or held_out and len(paths) < 2:
-    raise DeepcompError(f"expected two photos at least, of which some are held out for validation. Received: {len(paths)}, {held_out} "
-                        "to be held out")
+    raise DeepcompError("expected two photos at least, of which some are held out for validation. "
+                        f"Received: {len(paths)}, {held_out} to be held out")
   held_out = min(held_out, max(1, len(paths) // 10))
   chosen = [int((i + 0.5) * len(paths) / held_out) for i in range(held_out)]
   held = set(chosen)

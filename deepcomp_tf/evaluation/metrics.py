@@ -25,7 +25,8 @@ def distortion(original, reconstruction):
   planes = [np.ascontiguousarray(np.moveaxis(image, -1, 0), np.float32) for image in (original, reconstruction)]
   squared_error = np.mean(np.square(planes[0] - planes[1]), dtype=np.float64)
   ssim, ms_ssim = _ssim_and_ms_ssim(*planes)
-  return {"psnr": float(10 * np.log10(255 ** 2 / squared_error)) if squared_error else float("inf"), "ssim": ssim, "ms_ssim": ms_ssim}
+  psnr = float(10 * np.log10(255 ** 2 / squared_error)) if squared_error else float("inf")
+  return {"psnr": psnr, "ssim": ssim, "ms_ssim": ms_ssim}
 
 
 def _ssim_and_ms_ssim(image, target):

@@ -57,7 +57,8 @@ def _around(effort, curves):
 
 def keys(codecs, peers, effort, curves):
   """(operating_point, codec, setting) of the rows that `measure` gives of an image, in their order."""
-  ours = [(OURS, ""), *((name, "") for name in peers), *((OURS, f"rate={rate:g}") for rates in _around(effort, curves) for rate in rates)]
+  around = (f"rate={rate:g}" for rates in _around(effort, curves) for rate in rates)
+  ours = [(OURS, ""), *((name, "") for name in peers), *((OURS, setting) for setting in around)]
   of_curves = ((name, rung) for name in peers for rung in baselines.FORMATS[name].curve) if curves else ()
   return [*((codec.operating_point, *key) for codec in codecs for key in ours),
           *(("", name, baselines.setting(name, rung)) for name, rung in of_curves)]

@@ -8,7 +8,7 @@ import tensorflow as tf
 # Weights of MS-SSIM's scales, the finest first (Wang et al. 2003); of fewer scales, they are divided by their sum.
 MS_SSIM_SCALES = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
 
-# The Gaussian window, of 11 pixels and deviation 1.5, and what keeps the quotients finite, for values in 0..255 (Wang et al. 2004).
+# The Gaussian window, of 11 pixels and deviation 1.5, and what keeps quotients of values in 0..255 finite (Wang et al. 2004).
 WINDOW = np.exp(-0.5 * (np.arange(-5, 6) / 1.5) ** 2)
 WINDOW /= WINDOW.sum()
 LUMINANCE_CONSTANT, STRUCTURE_CONSTANT = (0.01 * 255) ** 2, (0.03 * 255) ** 2

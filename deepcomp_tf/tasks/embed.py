@@ -104,7 +104,8 @@ class Embedder(Task):
     parser.add_argument("-o", "--output", required=True, help="npy file for the vectors: float32, a row a file, in their order; NaN "
                         "for a file that failed. Or .parquet, with the columns file and vector, without files that failed, "
                         "written every minute. Its folder is made if it is missing. - is standard output, for npy.")
-    parser.add_argument("--resume", action="store_true", help="Go on with a .parquet that exists: files that it has are left alone.")
+    parser.add_argument("--resume", action="store_true", help="Go on with a .parquet that exists: files that it has are left "
+                        "alone.")
     parser.add_argument("--overwrite", action="store_true", help="Replace an output that exists.")
 
   @classmethod
@@ -145,7 +146,8 @@ def _vectors_in(path):
   try:
     table = parquet.read_table(io.BytesIO(files.read(path)), columns=["file", "vector"])
   except (pa.ArrowException, KeyError) as error:
-    raise DeepcompError(f"expected a Parquet file with the columns file and vector. Received: {path} ({one_line(error)})") from None
+    raise DeepcompError("expected a Parquet file with the columns file and vector. "
+                        f"Received: {path} ({one_line(error)})") from None
   return dict(zip(table["file"].to_pylist(), (np.float32(vector) for vector in table["vector"].to_pylist())))
 
 

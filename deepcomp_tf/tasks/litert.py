@@ -4,7 +4,7 @@ import os
 import tempfile
 
 import tensorflow as tf
-from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2  # pylint: disable=no-name-in-module
+from tensorflow.python.framework import convert_to_constants  # pylint: disable=no-name-in-module
 
 from deepcomp_tf import files
 from deepcomp_tf import outputs
@@ -33,7 +33,7 @@ def export(task, path, overwrite=False):
 
   # The converter leaves variables without values, so the weights become constants before, and outputs their names again after.
   traced = answers.get_concrete_function()
-  constant, names = convert_variables_to_constants_v2(traced), sorted(traced.structured_outputs)
+  constant, names = convert_to_constants.convert_variables_to_constants_v2(traced), sorted(traced.structured_outputs)
   module = tf.Module()
   module.answers = tf.function(lambda symbols: dict(zip(names, constant(symbols))), input_signature=answers.input_signature)
   with tempfile.TemporaryDirectory() as folder:

@@ -140,8 +140,8 @@ class Segmenter(Task):
   @classmethod
   def add_arguments(cls, parser):
     parser.add_argument("-o", "--output", required=True, help="PNG file for the mask: ids of classes, with their colours as its "
-                        "palette; of several files, or of a folder, a folder for their masks, with its tree. Made if it is missing, "
-                        "with the folders it is in. - is standard output.")
+                        "palette; of several files, or of a folder, a folder for their masks, with its tree. Made if it is "
+                        "missing, with the folders it is in. - is standard output.")
     parser.add_argument("--overlay", default="", help="The same for the decoded photo with the mask laid over it.")
     parser.add_argument("--resume", action="store_true", help="Leave outputs that exist alone, and count them as done.")
     parser.add_argument("--overwrite", action="store_true", help="Replace outputs that exist.")
@@ -150,7 +150,8 @@ class Segmenter(Task):
   def check_arguments(cls, args):
     if args.output == args.overlay:
       raise DeepcompError(f"expected an --overlay other than --output. Received: {args.overlay} for both")
-    args.places = [outputs.places_at(args.files, args.folders, ".png", output) for output in (args.output, args.overlay) if output]
+    wanted = filter(None, (args.output, args.overlay))
+    args.places = [outputs.places_at(args.files, args.folders, ".png", output) for output in wanted]
     outputs.check((path for places in args.places for path in places.values()), args.overwrite, args.resume)
 
   @classmethod

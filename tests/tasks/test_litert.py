@@ -53,7 +53,8 @@ def test_a_classifier_by_the_command(inputs, tmp_path):
 def test_a_segmenter_and_an_embedder(inputs, tmp_path):
   network = dc.models.CResNet(12, 2, width=0.125)
   build(network, 8)
-  segmenter = dc.Segmenter(dc.models.DeepLab.from_classifier(network, 3), inputs, [mask_classes.VOC[place] for place in (0, 8, 15)])
+  segmenter = dc.Segmenter(dc.models.DeepLab.from_classifier(network, 3), inputs,
+                           [mask_classes.VOC[place] for place in (0, 8, 15)])
   segmenter.export_litert(tmp_path / "masks.tflite")
   photos = photos_of(99, 125)
   for photo, mask in zip(photos, answers(tmp_path / "masks.tflite", inputs.codec, photos)["classes"], strict=True):
