@@ -5,7 +5,6 @@ import sys
 import tqdm
 
 import deepcomp_tf as dc
-from deepcomp_tf import files
 from deepcomp_tf import outputs
 from deepcomp_tf import quiet
 from deepcomp_tf import shipped
@@ -158,8 +157,7 @@ def _without_refused(tasks, args):
   left, failed = [], []
   for task in tasks:
     try:
-      if not (args.overwrite or args.resume) and files.exists(task.output):
-        raise photo_files.exists_error(task.output)
+      outputs.check_new(task.output, args.overwrite, args.resume)
       images.stored_size(task.photo)
       left.append(task)
     except DeepcompError as error:

@@ -12,6 +12,7 @@ from typing import NamedTuple
 from absl import logging
 
 from deepcomp_tf import files
+from deepcomp_tf import outputs
 from deepcomp_tf import threads
 from deepcomp_tf.codec import container
 from deepcomp_tf.codec import images
@@ -189,14 +190,8 @@ def _write(codec, done, data, resume, overwrite, sides):
   return done._replace(size=len(data))
 
 
-def exists_error(output):
-  """The error of an output that is there, with neither `resume` nor `overwrite`."""
-  return DeepcompError(f"{output} exists; give --overwrite to replace it or --resume to leave it")
-
-
 def _of_existing(codec, task, resume, sides):
-  if not resume:
-    raise exists_error(task.output)
+  outputs.check_new(task.output, False, resume)
   try:
     header = (container.peek(files.read(task.output, container.MAX_HEADER_BYTES)) if files.is_remote(task.output) else
               container.read_header(files.read(task.output)))
