@@ -6,6 +6,9 @@ SET is a TFDS set or a folder of split/class/*.jpg, whose images the classifier'
 way, or a set that `experiments.compress_dataset` wrote. Its classes are the classifier's by name or, of ImageNet's, by WordNet id, as
 TFDS's `imagenet2012` and `imagenette` have them. The crops are those of the training. With --output_dir there are figures of each class
 in classes.csv, and confusion.png.
+
+What it says of probabilities: by how much they are off, on average (expected calibration error), and the temperature that mends them on
+these examples. --keep_temperature writes that into the classifier's folder, and from then on all its probabilities follow it.
 """
 
 import csv
@@ -14,14 +17,18 @@ import os
 
 from absl import flags
 import numpy as np
+from scipy import special
 
 import deepcomp_tf as dc
+from deepcomp_tf import files
 from deepcomp_tf import outputs
+from deepcomp_tf import shipped
 from deepcomp_tf.data import classification
 from deepcomp_tf.data.crops import Crops
 from deepcomp_tf.data.crops import CROPS
 from deepcomp_tf.errors import first_of
 from deepcomp_tf.evaluation import accuracy
+from deepcomp_tf.evaluation import calibration
 from deepcomp_tf.evaluation.figures import confusion_figure
 from deepcomp_tf.tasks.imagenet import places_of
 from deepcomp_tf.training import flags as training_flags
@@ -43,6 +50,8 @@ flags.DEFINE_integer("resize", 0, "Shorter side that images which are compressed
                      lower_bound=0)
 flags.DEFINE_string("output_dir", None, "Folder for classes.csv and confusion.png; it is made if it is missing.")
 flags.DEFINE_bool("overwrite", False, "Replace files of --output_dir that are there.")
+flags.DEFINE_bool("keep_temperature", False, "Write the temperature that fits these examples into the classifier's folder. They should be "
+                  "neither those of the training nor those of a test.")
 
 
 def main(argv):
@@ -65,7 +74,8 @@ def main(argv):
   resize = [FLAGS.resize, FLAGS.resize] if FLAGS.resize else info.get("resize", [size, size])
   crops = Crops(classifier.inputs, examples.source.bitstreams, size, FLAGS.crop or info.get("crop", "pixels"),
                 FLAGS.image_size or info.get("image_size", 256), resize)
-  best, truth = accuracy.predictions(classifier.network, crops, examples, FLAGS.batch_size)
+  logits, truth = accuracy.predictions(classifier.network, crops, examples, FLAGS.batch_size)
+  best = np.argsort(-logits, axis=1, kind="stable")[:, :5]
   truth, names = np.array(places)[truth], classifier.class_names
   of = f"{FLAGS.classifier} on {examples.source.name}, {FLAGS.split}"
   print(f"{of}: top-1 {100 * np.mean(best[:, 0] == truth):.2f} %, "
@@ -76,6 +86,7 @@ def main(argv):
   if confused:
     print("confused most: " + ", ".join(f"{names[label]} with {names[other]} ({count} of {figures[label]['examples']})"
                                         for count, label, other in confused[:5]))
+  calibrate(classifier, logits, truth)
   if FLAGS.output_dir:
     outputs.write(os.path.join(FLAGS.output_dir, "classes.csv"), table(figures, names).encode(), FLAGS.overwrite)
     outputs.write(os.path.join(FLAGS.output_dir, "confusion.png"), confusion_figure(figures, names, of), FLAGS.overwrite)
@@ -83,6 +94,18 @@ def main(argv):
   missing = len(examples) - len(truth)
   if missing:
     print(f"{missing} of {len(examples)} examples cannot be decoded and are left out")
+
+
+def calibrate(classifier, logits, truth):
+  """Prints how good the probabilities are, and keeps the temperature that mends them if --keep_temperature says so."""
+  fitted, right = calibration.fit_temperature(logits, truth), np.argmax(logits, axis=1) == truth
+  error_at = lambda temperature: calibration.calibration_error(special.softmax(logits / temperature, axis=1).max(axis=1), right)
+  print(f"calibration error {error_at(classifier.temperature):.3f} at its temperature of {classifier.temperature:.2f}, "
+        f"{error_at(fitted):.3f} at {fitted:.2f}, which fits best")
+  if FLAGS.keep_temperature:
+    path = shipped.info_path(classifier.KIND, FLAGS.classifier)
+    files.write_json(path, {**files.read_json(path), "temperature": round(fitted, 3)})
+    print(f"{path}: temperature {fitted:.3f}")
 
 
 def table(figures, names):

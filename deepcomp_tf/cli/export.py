@@ -7,9 +7,7 @@ from deepcomp_tf import quiet
 from deepcomp_tf import shipped
 from deepcomp_tf import tasks
 from deepcomp_tf.cli import common
-from deepcomp_tf.errors import DeepcompError
 
-FORMATS = ("saved_model", "litert")
 _LITERT = ".tflite"
 
 
@@ -17,10 +15,9 @@ def add_arguments(parser):
   """Adds the flags."""
   parser.add_argument("task", choices=tasks.names(), help="What it does with a file.")
   parser.add_argument("network", help="Its name, as the task's flag has it, or a folder that training wrote.")
-  parser.add_argument("--format", choices=FORMATS, default=None, help=f"By default litert for an --output that ends in {_LITERT}, "
-                      "else saved_model.")
   parser.add_argument("-o", "--output", required=True, help="Folder of the SavedModel, for Serving the number of a version in "
-                      f"the model's folder, such as models/photos/1; or a {_LITERT} file, beside which the classes are written as .json.")
+                      f"the model's folder, such as models/photos/1; or a {_LITERT} file, beside which the classes are "
+                      "written as .json.")
   parser.add_argument("--operating_point", default="", help="Folder of the network's operating point, where that is not where "
                       "it says.")
   common.add_overwrite(parser)
@@ -30,21 +27,18 @@ def add_arguments(parser):
 def run(args):
   """Writes it. Returns the exit code."""
   task = tasks.find(args.task)
-  kind = args.format or FORMATS[args.output.endswith(_LITERT)]
-  if (kind == "litert") != args.output.endswith(_LITERT):
-    raise DeepcompError(f"expected an --output that ends in {_LITERT} for --format=litert, and only for that. Received: "
-                        f"--format={kind} --output={args.output}")
+  litert = args.output.endswith(_LITERT)
   shipped.find(task.KIND, args.network)
   common.check(args)
   outputs.check([args.output], args.overwrite)
   quiet.import_tensorflow()
   network = task.load(args.network, args.operating_point and dc.Codec.load(args.operating_point) or None)
   with quiet.standard_error_if_it_fails():  # TensorFlow tells how it goes
-    if kind == "litert":
+    if litert:
       network.export_litert(args.output, args.overwrite)
     else:
       network.export_saved_model(args.output)
-  size = sum(map(files.size, files.walk(args.output))) if kind == "saved_model" else files.size(args.output)
+  kind, size = ("LiteRT", files.size(args.output)) if litert else ("SavedModel", sum(map(files.size, files.walk(args.output))))
   if args.json:
     common.say_json(args.network, {"output": args.output, "format": kind, "bytes": size})
   else:

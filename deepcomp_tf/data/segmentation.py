@@ -102,6 +102,11 @@ class SegmentationExamples:
   def __len__(self):
     return self._count
 
+  @property
+  def shorter_side(self):
+    """The median of the images' shorter sides in pixels; None where they are not on disk."""
+    return None if self._masks is None else float(np.median(self._masks.sizes.min(axis=1)))
+
   def _read(self, seed=None):
     """The data set of (image uint8 `[h, w, 3]`, mask uint8 `[h, w]` of the set's ids)."""
     dataset = self._builder.as_dataset(split=self._split, shuffle_files=seed is not None,

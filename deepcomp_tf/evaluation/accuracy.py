@@ -35,15 +35,14 @@ def evaluator(network, crops, examples, batch_size, labels=None, strategy=None):
 def predictions(network, crops, examples, batch_size):
   """What a network answers on the center crops of a set.
 
-  Arguments are as of `evaluator`. Returns the classes of the largest logits of each example that can be decoded, the largest first,
-  int `[n, 5]`, fewer where there are fewer classes; and the examples' labels in the set, int `[n]`.
+  Arguments are as of `evaluator`. Returns the logits of each example that can be decoded, float32 `[n, classes]`, and the examples'
+  labels in the set, int `[n]`.
   """
   @tf.function(jit_compile=False)
-  def best(stored):
-    logits = network(crops.on_device(stored), training=False)
-    return tf.math.top_k(logits, tf.minimum(5, tf.shape(logits)[-1])).indices
+  def logits(stored):
+    return tf.cast(network(crops.on_device(stored), training=False), tf.float32)
 
-  answers = [(best(stored).numpy(), truth.numpy()) for stored, truth in crops.evaluation_batches(examples, batch_size)
+  answers = [(logits(stored).numpy(), truth.numpy()) for stored, truth in crops.evaluation_batches(examples, batch_size)
              if tf.size(truth)]
   if not answers:
     raise DeepcompError(f"expected examples of {examples.source.name} that can be decoded. Received: none")

@@ -13,6 +13,7 @@ from deepcomp_tf import shipped
 from deepcomp_tf import tasks
 from deepcomp_tf.codec.images import encode_png
 from deepcomp_tf.errors import DeepcompError
+from deepcomp_tf.representation import STRIDE
 from deepcomp_tf.serve import uploads
 
 with epy.lazy_imports():
@@ -49,8 +50,7 @@ def _whole(backbone, cut):
 
 def through_pixels(task):
   """The same network in front of decoded pixels, a function of uint8 `[h, w, 3]`, to see what it takes; None where there is none.
-
-  A graft's is the whole network that it was cut from: in place of the adapter comes what was there before, with random weights,
+  What is large is brought down, as representations are. A graft's is the whole network that it was cut from: in place of the adapter comes what was there before, with random weights,
   which take as long as trained ones.
   """
   graft = getattr(task.network, "backbone", task.network)
@@ -58,16 +58,17 @@ def through_pixels(task):
     return None
   whole = _whole(graft.source, graft.cut)
 
-  @tf.function(input_signature=[tf.TensorSpec([None, None, None, 3], tf.uint8)], jit_compile=False)
-  def run(pixels):
-    found = graft.behind(whole.maps(tf.cast(pixels, tf.float32) - models.compression.PIXEL_MEAN), training=False)
+  @tf.function(input_signature=[tf.TensorSpec([None, None, None, 3], tf.uint8), tf.TensorSpec([], tf.int32)], jit_compile=False)
+  def run(pixels, shrink):
+    size = tf.shape(pixels)
+    pixels = tf.image.resize(pixels, -(-size[1:3] // shrink), "area")
+    found = graft.behind(whole.maps(pixels - models.compression.PIXEL_MEAN), training=False)
     if graft is task.network:
       return found
-    size = tf.shape(pixels)
-    return segment.class_ids(task.network.head(tf.cast(found, tf.float32)), size[1], size[2])
+    return segment.class_ids(task.network.head(tf.cast(found, tf.float32)), size[1], size[2], shrink * STRIDE)
 
   traced = run.get_concrete_function()
-  return lambda picture: traced(tf.constant(picture[np.newaxis])).numpy()
+  return lambda picture: traced(tf.constant(picture[np.newaxis]), tf.constant(1 << task.halvings(*picture.shape[:2]))).numpy()
 
 
 def show_photo(networks, point, stored, max_pixels, effort=0):

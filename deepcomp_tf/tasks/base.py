@@ -96,7 +96,7 @@ class Task(abc.ABC):
   @property
   def trained_size(self):
     """Shorter side in pixels of the photos that the network was trained on; None where its folder does not say."""
-    return self.info.get("crop_size")
+    return self.info.get("trained_size", self.info.get("crop_size"))
 
   def halvings(self, height, width):
     """How often the representation of a photo of that size is halved by `brought_down`."""

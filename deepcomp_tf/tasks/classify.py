@@ -33,13 +33,16 @@ class Classifier(Task):
     network: a `models.ResNet`, `models.CResNet`, `models.Graft` or `models.Backbone`.
     class_names: list of str, in the order of the network's logits; an attribute.
     inputs, info: see `Task`.
+
+  Attributes:
+    temperature: what logits are divided by before they become probabilities, as `experiments.evaluate_classification` found.
   """
 
   KIND = "classifier"
 
   def __init__(self, network, inputs, class_names: Sequence[str], info=None):
     super().__init__(network, inputs, class_names, info)
-    self.class_names = self.names_in_order
+    self.class_names, self.temperature = self.names_in_order, self.info.get("temperature", 1.0)
     self._forward = tf.function(
         lambda x: self.network(x, training=False),
         input_signature=[tf.TensorSpec([None, None, None, inputs.channels], tf.float32)], jit_compile=False)
@@ -60,7 +63,7 @@ class Classifier(Task):
     threads.check_fork()
     logits = self._forward(self.brought_down(stored, height, width))
     return [[(self.class_names[k], float(row[k])) for k in np.argsort(-row, kind="stable")]
-            for row in tf.nn.softmax(logits).numpy()]
+            for row in tf.nn.softmax(logits / self.temperature).numpy()]
 
   @overload
   def classify(self, data: FileBytes, errors: Errors = ...) -> list[tuple[str, float]]: ...
@@ -109,7 +112,7 @@ class Classifier(Task):
 
   def served(self, representation):
     logits = self.network(representation, training=False)
-    return {"logits": logits, "probabilities": tf.nn.softmax(logits)}
+    return {"logits": logits, "probabilities": tf.nn.softmax(logits / self.temperature)}
 
   HELP = "The most probable classes of photos, straight from their .deepcomp files."
 

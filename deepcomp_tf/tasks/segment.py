@@ -21,7 +21,7 @@ with epy.lazy_imports():
   import tensorflow as tf
   from deepcomp_tf import models
 
-# Rows of the logits that are upsampled at a time.
+# Rows of the logits that are upsampled at a time, of one for every 8 pixels.
 BAND = 32
 
 
@@ -32,6 +32,9 @@ class Segmenter(Task):
     >>> segmenter = Segmenter.load(Segmenter.names()[0])
     >>> mask = segmenter.segment(data)             # bytes -> uint8 [H, W] of class ids
     >>> {segmenter.class_names[number] for number in np.unique(mask)}
+
+  Networks know objects of the size that they were trained on: representations of larger photos are halved until they have about
+  that size (`tasks.halving`), and the mask is of the photo's size again.
 
   The ids are those of the set's masks, 0..254, such as 8 for VOC's cat. The network's logits are in the order of `classes`: their
   places there, 0..K-1, are what `predict` gives and measures are taken on; `mask_ids` leads from places to ids.
@@ -60,14 +63,13 @@ class Segmenter(Task):
     self.mask_ids = np.full(256, mask_classes.VOID, np.uint8)
     self.mask_ids[:len(classes)] = [known.id for known in classes]
 
-    @tf.function(input_signature=[tf.TensorSpec([None, None, None, inputs.channels], tf.uint8),
-                                  tf.TensorSpec([], tf.int32), tf.TensorSpec([], tf.int32)], jit_compile=False)
-    def forward(stored, height, width):
-      x = inputs(stored)
+    @tf.function(input_signature=[tf.TensorSpec([None, None, None, inputs.channels], tf.float32), *[tf.TensorSpec([], tf.int32)] * 3],
+                 jit_compile=False)
+    def forward(x, height, width, stride):
       if inputs.stride == 1:
         # Whole blocks of 8x8 pixels, since each position of the logits stands for a block.
         x = tf.pad(x, [[0, 0], [0, -tf.shape(x)[1] % STRIDE], [0, -tf.shape(x)[2] % STRIDE], [0, 0]])
-      return class_ids(network(x, training=False), height, width)
+      return class_ids(network(x, training=False), height, width, stride)
 
     self._forward = forward
 
@@ -101,8 +103,7 @@ class Segmenter(Task):
 
   def predict(self, stored, height, width):
     """Places of the classes of one photo: uint8 `[h, w, channels]` pixels or symbols -> uint8 `[height, width]`."""
-    threads.check_fork()
-    return self._forward(stored[np.newaxis], height, width)[0].numpy()
+    return self._places(stored[np.newaxis], height, width)[0]
 
   def picture(self, stored, height, width):
     """The photo as the network's input has it: uint8 `[height, width, 3]` of what `predict` takes."""
@@ -113,7 +114,13 @@ class Segmenter(Task):
     return [self.names_in_order.index(name) for name in class_names if name in self.names_in_order]
 
   def run(self, stored, height, width):
-    return list(self.mask_ids[self._forward(stored, height, width).numpy()])
+    return list(self.mask_ids[self._places(stored, height, width)])
+
+  def _places(self, stored, height, width):
+    """As `predict`, of photos of one size: uint8 `[batch, h, w, channels]` -> `[batch, height, width]`."""
+    threads.check_fork()
+    stride = STRIDE << self.halvings(height, width)
+    return self._forward(self.brought_down(stored, height, width), height, width, stride).numpy()
 
   @overload
   def segment(self, data: FileBytes, errors: Errors = ...) -> np.ndarray: ...
@@ -180,20 +187,20 @@ class Segmenter(Task):
             "text": found}
 
 
-def class_ids(logits, height, width):
-  """Logits `[batch, h, w, K]`, a position for every 8x8 pixels -> uint8 class ids `[batch, height, width]`.
+def class_ids(logits, height, width, stride=STRIDE):
+  """Logits `[batch, h, w, K]`, a position for every 8x8 pixels, or stride x stride -> uint8 class ids `[batch, height, width]`.
 
   The logits are upsampled bilinearly, then cut to the photo; a band of rows at a time, since those of all classes at the size
   of a large photo take gigabytes.
   """
-  shape = tf.shape(logits)
+  shape, count = tf.shape(logits), tf.maximum(1, BAND * STRIDE // stride)
 
   def band(first):
     # A row more on either side, and the edge's again where there is none, as the upsampling itself would have it.
-    rows = tf.clip_by_value(tf.range(first - 1, first + BAND + 1), 0, shape[1] - 1)
-    upsampled = tf.image.resize(tf.gather(logits, rows, axis=1), [STRIDE * (BAND + 2), STRIDE * shape[2]])
-    return tf.cast(tf.argmax(upsampled[:, STRIDE:-STRIDE, :width], axis=-1), tf.uint8)
+    rows = tf.clip_by_value(tf.range(first - 1, first + count + 1), 0, shape[1] - 1)
+    upsampled = tf.image.resize(tf.gather(logits, rows, axis=1), [stride * (count + 2), stride * shape[2]])
+    return tf.cast(tf.argmax(upsampled[:, stride:-stride, :width], axis=-1), tf.uint8)
 
-  bands = tf.map_fn(band, tf.range(0, shape[1], BAND), fn_output_signature=tf.uint8, parallel_iterations=1)
+  bands = tf.map_fn(band, tf.range(0, shape[1], count), fn_output_signature=tf.uint8, parallel_iterations=1)
   ids = tf.reshape(tf.transpose(bands, [1, 0, 2, 3]), [shape[0], -1, tf.shape(bands)[-1]])
   return ids[:, :height]

@@ -141,12 +141,13 @@ def test_a_crop_of_nothing_but_void_has_no_gradient():
   np.testing.assert_array_equal(tape.gradient(loss, logits), np.zeros([1, 2, 2, 3]))
 
 
-@pytest.mark.parametrize("rows", [1, 31, 32, 33, 70])
-def test_bands_of_rows_change_nothing(rows):
+@pytest.mark.parametrize("rows, stride", [(1, 8), (31, 8), (32, 8), (33, 8), (70, 8), (33, 16), (3, 512)])
+def test_bands_of_rows_change_nothing(rows, stride):
   logits = np.random.default_rng(0).normal(size=[2, rows, 5, 4]).astype(np.float32)
-  upsampled = tf.image.resize(logits, [8 * rows, 40]).numpy()[:, :8 * rows - 3, :37]
-  ids = tf.function(class_ids)(logits, 8 * rows - 3, 37).numpy()
-  assert ids.shape == (2, 8 * rows - 3, 37) and ids.dtype == np.uint8
+  height, width = stride * rows - 3, stride * 5 - 3
+  upsampled = tf.image.resize(logits, [stride * rows, stride * 5]).numpy()[:, :height, :width]
+  ids = tf.function(class_ids)(logits, height, width, tf.constant(stride)).numpy()
+  assert ids.shape == (2, height, width) and ids.dtype == np.uint8
   # Where two classes are equally likely but for rounding, either will do.
   clear = np.diff(np.sort(upsampled, axis=-1)[..., -2:], axis=-1)[..., 0] > 1e-5
   np.testing.assert_array_equal(ids[clear], upsampled.argmax(-1)[clear])

@@ -81,10 +81,12 @@ def test_run_ends_in_a_classifier(finished, sets, images, tmp_path):
     if where is sets:
       assert f"top-1 {100 * reached['top_1']:.2f} %" in output
     assert "8 examples" in output
-  report = tmp_path / "report"
+  report, kept = tmp_path / "report", tmp_path / "classifier"
+  shutil.copytree(finished / "classifier", kept)
   code, output = programs.finish(programs.start(
-      "evaluate_classification", f"--classifier={finished / 'classifier'}", "--split=train[:20]", *sets, f"--output_dir={report}"))
+      "evaluate_classification", f"--classifier={kept}", "--split=train[:20]", *sets, f"--output_dir={report}", "--keep_temperature"))
   assert code == 0, output[-3000:]
+  assert f"at {dc.Classifier.load(kept).temperature:.2f}, which fits best" in output
   rows = list(csv.DictReader((report / "classes.csv").open()))
   assert [row["class"] for row in rows] == ["bright", "dark"] and sum(int(row["examples"]) for row in rows) == 20
   right = sum(int(row["examples"]) * float(row["top_1"]) for row in rows)

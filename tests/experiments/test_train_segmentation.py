@@ -84,6 +84,7 @@ def test_training_lowers_the_loss(finished):
 def test_run_ends_in_a_segmenter(finished):
   segmenter = dc.Segmenter.load(str(finished / "segmenter"))
   assert segmenter.names_in_order == ["background", "cat"] and segmenter.operating_point == "bpp0.0983"
+  assert segmenter.trained_size == 56
   mask = segmenter.segment(segmenter.codec.compress(np.full([37, 51, 3], 40, np.uint8)))
   assert mask.shape == (37, 51) and mask.dtype == np.uint8 and set(np.unique(mask)) <= {0, 8}
 

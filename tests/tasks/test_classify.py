@@ -54,6 +54,16 @@ def test_probabilities_are_the_networks(codec, files):
   assert sum(p for _, p in result) == pytest.approx(1.0)
 
 
+def test_probabilities_follow_the_temperature(codec, files, tmp_path):
+  before = dict(_classifier(codec).classify(files[0]))
+  expected = {name: probability ** (1 / 0.5) for name, probability in before.items()}
+  classifier = _classifier(codec)
+  classifier.info["temperature"] = 0.5
+  classifier.save(tmp_path / "classifier")
+  for name, probability in dc.Classifier.load(tmp_path / "classifier").classify(files[0]):
+    assert probability == pytest.approx(expected[name] / sum(expected.values()), rel=0.02)  # kernels are kept in float16
+
+
 def test_a_batch_is_its_files(codec, files, monkeypatch):
   """Those of equal size go through the network together, of a long list as many as fit."""
   classifier, seen = _classifier(codec), []

@@ -6,10 +6,12 @@ import pytest
 import tensorflow as tf
 
 import deepcomp_tf as dc
+from deepcomp_tf import mask_classes
 from deepcomp_tf import samples
 from deepcomp_tf import shipped
 from deepcomp_tf.codec.inputs import NetworkInput
 from deepcomp_tf.tasks import halving
+from deepcomp_tf.tasks.segment import class_ids
 
 
 @pytest.mark.parametrize("point", dc.operating_points.names())
@@ -31,6 +33,25 @@ def test_windows_are_what_halving_sees():
   found = halving.halve(tf.constant(x[np.newaxis]), kernel, bias)[0]
   np.testing.assert_allclose(found, halving.windows(x).reshape(4, 3, -1) @ kernel.reshape(-1, 3) + bias, rtol=1e-6)
   assert halving.halve(tf.zeros([1, 7, 5, 3]), kernel.astype(np.float32), bias.astype(np.float32)).shape == (1, 4, 3, 3)
+
+
+def test_segmenters_halve_large_photos():
+  """The mask is that of the halved representation, enlarged; small photos are seen as they are."""
+  tf.keras.utils.set_random_seed(0)
+  codec = dc.Codec.load("bpp0.0983")
+  network = dc.models.DeepLab(dc.models.CResNet(12, None, width=0.125, dilated=True), 21)
+  segmenter = dc.Segmenter(network, NetworkInput("representation", codec), mask_classes.VOC, {"trained_size": 64})
+  photo = samples.photos()["chelsea"][:135, :162]
+  symbols = codec.encode(photo)
+  x = segmenter.inputs(symbols[np.newaxis])
+  halved = halving.halve(x, *halving.load(shipped.find("operating point", "bpp0.0983")))
+  assert halved.shape[1:3] == (9, 11)
+  expected = class_ids(network(halved, training=False), 135, 162, 16)[0].numpy()
+  found = segmenter.predict(symbols, 135, 162)
+  assert found.shape == (135, 162) and len(np.unique(found)) > 1 and np.mean(found == expected) > 0.99
+  small = codec.encode(photo[:64, :64])
+  as_it_is = class_ids(network(segmenter.inputs(small[np.newaxis]), training=False), 64, 64)[0].numpy()
+  assert np.mean(segmenter.predict(small, 64, 64) == as_it_is) > 0.99
 
 
 def test_photos_are_halved_to_about_the_size_that_the_network_knows():

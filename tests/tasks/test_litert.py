@@ -37,7 +37,7 @@ def test_a_classifier_by_the_command(inputs, tmp_path):
   classifier = dc.Classifier.load(tmp_path / "run")
   export = ("export", "classify", "run", "-o", "new/photos.tflite")
   result = programs.deepcomp_here(*export, "--json", cwd=tmp_path)
-  assert (result.returncode, result.stderr) == (0, "") and json.loads(result.stdout)["format"] == "litert"
+  assert (result.returncode, result.stderr) == (0, "") and json.loads(result.stdout)["format"] == "LiteRT"
   names = json.loads((tmp_path / "new/photos.json").read_text())["class_names"]
   for photos in (photos_of(96, 120), photos_of(61, 64)[:1]):
     found = answers(tmp_path / "new/photos.tflite", inputs.codec, photos)
@@ -70,5 +70,5 @@ def test_what_cannot_be_exported(inputs, tmp_path):
   network = dc.models.CResNet(12, 2, width=0.125)
   with pytest.raises(dc.DeepcompError, match="expected a file that ends in .tflite. Received: .*/photos.lite"):
     dc.Classifier(network, inputs, ["cup", "cat"]).export_litert(tmp_path / "photos.lite")
-  result = programs.deepcomp_here("export", "classify", "graft_bpp0.330", "-o", "x.tflite", "--format=saved_model", cwd=tmp_path)
-  assert result.returncode == 1 and "Received: --format=saved_model --output=x.tflite" in result.stderr
+  result = programs.deepcomp_here("export", "segment", "nobody", "-o", "x.tflite", cwd=tmp_path)
+  assert result.returncode == 1 and "no segmenter 'nobody': expected one of" in result.stderr
