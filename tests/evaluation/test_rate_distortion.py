@@ -100,6 +100,18 @@ def test_means_leave_out_what_is_not_there():
   assert np.isnan(mean["bits_per_pixel_pooled"])
 
 
+def test_jpeg_2000_is_found_by_a_guess(pair, monkeypatch):
+  bisected = baselines.FORMATS["jpeg2000"]._replace(guess=None)
+  for size in (1, 900, 4000, 15000, 10**7):
+    tried, encode = [], baselines.encode
+    with monkeypatch.context() as patch:
+      patch.setattr(baselines, "encode", lambda name, image, rung: tried.append(rung) or encode(name, image, rung))
+      found = baselines.encode_at_most("jpeg2000", pair[0], size)
+      assert len(tried) < 8 or size in (1, 10**7)
+      patch.setitem(baselines.FORMATS, "jpeg2000", bisected)
+      assert found == baselines.encode_at_most("jpeg2000", pair[0], size)
+
+
 def test_measure_counts_every_byte(pair):
   codec = dc.Codec.load("bpp0.330")
   rows, = rate_distortion.measure([codec], [("x", pair[0])], peers=("jpeg", "webp"))
