@@ -190,7 +190,7 @@ def classifier_on(start, class_names):
   if isinstance(trained.network, dc.models.Graft):
     raise dc.DeepcompError(f"expected a cResNet. Received: --classifier={FLAGS.classifier}, a {trained.network.architecture}")
   if trained.class_names != class_names:
-    raise dc.DeepcompError(f"expected the classes of --classifier: {first_of(trained.class_names)}. "
+    raise dc.DeepcompError(f"expected the classes {first_of(trained.class_names)} of --classifier. "
                            f"Received: {first_of(class_names)}")
   return trained
 
