@@ -26,6 +26,11 @@ def one_line(error):
   return line.split("}} ")[-1].split(" [Op:")[0]
 
 
+def first_of(names, most=5):
+  """The first of a list of names, for messages, and an ellipsis where there are more."""
+  return ", ".join([*names[:most], "..."][:len(names)])
+
+
 def check_errors(errors):
   """Refuses another value of the argument `errors` than those that functions of several files or images take; see `failed`."""
   if errors not in ("raise", "return"):
