@@ -69,6 +69,6 @@ def printable(name):
 
 
 def to_install(extra):
-  """The command that adds an extra: for a checkout one that keeps it an editable installation, else one for what pip installed."""
+  """The command that adds an extra: for a checkout one that keeps it an editable installation, else for what pip installed."""
   checkout = os.path.exists(os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "setup.py"))
   return f"pip install -c constraints.txt -e '.[{extra}]'" if checkout else f"pip install 'deepcomp_tf[{extra}]'"

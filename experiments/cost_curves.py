@@ -86,9 +86,10 @@ def figure_6(panels, reduced):
     axes[0].set(title="ours, reduced scale" if reduced else "ours", ylabel=panel.title)
     axes[1].set(title="the paper", ylabel=panel.their_title)
   line = functools.partial(matplotlib.lines.Line2D, [], [])
-  drawn = [line(color=_COLOURS["decoded pixels"], label="decoded pixels"), line(color=_COLOURS["representation"], label="representation"),
+  drawn = [*(line(color=colour, label=input_) for input_, colour in _COLOURS.items()),
            line(color=_COLOURS["decoded pixels"], linestyle=":", label="decoded pixels, with the decoder")]
-  names = [line(color=_COLOURS[input_], marker=_MARKERS[name], linestyle="", label=name) for input_, family in _FAMILIES for name in family]
+  names = [line(color=_COLOURS[input_], marker=_MARKERS[name], linestyle="", label=name)
+           for input_, family in _FAMILIES for name in family]
   figure.legend(handles=[*drawn, *names], loc="outside lower center", ncols=len(drawn) + len(names), fontsize=8)
   return figure
 

@@ -59,8 +59,8 @@ def fixture_installed(tmp_path_factory):
 @pytest.mark.slow
 def test_a_wheel_has_all_but_earlier_encoders(installed):
   def files_of(root, *folders):
-    paths = (path for folder in folders for path in (root / folder).rglob("*") if path.is_file() and "__pycache__" not in path.parts)
-    return {str(path.relative_to(root)) for path in paths}
+    paths = (path for folder in folders for path in (root / folder).rglob("*") if path.is_file())
+    return {str(path.relative_to(root)) for path in paths if "__pycache__" not in path.parts}
 
   expected = files_of(ROOT, "deepcomp_tf") | {f"deepcomp_tf/{path}" for path in files_of(ROOT, "experiments", "flags")}
   missing = expected - files_of(installed, "deepcomp_tf")

@@ -42,7 +42,8 @@ def load_plugin(name, module):
   try:
     plugin = importlib.import_module(module)
   except ImportError:
-    raise NoPlugin(f"an image file that Pillow can read, or the extra formats, which {name} takes: {to_install('formats')}") from None
+    raise NoPlugin("an image file that Pillow can read, or the extra formats, which "
+                   f"{name} takes: {to_install('formats')}") from None
   if hasattr(plugin, "register_heif_opener"):
     plugin.register_heif_opener()
 

@@ -127,12 +127,12 @@ def representation_figure(codecs, image):
 
 
 def detail_figure(photos, height=96, width=144):
-  """PNG bytes: a detail of each photo, decoded at every operating point, above the same of JPEG files of no more bytes, or of JPEG's
-  smallest ones where these have more.
+  """PNG bytes: a detail of each photo, decoded at every operating point, above the same of JPEG files of no more bytes, or of
+  JPEG's smallest ones where these have more.
 
   Args:
-    photos: list of (name, uint8 `[h, w, 3]` photo, (row, column) of the detail's upper left pixel, decoded), of which decoded is a
-      list of (operating point, bytes of the file, uint8 `[h, w, 3]`), as long for each photo.
+    photos: list of (name, uint8 `[h, w, 3]` photo, (row, column) of the detail's upper left pixel, decoded), of which decoded
+      is a list of (operating point, bytes of the file, uint8 `[h, w, 3]`), as long for each photo.
     height, width: of the details, in pixels.
   """
   columns = 1 + len(photos[0][-1])
@@ -170,8 +170,8 @@ def answers_figure(rows):
 
 
 def segmentation_figure(examples, classes):
-  """PNG bytes: photos and their masks, with a legend of the classes in them (Figures 5 and 10). The background is nearly white, on
-  which all of VOC's colours are seen.
+  """PNG bytes: photos and their masks, with a legend of the classes in them (Figures 5 and 10). The background is nearly white,
+  on which all of VOC's colours are seen.
 
   Args:
     examples: list of lists of columns, the examples below each other. A column is a list of (title, uint8 `[h, w, 3]`
@@ -185,7 +185,8 @@ def segmentation_figure(examples, classes):
   columns, rows = (max(map(len, lists)) for lists in (examples, [column for example in examples for column in example]))
   heights = [max((picture.shape[0] / picture.shape[1] for column in example for _, picture in column[row:row + 1]), default=1)
              for example in examples for row in range(rows)]
-  figure = matplotlib.figure.Figure(figsize=(2.6 * columns, sum(2.6 * height + 0.35 for height in heights) + 0.4), layout="constrained")
+  size = 2.6 * columns, sum(2.6 * height + 0.35 for height in heights) + 0.4
+  figure = matplotlib.figure.Figure(figsize=size, layout="constrained")
   axes = figure.subplots(rows * len(examples), columns, squeeze=False, height_ratios=heights)
   for axis in axes.flat:
     axis.set_axis_off()

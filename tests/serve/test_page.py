@@ -133,8 +133,8 @@ def test_a_closer_look_its_slider_its_file_and_the_file_again(browser, folder):
   # The networks are described once, and the mask's colours have a legend.
   assert dc.Classifier.load("graft_bpp0.635").describe() in browser.find_element(By.ID, "look").get_attribute("textContent")
   assert "knows" not in looks[1].text
-  color = looks[1].find_element(By.XPATH, ".//ul[@class='legend']/li[starts-with(., 'cat ')]/span").value_of_css_property("background-color")
-  assert "64, 0, 0" in color
+  swatch = looks[1].find_element(By.XPATH, ".//ul[@class='legend']/li[starts-with(., 'cat ')]/span")
+  assert "64, 0, 0" in swatch.value_of_css_property("background-color")
   # The slider, by keyboard; what is beside our picture, by a button.
   pair, slider = looks[1].find_element(By.CLASS_NAME, "pair"), looks[1].find_element(By.CSS_SELECTOR, "input[type=range]")
   slider.send_keys(Keys.ARROW_LEFT * 10)
