@@ -4,8 +4,10 @@
 FROM python:3.13-slim
 
 WORKDIR /deepcomp
-COPY setup.py README.md constraints.txt LICENSE ./
+COPY setup.py pyproject.toml README.md constraints.txt LICENSE ./
 COPY deepcomp_tf deepcomp_tf
+COPY experiments experiments
+COPY flags flags
 RUN pip install --no-cache-dir -c constraints.txt '.[serve,formats]'
 
 RUN useradd --create-home deepcomp && mkdir /library && chown deepcomp /library

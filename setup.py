@@ -19,6 +19,8 @@ FORMATS = ["pillow-heif>=1.0,<2", "pillow-jxl-plugin>=1.3,<2"]
 LIBRARY = ["lancedb>=0.40,<1"]
 SERVE = ["fastapi>=0.115,<1", "prometheus-client>=0.21,<1", "uvicorn>=0.34,<1", *LIBRARY]
 
+PROGRAMS = {"deepcomp_tf.experiments": "experiments", "deepcomp_tf.flags": "flags"}
+
 setuptools.setup(
     name="deepcomp_tf",
     version=VERSION,
@@ -27,10 +29,13 @@ setuptools.setup(
     long_description_content_type="text/markdown",
     license="Apache-2.0",
     python_requires=">=3.10,<3.14",
-    packages=setuptools.find_packages(include=["deepcomp_tf", "deepcomp_tf.*"]),
+    # The programs and their flagfiles lie beside the package here and are installed in it.
+    packages=[*setuptools.find_packages(include=["deepcomp_tf", "deepcomp_tf.*"]), *PROGRAMS],
+    package_dir=PROGRAMS,
     package_data={
         "deepcomp_tf": ["py.typed"],
         "deepcomp_tf.data": ["checksums.tsv"],
+        "deepcomp_tf.flags": ["*/*.flags"],
         "deepcomp_tf.inference": ["classifiers/*.npz", "classifiers/NOTICE", "classifiers/*/*", "segmenters/*/*"],
         "deepcomp_tf.library": ["*.npz", "*.tsv", "NOTICE"],
         "deepcomp_tf.operating_points": ["*/*.npz", "*/*.json"],
@@ -38,6 +43,8 @@ setuptools.setup(
         "deepcomp_tf.serve": ["*.html"],
         "deepcomp_tf.tasks": ["*.txt"],
     },
+    # Encoders between the first and the newest, which only `encoder_version` asks for: a tenth of the wheel.
+    exclude_package_data={"deepcomp_tf.operating_points": ["*/encoder[2-9].npz"]},
     entry_points={"console_scripts": ["deepcomp = deepcomp_tf.cli:main"]},
     install_requires=[requirement + SUPPORTED for requirement in [
         "absl-py>=2.0,<3",

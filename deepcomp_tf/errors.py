@@ -1,4 +1,4 @@
-"""The exceptions of the library, all of them `ValueError`s too, and how messages become one line."""
+"""The exceptions of the library, all of them `ValueError`s too, how messages become one line, and what they say of installing."""
 
 import contextlib
 import os
@@ -24,6 +24,11 @@ def one_line(error):
   """An error's message without what TensorFlow wraps around it."""
   line = (str(error).strip() or type(error).__name__).splitlines()[0]
   return line.split("}} ")[-1].split(" [Op:")[0]
+
+
+def first_of(names, most=5):
+  """The first of a list of names, for messages, and an ellipsis where there are more."""
+  return ", ".join([*names[:most], "..."][:len(names)])
 
 
 def check_errors(errors):
@@ -61,3 +66,9 @@ def printable(name):
     return name
   text = os.fsencode(name).decode(errors="backslashreplace")
   return "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in text)
+
+
+def to_install(extra):
+  """The command that adds an extra: for a checkout one that keeps it an editable installation, else for what pip installed."""
+  checkout = os.path.exists(os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "setup.py"))
+  return f"pip install -c constraints.txt -e '.[{extra}]'" if checkout else f"pip install 'deepcomp_tf[{extra}]'"

@@ -62,12 +62,12 @@ def import_tensorflow():
   if "tensorflow" in sys.modules or os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3") != "3":
     return
   # Some lines come before TensorFlow heeds that level.
-  with _standard_error_if_it_fails():
+  with standard_error_if_it_fails():
     import tensorflow  # pylint: disable=unused-import
 
 
 @contextlib.contextmanager
-def _standard_error_if_it_fails():
+def standard_error_if_it_fails():
   """Context that holds back what the process writes to standard error, and writes it after all if there is an error."""
   sys.stderr.flush()
   kept = os.dup(2)

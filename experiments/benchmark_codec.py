@@ -21,7 +21,7 @@ from deepcomp_tf import samples
 from deepcomp_tf.codec import entropy_coder
 from deepcomp_tf.codec.operating_point import OperatingPoint
 from deepcomp_tf.training import flags as training_flags
-from experiments import measuring
+from . import measuring
 
 FLAGS = flags.FLAGS
 flags.DEFINE_integer("repeats", 20, "Measurements of each; the median counts.", lower_bound=3)

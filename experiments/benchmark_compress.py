@@ -40,7 +40,7 @@ from deepcomp_tf.evaluation import figures
 from deepcomp_tf.files import write_file
 from deepcomp_tf.tasks import aim
 from deepcomp_tf.training import flags as training_flags
-from experiments import measuring
+from . import measuring
 
 FLAGS = flags.FLAGS
 flags.DEFINE_list("parts", ["size", "encoder", "workers"], "What to measure.")

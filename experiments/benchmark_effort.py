@@ -15,7 +15,7 @@ from deepcomp_tf.codec.images import list_images
 from deepcomp_tf.codec.images import read_image
 from deepcomp_tf.evaluation import metrics
 from deepcomp_tf.training import flags as training_flags
-from experiments import measuring
+from . import measuring
 
 FLAGS = flags.FLAGS
 flags.DEFINE_string("images", None, "Folder or pattern of images to measure on.", required=True)

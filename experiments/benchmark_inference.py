@@ -38,7 +38,7 @@ from deepcomp_tf.models.pretrained import make_backbone
 from deepcomp_tf.models.resnet import make_network
 from deepcomp_tf.models.resnet import takes_representation
 from deepcomp_tf.training import flags as training_flags
-from experiments import measuring
+from . import measuring
 
 FLAGS = flags.FLAGS
 flags.DEFINE_enum("task", "classification", ["classification", "segmentation", "graft"], "What the networks say.")

@@ -34,7 +34,7 @@ from deepcomp_tf.representation import STRIDE
 from deepcomp_tf.threads import cores
 from deepcomp_tf.threads import ordered_map
 from deepcomp_tf.training import flags as training_flags
-from experiments import measuring
+from . import measuring
 
 FLAGS = flags.FLAGS
 flags.DEFINE_string("dataset", None, "TFDS set of images, or folder of split/class/*.jpg.", required=True)

@@ -34,7 +34,7 @@ from deepcomp_tf import samples
 from deepcomp_tf.codec.images import list_images
 from deepcomp_tf.codec.images import read_image
 from deepcomp_tf.training import flags as training_flags
-from experiments import measuring
+from . import measuring
 
 FLAGS = flags.FLAGS
 flags.DEFINE_string("photos", "", "Folder of photos to cut uploads from; empty: the sample photos.")

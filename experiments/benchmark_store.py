@@ -24,7 +24,7 @@ from deepcomp_tf.data import sources
 from deepcomp_tf.data.crops import Crops
 from deepcomp_tf.data.store import Store
 from deepcomp_tf.training import flags as training_flags
-from experiments import measuring
+from . import measuring
 
 FLAGS = flags.FLAGS
 flags.DEFINE_integer("examples", 200_000, "How many there are.", lower_bound=1000)

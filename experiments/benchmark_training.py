@@ -27,7 +27,7 @@ from deepcomp_tf.training import distribution
 from deepcomp_tf.training import flags as training_flags
 from deepcomp_tf.training import losses
 from deepcomp_tf.training import optimizers
-from experiments import measuring
+from . import measuring
 
 FLAGS = flags.FLAGS
 flags.DEFINE_enum("network", "cResNet-51", list(ARCHITECTURES), "Network of Table 1, for 1000 classes.")

@@ -32,7 +32,7 @@ from deepcomp_tf.models.resnet import make_network
 from deepcomp_tf.models.resnet import takes_representation
 from deepcomp_tf.training import flags as training_flags
 from deepcomp_tf.training.software import software
-from experiments import measuring
+from . import measuring
 
 FLAGS = flags.FLAGS
 flags.DEFINE_string("write", "", "Folder to write; made, or replaced.")

@@ -70,7 +70,7 @@ def main(argv):
   for name, size in (("source", totals["source_bytes"]), ("bitstreams (in RAM with --cache=encoded)", totals["bytes"]),
                      ("on disk as a TFDS set", on_disk), ("symbols in RAM (--cache=decoded)", totals["symbols"])):
     print(f"  {name}: {size / 1e6:.2f} MB, {size / totals['examples']:.0f} bytes an example, "
-          f"1/{totals['source_bytes'] / size:.1f} of the source")
+          f"{100 * size / totals['source_bytes']:.1f} % of the source")
   if totals["skipped"]:
     path = os.path.join(builder.data_dir, LEFT_OUT)
     lines = list(map(files.printable, totals["skipped"]))

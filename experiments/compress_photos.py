@@ -1,6 +1,6 @@
 """Compresses photos by the million: a list, a pattern or a folder of them, to files or to a TFDS set with their names.
 
-  python -m experiments.compress_photos --photos=LIST.txt --operating_point=bpp0.330                       (beside the photos)
+  python -m experiments.compress_photos --photos=LIST.txt --operating_point=bpp0.330 --report=REPORT.json  (beside the photos)
   python -m experiments.compress_photos --photos='PHOTOS/*/*.jpg' --operating_point=bpp0.330 --output_dir=OUT
   python -m experiments.compress_photos --photos=PHOTOS --operating_point=bpp0.330 --output_dir=SETS --set_name=mine
   python -m experiments.compress_photos --photos=gs://BUCKET/list.txt ... --beam_runner=DataflowRunner --beam_options=...

@@ -1,19 +1,25 @@
 """Accuracy over multiply-adds: Figure 6, and what sections 4.5 and 5.4 say of it."""
 
+import functools
 from typing import NamedTuple
 
 import matplotlib.figure
+import matplotlib.lines
 import matplotlib.ticker
 import numpy as np
 
 import deepcomp_tf as dc
 from deepcomp_tf.representation import STRIDE
-from experiments import paper
-from experiments import paper_tables
-from experiments import records
+from . import paper
+from . import paper_tables
+from . import records
 
 # Marker, line and colour of a network.
 STYLES = {"ResNet-50": ("o", "-", "#c0392b"), "cResNet-51": ("s", "--", "#2980b9"), "cResNet-39": ("^", ":", "#27ae60")}
+
+# Markers in Figure 6, where names beside points that lie close would meet.
+_MARKERS = {"ResNet-50": "o", "ResNet-71": "P", "cResNet-39": "^", "cResNet-51": "s", "cResNet-72": "D"}
+_COLOURS = {"decoded pixels": STYLES["ResNet-50"][2], "representation": STYLES["cResNet-51"][2]}
 
 # Figure 6's families: what their networks read, and their names.
 _FAMILIES = (("decoded pixels", ("ResNet-50", "ResNet-71")), ("representation", ("cResNet-39", "cResNet-51", "cResNet-72")))
@@ -61,13 +67,13 @@ def panels_of_figure_6(rows, masks, networks, codec):
 def figure_6(panels, reduced):
   """Accuracy and mean IoU over multiply-adds at 0.0983 bits per pixel, decoder counted and not, ours with standard errors, and
   the paper's (Figure 6)."""
-  figure = matplotlib.figure.Figure(figsize=(11, 4.2 * len(panels)), layout="constrained")
+  figure = matplotlib.figure.Figure(figsize=(11, 4.2 * len(panels) + 0.5), layout="constrained")
   for axes, panel in zip(figure.subplots(len(panels), 2, squeeze=False), panels):
     for axis, curves_of, decoder in zip(axes, (panel.ours, panel.theirs), panel.decoders):
       for input_, places in curves_of.items():
-        over_cost(axis, places, input_)
+        over_cost(axis, places, _COLOURS[input_], "-")
         if input_ == "decoded pixels":
-          over_cost(axis, [(cost + decoder, *rest) for cost, *rest in places], f"{input_}, with the decoder")
+          over_cost(axis, [(cost + decoder, *rest) for cost, *rest in places], _COLOURS[input_], ":")
       axis.set_xlabel("multiply-adds [G]")
       costs = [place[0] for places in curves_of.values() for place in places]
       if costs and max(costs) + decoder > 5 * min(costs):  # narrow networks beside the decoder's full width
@@ -79,7 +85,12 @@ def figure_6(panels, reduced):
       axis.grid(alpha=0.3)
     axes[0].set(title="ours, reduced scale" if reduced else "ours", ylabel=panel.title)
     axes[1].set(title="the paper", ylabel=panel.their_title)
-    axes[0].legend(loc="best", fontsize=8)
+  line = functools.partial(matplotlib.lines.Line2D, [], [])
+  drawn = [*(line(color=colour, label=input_) for input_, colour in _COLOURS.items()),
+           line(color=_COLOURS["decoded pixels"], linestyle=":", label="decoded pixels, with the decoder")]
+  names = [line(color=_COLOURS[input_], marker=_MARKERS[name], linestyle="", label=name)
+           for input_, family in _FAMILIES for name in family]
+  figure.legend(handles=[*drawn, *names], loc="outside lower center", ncols=len(drawn) + len(names), fontsize=8)
   return figure
 
 
@@ -168,17 +179,11 @@ def mean_difference(first, second):
   return float(np.mean(upper - lower))
 
 
-def over_cost(axis, places, label):
+def over_cost(axis, places, colour, line):
   """A line through (multiply-adds, figure, its standard error or None, name of the network) of networks with the same input."""
   if not places:
     return
   x, y, errors, names = zip(*places)
-  decoded = label.startswith("decoded")
-  marker, line, colour = STYLES["ResNet-50" if decoded else "cResNet-51"]
-  line = ":" if label.endswith("decoder") else line
-  axis.errorbar(x, y, None if errors[0] is None else errors, marker=marker, linestyle=line, color=colour, label=label,
-                capsize=4, elinewidth=1)
-  left = decoded == (y[-1] >= y[0])  # names stand above the line of decoded pixels and below the other
-  for place, name in zip(zip(x, y), names):
-    axis.annotate(name, place, textcoords="offset points", fontsize=8, xytext=(-6 if left else 6, 6 if decoded else -12),
-                  horizontalalignment="right" if left else "left")
+  axis.errorbar(x, y, None if errors[0] is None else errors, linestyle=line, color=colour, capsize=4, elinewidth=1)
+  for cost, figure, name in zip(x, y, names):
+    axis.plot(cost, figure, _MARKERS[name.removesuffix("-d")], color=colour)

@@ -26,6 +26,7 @@ from deepcomp_tf import shipped
 from deepcomp_tf.data import classification
 from deepcomp_tf.data.crops import Crops
 from deepcomp_tf.data.crops import CROPS
+from deepcomp_tf.errors import first_of
 from deepcomp_tf.evaluation import accuracy
 from deepcomp_tf.evaluation import calibration
 from deepcomp_tf.evaluation.figures import confusion_figure
@@ -64,8 +65,8 @@ def main(argv):
   unknown = [name for name, place in zip(examples.source.class_names, places) if place is None]
   if unknown:
     raise dc.DeepcompError(
-        f"expected classes that the classifier knows ({', '.join(classifier.class_names[:10])}"
-        f"{', ...' if len(classifier.class_names) > 10 else ''}), or WordNet ids of ImageNet's. Received: {', '.join(unknown[:5])}"
+        f"expected classes that the classifier knows ({first_of(classifier.class_names, 10)}), or WordNet ids of ImageNet's. "
+        f"Received: {', '.join(unknown[:5])}"
         f"{f' and {len(unknown) - 5} others' if len(unknown) > 5 else ''}")
   info = classifier.info
   size = FLAGS.crop_size or info["crop_size"]

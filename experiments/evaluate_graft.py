@@ -5,7 +5,8 @@
 Agreement: the graft's first class is the backbone's (top-1), or the backbone's is among its first five. No labels are needed.
 Beside it the multiply-adds of each way from symbols to classes, and the payload of the files in bits per pixel. With --effort
 symbols are searched first, seconds for each photo; of what --for=networks finds, the backbone on decoded photos is the judge
-that the search did not know. `--record` keeps the figures as JSON.
+that the search did not know. With --image_size grafts see larger squares of the photos, brought down in the representation as
+`Classifier.classify` does; the backbone answers on squares of its own size all the same. `--record` keeps the figures as JSON.
 """
 
 import platform
@@ -38,6 +39,7 @@ flags.DEFINE_enum("preprocessing", None, PREPROCESSINGS, "As of experiments.trai
 flags.DEFINE_string("backbone", None, "File of the backbone, where Keras saved it.")
 flags.DEFINE_string("data_dir", None, "Where TFDS keeps its sets.")
 flags.DEFINE_string("cache_dir", None, "As of experiments.train_graft.")
+flags.DEFINE_integer("image_size", 0, "Edge in pixels of the squares that grafts see, a multiple of 8; 0: as in their training.", lower_bound=0)
 flags.DEFINE_integer("batch_size", 32, "Photos at a time.", lower_bound=1)
 training_flags.define_search_flags()
 flags.DEFINE_string("record_samples", "", "JSON file to write what the backbone says of the sample photos to; overwritten.")
@@ -72,6 +74,9 @@ def main(argv):
     trained = "" if classifier.inputs.kind == "representation" else ", trained on decoded photos,"
     add(f"{network.architecture}{trained} at {classifier.operating_point}", classifier,
         agreement.measure(network, inputs, answers, FLAGS.batch_size), alone, rate)
+    if FLAGS.image_size and inputs.kind == "representation":
+      figures, rate_of_large = on_large(classifier, inputs, Squares(FLAGS.photos, FLAGS.image_size, FLAGS.data_dir), answers.logits)
+      add(f"the same on squares of {FLAGS.image_size} pixels", classifier, figures, alone, rate_of_large)
     if classifier.operating_point not in done:
       done.add(classifier.operating_point)
       picture = inputs.picture if inputs.kind == "representation" else lambda pixels: pixels
@@ -85,6 +90,17 @@ def main(argv):
     write_json(FLAGS.record, {
         "photos": answers.name, "date": time.strftime("%Y-%m-%d"), "rows": rows, "effort": FLAGS.effort,
         "for": FLAGS["for"].value, "machine": f"{platform.machine()}, TensorFlow {tf.__version__}"}, sort_keys=True)
+
+
+def on_large(classifier, inputs, squares, teacher_logits):
+  """Agreement of a classifier on `Squares` of another size with what its teacher said, and bits per pixel of their payloads."""
+  alike, rates = [], []
+  for photo, expected in zip(squares, teacher_logits, strict=True):
+    stored = inputs.encode(photo[np.newaxis])
+    order = np.argsort(-classifier.network(classifier.brought_down(stored, squares.size, squares.size), training=False)[0].numpy())
+    alike.append(order[:5] == np.argmax(expected))
+    rates.append(8 * len(inputs.codec.encode_symbols(np.asarray(stored[0]))) / squares.size ** 2)
+  return {"top_1": float(np.mean(np.array(alike)[:, 0])), "top_5": float(np.mean(np.any(alike, axis=1)))}, float(np.mean(rates))
 
 
 def mean_rate(codec, answers):

@@ -35,7 +35,7 @@ from deepcomp_tf.files import digest_of
 from deepcomp_tf.models import pretrained
 from deepcomp_tf.tasks import teachers
 from deepcomp_tf.training import flags as training_flags
-from experiments import measuring
+from . import measuring
 
 FLAGS = flags.FLAGS
 flags.DEFINE_string("photos", None, "Folder of photos.", required=True)

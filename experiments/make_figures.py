@@ -20,11 +20,11 @@ from deepcomp_tf import samples
 from deepcomp_tf.evaluation import figures
 from deepcomp_tf.evaluation import rate_distortion
 from deepcomp_tf.training import flags as training_flags
-from experiments import cost_curves
-from experiments import model_complexity
-from experiments import paper_figures
-from experiments import paper_tables
-from experiments import records
+from . import cost_curves
+from . import model_complexity
+from . import paper_figures
+from . import paper_tables
+from . import records
 
 FLAGS = flags.FLAGS
 flags.DEFINE_string("output_dir", "docs/results", "Folder for the pictures.")

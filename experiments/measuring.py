@@ -61,8 +61,8 @@ def large_photo(height, width):
 
 
 def start(program, *arguments, cores=None, python=sys.executable, **options):
-  """Starts the program `experiments.PROGRAM`, on some cores only; options are those of `subprocess.Popen`."""
-  return subprocess.Popen([python, "-m", f"experiments.{program}", *arguments], text=True, stdout=subprocess.PIPE,
+  """Starts another program of this folder, on some cores only; options are those of `subprocess.Popen`."""
+  return subprocess.Popen([python, "-m", f"{__package__}.{program}", *arguments], text=True, stdout=subprocess.PIPE,
                           preexec_fn=cores and functools.partial(os.sched_setaffinity, 0, cores), **options)
 
 

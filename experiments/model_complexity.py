@@ -13,7 +13,7 @@ from deepcomp_tf.models.resnet import FILTERS
 from deepcomp_tf.models.resnet import make_network
 from deepcomp_tf.models.resnet import takes_representation
 from deepcomp_tf.training import flags as training_flags
-from experiments import paper
+from . import paper
 
 FLAGS = flags.FLAGS
 flags.DEFINE_integer("image_size", 224, "Edge of the image in pixels, a multiple of 8.", lower_bound=8)

@@ -16,7 +16,7 @@ from deepcomp_tf.codec import operating_point
 from deepcomp_tf.models.resnet import make_network
 from deepcomp_tf.representation import STRIDE
 from deepcomp_tf.training import flags as training_flags
-from experiments import paper_plan
+from . import paper_plan
 
 FLAGS = flags.FLAGS
 flags.DEFINE_float("speed", 10.0, "Multiply-adds that a GPU sustains, in T a second.", lower_bound=1e-3)

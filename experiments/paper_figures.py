@@ -13,10 +13,10 @@ from deepcomp_tf import files
 from deepcomp_tf import mask_classes
 from deepcomp_tf import samples
 from deepcomp_tf.evaluation import figures
-from experiments import paper
-from experiments import paper_tables
-from experiments import records
-from experiments.cost_curves import STYLES
+from . import paper
+from . import paper_tables
+from . import records
+from .cost_curves import STYLES
 
 FLAGS = flags.FLAGS
 

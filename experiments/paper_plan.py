@@ -12,9 +12,10 @@ import deepcomp_tf as dc
 from deepcomp_tf.codec import operating_point
 from deepcomp_tf.data import compressed
 from deepcomp_tf.data import sources
-from experiments.paper_steps import is_there
-from experiments.paper_steps import point_dir
-from experiments.paper_steps import Step
+from deepcomp_tf.training import flags as training_flags
+from .paper_steps import is_there
+from .paper_steps import point_dir
+from .paper_steps import Step
 
 FLAGS = flags.FLAGS
 
@@ -152,7 +153,7 @@ def flags_of(task, name):
   """A flagfile, and --share of its steps."""
   chosen = [f"--flagfile=flags/{task}/{name}.flags"]
   if task in ("compression", "segmentation") and FLAGS.share < 1:
-    steps = [flag for flag in flags.FlagValues().read_flags_from_files(chosen) if flag.startswith("--steps=")]
+    steps = [flag for flag in training_flags.with_flagfiles(chosen) if flag.startswith("--steps=")]
     chosen.append(f"--steps={max(1, round(FLAGS.share * int(steps[-1].split('=')[1])))}")
   return chosen
 

@@ -9,7 +9,8 @@ from absl import flags
 import deepcomp_tf as dc
 from deepcomp_tf import files
 from deepcomp_tf.codec import operating_point
-from experiments import records  # pylint: disable=unused-import  # defines --results_dir
+from deepcomp_tf.training import flags as training_flags
+from . import records  # pylint: disable=unused-import  # defines --results_dir
 
 FLAGS = flags.FLAGS
 flags.DEFINE_enum("scale", "small", ["small", "paper"], "Which flagfiles.")
@@ -51,7 +52,7 @@ class Step:
     self.name, self.task, self.point, self.needs = name, program.removeprefix("train_"), point, needs
     self.folder, self.newest = folder or point and point_dir(point), newest or program == "evaluate"
     self.command = [*(["-m", "deepcomp_tf.cli", program, "--overwrite"] if program == "evaluate" else
-                      ["-m", f"experiments.{program}"]), *arguments]
+                      ["-m", f"{__package__}.{program}"]), *arguments]
     if program != "compress_dataset":
       self.command.append(f"--{'output' if program == 'evaluate' else 'run'}_dir={self.run_dir}")
     if program.startswith("train_"):
@@ -61,7 +62,7 @@ class Step:
   @functools.cached_property
   def values(self):
     """The flags of its command, its flagfiles read, by their names; of several the last."""
-    given = flags.FlagValues().read_flags_from_files([flag for flag in self.command if flag.startswith("--")])
+    given = training_flags.with_flagfiles(flag for flag in self.command if flag.startswith("--"))
     return dict(flag.removeprefix("--").partition("=")[::2] for flag in given)
 
   @property

@@ -5,8 +5,8 @@ import statistics
 from deepcomp_tf import files
 from deepcomp_tf.evaluation import rate_distortion
 from deepcomp_tf.models import resnet
-from experiments import paper
-from experiments import records
+from . import paper
+from . import records
 
 
 def markdown(columns, rows):

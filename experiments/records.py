@@ -11,7 +11,7 @@ import deepcomp_tf as dc
 from deepcomp_tf import files
 from deepcomp_tf.codec import operating_point
 from deepcomp_tf.evaluation import rate_distortion
-from experiments import paper
+from . import paper
 
 FLAGS = flags.FLAGS
 flags.DEFINE_string("results_dir", "docs/results/runs", "Folder of the records, a JSON file for each run.")

@@ -20,7 +20,7 @@ repository in their place, as --plan without --work_dir does.
 --test_photos are those that rate and distortion are reported on. What is recorded in --results_dir is skipped, what was stopped
 goes on; before anything starts, the plan says what is left, and how long it took where that is known. An operating point that
 --training_flags=--export_now wrote before the last step counts as recorded: delete its records to train it to the end. Flagfiles
-are those in the folder flags/ where this is called.
+are those in the folder flags/ where this is called, or else those that come with it.
 """
 
 import itertools
@@ -46,8 +46,8 @@ from deepcomp_tf.training import flags as training_flags
 from deepcomp_tf.training import runs
 from deepcomp_tf.training.software import differences
 from deepcomp_tf.training.software import software
-from experiments import paper_plan
-from experiments import paper_steps
+from . import paper_plan
+from . import paper_steps
 
 FLAGS = flags.FLAGS
 
@@ -124,7 +124,7 @@ def compress_for(step):
     if argument.startswith("--dataset=compressed_"):
       given = [flag.split("=", 1)[1] for flag in step.command if flag.startswith("--operating_point=")]
       point = given[-1] if given else step.point
-      execute(["-m", "experiments.compress_dataset", *paper_plan.compress_flags(point)])
+      execute(["-m", f"{__package__}.compress_dataset", *paper_plan.compress_flags(point)])
 
 
 def run(step):

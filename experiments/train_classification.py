@@ -25,6 +25,7 @@ from deepcomp_tf.codec.inputs import NetworkInput
 from deepcomp_tf.data import classification
 from deepcomp_tf.data import crops as cropping
 from deepcomp_tf.data.store import Store
+from deepcomp_tf.errors import first_of
 from deepcomp_tf.evaluation import accuracy
 from deepcomp_tf.layers import naming
 from deepcomp_tf.layers.bottleneck import STRIDE_PLACES
@@ -98,7 +99,7 @@ def main(argv):
   class_names = training.source.class_names
   if validation.source.class_names != class_names:
     raise dc.DeepcompError("expected the same classes in the splits for training and validation. Received: "
-                           f"{', '.join(class_names[:5])}... and {', '.join(validation.source.class_names[:5])}...")
+                           f"{first_of(class_names)} and {first_of(validation.source.class_names)}")
   steps_per_epoch = loop.steps_per_epoch(len(training)) if FLAGS.epochs else 1
   crops = cropping.Crops(inputs, training.source.bitstreams, FLAGS.crop_size, FLAGS.crop, FLAGS.image_size,
                          training_flags.numbers("resize", counts=(0, 2)) or None, bool(training.pixels_codec))

@@ -42,7 +42,8 @@ flags.DEFINE_string("train_split", "train", "Split of --dataset to train on.")
 flags.DEFINE_string("validation_split", "validation[:64]", "Split of --dataset to validate on.")
 flags.DEFINE_string("measured_split", None, "Split of --dataset that the operating point's own figures are measured on; empty: "
                     "--validation_split.")
-flags.DEFINE_integer("held_out", 30, "Photos of --images held back from training for validation.", lower_bound=1)
+flags.DEFINE_integer("held_out", 30, "Photos of --images held back from training for validation; at most a tenth of them, but "
+                     "one.", lower_bound=1)
 flags.DEFINE_integer("channels", None, "C, channels of the representation.", required=True, lower_bound=1)
 flags.DEFINE_integer("num_centers", 6, "L, centers of the quantizer.", lower_bound=2, upper_bound=256)
 flags.DEFINE_float("temperature", 1.0, "sigma, temperature of the soft assignment.", lower_bound=1e-6)

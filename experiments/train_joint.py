@@ -24,6 +24,7 @@ from deepcomp_tf.codec.operating_point import OperatingPoint
 from deepcomp_tf.data import classification
 from deepcomp_tf.data.crops import Crops
 from deepcomp_tf.data.photos import read_photos
+from deepcomp_tf.errors import first_of
 from deepcomp_tf.evaluation import accuracy
 from deepcomp_tf.models.compression import ENTROPIES
 from deepcomp_tf.models.resnet import make_network
@@ -71,8 +72,8 @@ flags.DEFINE_float("weight_decay", 1e-4, "Of the classifier's kernels.", lower_b
 flags.DEFINE_string("images", None, "Photos that the coder's tables are fitted to, in place of the training split's; a folder "
                     "or pattern.")
 flags.DEFINE_integer("tables_from", 360, "How many photos the coder's tables are fitted to.", lower_bound=1)
-flags.DEFINE_integer("held_out", 30, "Photos of --images, or of the validation split, to measure the operating point on.",
-                     lower_bound=1)
+flags.DEFINE_integer("held_out", 30, "Photos of --images, at most a tenth of them, or of the validation split, to measure the "
+                     "operating point on.", lower_bound=1)
 flags.DEFINE_string("data_note", "", "What the images are and under which terms; written into the results.")
 
 # What may differ when a run is continued.
@@ -189,8 +190,8 @@ def classifier_on(start, class_names):
   if isinstance(trained.network, dc.models.Graft):
     raise dc.DeepcompError(f"expected a cResNet. Received: --classifier={FLAGS.classifier}, a {trained.network.architecture}")
   if trained.class_names != class_names:
-    raise dc.DeepcompError(f"expected the classes {', '.join(trained.class_names[:5])}... of --classifier. Received: "
-                           f"{', '.join(class_names[:5])}...")
+    raise dc.DeepcompError(f"expected the classes {first_of(trained.class_names)} of --classifier. "
+                           f"Received: {first_of(class_names)}")
   return trained
 
 

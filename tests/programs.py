@@ -120,8 +120,9 @@ def deepcomp(*arguments, cwd):
   return subprocess.CompletedProcess(arguments, *Program("deepcomp_tf.cli", arguments, cwd=cwd, errors_apart=True).wait(600))
 
 
-def deepcomp_here(*arguments, cwd):
-  """As `deepcomp`, in this process, which has loaded the codecs: for tests that call the command again and again."""
+def deepcomp_here(*arguments, cwd, text=True):
+  """As `deepcomp`, in this process, which has loaded the codecs: for tests that call the command again and again. Without `text`,
+  standard output is bytes."""
   from deepcomp_tf import cli  # not in programs, which run it as their main module
   output, errors = (io.TextIOWrapper(io.BytesIO(), encoding="utf-8", errors=how) for how in ("strict", "backslashreplace"))
   before, code = os.getcwd(), 0
@@ -140,7 +141,7 @@ def deepcomp_here(*arguments, cwd):
   said = []
   for stream in (output, errors):
     stream.seek(0)
-    said.append(stream.read())
+    said.append(stream.read() if text or stream is errors else stream.buffer.read())
   assert isinstance(code, int), code
   return subprocess.CompletedProcess(arguments, code, *said)
 

@@ -1,5 +1,6 @@
 """The `deepcomp` command, called as a user calls it."""
 
+import io
 import json
 import os
 import re
@@ -15,9 +16,12 @@ import pytest
 from deepcomp_tf import samples
 import deepcomp_tf as dc
 from deepcomp_tf import mask_classes
+from deepcomp_tf import quiet
+from deepcomp_tf.codec import images
 from deepcomp_tf.codec.images import encode_png
 from deepcomp_tf.codec.images import read_image
 from deepcomp_tf.codec.inputs import NetworkInput
+from deepcomp_tf.evaluation import figures
 from programs import deepcomp
 from programs import deepcomp_here
 
@@ -134,6 +138,117 @@ def test_what_a_folder_leaves_out_is_said(folder, tmp_path):
   assert result.returncode == 0 and result.stdout.startswith(r"photos/caf\xe9 -> photos/caf\xe9.deepcomp: 120x96, ")
 
 
+def given(monkeypatch, data):
+  """Lets standard input be these bytes."""
+  monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(data)))
+
+
+def test_standard_input_and_output(folder, tmp_path, monkeypatch):
+  photo = (folder / "coffee.png").read_bytes()
+  codec = dc.Codec.load("bpp0.330")
+  data = codec.compress(read_image(folder / "coffee.png"))
+  (tmp_path / "coffee.deepcomp").write_bytes(data)
+  compress = ("compress", "-", "--effort=0")
+  for arguments in (compress, (*compress, "-o", "-"),
+                    ("compress", str(folder / "coffee.png"), "--effort=0", "-o", "-", "--json")):
+    given(monkeypatch, photo)
+    result = deepcomp_here(*arguments, cwd=tmp_path, text=False)
+    assert result.returncode == 0 and result.stdout == data
+    assert "120x96" in result.stderr or json.loads(result.stderr)["bytes"] == len(data)
+  given(monkeypatch, data)
+  result = deepcomp_here("info", "-", cwd=tmp_path)
+  assert result.returncode == 0 and result.stdout.startswith("-: 120x96 pixels, operating point bpp0.330")
+  for arguments in (("decompress", "-"), ("decompress", "coffee.deepcomp", "-o", "-")):
+    given(monkeypatch, data)
+    result = deepcomp_here(*arguments, cwd=tmp_path, text=False)
+    np.testing.assert_array_equal(np.array(Image.open(io.BytesIO(result.stdout))), codec.decompress(data))
+    assert result.returncode == 0 and result.stderr.endswith(" -> -: 120x96\n")
+  given(monkeypatch, b"no photo")
+  result = deepcomp_here(*compress, cwd=tmp_path)
+  assert result.returncode == 1 and "expected an image file that Pillow can read. Received: -" in result.stderr
+  for wrong, message in ((["compress", "-", "-o", "out"], "expected -o - for the file of standard input"),
+                         (["decompress", "coffee.deepcomp", "-"], "expected a single file for standard output"),
+                         (["info", "-", "-"], "expected - for standard input once")):
+    result = deepcomp_here(*wrong, cwd=tmp_path)
+    assert result.returncode == 1 and message in result.stderr and not result.stdout
+  assert os.listdir(tmp_path) == ["coffee.deepcomp"]
+
+
+def test_compress_makes_larger_photos_smaller(folder, tmp_path):
+  def size(*arguments):
+    result = deepcomp_here("compress", str(folder / "coffee.png"), "-o", ".", "--effort=0", "--json", *arguments, cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    return tuple(json.loads(result.stdout).get(side) for side in ("width", "height"))
+
+  assert size("--max_side=60") == (60, 48)
+  assert dc.Bitstream((tmp_path / "coffee.deepcomp").read_bytes()).width == 60
+  assert size("--max_side=60", "--resume") == (None, None)
+  result = deepcomp_here("compress", str(folder / "coffee.png"), "-o", ".", "--resume", cwd=tmp_path)
+  assert result.returncode == 1 and "coffee.png would have 120x96" in result.stderr
+  assert size("--shorter_side=72", "--overwrite") == (90, 72)
+  assert size("--max_side=60", "--shorter_side=72", "--overwrite") == (60, 48)
+  assert size("--max_side=120", "--shorter_side=400", "--overwrite") == (120, 96)
+
+
+def test_resuming_from_files(folder, tmp_path):
+  codec = dc.Codec.load("bpp0.330")
+  (tmp_path / "in/deeper").mkdir(parents=True)
+  for name in ("a", "deeper/b"):
+    (tmp_path / f"in/{name}.deepcomp").write_bytes(codec.compress(read_image(folder / "coffee.png")))
+  decompress = ("decompress", "in", "-o", "out", "--format=webp")
+  assert deepcomp_here(*decompress, cwd=tmp_path).returncode == 0
+  (tmp_path / "out/a.webp").unlink()
+  before = (tmp_path / "out/deeper/b.webp").stat().st_mtime_ns
+  assert "in/deeper/b.deepcomp: out/deeper/b.webp exists" in deepcomp_here(*decompress, cwd=tmp_path).stderr
+  (tmp_path / "out/a.webp").unlink()
+  result = deepcomp_here(*decompress, "--resume", "--json", cwd=tmp_path)
+  assert [json.loads(line).get("before") for line in result.stdout.splitlines()] == [None, True]
+  assert (tmp_path / "out/a.webp").exists() and (tmp_path / "out/deeper/b.webp").stat().st_mtime_ns == before
+  assert "2 of 2 files done, 2 of them before" in deepcomp_here(*decompress, "--resume", cwd=tmp_path).stdout
+  Image.new("RGB", (4, 4)).save(tmp_path / "out/a.webp")
+  result = deepcomp_here(*decompress, "--resume", cwd=tmp_path)
+  assert result.returncode == 1 and "out/a.webp exists and is of another photo, of 4x4 pixels" in result.stderr
+
+  (tmp_path / "in/c.deepcomp").write_bytes(b"damaged")
+  info = ("info", "in", "-o", "lines/info.jsonl")
+  result = deepcomp_here(*info, cwd=tmp_path)
+  assert (result.returncode, result.stdout) == (1, "2 of 3 files done, 1 failed\n")
+  path = tmp_path / "lines/info.jsonl"
+  whole = path.read_text().splitlines(keepends=True)
+  assert [json.loads(line).get("width") for line in whole] == [120, None, 120]
+  assert "info.jsonl exists" in deepcomp_here(*info, cwd=tmp_path).stderr
+  (tmp_path / "in/c.deepcomp").write_bytes((tmp_path / "in/a.deepcomp").read_bytes())
+  path.write_text("".join(whole)[:-20])
+  result = deepcomp_here(*info, "--resume", cwd=tmp_path)
+  assert (result.returncode, result.stdout) == (0, "3 of 3 files done, 1 of them before\n")
+  assert [json.loads(line)["file"] for line in path.read_text().splitlines()] == [
+      f"in/{name}.deepcomp" for name in ("a", "c", "deeper/b")]
+
+
+@pytest.mark.parametrize("args, message", [
+    (["compress", "missing.jpg"], "There is none at"),
+    (["compress", "none.jpg", "broken.png", "--json"], "expected an image file that Pillow can read"),
+    (["compress", "broken.png", "--max_bytes=100", "--effort=0"], "take an --effort above 0. Received: --effort=0"),
+    (["compress", "broken.png", "--max_bytes=0"], "must be above 0"),
+    (["compress", "broken.png", "--max_side=0"], "--max_side must be at least 1. Received: 0"),
+    (["decompress", "broken.png"], "not a compressed image"),
+    (["decompress", "x.deepcomp", "--resume", "--overwrite"], "expected --resume or --overwrite. Received: both"),
+    (["classify", "broken.png", "none.deepcomp"], "cannot be read"),
+    (["classify", "broken.png", "--classifier=graft_bpp0.330"], "not a compressed image"),
+    (["segment", "broken.png", "none.png", "-o", "-"], "expected a single file for standard output. Received: 2 files"),
+    (["segment", "broken.png", "-o", "m.png", "--overlay=m.png"], "expected an --overlay other than --output"),
+    (["embed", "broken.png", "-o", "v.npy", "--resume"], "ends in .parquet, which names its files. Received: v.npy"),
+    (["evaluate", "--images=.", "--peers=jpeg,gif"], "one of the formats jpeg, jpeg2000, webp, avif. Received: gif"),
+    (["evaluate", "--dataset=/nowhere"], "expected a TFDS set or a folder. Received: --dataset=/nowhere"),
+])
+def test_wrong_arguments_are_refused_before_tensorflow_is_loaded(args, message, tmp_path, monkeypatch):
+  (tmp_path / "broken.png").write_bytes(b"no photo")
+  monkeypatch.setattr(quiet, "import_tensorflow", lambda: pytest.fail("it was loaded"))
+  result = deepcomp_here(*args, cwd=tmp_path)
+  assert result.returncode == 1 and message in result.stdout + result.stderr
+  assert os.listdir(tmp_path) == ["broken.png"]
+
+
 @pytest.fixture(name="networks", scope="module")
 def fixture_networks(tmp_path_factory):
   """An untrained classifier and segmenter of bpp0.330."""
@@ -147,7 +262,7 @@ def fixture_networks(tmp_path_factory):
 
 
 @pytest.mark.slow
-def test_classify_and_segment(networks, tmp_path):
+def test_classify_and_segment(networks, tmp_path, monkeypatch):
   data = dc.Codec.load("bpp0.330").compress(samples.photos()["chelsea"][:61, :75])
   (tmp_path / "cat.deepcomp").write_bytes(data)
   (tmp_path / "other.deepcomp").write_bytes(dc.Codec.load("bpp0.635").compress(np.zeros([16, 16, 3], np.uint8)))
@@ -192,6 +307,33 @@ def test_classify_and_segment(networks, tmp_path):
     result = deepcomp_here(*command, cwd=tmp_path)
     assert result.returncode == 1 and "'lost/point'" in result.stderr and len(result.stderr.splitlines()) == 1, result.stderr
   assert deepcomp_here(*command, "--operating_point=bpp0.330", cwd=tmp_path).returncode == 0
+
+  (tmp_path / "tree/deeper").mkdir(parents=True)
+  for name in ("a", "deeper/b"):
+    shutil.copy(tmp_path / "cat.deepcomp", tmp_path / f"tree/{name}.deepcomp")
+  segment = ("segment", "tree", f"--segmenter={networks}/segmenter", "-o", "masks", "--overlay=overlays/")
+  assert deepcomp_here(*segment, cwd=tmp_path).returncode == 0
+  for place in ("masks/a.png", "masks/deeper/b.png"):
+    np.testing.assert_array_equal(np.array(Image.open(tmp_path / place)), classes)
+  (tmp_path / "overlays/a.png").unlink()
+  assert "masks/a.png exists; give --overwrite to replace it or --resume" in deepcomp_here(*segment, cwd=tmp_path).stderr
+  result = deepcomp_here(*segment, "--resume", cwd=tmp_path)
+  assert "2 of 2 files done, 1 of them before" in result.stdout and (tmp_path / "overlays/a.png").exists()
+  result = deepcomp_here(*segment[:4], "-", "--overwrite", cwd=tmp_path)
+  assert result.returncode == 1 and "expected a single file for standard output. Received: 2 files" in result.stderr
+  given(monkeypatch, data)
+  result = deepcomp_here("segment", "-", f"--segmenter={networks}/segmenter", "-o", "-", cwd=tmp_path, text=False)
+  np.testing.assert_array_equal(np.array(Image.open(io.BytesIO(result.stdout))), classes)
+
+  embed = ("embed", "tree", f"--classifier={networks}/classifier", "-o", "vectors.parquet")
+  result = deepcomp_here(*embed, "--resume", cwd=tmp_path)
+  assert result.returncode == 0 and parquet.read_table(tmp_path / "vectors.parquet")["file"].to_pylist() == [
+      "cat.deepcomp", "tree/a.deepcomp", "tree/deeper/b.deepcomp"]
+  assert "2 of 2 files done, 2 of them before" in deepcomp_here(*embed, "--resume", cwd=tmp_path).stdout
+  result = deepcomp_here("classify", "tree", "-o", "answers.jsonl", f"--classifier={networks}/classifier", cwd=tmp_path)
+  lines = [json.loads(line) for line in (tmp_path / "answers.jsonl").read_text().splitlines()]
+  assert [line["classes"][0]["name"] for line in lines] == 2 * [expected[0][0]] and "2 of 2 files done" in result.stdout
+
   result = deepcomp_here("segment", "other.deepcomp", f"--segmenter={networks}/segmenter", "--output=none.png", cwd=tmp_path)
   assert result.returncode == 1 and "other.deepcomp: of another operating point" in result.stderr
   assert not (tmp_path / "none.png").exists()
@@ -207,6 +349,51 @@ def test_evaluate(folder, tmp_path):
   assert len((tmp_path / "rate_distortion.csv").read_text().splitlines()) == 1 + 4 * (5 + 3 + 4 * 8)
   for name in ("rate_distortion.png", "representation.png"):
     assert min(Image.open(tmp_path / name).size) > 200
+
+
+def test_evaluate_goes_on_where_it_was_stopped(tmp_path, monkeypatch):
+  for name in "abc":
+    Image.fromarray(samples.photos(64)["coffee"][:, ord(name) - ord("a"):]).save(tmp_path / f"{name}.png")
+  evaluate = lambda *more: deepcomp_here(
+      "evaluate", "--images=.", "--operating_point=bpp0.0983", "--effort=0", "--peers=webp,jpeg", *more, cwd=tmp_path)
+  assert evaluate("-o", "whole").returncode == 0
+  whole = (tmp_path / "whole/rate_distortion.csv").read_text()
+  assert [line.split(",")[2] for line in whole.splitlines()[1:4]] == ["deepcomp", "webp", "jpeg"]
+  for figure in ("rate_distortion_figure", "representation_figure"):  # which are not what is looked at
+    monkeypatch.setattr(figures, figure, lambda *_: b"picture")
+  stop, measured = [], []
+  read = images.read_image
+
+  def read_until_stopped(path, data=None):
+    measured.append(os.path.basename(path))
+    if measured[-1] in stop:
+      raise KeyboardInterrupt
+    return read(path, data)
+
+  monkeypatch.setattr("deepcomp_tf.cli.evaluate.read_image", read_until_stopped)
+  stop.append("c.png")
+  assert evaluate("-o", "half").returncode == 130
+  half = tmp_path / "half/rate_distortion.csv"
+  assert half.read_text() == "".join(whole.splitlines(keepends=True)[:1 + 2 * 3])
+  assert sorted(os.listdir(tmp_path / "half")) == ["rate_distortion.csv", "rate_distortion.txt"]
+  assert (tmp_path / "half/rate_distortion.txt").read_text() == ".: effort 0, not finished\n"
+  assert "give --overwrite to replace it or --resume" in evaluate("-o", "half").stderr
+  result = evaluate("-o", "half", "--resume", "--effort=1")
+  assert result.returncode == 1 and "expected --effort=0. Received: --effort=1" in result.stderr
+  result = evaluate("-o", "half", "--resume", "--curves")
+  assert result.returncode == 1 and "rows of the same operating points, formats and curves. Received: others" in result.stderr
+
+  half.write_text(half.read_text()[:-10])  # as if it had been stopped while it wrote
+  stop.clear(), measured.clear()
+  result = evaluate("-o", "half", "--resume", "--json")
+  assert result.returncode == 0 and measured == ["a.png", "b.png", "c.png"]  # the first for the picture
+  assert half.read_text() == whole and len(os.listdir(tmp_path / "half")) == 4
+  lines = [json.loads(line) for line in result.stdout.splitlines()]
+  assert [line["file"] for line in lines] == [f"./{name}.png" for name in "abc"]
+  row = lines[2]["rows"][1]
+  assert row["codec"] == "webp" and row["ms_ssim"] is None and row["psnr"] > 10
+  measured.clear()
+  assert evaluate("-o", "half", "--resume").returncode == 0 and measured == ["a.png"]
 
 
 @pytest.mark.slow
@@ -226,7 +413,6 @@ def test_evaluate_a_split_of_a_set(tmp_path):
 
 
 @pytest.mark.parametrize("args, message", [
-    (["compress", "missing.jpg"], "There is none at"),
     (["compress", "x.jpg", "--operating_point=bpp9"], "no operating point 'bpp9': expected one of bpp0.0983"),
     (["decompress", "missing.deepcomp"], "cannot be read"),
     (["classify", "x.deepcomp", "--operating_point=bpp0.330"], "--operating_point is for --classifier"),

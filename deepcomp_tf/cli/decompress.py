@@ -1,6 +1,7 @@
 """.deepcomp files to PNG, JPEG or WebP files."""
 
 import deepcomp_tf as dc
+from deepcomp_tf import files
 from deepcomp_tf import outputs
 from deepcomp_tf import quiet
 from deepcomp_tf import shipped
@@ -17,7 +18,8 @@ def add_arguments(parser):
   parser.add_argument("--format", choices=PICTURE_KINDS, default="png", help="Of the pictures, by default %(default)s.")
   parser.add_argument("--quality", type=int, default=None, help=f"1 to 100, of jpg and webp; by default {DEFAULT_QUALITY}.")
   common.add_point(parser, "the shipped one that the file names")
-  common.add_outputs(parser)
+  common.add_resume(parser)
+  common.add_outputs(parser, f"beside each input; {common.STANDARD} is standard output, of a single file")
   common.add_json(parser)
 
 
@@ -26,15 +28,20 @@ def run(args):
   if args.quality is not None and (args.format == "png" or not 1 <= args.quality <= 100):
     raise DeepcompError("expected --quality in 1 to 100, with --format=jpg or --format=webp. Received: "
                         f"--quality={args.quality} with --format={args.format}")
+  common.check_standard(args)
   common.check(args)
   common.list_folders(args)
-  places = common.output_paths(args, f".{args.format}")
+  places = outputs.places(args.files, args.folders, f".{args.format}", args.output_dir)
   codec_for = shipped.by_file(dc.Codec, args.operating_point)
 
   def work(file):
     path = places[file]
-    outputs.check_new(path, args.overwrite)
-    data = common.read(file)
+    data = dc.Bitstream(common.read(file))
+    data.header  # read before TensorFlow is imported  # pylint: disable=pointless-statement
+    if path != outputs.STANDARD:
+      outputs.check_new(path, args.overwrite, args.resume)
+      if args.resume and files.exists(path):
+        return None, common.existing(path, data)
     codec = codec_for(data)
     quiet.import_tensorflow()
     image = codec.decompress(data)

@@ -9,11 +9,13 @@ def add_arguments(parser):
   """Adds the flags."""
   parser.add_argument("files", nargs="+", help=f"{common.FILES_HELP}.")
   common.add_point(parser, "the shipped one that the file names")
+  common.add_lines(parser)
   common.add_json(parser)
 
 
 def run(args):
   """Says what the files are; imports no TensorFlow. Returns the exit code."""
+  common.check(args)
   common.list_folders(args)
   codec_for = shipped.by_file(dc.Codec, args.operating_point)
 

@@ -25,12 +25,11 @@ def add_arguments(parser):
   """Adds the verbs and their flags."""
   verbs = parser.add_subparsers(dest="verb", metavar="verb", required=True)
 
-  def verb(work, text, as_json=True):
+  def verb(work, text):
     sub = verbs.add_parser(work.__name__.strip("_"), help=text, description=text)
     sub.set_defaults(work=work, parser=sub)
     sub.add_argument("library", help="Folder of the library, on this machine or at gs:// or s3://.")
-    if as_json:
-      sub.add_argument("--json", action="store_true", help="Print lines of JSON.")
+    sub.add_argument("--json", action="store_true", help="Print lines of JSON.")
     return sub.add_argument
 
   def network(flag):
@@ -38,7 +37,7 @@ def add_arguments(parser):
          "each operating point.")
 
   flag = verb(_add, "Photos and .deepcomp files into the library, which is made where there is none. What it has already, by "
-              "content, is left alone.", as_json=False)
+              "content, is left alone.")
   flag("paths", nargs="+", help="Photos, .deepcomp files, and folders of these.")
   flag("--operating_point", default="bpp0.330", help=f"For photos. {common.POINT_HELP}; by default %(default)s.")
   flag("--effort", type=int, default=0, help="For photos; by default %(default)s, the symbols that the encoder chooses at a look. "
@@ -59,16 +58,16 @@ def add_arguments(parser):
   flag("--overwrite", action="store_true", help="Replace a --sheet that exists.")
   flag = verb(_duplicates, "Groups of photos that are nearly the same.")
   flag("--cutoff", type=float, help="The least cosine of two photos' vectors.")
-  verb(_remove, "Removes photos from the library.", as_json=False)("names", nargs="+", help="Names of photos in the library.")
+  verb(_remove, "Removes photos from the library.")("names", nargs="+", help="Names of photos in the library.")
   flag = verb(_export, "Files or decoded photos out of the library, below a folder, by their names.")
   flag("names", nargs="*", help="Names of photos in the library; by default all.")
   flag("-o", "--output_dir", required=True, help="The folder, made if it is missing.")
   flag("--format", choices=("deepcomp", *PICTURE_KINDS), default="deepcomp", help="By default the files as they are.")
   flag("--overwrite", action="store_true", help="Replace outputs that exist.")
   verb(_info, "What there is in the library.")
-  verb(_verify, "Checks every file's checksum and every vector.", as_json=False)
+  verb(_verify, "Checks every file's checksum and every vector.")
   network(verb(_reindex, "Labels, shares and vectors anew, from the stored bytes; searches find by the old ones until all are "
-               "there.", as_json=False))
+               "there."))
 
 
 def run(args):
@@ -93,12 +92,14 @@ def _add(args, library):
     def step(done, count):
       progress(count)
       if done.error:
-        common.say_failed(done.path, done.error, False)
+        common.say_failed(done.path, done.error, args.json)
+      elif args.json:
+        common.say_json(done.path, {"known": True} if done.known else {"name": done.name, "id": done.row["id"], "bytes": done.row["bytes"]})
     report = library.add(args.paths, args.operating_point, args.effort, args.keep_location, args.overwrite, args.networks, step)
   if report.others:
     common.say(f"Left out: {photo_files.describe_others(report.others)}", sys.stderr)
   common.say(f"{report.added} photos added" + (f", {report.known} there before" if report.known else "")
-             + (f", {len(report.failed)} failed" if report.failed else ""))
+             + (f", {len(report.failed)} failed" if report.failed else ""), sys.stderr if args.json else None)
   return 1 if report.failed else 0
 
 
@@ -143,7 +144,9 @@ def _say_if_none(args, found):
 
 def _remove(args, library):
   library.remove(args.names)
-  common.say(f"{len(args.names)} photos removed")
+  for name in args.names if args.json else ():
+    common.say(json.dumps({"name": name}))
+  common.say(f"{len(args.names)} photos removed", sys.stderr if args.json else None)
   return 0
 
 
@@ -186,16 +189,24 @@ def _verify(args, library):
   wrong = 0
   for name, reason in library.verify():
     wrong += 1
-    common.say(f"{name}: {reason}", sys.stderr)
-  common.say(f"{args.library}: {len(library)} photos, " + (f"{wrong} problems" if wrong else "all whole"))
+    if args.json:
+      common.say(json.dumps({"name": name, "error": reason}))
+    else:
+      common.say(f"{name}: {reason}", sys.stderr)
+  common.say(f"{args.library}: {len(library)} photos, " + (f"{wrong} problems" if wrong else "all whole"),
+             sys.stderr if args.json else None)
   return 1 if wrong else 0
 
 
 def _reindex(args, library):
   quiet.import_tensorflow()
   with _progress() as progress:
-    library.reindex(args.networks, lambda name, count: progress(count))
-  common.say(f"{len(library)} photos indexed")
+    def step(name, count):
+      progress(count)
+      if args.json:
+        common.say(json.dumps({"name": name}))
+    library.reindex(args.networks, step)
+  common.say(f"{len(library)} photos indexed", sys.stderr if args.json else None)
   return 0
 
 

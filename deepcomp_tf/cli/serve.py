@@ -8,6 +8,7 @@ from deepcomp_tf import quiet
 from deepcomp_tf.cli import common
 from deepcomp_tf.codec.codec import MAX_EFFORT
 from deepcomp_tf.errors import DeepcompError
+from deepcomp_tf.errors import to_install
 
 TOKEN = "DEEPCOMP_TOKEN"
 
@@ -56,7 +57,7 @@ def check(args):
   needed = ("fastapi", "lancedb", "prometheus_client", "uvicorn")
   missing = [package for package in needed if importlib.util.find_spec(package) is None]
   if missing:
-    raise DeepcompError(f"the service needs {', '.join(missing)}: pip install -c constraints.txt -e '.[serve]'")
+    raise DeepcompError(f"the service needs {', '.join(missing)}: {to_install('serve')}")
 
 
 def listen(host, port):

@@ -9,10 +9,7 @@ from deepcomp_tf.errors import DeepcompError
 
 def add_arguments(task, parser):
   """Adds the flags that all tasks have, and the task's."""
-  if task.MANY:
-    parser.add_argument("files", nargs="+", help=f"{common.FILES_HELP}.")
-  else:
-    parser.add_argument("files", nargs=1, metavar="file", help="A .deepcomp file.")
+  parser.add_argument("files", nargs="+", help=f"{common.FILES_HELP}.")
   parser.add_argument(f"--{task.KIND}", dest="network", metavar=task.KIND.upper(), default="", help="One of "
                       f"{', '.join(task.names()) or '(none)'}, or a folder that training wrote; by default the shipped one for the "
                       "file's operating point.")
@@ -20,6 +17,8 @@ def add_arguments(task, parser):
                       "where it says.")
   parser.add_argument("--verbose", action="store_true", help="Say of each network that is used what it gives, and on what it was "
                       "trained.")
+  if not task.WRITES:
+    common.add_lines(parser)
   common.add_json(parser)
   task.add_arguments(parser)
 
@@ -31,20 +30,25 @@ def run(task, args):
   if args.network:
     shipped.find(task.KIND, args.network)
   common.check(args)
-  if task.MANY:
-    common.list_folders(args)
+  common.list_folders(args)
   task.check_arguments(args)
-  network_for = shipped.by_file(task, args.network, lambda network: args.verbose and common.say(network.describe()),
+  describe = lambda network: args.verbose and common.say(network.describe(), common.lines_of(args))
+  network_for = shipped.by_file(task, args.network, describe,
                                 codec=dc.Codec.load(args.operating_point) if args.operating_point else None)
-  if args.network:
-    quiet.import_tensorflow()
-    network_for(b"")  # whatever the files are, what is wrong with it is one error
 
   def work(file):
+    before = task.existing(args, file)
+    if before:
+      return None, before
     data = dc.Bitstream(common.read(file))
     data.header  # read before TensorFlow is imported  # pylint: disable=pointless-statement
+    if not args.network:
+      task.find_for(data)
     quiet.import_tensorflow()
-    network = network_for(data)
+    try:
+      network = network_for(data)
+    except DeepcompError as error:
+      raise common.OfAllError(str(error)) if args.network else error
     return network.report(args, file, data, network.answer(data))
 
   code = common.each(args, work)

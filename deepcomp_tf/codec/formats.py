@@ -8,6 +8,8 @@ from PIL import ExifTags
 from PIL import Image
 from PIL import PngImagePlugin
 
+from deepcomp_tf.errors import to_install
+
 # Formats that plugins of Pillow read, by their first bytes: a format's name, the plugin's module, and whether a file begins so.
 _PLUGINS = (
     ("HEIC", "pillow_heif", lambda head: head[4:8] == b"ftyp" and head[8:12] in (
@@ -40,8 +42,8 @@ def load_plugin(name, module):
   try:
     plugin = importlib.import_module(module)
   except ImportError:
-    raise NoPlugin(f"an image file that Pillow can read, or the extra formats, which {name} takes: "
-                   "pip install -c constraints.txt -e '.[formats]'") from None
+    raise NoPlugin("an image file that Pillow can read, or the extra formats, which "
+                   f"{name} takes: {to_install('formats')}") from None
   if hasattr(plugin, "register_heif_opener"):
     plugin.register_heif_opener()
 

@@ -9,6 +9,7 @@ import io
 import os
 import struct
 import threading
+from typing import NamedTuple, Optional
 import warnings
 
 import numpy as np
@@ -47,6 +48,23 @@ PIXELS_AHEAD = 1 << 26
 _opening = threading.Lock()
 
 
+class Sides(NamedTuple):
+  """The most pixels that the sides of a photo may have; None: any number. Photos are made smaller, never larger."""
+  longer: Optional[int] = None
+  shorter: Optional[int] = None
+
+  def size_of(self, width, height):
+    """(width, height) that a photo of such a size gets."""
+    sides = ((self.longer, max(width, height)), (self.shorter, min(width, height)))
+    factor = min([1.0, *(most / side for most, side in sides if most)])
+    return tuple(max(1, round(factor * side)) for side in (width, height))
+
+  def bring_down(self, image):
+    """The photo, uint8 `[h, w, 3]`, made smaller where it is too large."""
+    size = self.size_of(image.shape[1], image.shape[0])
+    return image if size == image.shape[1::-1] else np.asarray(Image.fromarray(image).resize(size, Image.Resampling.LANCZOS))
+
+
 class _TooLarge(Exception):
   """A photo has more pixels than files may have."""
 
@@ -62,10 +80,14 @@ def list_images(pattern):
 
 
 def split_images(paths, held_out):
-  """Splits paths into (training, validation), the validation part being `held_out` of them, evenly spread."""
-  if not 0 <= held_out < len(paths):
-    raise DeepcompError(
-        f"photos held out for validation must be fewer than the {len(paths)} there are. Received: {held_out}")
+  """Splits paths into (training, validation), the validation part being `held_out` of them, evenly spread.
+
+  It is at most a tenth of them, and one where that is less than one.
+  """
+  if held_out < 0 or held_out and len(paths) < 2:
+    raise DeepcompError("expected two photos at least, of which some are held out for validation. "
+                        f"Received: {len(paths)}, {held_out} to be held out")
+  held_out = min(held_out, max(1, len(paths) // 10))
   chosen = [int((i + 0.5) * len(paths) / held_out) for i in range(held_out)]
   held = set(chosen)
   return [path for i, path in enumerate(paths) if i not in held], [paths[i] for i in chosen]

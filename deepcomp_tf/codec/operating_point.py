@@ -64,10 +64,13 @@ class OperatingPoint:
     version = newest if encoder_version is None else encoder_version
     if version not in range(1, newest + 1):
       raise DeepcompError(f"`encoder_version` must be in 1..{newest} for {name}. Received: encoder_version={version}")
+    if version < newest and not files.exists(path := _encoder_path(folder, version)):
+      raise DeepcompError(f"encoder {version} of {name} is missing, which a wheel leaves out between the first and the newest: "
+                          f"expected {path}, from the repository")
     try:
       arrays, weights = (files.read_arrays(os.path.join(folder, name)) for name in (_CONTEXT, _WEIGHTS))
       if version < newest:
-        weights.update(_read_encoder(folder, version))
+        weights.update(files.read_arrays(_encoder_path(folder, version)))
       mean, deviation = (np.asarray(info["representation"][key], np.float32) for key in ("mean", "deviation"))
       centers = weights[_CENTERS]
       if (info["channels"], info["num_centers"]) != (len(mean), len(centers)):
@@ -133,9 +136,11 @@ def fingerprint(name):
 
 
 def earlier_encoders(name):
-  """The encoders of an operating point before the newest, for `save`: dict from their versions to dicts of float16 arrays."""
+  """The encoders of an operating point before the newest, those that are there, for `save`: dict from their versions to dicts of
+  float16 arrays."""
   folder, info = shipped.find(KIND, name), read_info(name)
-  return {version: _read_encoder(folder, version) for version in range(1, newest_encoder(info))}
+  return {version: files.read_arrays(path) for version in range(1, newest_encoder(info))
+          if files.exists(path := _encoder_path(folder, version))}
 
 
 def encoder_weights(model):
@@ -143,8 +148,8 @@ def encoder_weights(model):
   return {key: weights for key, weights in _kept_weights(model).items() if key.startswith("encoder/")}
 
 
-def _read_encoder(folder, version):
-  return files.read_arrays(os.path.join(folder, _EARLIER_ENCODER.format(version)))
+def _encoder_path(folder, version):
+  return os.path.join(folder, _EARLIER_ENCODER.format(version))
 
 
 def save(folder, model, context_model, info, mean, deviation, earlier=None):

@@ -16,6 +16,15 @@ _STEP, _SMALLEST, _LARGEST, _HALVINGS = 4.0, 1 / 16, 4096.0, 4
 _BELOW = 2.0
 
 
+def check(max_bytes, bits_per_pixel):
+  """Refuses what is not one of the two, above 0."""
+  given = f"max_bytes={max_bytes}, bits_per_pixel={bits_per_pixel}"
+  if (max_bytes is None) == (bits_per_pixel is None):
+    raise DeepcompError(f"expected `max_bytes` or `bits_per_pixel`. Received: {given}")
+  if not 0 < (bits_per_pixel if max_bytes is None else max_bytes) < math.inf:
+    raise DeepcompError(f"`max_bytes` and `bits_per_pixel` must be above 0. Received: {given}")
+
+
 class ToSize:
   """Compresses photos to at most so many bytes.
 
@@ -33,11 +42,7 @@ class ToSize:
   """
 
   def __init__(self, codecs, max_bytes=None, bits_per_pixel=None):
-    given = f"max_bytes={max_bytes}, bits_per_pixel={bits_per_pixel}"
-    if (max_bytes is None) == (bits_per_pixel is None):
-      raise DeepcompError(f"expected `max_bytes` or `bits_per_pixel`. Received: {given}")
-    if not 0 < (bits_per_pixel if max_bytes is None else max_bytes) < math.inf:
-      raise DeepcompError(f"`max_bytes` and `bits_per_pixel` must be above 0. Received: {given}")
+    check(max_bytes, bits_per_pixel)
     self._codecs, self._max_bytes, self._bits_per_pixel = list(codecs), max_bytes, bits_per_pixel
     self.operating_point = ", ".join(codec.operating_point for codec in self._codecs)
     self.fingerprints = tuple(codec.fingerprint for codec in self._codecs)

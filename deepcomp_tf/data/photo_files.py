@@ -12,6 +12,7 @@ from typing import NamedTuple
 from absl import logging
 
 from deepcomp_tf import files
+from deepcomp_tf import outputs
 from deepcomp_tf import threads
 from deepcomp_tf.codec import container
 from deepcomp_tf.codec import images
@@ -134,7 +135,7 @@ def tasks_of(photos, root=None, output_dir=None):
   return tasks, refused
 
 
-def compress(codec, tasks, jobs=1, resume=False, overwrite=False, effort=0):
+def compress(codec, tasks, jobs=1, resume=False, overwrite=False, effort=0, sides=images.Sides()):
   """Compresses photos to their outputs.
 
   Args:
@@ -145,6 +146,7 @@ def compress(codec, tasks, jobs=1, resume=False, overwrite=False, effort=0):
       of that size. Of remote outputs only the header is read, since they are written whole or not at all.
     overwrite: outputs that are there are replaced. With neither, they are errors.
     effort: of `Codec.encode`.
+    sides: what larger photos are brought down to.
 
   Yields:
     a `Done` for each task, in their order.
@@ -155,8 +157,8 @@ def compress(codec, tasks, jobs=1, resume=False, overwrite=False, effort=0):
     """(Done, image), the image None where there is nothing to do or an error."""
     try:
       if not overwrite and files.exists(task.output):
-        return _of_existing(codec, task, resume), None
-      image = images.read_image(task.photo, admit=admit)
+        return _of_existing(codec, task, resume, sides), None
+      image = sides.bring_down(images.read_image(task.photo, admit=admit))
     except (DeepcompError, OSError) as error:
       return Done(task, error if isinstance(error, DeepcompError) else DeepcompError(one_line(error))), None
     return Done(task, height=image.shape[0], width=image.shape[1]), image
@@ -173,24 +175,23 @@ def compress(codec, tasks, jobs=1, resume=False, overwrite=False, effort=0):
     elif isinstance(data, DeepcompError):
       yield done._replace(error=data)
     else:
-      yield _write(codec, done, data, resume, overwrite)
+      yield _write(codec, done, data, resume, overwrite, sides)
 
 
-def _write(codec, done, data, resume, overwrite):
+def _write(codec, done, data, resume, overwrite, sides):
   try:
     files.makedirs(os.path.dirname(done.task.output) or ".")
     try:
       files.write_file(done.task.output, data, overwrite)
     except files.ExistsError:  # another process was faster
-      return _of_existing(codec, done.task, resume)
+      return _of_existing(codec, done.task, resume, sides)
   except (DeepcompError, OSError) as error:
     return done._replace(error=DeepcompError(f"expected an output that can be written: {one_line(error)}"))
   return done._replace(size=len(data))
 
 
-def _of_existing(codec, task, resume):
-  if not resume:
-    raise DeepcompError(f"{task.output} exists; give --overwrite to replace it or --resume to leave it")
+def _of_existing(codec, task, resume, sides):
+  outputs.check_new(task.output, False, resume)
   try:
     header = (container.peek(files.read(task.output, container.MAX_HEADER_BYTES)) if files.is_remote(task.output) else
               container.read_header(files.read(task.output)))
@@ -198,10 +199,10 @@ def _of_existing(codec, task, resume):
     raise DeepcompError(f"{task.output} exists and is no whole file ({error}); give --overwrite to replace it") from None
   if header.fingerprint not in codec.fingerprints:
     raise DeepcompError(f"{task.output} exists and is not of {codec.operating_point}; give --overwrite to replace it")
-  size = images.stored_size(task.photo)
+  size = sides.size_of(*images.stored_size(task.photo))
   if sorted(size) != sorted((header.width, header.height)):
     raise DeepcompError(f"{task.output} exists and is of another photo, of {header.width}x{header.height} pixels; "
-                        f"{task.photo} has {size[0]}x{size[1]}; give --overwrite to replace it")
+                        f"{task.photo} would have {size[0]}x{size[1]}; give --overwrite to replace it")
   return Done(task, skipped=True)
 
 

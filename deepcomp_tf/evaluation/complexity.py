@@ -2,9 +2,12 @@
 
 from collections.abc import Sequence
 
-import tensorflow as tf
+from etils import epy
 
 from deepcomp_tf.errors import DeepcompError
+
+with epy.lazy_imports():  # the command's flags name what is measured before TensorFlow is imported
+  import tensorflow as tf
 
 
 def multiply_adds(model, input_shape: Sequence[int]) -> int:

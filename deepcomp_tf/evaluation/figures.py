@@ -4,11 +4,14 @@ import io
 
 import matplotlib
 import matplotlib.figure
+import matplotlib.patches
 from matplotlib import patheffects
 import numpy as np
 
+from deepcomp_tf.evaluation import baselines
 from deepcomp_tf.evaluation import rate_distortion
 from deepcomp_tf.evaluation import segmentation
+from deepcomp_tf.mask_classes import BACKGROUND
 from deepcomp_tf.mask_classes import palette
 
 _METRICS = (("ms_ssim", "MS-SSIM"), ("ssim", "SSIM"), ("psnr", "PSNR [dB]"))
@@ -123,26 +126,29 @@ def representation_figure(codecs, image):
   return png(figure)
 
 
-def comparison_figure(codecs, photos):
-  """PNG bytes: a row per photo with the original and its reconstruction at every operating point.
+def detail_figure(photos, height=96, width=144):
+  """PNG bytes: a detail of each photo, decoded at every operating point, above the same of JPEG files of no more bytes, or of
+  JPEG's smallest ones where these have more.
 
   Args:
-    codecs: list of `Codec`.
-    photos: dict from a name to uint8 `[h, w, 3]`.
+    photos: list of (name, uint8 `[h, w, 3]` photo, (row, column) of the detail's upper left pixel, decoded), of which decoded
+      is a list of (operating point, bytes of the file, uint8 `[h, w, 3]`), as long for each photo.
+    height, width: of the details, in pixels.
   """
-  figure = matplotlib.figure.Figure(figsize=(3.4 * (len(codecs) + 1), 2.8 * len(photos)), layout="constrained")
-  axes = figure.subplots(len(photos), len(codecs) + 1, squeeze=False)
-  for row, (name, image) in zip(axes, photos.items()):
-    pixels = image.shape[0] * image.shape[1]
-    pictures = [(image, f"{name}, original, {image.nbytes / 1000:.0f} kB of pixels")]
-    for codec in codecs:
-      data = codec.compress(image)
-      pictures.append((codec.decompress(data), f"{codec.operating_point}: {len(data) / 1000:.1f} kB, "
-                                               f"{8 * len(data) / pixels:.3f} bits/pixel"))
-    for axis, (picture, text) in zip(row, pictures):
+  columns = 1 + len(photos[0][-1])
+  figure = matplotlib.figure.Figure(figsize=(3.4 * columns, 2 * len(photos) * (3.4 * height / width + 0.3)), layout="constrained")
+  axes = iter(figure.subplots(2 * len(photos), columns, squeeze=False))
+  for (name, photo, (row, column), decoded), upper, lower in zip(photos, axes, axes):
+    jpegs = [baselines.encode_at_most("jpeg", photo, size) for _, size, _ in decoded]
+    rate = lambda size, pixels=photo.shape[0] * photo.shape[1]: f"{size / 1000:.1f} kB, {8 * size / pixels:.3f} bits/pixel"
+    ours = [(f"{point}: {rate(size)}", picture) for point, size, picture in decoded]
+    theirs = [(f"JPEG: {rate(len(data))}", baselines.decode(data)) for data in jpegs]
+    for axis, (title, picture) in zip((*upper, *lower), [(f"{name}, {photo.nbytes / 1000:.0f} kB of pixels", photo), *ours,
+                                                         ("the original", photo), *theirs]):
       axis.set_axis_off()
-      axis.imshow(picture)
-      axis.set_title(text, fontsize=9)
+      axis.set_title(title, fontsize=9)
+      axis.imshow(picture if axis is upper[0] else picture[row:row + height, column:column + width])
+    upper[0].add_patch(matplotlib.patches.Rectangle((column, row), width, height, fill=False, edgecolor="white", linewidth=1.5))
   return png(figure)
 
 
@@ -164,17 +170,23 @@ def answers_figure(rows):
 
 
 def segmentation_figure(examples, classes):
-  """PNG bytes: photos and their masks (Figures 5 and 10).
+  """PNG bytes: photos and their masks, with a legend of the classes in them (Figures 5 and 10). The background is nearly white,
+  on which all of VOC's colours are seen.
 
   Args:
     examples: list of lists of columns, the examples below each other. A column is a list of (title, uint8 `[h, w, 3]`
       picture or uint8 `[h, w]` mask) from top to bottom.
     classes: list of `MaskClass`, whose ids the masks hold.
   """
+  pictures = [picture for example in examples for column in example for _, picture in column]
+  found = np.unique(np.concatenate([np.unique(picture) for picture in pictures if picture.ndim == 2] or [[]]))
+  colors = palette(classes)
+  colors[[known.id for known in classes if known.name == BACKGROUND]] = 240
   columns, rows = (max(map(len, lists)) for lists in (examples, [column for example in examples for column in example]))
   heights = [max((picture.shape[0] / picture.shape[1] for column in example for _, picture in column[row:row + 1]), default=1)
              for example in examples for row in range(rows)]
-  figure = matplotlib.figure.Figure(figsize=(2.6 * columns, sum(2.6 * height + 0.35 for height in heights)), layout="constrained")
+  size = 2.6 * columns, sum(2.6 * height + 0.35 for height in heights) + 0.4
+  figure = matplotlib.figure.Figure(figsize=size, layout="constrained")
   axes = figure.subplots(rows * len(examples), columns, squeeze=False, height_ratios=heights)
   for axis in axes.flat:
     axis.set_axis_off()
@@ -182,10 +194,13 @@ def segmentation_figure(examples, classes):
     for below, column in zip(axes[number * rows:(number + 1) * rows].T, example):
       for axis, (title, picture) in zip(below, column):
         axis.set_title(title, fontsize=8)
-        axis.imshow(picture if picture.ndim == 3 else palette(classes)[picture])
+        axis.imshow(picture if picture.ndim == 3 else colors[picture])
         for name, row, place in segmentation.named_regions(picture, classes) if picture.ndim == 2 else ():
           axis.text(place, row, name, fontsize=7, color="white", ha="center", va="center",
                     path_effects=[patheffects.withStroke(linewidth=1.5, foreground="black")])
+  legend = [matplotlib.patches.Patch(facecolor=colors[known.id] / 255, edgecolor="gray", label=known.name) for known in classes
+            if known.id in found]
+  figure.legend(handles=legend, loc="outside lower center", ncols=3 * columns, fontsize=8, frameon=False)
   return png(figure)
 
 

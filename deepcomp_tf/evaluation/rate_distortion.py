@@ -6,6 +6,7 @@ import io
 import numpy as np
 
 from deepcomp_tf.codec import container
+from deepcomp_tf.errors import DeepcompError
 from deepcomp_tf.evaluation import baselines
 from deepcomp_tf.evaluation import metrics
 from deepcomp_tf.threads import cores
@@ -49,10 +50,41 @@ def measure(codecs, images, peers=tuple(baselines.FORMATS), effort=0, curves=Fal
     yield rows + list(_peers_curves(name, image, peers)) if curves else rows
 
 
+def _around(effort, curves):
+  """The factors of `RATES` that ours are measured at."""
+  return RATES if curves and effort else ()
+
+
+def keys(codecs, peers, effort, curves):
+  """(operating_point, codec, setting) of the rows that `measure` gives of an image, in their order."""
+  around = (f"rate={rate:g}" for rates in _around(effort, curves) for rate in rates)
+  ours = [(OURS, ""), *((name, "") for name in peers), *((OURS, setting) for setting in around)]
+  of_curves = ((name, rung) for name in peers for rung in baselines.FORMATS[name].curve) if curves else ()
+  return [*((codec.operating_point, *key) for codec in codecs for key in ours),
+          *(("", name, baselines.setting(name, rung)) for name, rung in of_curves)]
+
+
+def groups_of(rows, of_each):
+  """Rows as `to_csv` wrote them, a list for each image; those of an image that are not all there are left out.
+
+  Args:
+    rows: list of dicts.
+    of_each: as of `keys`.
+
+  Raises:
+    DeepcompError: they are of other keys.
+  """
+  groups = [rows[begin:begin + len(of_each)] for begin in range(0, len(rows), len(of_each))]
+  for group in groups:
+    if [(row["operating_point"], row["codec"], row["setting"]) for row in group] != of_each[:len(group)]:
+      raise DeepcompError("expected rows of the same operating points, formats and curves. Received: others")
+  return [group for group in groups if len(group) == len(of_each)]
+
+
 def _rows(codec, name, image, peers, effort, curves):
   """Of an image at one operating point: ours, the peers', and ours around it."""
   found = {"": codec.encode(image, effort)}
-  for rates in RATES if curves and effort else ():
+  for rates in _around(effort, curves):
     symbols = found[""]
     for rate in rates:
       symbols = found[f"rate={rate:g}"] = codec.improve(image, symbols, effort, rate)
@@ -82,7 +114,7 @@ def _peers_curves(name, image, peers):
 
 
 def _side_by_side(row, files_of):
-  """Rows, made on all cores: TensorFlow's SSIM runs on a single core, and takes longer than all else together."""
+  """Rows, made on all cores: the other formats' coders and SSIM run on a single core each."""
   return ordered_map(row, files_of, cores())
 
 
@@ -138,11 +170,12 @@ def from_csv(text):
           for row in csv.DictReader(io.StringIO(text))]
 
 
-def to_csv(rows):
+def to_csv(rows, header=True):
   """Rows per image as CSV text."""
   buffer = io.StringIO()
   writer = csv.DictWriter(buffer, COLUMNS, lineterminator="\n")
-  writer.writeheader()
+  if header:
+    writer.writeheader()
   for row in rows:
     writer.writerow({key: f"{row[key]:.6g}" if isinstance(row[key], float) else row[key] for key in COLUMNS if key in row})
   return buffer.getvalue()

@@ -59,4 +59,6 @@ def atrous_convolution(x, kernel, rate):
     before, after = tf.minimum(max(-right, 0), width), tf.minimum(max(right, 0), width)
     inside = part[:, below:height - above, after:width - before]
     parts.append(tf.pad(inside, [[0, 0], [above, below], [before, after], [0, 0]]))
-  return tf.ensure_shape(tf.add_n(parts), [*x.shape[:-1], channels])
+  total = tf.add_n(parts)
+  total.set_shape([*x.shape[:-1], channels])  # without an operation, which LiteRT would not have
+  return total

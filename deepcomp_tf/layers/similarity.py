@@ -6,8 +6,12 @@ import numpy as np
 import tensorflow as tf
 
 # Weights of MS-SSIM's scales, the finest first (Wang et al. 2003); of fewer scales, they are divided by their sum.
-_MS_SSIM_SCALES = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
-_WINDOW, _WINDOW_DEVIATION = 11, 1.5
+MS_SSIM_SCALES = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
+
+# The Gaussian window, of 11 pixels and deviation 1.5, and what keeps quotients of values in 0..255 finite (Wang et al. 2004).
+WINDOW = np.exp(-0.5 * (np.arange(-5, 6) / 1.5) ** 2)
+WINDOW /= WINDOW.sum()
+LUMINANCE_CONSTANT, STRUCTURE_CONSTANT = (0.01 * 255) ** 2, (0.03 * 255) ** 2
 
 # Correlations of a scale are taken at least at this before they are raised to a power below 1, of which the gradient at 0 is
 # infinite.
@@ -16,7 +20,7 @@ _SMALLEST_CORRELATION = 1e-3
 
 def smallest_ms_ssim(scales=3):
   """Shorter side in pixels that MS-SSIM needs: the window of 11 pixels has to fit into the last scale."""
-  return _WINDOW << (scales - 1)
+  return WINDOW.size << (scales - 1)
 
 
 def ssim_and_ms_ssim(image, target, scales=3):
@@ -34,7 +38,7 @@ def ssim_and_ms_ssim(image, target, scales=3):
   """
   planes = tf.transpose(tf.stack([image, target]), [0, 1, 4, 2, 3])
   correlations, ssim = [], None
-  weights = np.array(_MS_SSIM_SCALES[:scales]) / sum(_MS_SSIM_SCALES[:scales])
+  weights = np.array(MS_SSIM_SCALES[:scales]) / sum(MS_SSIM_SCALES[:scales])
   for scale in range(scales):
     if scale:
       height, width = _sides(planes)
@@ -58,9 +62,9 @@ def _similarities(image, target):
   blurred = lambda x: tf.linalg.matmul(tf.linalg.matmul(rows, x), columns, transpose_b=True)
   mean, mean_target = blurred(image), blurred(target)
   product, squares = 2.0 * mean * mean_target, tf.square(mean) + tf.square(mean_target)
-  luminance = (product + 2.55 ** 2) / (squares + 2.55 ** 2)
-  structure = ((2.0 * blurred(image * target) - product + 7.65 ** 2)
-               / (blurred(tf.square(image) + tf.square(target)) - squares + 7.65 ** 2))
+  luminance = (product + LUMINANCE_CONSTANT) / (squares + LUMINANCE_CONSTANT)
+  structure = ((2.0 * blurred(image * target) - product + STRUCTURE_CONSTANT)
+               / (blurred(tf.square(image) + tf.square(target)) - squares + STRUCTURE_CONSTANT))
   return luminance, structure
 
 
@@ -71,7 +75,6 @@ def _sides(planes):
 
 def _window_matrix(size):
   """`[size - 10, size]`: the Gaussian window of 11 pixels at each of its places."""
-  window = np.exp(-0.5 * ((np.arange(_WINDOW) - _WINDOW // 2) / _WINDOW_DEVIATION) ** 2)
-  window = tf.constant([0.0, *window / window.sum(), 0.0], tf.float32)
-  offsets = tf.range(size)[tf.newaxis] - tf.range(size - _WINDOW + 1)[:, tf.newaxis]
-  return tf.gather(window, tf.clip_by_value(offsets + 1, 0, _WINDOW + 1))
+  window = tf.constant([0.0, *WINDOW, 0.0], tf.float32)
+  offsets = tf.range(size)[tf.newaxis] - tf.range(size - WINDOW.size + 1)[:, tf.newaxis]
+  return tf.gather(window, tf.clip_by_value(offsets + 1, 0, WINDOW.size + 1))

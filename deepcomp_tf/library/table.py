@@ -12,6 +12,7 @@ from deepcomp_tf import file_systems
 from deepcomp_tf import mask_classes
 from deepcomp_tf.errors import DeepcompError
 from deepcomp_tf.errors import one_line
+from deepcomp_tf.errors import to_install
 
 TABLE = "photos"
 # What `reindex` has finished so far, until it takes the place of what the photos have.
@@ -70,7 +71,7 @@ def connect(path):
   try:
     import lancedb
   except ImportError as error:
-    raise DeepcompError(f"a library needs LanceDB: pip install -c constraints.txt -e '.[library]' ({one_line(error)})") from None
+    raise DeepcompError(f"a library needs LanceDB: {to_install('library')} ({one_line(error)})") from None
   path = os.fspath(path)
   try:
     return lancedb.connect(path if file_systems.is_remote(path) else os.path.abspath(path),

@@ -22,6 +22,7 @@ from deepcomp_tf.tasks import folder as folders
 with epy.lazy_imports():  # the command tells its subcommands and their flags before TensorFlow is imported
   from deepcomp_tf.layers import naming
   from deepcomp_tf.tasks import halving
+  from deepcomp_tf.tasks import litert
   from deepcomp_tf.tasks import saved_model
 
 # Pixels of the photos of equal size that go through a network together, at most.
@@ -40,7 +41,7 @@ class Task(abc.ABC):
     from_json, to_json: how its folder's JSON tells the network and the meaning of its answers.
     run: from what files hold to answers; the method that users call, such as `classify`, is `answer` with a docstring.
     served: what a SavedModel of it gives,
-  for the command HELP, MANY, add_arguments, check_arguments, report and finish,
+  for the command HELP, WRITES, add_arguments, check_arguments, existing, report and finish,
   and for the page of `deepcomp serve`, if there is something to see, show.
 
   Args:
@@ -111,6 +112,10 @@ class Task(abc.ABC):
   @abc.abstractmethod
   def served(self, representation):
     """Outputs of a SavedModel: float32 `[batch, h, w, C]`, centered and scaled -> dict of tensors `[batch, ...]`."""
+
+  def served_by_litert(self, representation):
+    """What `served` gives, by operations that LiteRT has."""
+    return self.served(representation)
 
   def answer(self, data, errors="raise"):
     """The answer for a compressed file, or for several, of any sizes.
@@ -206,7 +211,12 @@ class Task(abc.ABC):
 
     A file without a readable header is a BitstreamError, an operating point that none is shipped for a DeepcompError.
     """
-    return cls.load(folders.shipped_for(cls.KIND, container.read_header(data).fingerprint.hex()))
+    return cls.load(cls.find_for(data))
+
+  @classmethod
+  def find_for(cls, data: FileBytes) -> str:
+    """The name of what `load_for` loads, found without TensorFlow; errors are the same."""
+    return folders.shipped_for(cls.KIND, container.read_header(data).fingerprint.hex())
 
   def __reduce__(self):
     if self.source is None:
@@ -228,6 +238,10 @@ class Task(abc.ABC):
     """
     saved_model.export(self, folder)
 
+  def export_litert(self, path: str | os.PathLike, overwrite: bool = False) -> None:
+    """Writes a LiteRT (TensorFlow Lite) file, .tflite, of a network of the representation; see `tasks.litert`."""
+    litert.export(self, path, overwrite)
+
   def copy(self: T, rounded: bool = False) -> T:
     """A copy with a network of the same weights, under the current Keras policy.
 
@@ -242,7 +256,7 @@ class Task(abc.ABC):
   # In the command: `deepcomp NAME [FLAGS] FILE ...`.
 
   HELP = ""  # what the subcommand does
-  MANY = True  # whether it takes several files, and folders
+  WRITES = False  # whether `report` writes files, for which `add_arguments` adds flags; else answers are lines
 
   @classmethod
   def add_arguments(cls, parser):
@@ -250,7 +264,14 @@ class Task(abc.ABC):
 
   @classmethod
   def check_arguments(cls, args):
-    """Raises a DeepcompError for flags that cannot be, before anything is loaded."""
+    """Raises a DeepcompError for flags that cannot be, before anything is loaded.
+
+    `args.files` are all files by then, and `args.folders` says in which folder a file was found, as of `outputs.places`.
+    """
+
+  @classmethod
+  def existing(cls, args, file):
+    """For --resume: a dict for `--json` where a file's answer was there before, else None."""
 
   @abc.abstractmethod
   def report(self, args, file, data, answer):
@@ -275,7 +296,8 @@ class Task(abc.ABC):
     """What the page shows of an answer of `run` and the decoded photo, uint8 `[H, W, 3]`.
 
     Returns:
-      dict with any of entries: list of str; text: str; picture: uint8 `[H, W, 3]`, and alt: str, which says what is on it.
+      dict with any of entries: list of str; text: str; picture: uint8 `[H, W, 3]`, and alt: str, which says what is on it; legend
+      of the picture: list of dicts with text: str and, where there is one, color: (red, green, blue); about: str, on the network.
     """
 
   @classmethod

@@ -10,6 +10,7 @@ from deepcomp_tf import threads
 from deepcomp_tf.bitstream import FileBytes
 from deepcomp_tf.errors import DeepcompError
 from deepcomp_tf.errors import Errors
+from deepcomp_tf.errors import first_of
 from deepcomp_tf.tasks.base import Task
 
 with epy.lazy_imports():
@@ -101,8 +102,8 @@ class Classifier(Task):
     """
     unknown = sorted(set(names) - set(self.class_names))
     if unknown or not names or len(names) != len(data):
-      raise DeepcompError(f"expected a class for each of the {len(data)} files, at least one, of {', '.join(self.class_names[:5])}"
-                          f"{', ...' if len(self.class_names) > 5 else ''}. Received: {len(names)}"
+      raise DeepcompError(f"expected a class for each of the {len(data)} files, at least one, of {first_of(self.class_names)}. "
+                          f"Received: {len(names)}"
                           + (f", {unknown[0]!r} among them" if unknown else ""))
     see = tf.function(lambda x: self.network.vectors(x, training=False), reduce_retracing=True)
     vectors = self._each(list(data), "raise", lambda *photos: list(see(self.brought_down(*photos)).numpy()))
@@ -141,4 +142,4 @@ class Classifier(Task):
             f"{self.trained_size}")
 
   def show(self, answer, picture):
-    return {"entries": [f"{name} {100 * probability:.1f} %" for name, probability in answer[:3]], "text": self.describe()}
+    return {"entries": [f"{name} {100 * probability:.1f} %" for name, probability in answer[:3]], "about": self.describe()}

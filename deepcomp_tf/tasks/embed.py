@@ -2,17 +2,20 @@
 
 from collections.abc import Sequence
 import io
+import time
 from typing import overload
 
 from absl import logging
 import numpy as np
 from etils import epy
 
+from deepcomp_tf import files
 from deepcomp_tf import outputs
 from deepcomp_tf import threads
 from deepcomp_tf.bitstream import FileBytes
 from deepcomp_tf.errors import DeepcompError
 from deepcomp_tf.errors import Errors
+from deepcomp_tf.errors import one_line
 from deepcomp_tf.tasks.base import Task
 
 with epy.lazy_imports():
@@ -23,6 +26,9 @@ with epy.lazy_imports():
 
 # Beam's counter of files without a vector.
 DAMAGED = "damaged"
+
+# Between two writes of a table, so that a command that is stopped leaves what it had.
+_SECONDS_BETWEEN_WRITES = 60
 
 
 class Embedder(Task):
@@ -91,21 +97,33 @@ class Embedder(Task):
     return self.answer(data, errors)
 
   HELP = "Vectors of photos, to find alike ones by their inner products, straight from their .deepcomp files."
+  WRITES = True
 
   @classmethod
   def add_arguments(cls, parser):
     parser.add_argument("-o", "--output", required=True, help="npy file for the vectors: float32, a row a file, in their order; NaN "
-                        "for a file that failed. Or .parquet, with the columns file and vector, without files that failed. Its "
-                        "folder is made if it is missing.")
+                        "for a file that failed. Or .parquet, with the columns file and vector, without files that failed, "
+                        "written every minute. Its folder is made if it is missing. - is standard output, for npy.")
+    parser.add_argument("--resume", action="store_true", help="Go on with a .parquet that exists: files that it has are left "
+                        "alone.")
     parser.add_argument("--overwrite", action="store_true", help="Replace an output that exists.")
 
   @classmethod
   def check_arguments(cls, args):
-    outputs.check([args.output], args.overwrite)
-    args.vectors = {}
+    if args.resume and not args.output.endswith(".parquet"):
+      raise DeepcompError(f"--resume takes an --output that ends in .parquet, which names its files. Received: {args.output}")
+    outputs.check([args.output], args.overwrite, args.resume)
+    args.vectors, args.written = _vectors_in(args.output) if args.resume and files.exists(args.output) else {}, time.monotonic()
+
+  @classmethod
+  def existing(cls, args, file):
+    return {"output": args.output, "before": True} if file in args.vectors else None
 
   def report(self, args, file, data, answer):
     args.vectors[file] = answer
+    if args.output.endswith(".parquet") and time.monotonic() > args.written + _SECONDS_BETWEEN_WRITES:
+      self.finish(args)
+      args.overwrite, args.written = True, time.monotonic()
     return f"{file} -> {args.output}: {self.size} values", {"output": args.output, "values": self.size}
 
   @classmethod
@@ -120,7 +138,17 @@ class Embedder(Task):
     else:
       missing = np.full_like(next(iter(args.vectors.values())), np.nan)
       np.save(buffer, np.stack([args.vectors.get(file, missing) for file in args.files]))
-    outputs.write(args.output, buffer.getvalue(), args.overwrite)
+    outputs.write(args.output, buffer.getvalue(), args.overwrite or args.resume)
+
+
+def _vectors_in(path):
+  """The vectors in a Parquet file that the command wrote: dict of arrays by the files' paths."""
+  try:
+    table = parquet.read_table(io.BytesIO(files.read(path)), columns=["file", "vector"])
+  except (pa.ArrowException, KeyError) as error:
+    raise DeepcompError("expected a Parquet file with the columns file and vector. "
+                        f"Received: {path} ({one_line(error)})") from None
+  return dict(zip(table["file"].to_pylist(), (np.float32(vector) for vector in table["vector"].to_pylist())))
 
 
 def vector_type(size):

@@ -6,11 +6,13 @@ from typing import overload
 import numpy as np
 from etils import epy
 
+from deepcomp_tf import files
 from deepcomp_tf import mask_classes
 from deepcomp_tf import outputs
 from deepcomp_tf import threads
 from deepcomp_tf.bitstream import FileBytes
 from deepcomp_tf.codec.images import encode_png
+from deepcomp_tf.errors import DeepcompError
 from deepcomp_tf.errors import Errors
 from deepcomp_tf.representation import STRIDE
 from deepcomp_tf.tasks.base import Task
@@ -94,6 +96,11 @@ class Segmenter(Task):
     size = STRIDE * tf.shape(representation)
     return {"classes": class_ids(self.network(representation, training=False), size[1], size[2])}
 
+  def served_by_litert(self, representation):
+    """At once, not a band of rows at a time: LiteRT has no lists of tensors."""
+    upsampled = tf.image.resize(self.network(representation, training=False), STRIDE * tf.shape(representation)[1:3])
+    return {"classes": tf.cast(tf.argmax(upsampled, axis=-1), tf.uint8)}
+
   def predict(self, stored, height, width):
     """Places of the classes of one photo: uint8 `[h, w, channels]` pixels or symbols -> uint8 `[height, width]`."""
     return self._places(stored[np.newaxis], height, width)[0]
@@ -134,36 +141,52 @@ class Segmenter(Task):
     found = [(known, counts[known.id] / mask.size) for known in self.classes if counts[known.id]]
     return sorted(found, key=lambda entry: -entry[1])
 
-  HELP = "The class of every pixel of a photo, straight from its .deepcomp file."
-  MANY = False
+  HELP = "The class of every pixel of photos, straight from their .deepcomp files."
+  WRITES = True
 
   @classmethod
   def add_arguments(cls, parser):
     parser.add_argument("-o", "--output", required=True, help="PNG file for the mask: ids of classes, with their colours as its "
-                        "palette. Its folder is made if it is missing.")
-    parser.add_argument("--overlay", default="", help="PNG file for the decoded photo with the mask laid over it.")
+                        "palette; of several files, or of a folder, a folder for their masks, with its tree. Made if it is "
+                        "missing, with the folders it is in. - is standard output.")
+    parser.add_argument("--overlay", default="", help="The same for the decoded photo with the mask laid over it.")
+    parser.add_argument("--resume", action="store_true", help="Leave outputs that exist alone, and count them as done.")
     parser.add_argument("--overwrite", action="store_true", help="Replace outputs that exist.")
 
   @classmethod
   def check_arguments(cls, args):
-    outputs.check(filter(None, (args.output, args.overlay)), args.overwrite)
+    if args.output == args.overlay:
+      raise DeepcompError(f"expected an --overlay other than --output. Received: {args.overlay} for both")
+    wanted = filter(None, (args.output, args.overlay))
+    args.places = [outputs.places_at(args.files, args.folders, ".png", output) for output in wanted]
+    outputs.check((path for places in args.places for path in places.values()), args.overwrite, args.resume)
+
+  @classmethod
+  def existing(cls, args, file):
+    paths = [places[file] for places in args.places]
+    if args.resume and outputs.STANDARD not in paths and all(map(files.exists, paths)):
+      return {"output": paths[0], "before": True}
+    return None
 
   def report(self, args, file, data, answer):
-    outputs.write(args.output, mask_classes.encode_mask(answer, self.classes), args.overwrite)
-    if args.overlay:
+    output, *overlays = (places[file] for places in args.places)
+    outputs.write(output, mask_classes.encode_mask(answer, self.classes), args.overwrite or args.resume)
+    for overlay in overlays:
       picture = mask_classes.overlay(self.codec.decompress(data), answer, self.classes)
-      outputs.write(args.overlay, encode_png(picture), args.overwrite)
+      outputs.write(overlay, encode_png(picture), args.overwrite or args.resume)
     height, width = answer.shape
     shares = self.shares(answer)
-    return (f"{file} -> {args.output}: {width}x{height}; "
-            + ", ".join(f"{known.name} {100 * share:.1f} %" for known, share in shares),
-            {"output": args.output, "width": width, "height": height,
+    return (f"{file} -> {output}: {width}x{height}; "
+            + ", ".join(f"{known.name} {100 * share:.1f} %" for known, share in shares if share >= 0.0005),
+            {"output": output, "width": width, "height": height,
              "classes": [{"name": known.name, "id": known.id, "share": round(float(share), 6)} for known, share in shares]})
 
   def show(self, answer, picture):
-    found = ", ".join(f"{known.name} {100 * share:.0f} %" for known, share in self.shares(answer) if known.id) or "background only"
-    return {"picture": mask_classes.overlay(picture, answer, self.classes), "alt": f"mask laid over the photo: {found}",
-            "text": found}
+    found = [(known, f"{known.name} {100 * share:.0f} %") for known, share in self.shares(answer)
+             if known.name != mask_classes.BACKGROUND and share >= 0.005]
+    return {"picture": mask_classes.overlay(picture, answer, self.classes),
+            "alt": f"mask laid over the photo: {', '.join(text for _, text in found) or 'background only'}",
+            "legend": [{"color": known.color, "text": text} for known, text in found] or [{"text": "background only"}]}
 
 
 def class_ids(logits, height, width, stride=STRIDE):

@@ -1,6 +1,7 @@
-"""The flags that training programs share, and flags that are lists of numbers."""
+"""The flags that programs share, flags that are lists of numbers, and where flagfiles are found."""
 
 import math
+import os
 import re
 import sys
 
@@ -17,6 +18,11 @@ from deepcomp_tf.errors import one_line
 from deepcomp_tf.files import one_line_of
 from deepcomp_tf.training import distribution
 from deepcomp_tf.training import optimizers
+
+
+_PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+# The folder of flags/, which comes with the programs: in the package where that is installed, beside it in a checkout.
+_FOLDER = _PACKAGE if os.path.isdir(os.path.join(_PACKAGE, "flags")) else os.path.dirname(_PACKAGE)
 
 
 def define_flags():
@@ -106,7 +112,41 @@ def main(program):
       message = f"error: {found[1]}"
     if message:  # outside of `except`, which would keep the program's tensors alive until the interpreter is gone
       sys.exit(message)
-  quiet.run(lambda: app.run(guarded))
+  quiet.run(lambda: app.run(guarded, flags_parser=_parse))
+
+
+def with_flagfiles(arguments, within=()):
+  """Command-line arguments with what their flagfiles hold in place of --flagfile, as absl reads them.
+
+  A flagfile is looked for from the current folder and then, as flags/TASK/NAME.flags, among those that come with the programs;
+  so are those that it names itself.
+
+  Raises:
+    DeepcompError: a flagfile is missing, or names itself.
+  """
+  arguments, found = iter(arguments), []
+  for argument in arguments:
+    option, given, name = argument.partition("=")
+    if option not in ("--flagfile", "-flagfile"):
+      found.append(argument)
+      continue
+    name = name if given else next(arguments, "")
+    places = [os.path.abspath(os.path.join(folder, os.path.expanduser(name))) for folder in ("", _FOLDER)]
+    path = next(filter(os.path.isfile, places), None)
+    if path is None or path in within:
+      looked_for = " that does not name itself" if path else f", {' or '.join(dict.fromkeys(places))}"
+      raise DeepcompError(f"expected a flagfile{looked_for}. Received: --flagfile={name}")
+    with open(path, encoding="utf-8") as file:
+      lines = [line.strip() for line in file]
+    found += with_flagfiles([line for line in lines if line and not line.startswith(("#", "//"))], (*within, path))
+  return found
+
+
+def _parse(arguments):
+  try:
+    return app.parse_flags_with_usage(with_flagfiles(arguments))
+  except DeepcompError as error:
+    sys.exit(f"error: {error}")
 
 
 def settings(*own_flags, leave_out):

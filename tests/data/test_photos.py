@@ -64,21 +64,21 @@ def test_no_images(folder, pattern):
     list_images(where)
 
 
-@pytest.mark.parametrize("count, held_out", [(10, 3), (390, 30), (7, 6), (5, 0)])
-def test_split(count, held_out):
+@pytest.mark.parametrize("count, held_out, held", [(390, 30, 30), (80, 30, 8), (7, 6, 1), (2, 1, 1), (5, 0, 0)])
+def test_split_holds_out_a_tenth_at_most(count, held_out, held):
   paths = [f"{i:03}" for i in range(count)]
   training, validation = split_images(paths, held_out)
-  assert len(validation) == held_out
+  assert len(validation) == held
   assert sorted(training + validation) == paths
-  if held_out > 1:
+  if held > 1:
     gaps = np.diff([int(path) for path in validation])
     assert gaps.max() - gaps.min() <= 1  # evenly spread
 
 
-@pytest.mark.parametrize("held_out", [4, 5, -1])
-def test_split_leaves_something_to_train_on(held_out):
-  with pytest.raises(dc.DeepcompError, match=f"fewer than the 4 there are. Received: {held_out}"):
-    split_images(list("abcd"), held_out)
+@pytest.mark.parametrize("count, held_out", [(1, 1), (0, 1), (4, -1)])
+def test_split_leaves_something_to_train_on(count, held_out):
+  with pytest.raises(dc.DeepcompError, match=f"expected two photos at least.* Received: {count}, {held_out} to be held out"):
+    split_images(list("abcd")[:count], held_out)
 
 
 def test_crops_are_windows_of_photos_mirrored_half_the_time(folder):

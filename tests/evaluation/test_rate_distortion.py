@@ -7,6 +7,7 @@ import json
 import numpy as np
 import pytest
 from skimage import metrics as skimage_metrics
+import tensorflow as tf
 
 import deepcomp_tf as dc
 from deepcomp_tf import samples
@@ -14,6 +15,7 @@ from deepcomp_tf.evaluation import baselines
 from deepcomp_tf.evaluation import figures
 from deepcomp_tf.evaluation import metrics
 from deepcomp_tf.evaluation import rate_distortion
+from deepcomp_tf.layers import similarity
 
 
 @pytest.fixture(scope="module")
@@ -26,10 +28,24 @@ def pair():
 def test_psnr_and_ssim_equal_scikit_images(pair):
   figures = metrics.distortion(*pair)
   assert figures["psnr"] == pytest.approx(skimage_metrics.peak_signal_noise_ratio(*pair), abs=1e-4)
-  # TensorFlow leaves the border out, scikit-image crops it likewise when it takes the mean.
+  # The border is left out; scikit-image crops it when it takes the mean.
   expected = skimage_metrics.structural_similarity(
       *pair, channel_axis=2, gaussian_weights=True, sigma=1.5, use_sample_covariance=False, data_range=255)
   assert figures["ssim"] == pytest.approx(expected, abs=1e-4)
+
+
+@pytest.mark.parametrize("height, width", [(200, 200), (189, 177), (11, 40)])
+def test_figures_are_tensorflows(pair, height, width):
+  """Of odd sizes, too, and of the smallest, to four digits, as many as TensorFlow has right."""
+  images = [image[:height, :width] for image in pair]
+  figures, tensors = metrics.distortion(*images), [tf.constant(image) for image in images]
+  assert figures["psnr"] == pytest.approx(float(tf.image.psnr(*tensors, 255)), abs=1e-4)
+  assert figures["ssim"] == pytest.approx(float(tf.image.ssim(*tensors, 255)), abs=5e-5)
+  if height > 11:
+    assert figures["ms_ssim"] == pytest.approx(float(tf.image.ssim_multiscale(*tensors, 255)), abs=5e-5)
+    pixels = [np.float32(image[np.newaxis, :176, :176]) for image in images]
+    assert [metrics.distortion(*(image[:176, :176] for image in images))[name] for name in ("ssim", "ms_ssim")] == pytest.approx(
+        [float(value) for value in similarity.ssim_and_ms_ssim(*pixels, scales=5)], abs=5e-5)
 
 
 def test_ms_ssim(pair):
@@ -82,6 +98,18 @@ def test_means_leave_out_what_is_not_there():
   mean, = rate_distortion.means([row, other])
   assert (mean["images"], mean["bytes"], mean["psnr"], mean["ms_ssim"]) == (2, 15.0, 35.0, 0.25)
   assert np.isnan(mean["bits_per_pixel_pooled"])
+
+
+def test_jpeg_2000_is_found_by_a_guess(pair, monkeypatch):
+  bisected = baselines.FORMATS["jpeg2000"]._replace(guess=None)
+  for size in (1, 900, 4000, 15000, 10**7):
+    tried, encode = [], baselines.encode
+    with monkeypatch.context() as patch:
+      patch.setattr(baselines, "encode", lambda name, image, rung: tried.append(rung) or encode(name, image, rung))
+      found = baselines.encode_at_most("jpeg2000", pair[0], size)
+      assert len(tried) < 8 or size in (1, 10**7)
+      patch.setitem(baselines.FORMATS, "jpeg2000", bisected)
+      assert found == baselines.encode_at_most("jpeg2000", pair[0], size)
 
 
 def test_measure_counts_every_byte(pair):

@@ -99,7 +99,12 @@ def test_overlay_leaves_background_alone():
   image = np.full([1, 3, 3], 100, np.uint8)
   blended = mask_classes.overlay(image, np.array([[0, 8, 255]], np.uint8), mask_classes.VOC, opacity=0.5)
   np.testing.assert_array_equal(blended[0, [0, 2]], image[0, [0, 2]])
-  np.testing.assert_array_equal(blended[0, 1], [82, 50, 50])
+  np.testing.assert_array_equal(blended[0, 1], [255, 255, 255])  # the outline
+  cat = np.pad(np.full([3, 3], 8, np.uint8), 1)
+  blended = mask_classes.overlay(np.full([5, 5, 3], 100, np.uint8), cat, mask_classes.VOC, opacity=0.5)
+  assert blended[2, 2].tolist() == [82, 50, 50] and np.sum((blended == 255).all(axis=-1)) == 8
+  whole = mask_classes.overlay(np.zeros([2, 2, 3], np.uint8), np.full([2, 2], 8, np.uint8), mask_classes.VOC)
+  assert not (whole == 255).any()
 
 
 @pytest.mark.parametrize("height, width", [(64, 64), (61, 57), (9, 17)])

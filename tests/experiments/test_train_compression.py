@@ -124,7 +124,6 @@ def test_other_settings_of_a_finished_run_are_refused(finished, photos):
 @pytest.mark.parametrize("flags, message", [
     (["--crop_size=30"], "--crop_size must be a multiple of 8. Received: 30"),
     (["--images=no/such/folder"], "Received: no/such/folder"),
-    (["--held_out=99"], "fewer than the 5 there are. Received: 99"),
     (["--start=bpp9.9"], "no operating point 'bpp9.9'"),
 ])
 def test_bad_values_are_named(photos, tmp_path, flags, message):

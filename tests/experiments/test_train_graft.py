@@ -62,10 +62,10 @@ def test_a_graft_learns_what_its_backbone_says_without_labels(folder, tmp_path):
   assert code == 0 and "decoding and the whole colours:" in output, output[-3000:]
   code, output = programs.finish(programs.start(
       "evaluate_graft", f"--classifiers={tmp_path}/run/classifier,{tmp_path}/rival/classifier", f"--photos={folder}/val",
-      f"--backbone={folder}/colours.keras", f"--record={tmp_path}/record.json", "--preprocessing=none"))
+      f"--backbone={folder}/colours.keras", f"--record={tmp_path}/record.json", "--preprocessing=none", "--image_size=64"))
   assert code == 0, output[-3000:]
-  graft, decoded, rival = json.loads((tmp_path / "record.json").read_text())["rows"]
-  assert graft["top_1"] == decoded["top_1"] == rival["top_1"] == 1.0
+  graft, large, decoded, rival = json.loads((tmp_path / "record.json").read_text())["rows"]
+  assert graft["top_1"] == large["top_1"] == decoded["top_1"] == rival["top_1"] == 1.0 and large["bits_per_pixel"] > 0
   assert graft["multiply_adds"] < decoded["multiply_adds"] == rival["multiply_adds"]
   assert [row["way"] for row in (decoded, rival)] == ["colours on photos decoded at bpp0.0983",
                                                       "colours, trained on decoded photos, at bpp0.0983"]

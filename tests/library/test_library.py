@@ -226,8 +226,13 @@ def test_the_command(photos, tmp_path):
   assert result.stderr == "deepcomp: expected a library; `deepcomp library add` makes one. Received: none, which is none\n"
   assert not (tmp_path / "none").exists()
   flags = [f"--operating_point={GOLDEN}/operating_point", f"--network={GOLDEN}/classifier"]
+  result = command("add", "lib", photos, *flags, "--json")
+  assert result.returncode == 1 and "6 photos added, 1 failed" in result.stderr
+  added = list(map(json.loads, result.stdout.splitlines()))
+  assert sum("id" in line for line in added) == 6
+  assert ["expected an image" in line["error"] for line in added if line["file"].endswith("broken.jpg")] == [True]
   result = command("add", "lib", photos, *flags)
-  assert result.returncode == 1 and "6 photos added, 1 failed" in result.stdout and "broken.jpg: expected an image" in result.stderr
+  assert "0 photos added, 6 there before, 1 failed" in result.stdout and "broken.jpg: expected an image" in result.stderr
   lines = command("search", "lib", "cat", "--json", "--at_least=0").stdout.splitlines()
   assert set(json.loads(lines[0])) == {"name", "score", "labels"} and len(lines) == 6
   assert command("search", "lib", "--like=photos/coffee.png", "--sheet=out.png").returncode == 0
@@ -240,6 +245,7 @@ def test_the_command(photos, tmp_path):
   result = command("remove", "lib", "photos/coffee.png", "nothing")
   assert result.returncode == 1 and "Received: nothing" in result.stderr
   assert command("remove", "lib", "photos/coffee.png").stdout == "1 photos removed\n"
+  assert command("verify", "lib", "--json").stdout == ""
   assert json.loads(command("info", "lib", "--json").stdout)["photos"] == 5
   assert command("duplicates", "lib", "--cutoff=1.1").stdout == "Nothing was found.\n"
   for path in (tmp_path / "lib").rglob("*.lance"):

@@ -44,7 +44,9 @@ def test_a_photo_is_compressed_shown_and_understood_and_its_file_opened_again(ne
   classifier = dc.Classifier.load_for(data)
   classes, mask = shown["understood"]  # what a vector is nobody can see
   assert [entry.rsplit(" ", 2)[0] for entry in classes["entries"]] == [name for name, _ in classifier.classify(data)[:3]]
-  assert classes["text"] == classifier.describe() and "cat" in mask["text"] and mask["text"] in mask["alt"]
+  assert classes["about"] == classifier.describe()
+  cat, = (entry for entry in mask["legend"] if entry["text"].startswith("cat "))
+  assert cat["text"] in mask["alt"] and list(cat["color"]) == [64, 0, 0]
   assert _pixels(mask["picture"]).shape == photo.shape and _pixels(shown["channels"]).max() == 255
   searched = looking.show_photo(networks, "bpp0.330", encode_png(photo), MOST, effort=1)
   assert base64.b64decode(searched["file"]) == codec.compress(photo, effort=1)

@@ -130,6 +130,11 @@ def test_a_closer_look_its_slider_its_file_and_the_file_again(browser, folder):
   data = dc.Codec.load("bpp0.330").compress(samples.photos(224)["chelsea"])
   assert f"{len(data):,} bytes" in looks[1].text and "no picture was decoded for this" in looks[1].text
   assert "the same networks on its pixels" in looks[1].text
+  # The networks are described once, and the mask's colours have a legend.
+  assert dc.Classifier.load("graft_bpp0.635").describe() in browser.find_element(By.ID, "look").get_attribute("textContent")
+  assert "knows" not in looks[1].text
+  swatch = looks[1].find_element(By.XPATH, ".//ul[@class='legend']/li[starts-with(., 'cat ')]/span")
+  assert "64, 0, 0" in swatch.value_of_css_property("background-color")
   # The slider, by keyboard; what is beside our picture, by a button.
   pair, slider = looks[1].find_element(By.CLASS_NAME, "pair"), looks[1].find_element(By.CSS_SELECTOR, "input[type=range]")
   slider.send_keys(Keys.ARROW_LEFT * 10)
@@ -162,13 +167,13 @@ def test_what_is_wrong_is_said(browser, folder):
 
 
 def test_a_sample_on_a_phone_in_the_dark(browser):
-  browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", {"width": 360, "height": 740, "deviceScaleFactor": 1,
+  browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", {"width": 390, "height": 844, "deviceScaleFactor": 1,
                                                                  "mobile": True})
   browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [{"name": "prefers-color-scheme", "value": "dark"}]})
   browser.find_element(By.XPATH, "//button[text()='rocket']").send_keys(Keys.ENTER)
   looks = _looks(browser, 3)
-  assert browser.execute_script("return document.documentElement.scrollWidth <= 360")
-  assert all(look.size["width"] > 280 for look in looks) and len({look.location["y"] for look in looks}) == 1  # one at a time
+  assert browser.execute_script("return document.documentElement.scrollWidth <= 390")
+  assert all(look.size["width"] > 350 for look in looks) and len({look.location["y"] for look in looks}) == 1  # one at a time
   background = browser.execute_script("return getComputedStyle(document.documentElement).backgroundColor")
   text = browser.execute_script("return getComputedStyle(document.body).color")
   brightness = lambda color: np.mean([float(part) for part in color.split("(")[1].rstrip(")").split(",")[:3]])
