@@ -44,7 +44,7 @@ def _flags(folder, run, *more):
 
 
 def test_a_graft_learns_what_its_backbone_says_without_labels(folder, tmp_path):
-  steps = ["--adapter_steps=60", "--steps=120", "--validate_every=60", "--more_sizes=48"]
+  steps = ["--adapter_steps=60", "--steps=120", "--validate_every=60", "--more_sizes=48", "--vector_weight=1"]
   code, output = programs.finish(programs.start(*_flags(folder, tmp_path / "run", *steps)))
   assert code == 0, output[-3000:]
   assert "decoding and the whole colours take" in output
@@ -52,6 +52,8 @@ def test_a_graft_learns_what_its_backbone_says_without_labels(folder, tmp_path):
   assert [line["step"] for line in history] == [60, 120] and history[-1]["top_1"] == 1.0 and history[-1]["photos"] == 9 and history[-1]["top_1_at_48"] == 1.0
   errors = programs.curve(tmp_path / "run", "map_error")
   assert errors[60] < 0.3 * errors[1]
+  errors = programs.curve(tmp_path / "run", "vector_error")
+  assert np.mean([errors[step] for step in range(116, 121)]) < 0.8 * np.mean([errors[step] for step in range(61, 66)])
   classifier = dc.Classifier.load(str(tmp_path / "run/classifier"))
   for number in range(9):
     photo = np.asarray(Image.open(folder / f"val/{number:02}.png"))
