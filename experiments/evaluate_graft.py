@@ -75,7 +75,8 @@ def main(argv):
     add(f"{network.architecture}{trained} at {classifier.operating_point}", classifier,
         agreement.measure(network, inputs, answers, FLAGS.batch_size), alone, rate)
     if FLAGS.image_size and inputs.kind == "representation":
-      figures, rate_of_large = on_large(classifier, inputs, Squares(FLAGS.photos, FLAGS.image_size, FLAGS.data_dir), answers.logits)
+      said = [teacher.class_names[place] for place in np.argmax(answers.logits, axis=1)]
+      figures, rate_of_large = on_large(classifier, inputs, Squares(FLAGS.photos, FLAGS.image_size, FLAGS.data_dir), said)
       add(f"the same on squares of {FLAGS.image_size} pixels", classifier, figures, alone, rate_of_large)
     if classifier.operating_point not in done:
       done.add(classifier.operating_point)
@@ -92,15 +93,16 @@ def main(argv):
         "for": FLAGS["for"].value, "machine": f"{platform.machine()}, TensorFlow {tf.__version__}"}, sort_keys=True)
 
 
-def on_large(classifier, inputs, squares, teacher_logits):
-  """Agreement of a classifier on `Squares` of another size with what its teacher said, and bits per pixel of their payloads."""
+def on_large(classifier, inputs, squares, said):
+  """Agreement of a classifier on `Squares` of another size with the classes that its teacher said, and bits per pixel of their
+  payloads."""
   alike, rates = [], []
-  for photo, expected in zip(squares, teacher_logits, strict=True):
-    stored = inputs.encode(photo[np.newaxis])
-    order = np.argsort(-classifier.network(classifier.brought_down(stored, squares.size, squares.size), training=False)[0].numpy())
-    alike.append(order[:5] == np.argmax(expected))
-    rates.append(8 * len(inputs.codec.encode_symbols(np.asarray(stored[0]))) / squares.size ** 2)
-  return {"top_1": float(np.mean(np.array(alike)[:, 0])), "top_5": float(np.mean(np.any(alike, axis=1)))}, float(np.mean(rates))
+  for photo, expected in zip(squares, said, strict=True):
+    stored = np.asarray(inputs.encode(photo[np.newaxis]))
+    classes, = classifier.run(stored, squares.size, squares.size)
+    alike.append([name == expected for name, _ in classes[:5]])
+    rates.append(8 * len(inputs.codec.encode_symbols(stored[0])) / squares.size ** 2)
+  return {"top_1": float(np.mean([first for first, *_ in alike])), "top_5": float(np.mean(list(map(any, alike))))}, float(np.mean(rates))
 
 
 def mean_rate(codec, answers):

@@ -106,6 +106,8 @@ def main(argv):
   with strategy.scope():
     # What the teacher answers on a crop, from its maps there; the whole photo may show something else.
     whole = teacher.cut_network(cut)
+  if FLAGS.vector_weight:
+    surgery.dense_end(network.remainder, teacher.name)  # refused now, not after the adapter's steps
   network.take_weights(teacher.network)
   network.set_statistics(*training.map_statistics())
   if FLAGS.start:

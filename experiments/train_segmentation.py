@@ -120,7 +120,8 @@ def main(argv):
        loop.Stage(FLAGS.steps, loss, lambda: whole_optimizers(model), batches)],
       model.named_variables(), program="train_segmentation", settings=settings, result="segmenter",
       measure=lambda kept: measure(strategy, kept or segmenter, validation, well_covered), every=FLAGS.validate_every,
-      keep=lambda: segmenter.copy(rounded=True), export=loop.save_task("segmenter", trained_size=training.shorter_side), shown=("loss",))
+      keep=lambda: segmenter.copy(rounded=True), export=loop.save_task("segmenter", trained_size=training.shorter_side),
+      shown=("loss",))
 
 
 def whole_optimizers(model):

@@ -21,8 +21,10 @@ from unittest import mock
 
 from absl import app
 from absl.flags import argparse_flags
+from PIL import Image
 import tensorflow as tf
 
+from deepcomp_tf import samples
 from deepcomp_tf.models import resnet
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -185,3 +187,11 @@ def error(program):
   code, output = finish(program)
   assert code not in (0, -signal.SIGKILL), output[-3000:]
   return output.strip().splitlines()[-1], output
+
+
+def write_photos(folder):
+  """Writes small photos, and one that is none, broken.png, into a folder, and returns that."""
+  for name, image in samples.photos().items():
+    Image.fromarray(image[:96, :120]).save(folder / f"{name}.png")
+  (folder / "broken.png").write_bytes(b"no image at all")
+  return folder

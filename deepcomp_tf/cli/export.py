@@ -7,8 +7,7 @@ from deepcomp_tf import quiet
 from deepcomp_tf import shipped
 from deepcomp_tf import tasks
 from deepcomp_tf.cli import common
-
-_LITERT = ".tflite"
+from deepcomp_tf.tasks.litert import EXTENSION
 
 
 def add_arguments(parser):
@@ -16,7 +15,7 @@ def add_arguments(parser):
   parser.add_argument("task", choices=tasks.names(), help="What it does with a file.")
   parser.add_argument("network", help="Its name, as the task's flag has it, or a folder that training wrote.")
   parser.add_argument("-o", "--output", required=True, help="Folder of the SavedModel, for Serving the number of a version in "
-                      f"the model's folder, such as models/photos/1; or a {_LITERT} file, beside which the classes are "
+                      f"the model's folder, such as models/photos/1; or a {EXTENSION} file, beside which the classes are "
                       "written as .json.")
   parser.add_argument("--operating_point", default="", help="Folder of the network's operating point, where that is not where "
                       "it says.")
@@ -27,7 +26,7 @@ def add_arguments(parser):
 def run(args):
   """Writes it. Returns the exit code."""
   task = tasks.find(args.task)
-  litert = args.output.endswith(_LITERT)
+  litert = args.output.endswith(EXTENSION)
   shipped.find(task.KIND, args.network)
   common.check(args)
   outputs.check([args.output], args.overwrite)

@@ -94,7 +94,8 @@ def _add(args, library):
       if done.error:
         common.say_failed(done.path, done.error, args.json)
       elif args.json:
-        common.say_json(done.path, {"known": True} if done.known else {"name": done.name, "id": done.row["id"], "bytes": done.row["bytes"]})
+        common.say_json(done.path, {"known": True} if done.known else {
+            "name": done.name, **{column: done.row[column] for column in ("id", "bytes")}})
     report = library.add(args.paths, args.operating_point, args.effort, args.keep_location, args.overwrite, args.networks, step)
   if report.others:
     common.say(f"Left out: {photo_files.describe_others(report.others)}", sys.stderr)

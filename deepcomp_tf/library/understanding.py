@@ -61,7 +61,7 @@ class Understanding(Embedder):
     vectors = np.zeros([len(pooled), VECTOR_SIZE], np.float32)  # fewer directions leave zeros
     vectors[:, :self.directions.shape[1]] = pooled @ self.directions
     vectors /= np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
-    logits = (pooled @ self.kernel + self.bias) / self.info.get("temperature", 1.0)
+    logits = (pooled @ self.kernel + self.bias) / self.temperature
     return list(map(self._columns, vectors.astype(np.float16), tf.nn.softmax(logits).numpy()))
 
   def _columns(self, vector, probabilities):

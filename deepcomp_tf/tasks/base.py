@@ -98,6 +98,11 @@ class Task(abc.ABC):
     """Shorter side in pixels of the photos that the network was trained on; None where its folder does not say."""
     return self.info.get("trained_size", self.info.get("crop_size"))
 
+  @property
+  def temperature(self):
+    """What logits are divided by before they become probabilities, as `experiments.evaluate_classification` found."""
+    return self.info.get("temperature", 1.0)
+
   def halvings(self, height, width):
     """How often the representation of a photo of that size is halved by `brought_down`."""
     return halving.times(height, width, self.trained_size) if self.trained_size and self._halving else 0

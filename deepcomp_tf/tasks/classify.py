@@ -33,16 +33,13 @@ class Classifier(Task):
     network: a `models.ResNet`, `models.CResNet`, `models.Graft` or `models.Backbone`.
     class_names: list of str, in the order of the network's logits; an attribute.
     inputs, info: see `Task`.
-
-  Attributes:
-    temperature: what logits are divided by before they become probabilities, as `experiments.evaluate_classification` found.
   """
 
   KIND = "classifier"
 
   def __init__(self, network, inputs, class_names: Sequence[str], info=None):
     super().__init__(network, inputs, class_names, info)
-    self.class_names, self.temperature = self.names_in_order, self.info.get("temperature", 1.0)
+    self.class_names = self.names_in_order
     self._forward = tf.function(
         lambda x: self.network(x, training=False),
         input_signature=[tf.TensorSpec([None, None, None, inputs.channels], tf.float32)], jit_compile=False)

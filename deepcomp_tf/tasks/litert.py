@@ -3,12 +3,15 @@
 import os
 import tempfile
 
-import tensorflow as tf
-from tensorflow.python.framework import convert_to_constants  # pylint: disable=no-name-in-module
+from etils import epy
 
 from deepcomp_tf import files
 from deepcomp_tf import outputs
 from deepcomp_tf.errors import DeepcompError
+
+with epy.lazy_imports():  # the command knows the ending before TensorFlow is imported
+  import tensorflow as tf
+  from tensorflow.python.framework import convert_to_constants  # pylint: disable=no-name-in-module
 
 EXTENSION = ".tflite"
 

@@ -49,7 +49,8 @@ def test_a_graft_learns_what_its_backbone_says_without_labels(folder, tmp_path):
   assert code == 0, output[-3000:]
   assert "decoding and the whole colours take" in output
   history = [json.loads(line) for line in (tmp_path / "run/history.jsonl").read_text().splitlines()]
-  assert [line["step"] for line in history] == [60, 120] and history[-1]["top_1"] == 1.0 and history[-1]["photos"] == 9 and history[-1]["top_1_at_48"] == 1.0
+  assert [line["step"] for line in history] == [60, 120] and history[-1]["top_1"] == 1.0 and history[-1]["photos"] == 9
+  assert history[-1]["top_1_at_48"] == 1.0
   errors = programs.curve(tmp_path / "run", "map_error")
   assert errors[60] < 0.3 * errors[1]
   errors = programs.curve(tmp_path / "run", "vector_error")
