@@ -75,8 +75,8 @@ class Bitstream(bytes):
 
   @functools.cached_property
   def operating_point(self) -> str:
-    """Name of the shipped operating point that the file is of, or the folder of one in `shipped.search_path`. A BitstreamError says
-    that it is of another, or damaged."""
+    """Name of the shipped operating point that the file is of, or the folder of one in `shipped.search_path`. A BitstreamError
+    says that it is of another, or damaged."""
     for name in shipped.all_names(operating_point.KIND):
       if operating_point.fingerprint(name) == self.header.fingerprint:
         return name

@@ -30,12 +30,14 @@ def names(kind):
 
 
 def search_path():
-  """The folders of the environment variable `DEEPCOMP_PATH`, separated as in PATH, in which networks of one's own are looked for."""
+  """The folders of the environment variable `DEEPCOMP_PATH`, separated as in PATH,
+  in which networks of one's own are looked for."""
   return [folder for folder in os.environ.get("DEEPCOMP_PATH", "").split(os.pathsep) if folder]
 
 
 def all_names(kind):
-  """`names(kind)`, and the paths of the networks of that kind in the folders of `search_path`, or in the folders of runs in these."""
+  """`names(kind)`, and the paths of the networks of that kind in the folders of `search_path`,
+  or in the folders of runs in these."""
   found = names(kind)
   for folder in filter(os.path.isdir, search_path()):
     for name in sorted(os.listdir(folder)):
@@ -63,7 +65,8 @@ def find(kind, name):
     for folder in (place, os.path.join(place, _result(kind))):
       if files.exists(os.path.join(folder, json_of(kind))):
         return folder
-  raise DeepcompError(f"no {kind} {name!r}: expected one of {', '.join(names(kind)) or '(none)'}, or a folder with {json_of(kind)}"
+  raise DeepcompError(f"no {kind} {name!r}: expected one of {', '.join(names(kind)) or '(none)'}, "
+                      f"or a folder with {json_of(kind)}"
                       + (f", also seen from DEEPCOMP_PATH={os.environ['DEEPCOMP_PATH']}" if search_path() else ""))
 
 

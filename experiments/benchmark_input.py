@@ -122,8 +122,8 @@ def compare(dataset, operating_point, folder):
   first = None
   for label, (seconds, cpu_seconds) in ((label, np.median(values, axis=0)) for label, values in times.items()):
     first = first or seconds
-    print(f"  {label}: {1 / seconds:.0f} images/s, {first / seconds:.1f} times; an image: {1000 * cpu_seconds:.2f} ms of CPU time, "
-          f"{rows[label][1] / source.num_examples:.0f} bytes")
+    print(f"  {label}: {1 / seconds:.0f} images/s, {first / seconds:.1f} times; an image: {1000 * cpu_seconds:.2f} ms of CPU "
+          f"time, {rows[label][1] / source.num_examples:.0f} bytes")
 
 
 if __name__ == "__main__":

@@ -7,8 +7,8 @@ The service has a library of its own in a temporary folder. First --clients ask 
 --seconds each: uploads of new photos, which are crops of --photos as JPEG; classes of photos that are not stored; searches by a
 word; searches for photos like one; small pictures. Printed are answers a second, percentiles of the seconds that they took, the
 answers by their status, and the service's memory. Then come --broken uploads, cut or changed, and it is checked that each is
-refused and the library as large as before. Last the service is killed (SIGKILL) during uploads, --kills times, and after each time
-it is checked that the library opens, has every photo whose upload was answered, and is whole.
+refused and the library as large as before. Last the service is killed (SIGKILL) during uploads, --kills times, and after each
+time it is checked that the library opens, has every photo whose upload was answered, and is whole.
 """
 
 import collections

@@ -61,7 +61,8 @@ def panels_of_figure_6(rows, masks, networks, codec):
     crops = [of[0]["settings"].get("crop_size", 224) for every in measured.values() for _, of in every] or [224]
     edge = crops[0] // STRIDE
     decoder = dc.evaluation.multiply_adds(codec.model.decoder, (edge, edge, codec.channels)) / 1e9
-    yield Panel(task, name, title, "mIoU of 21 classes [%]" if column == 2 else title, ours, theirs, (decoder, paper.MULTIPLY_ADDS["decoder"]))
+    yield Panel(task, name, title, "mIoU of 21 classes [%]" if column == 2 else title, ours, theirs,
+                (decoder, paper.MULTIPLY_ADDS["decoder"]))
 
 
 def figure_6(panels, reduced):
@@ -117,8 +118,8 @@ def equal_cost_table(panels):
     said = paper.EQUAL_COST.get(their_name)
     if said:
       rows.append([f"{their_name}, the paper's text", *map(str, said)])
-  return paper_tables.markdown(" | at equal cost, decoded pixels above the representation, points | at equal accuracy, decoded pixels "
-                               "cost more, G multiply-adds | with the decoder", rows)
+  return paper_tables.markdown(" | at equal cost, decoded pixels above the representation, points | at equal accuracy, "
+                               "decoded pixels cost more, G multiply-adds | with the decoder", rows)
 
 
 def worth_table(panels, stages):
@@ -132,7 +133,8 @@ def worth_table(panels, stages):
 
   def add(name, points, gain):
     worth = more_cost({place[3]: place for place in points["representation"]}, gain)
-    rows.append([name, f"{gain:.1f}", "-" if gain <= 0 else "depth gains nothing here" if worth is None else f"{100 * worth:.0f} %"])
+    rows.append([name, f"{gain:.1f}",
+                 "-" if gain <= 0 else "depth gains nothing here" if worth is None else f"{100 * worth:.0f} %"])
 
   for panel in panels:
     name, their_name = (title.removesuffix(" [%]") for title in (panel.title, panel.their_title))
@@ -143,12 +145,13 @@ def worth_table(panels, stages):
     add(f"{their_name}, the paper's Table 2", panel.theirs, paper.JOINT_GAINS[panel.task][0])
   for task, (gain, worth) in paper.JOINT_GAINS.items():
     rows.append([f"{task}, the paper's text", f"{gain:.1f}", f"{worth} %"])
-  return paper_tables.markdown(" | joint training above its control, points | more multiply-adds than cResNet-51's of a deeper network "
-                               "that gains as much", rows)
+  return paper_tables.markdown(" | joint training above its control, points | more multiply-adds than cResNet-51's of a "
+                               "deeper network that gains as much", rows)
 
 
 def more_cost(places, gain):
-  """By what share a network that is better by `gain` points costs more than cResNet-51, on the line from there through cResNet-72.
+  """By what share a network that is better by `gain` points costs more than cResNet-51,
+  on the line from there through cResNet-72.
 
   Args:
     places: dict from names of networks, "-d" or not, to (multiply-adds, figure, ...).
@@ -156,7 +159,8 @@ def more_cost(places, gain):
   Returns:
     None where the line does not rise.
   """
-  ends = [next((place for name, place in places.items() if name.startswith(network)), None) for network in ("cResNet-51", "cResNet-72")]
+  ends = [next((place for name, place in places.items() if name.startswith(network)), None)
+          for network in ("cResNet-51", "cResNet-72")]
   if None in ends or ends[1][1] <= ends[0][1]:
     return None
   (cost, figure, *_), (dearer, better, *_) = ends

@@ -24,8 +24,8 @@ FLAGS = flags.FLAGS
 flags.DEFINE_string("dataset", None, "TFDS set of compressed files.", required=True)
 flags.DEFINE_string("data_dir", None, "Where TFDS keeps it.")
 flags.DEFINE_string("split", "train", "Its split, or a slice of it.")
-flags.DEFINE_string("classifier", None, f"Whose features before the last layer: {', '.join(dc.Embedder.names())}, or a folder that "
-                    "training wrote.", required=True)
+flags.DEFINE_string("classifier", None, f"Whose features before the last layer: {', '.join(dc.Embedder.names())}, or a folder "
+                    "that training wrote.", required=True)
 flags.DEFINE_string("operating_point", None, "Folder of its operating point, where that is not where it says.")
 flags.DEFINE_string("output_dir", None, "Folder for the Parquet files.", required=True)
 training_flags.define_beam_flags()

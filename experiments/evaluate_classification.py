@@ -3,12 +3,13 @@
   python -m experiments.evaluate_classification --classifier=RUN_DIR/classifier --dataset=SET --split=validation
 
 SET is a TFDS set or a folder of split/class/*.jpg, whose images the classifier's operating point compresses on the
-way, or a set that `experiments.compress_dataset` wrote. Its classes are the classifier's by name or, of ImageNet's, by WordNet id, as
-TFDS's `imagenet2012` and `imagenette` have them. The crops are those of the training. With --output_dir there are figures of each class
-in classes.csv, and confusion.png.
+way, or a set that `experiments.compress_dataset` wrote. Its classes are the classifier's by name or, of ImageNet's, by WordNet
+id, as TFDS's `imagenet2012` and `imagenette` have them. The crops are those of the training. With --output_dir there are figures
+of each class in classes.csv, and confusion.png.
 
-What it says of probabilities: by how much they are off, on average (expected calibration error), and the temperature that mends them on
-these examples. --keep_temperature writes that into the classifier's folder, and from then on all its probabilities follow it.
+What it says of probabilities: by how much they are off, on average (expected calibration error), and the
+temperature that mends them on these examples. --keep_temperature writes that into the classifier's folder, and from
+then on all its probabilities follow it.
 """
 
 import csv
@@ -46,12 +47,12 @@ flags.DEFINE_enum("crop", None, CROPS, "Of images that are compressed on the way
                   "representation of --image_size pixels; empty: as in the training.")
 flags.DEFINE_integer("image_size", 0, "Edge of the images whose representation is cropped; 0 is that of the training.",
                      lower_bound=0)
-flags.DEFINE_integer("resize", 0, "Shorter side that images which are compressed on the way are resized to; 0: as in the training.",
-                     lower_bound=0)
+flags.DEFINE_integer("resize", 0, "Shorter side that images which are compressed on the way are resized to; "
+                     "0: as in the training.", lower_bound=0)
 flags.DEFINE_string("output_dir", None, "Folder for classes.csv and confusion.png; it is made if it is missing.")
 flags.DEFINE_bool("overwrite", False, "Replace files of --output_dir that are there.")
-flags.DEFINE_bool("keep_temperature", False, "Write the temperature that fits these examples into the classifier's folder. They should be "
-                  "neither those of the training nor those of a test.")
+flags.DEFINE_bool("keep_temperature", False, "Write the temperature that fits these examples into the classifier's folder. They "
+                  "should be neither those of the training nor those of a test.")
 
 
 def main(argv):

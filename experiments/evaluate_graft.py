@@ -39,7 +39,8 @@ flags.DEFINE_enum("preprocessing", None, PREPROCESSINGS, "As of experiments.trai
 flags.DEFINE_string("backbone", None, "File of the backbone, where Keras saved it.")
 flags.DEFINE_string("data_dir", None, "Where TFDS keeps its sets.")
 flags.DEFINE_string("cache_dir", None, "As of experiments.train_graft.")
-flags.DEFINE_integer("image_size", 0, "Edge in pixels of the squares that grafts see, a multiple of 8; 0: as in their training.", lower_bound=0)
+flags.DEFINE_integer("image_size", 0, "Edge in pixels of the squares that grafts see, a multiple of 8; 0: as in their training.",
+                     lower_bound=0)
 flags.DEFINE_integer("batch_size", 32, "Photos at a time.", lower_bound=1)
 training_flags.define_search_flags()
 flags.DEFINE_string("record_samples", "", "JSON file to write what the backbone says of the sample photos to; overwritten.")
@@ -102,7 +103,8 @@ def on_large(classifier, inputs, squares, said):
     classes, = classifier.run(stored, squares.size, squares.size)
     alike.append([name == expected for name, _ in classes[:5]])
     rates.append(8 * len(inputs.codec.encode_symbols(stored[0])) / squares.size ** 2)
-  return {"top_1": float(np.mean([first for first, *_ in alike])), "top_5": float(np.mean(list(map(any, alike))))}, float(np.mean(rates))
+  return ({"top_1": float(np.mean([first for first, *_ in alike])), "top_5": float(np.mean(list(map(any, alike))))},
+          float(np.mean(rates)))
 
 
 def mean_rate(codec, answers):

@@ -5,7 +5,8 @@
 Photos are brought to squares of 224 pixels (the backbone's size) and compressed at each of --operating_points.
 
 recall@10: of the ten photos nearest to each one, by the cosine of the whole backbone's pooled features on the originals, the
-share that is among the ten nearest by the library's vectors, and beside it by the whole backbone's features of the decoded photos.
+share that is among the ten nearest by the library's vectors,
+and beside it by the whole backbone's features of the decoded photos.
 
 Near-duplicates: every third photo, cropped to 90 % of its sides, as JPEG of quality 50, scaled to 160 pixels, and mirrored: the
 share whose cosine with the photo it was made of reaches a cutoff (`Library.duplicates`), and the pairs of different photos that
@@ -99,8 +100,8 @@ def find_word(library, names):
   shown = {f"photos/{number}.deepcomp" for number, name in enumerate(names) if re.search(FLAGS.named, name)}
   for least in LEAST_SCORES:
     found = {hit.name for hit in library.search(FLAGS.word, top=len(names), at_least=least)}
-    print(f"  {FLAGS.word} from {least}: {len(found)} found of {len(shown)}, precision {len(found & shown) / max(1, len(found)):.3f}, "
-          f"recall {len(found & shown) / max(1, len(shown)):.3f}", flush=True)
+    print(f"  {FLAGS.word} from {least}: {len(found)} found of {len(shown)}, precision "
+          f"{len(found & shown) / max(1, len(found)):.3f}, recall {len(found & shown) / max(1, len(shown)):.3f}", flush=True)
 
 
 def features_of(teacher):

@@ -28,7 +28,8 @@ from deepcomp_tf.training import flags as training_flags
 FLAGS = flags.FLAGS
 flags.DEFINE_list("segmenters", None, f"Of {', '.join(dc.Segmenter.names()) or '(none shipped)'}, or folders that "
                   "training wrote.", required=True)
-flags.DEFINE_string("backbone", None, "TensorFlow Lite file, or file that Keras saved, of a network that segments, to be measured, too.")
+flags.DEFINE_string("backbone", None, "TensorFlow Lite file, or file that Keras saved, of a network that segments, "
+                    "to be measured, too.")
 flags.DEFINE_enum("preprocessing", None, PREPROCESSINGS, "As of experiments.train_graft.")
 flags.DEFINE_string("operating_point", None, "Folder of their operating point, where that is not where they say.")
 flags.DEFINE_string("dataset", "voc_segmentation", "TFDS set with images and masks, or folder with images/ and masks/.")

@@ -41,8 +41,8 @@ def main(argv):
     found = np.concatenate([halving.halve(x[np.newaxis], kernel, bias)[0].numpy().reshape(-1, x.shape[-1]) for x in whole])
     aim = np.concatenate([y.reshape(-1, y.shape[-1]) for y in aims])
     explained = 1 - np.mean((found - aim) ** 2, axis=0) / np.var(aim, axis=0)
-    print(f"{name}: {100 * explained.mean():.1f} % of the variance of {len(whole)} photos of {FLAGS.validation_photos}, of channels "
-          f"{100 * explained.min():.1f} to {100 * explained.max():.1f} %")
+    print(f"{name}: {100 * explained.mean():.1f} % of the variance of {len(whole)} photos of {FLAGS.validation_photos}, of "
+          f"channels {100 * explained.min():.1f} to {100 * explained.max():.1f} %")
     folder = shipped.find("operating point", name)
     buffer = io.BytesIO()
     np.savez_compressed(buffer, kernel=kernel.astype(np.float16), bias=bias.astype(np.float32))

@@ -30,8 +30,8 @@ FLAGS = flags.FLAGS
 flags.DEFINE_string("output_dir", "docs/results", "Folder for the pictures.")
 flags.DEFINE_string("page", "docs/results.md", "Markdown page for the tables.")
 
-_TABLES = ("tables 1 and 3", "table 3", "table 2", "table 2 in the paper's setting", "cost at equal accuracy", "storage", "rate and distortion", "the paper's setting",
-           "joint training", "joint training as computation")
+_TABLES = ("tables 1 and 3", "table 3", "table 2", "table 2 in the paper's setting", "cost at equal accuracy", "storage",
+           "rate and distortion", "the paper's setting", "joint training", "joint training as computation")
 
 
 def main(argv):
@@ -78,7 +78,8 @@ def main(argv):
                if len(stages := records.read_stages(point, prefix)) > 1 and "fixed" in stages}
   if finetuned:
     fill(FLAGS.page, "joint training", paper_tables.joint_table(finetuned))
-    fill(FLAGS.page, "joint training as computation", cost_curves.worth_table(panels, finetuned.get(("bpp0.0983", records.SHIPPED), {})))
+    fill(FLAGS.page, "joint training as computation",
+         cost_curves.worth_table(panels, finetuned.get(("bpp0.0983", records.SHIPPED), {})))
     drawn.update(figure_7=paper_figures.figure_7(finetuned), figure_11=paper_figures.figure_11(finetuned))
   runtimes = [files.read_json(path) for path in records.paths("runtime_*.json")]
   if runtimes:
@@ -91,9 +92,11 @@ def main(argv):
 
 
 def rates_of(*names):
-  """{operating point: means over the test photos} of what is recorded under the last of some names, with {} for the operating point."""
+  """{operating point: means over the test photos} of what is recorded under the last of some names,
+  with {} for the operating point."""
   return {point: row for point in dc.operating_points.names() for name in names
-          for row in records.rates_and_distortions(name.format(point)) if row["codec"] == rate_distortion.OURS and not row["setting"]}
+          for row in records.rates_and_distortions(name.format(point))
+          if row["codec"] == rate_distortion.OURS and not row["setting"]}
 
 
 def new_page():

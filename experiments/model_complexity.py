@@ -30,8 +30,8 @@ def main(argv):
         + f"{'ours':>9}{'paper':>8}")
   for name, root, units, ours, theirs in rows():
     print(f"{name:<34}{root:>6}" + "".join(f"{n:>9}" for n in units) + f"{ours / 1e9:>9.3f}{theirs:>8}")
-  print("The decoder counts in full; the paper's figure is what its first convolution and its residual units come to, which it does "
-        "not say.")
+  print("The decoder counts in full; the paper's figure is what its first convolution and its residual units come to, "
+        "which it does not say.")
 
 
 def rows():

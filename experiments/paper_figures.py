@@ -114,7 +114,8 @@ def figure_11(finetuned):
       peers = sorted((records.mean_of(measured, "bits_per_pixel", "jpeg2000"), records.mean_of(measured, key, "jpeg2000"))
                      for measured, _ in stages.values())
       axis.plot(*zip(*peers), linestyle=":", color="#34495e", marker="x", label="JPEG 2000")
-      places = {stage: (records.mean_of(measured, rate), records.mean_of(measured, key)) for stage, (measured, _) in stages.items()}
+      places = {stage: (records.mean_of(measured, rate), records.mean_of(measured, key))
+                for stage, (measured, _) in stages.items()}
       if moved:
         axis.plot(*places["joint"], "s", color=_STAGE_STYLES["joint"][1], alpha=0.3, label="joint, at its own rate")
         places["joint"] = moved[rate], moved[key]
@@ -203,7 +204,8 @@ def figure_12(runtimes, rows, masks, reduced):
     axis.title.set_fontsize(10)
     axis.tick_params(labelsize=8)
   figure.legend(*axes[0].get_legend_handles_labels(), fontsize=8, loc="outside lower center", ncols=3)
-  measures = ", ".join(["top-5 accuracy", *(label.removesuffix(" [%]") for label in list(records.mask_measures(masks).values())[:1])])
+  measures = ", ".join(["top-5 accuracy", *(
+      label.removesuffix(" [%]") for label in list(records.mask_measures(masks).values())[:1])])
   figure.suptitle("; ".join(dict.fromkeys(record["machine"] for record in runtimes))
                   + f"; beside the bars: {measures}{' at reduced scale' if reduced else ''}", fontsize=9)
   return figure

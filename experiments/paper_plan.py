@@ -26,7 +26,8 @@ ROWS = ("resnet50_original",
         "resnet50_bpp0.330", "cresnet51_bpp0.330", "cresnet39_bpp0.330")
 SECOND_SEED = ("resnet50_bpp0.0983", "cresnet51_bpp0.0983", "resnet50_bpp0.635", "cresnet51_bpp0.635")
 # At small scale: its rows on operating points in the paper's setting, which have the paper's rates.
-PAPER_ROWS = tuple(f"{network}_{point}" for point in ("bpp0.0983", "bpp0.330", "bpp0.635") for network in ("resnet50", "cresnet51"))
+PAPER_ROWS = tuple(f"{network}_{point}" for point in ("bpp0.0983", "bpp0.330", "bpp0.635")
+                   for network in ("resnet50", "cresnet51"))
 PAPER_SECOND_SEED = PAPER_ROWS[:2]
 # Validation images of the paper's scale that rate and distortion are reported on.
 MEASURED = 1000
@@ -86,8 +87,8 @@ def table_2_and_section_6(prefix, places, trained, rows, second_seed, joint, sch
   def classification(name, row, seed, *more, files_of=None, **of):
     point = point_of(row)
     images = [f"--dataset={set_of(files_of or name_of(point))}", f"--data_dir={sets_dir()}"] if point else images_flags()
-    return step(named(name, seed), "train_classification", *row_flags("classification", row, places), *more, *images, f"--seed={seed}",
-                point=point, **of)
+    return step(named(name, seed), "train_classification", *row_flags("classification", row, places), *more, *images,
+                f"--seed={seed}", point=point, **of)
 
   def segmentation(name, row, start, *more, newest=False):
     masks = [FLAGS.masks or "MASKS", f"--data_dir={sets_dir()}"] if FLAGS.scale == "small" else [
@@ -105,8 +106,8 @@ def table_2_and_section_6(prefix, places, trained, rows, second_seed, joint, sch
     start = classification(f"fixed_{point}", row, seed, newest=True) if fixed else classifiers[row, seed]
     both, control = (step(named(f"{name}_{point}", seed), "train_joint", *flags_of("joint", joint.format(point)),
                           f"--name={named(f'{point}_{prefix}{ends_in}', seed)}", f"--classifier={start.network_dir}",
-                          f"--operating_point={places[point]}", *images_flags(sets=False), *photos_flags(), f"--seed={seed}", *more,
-                          point=point, needs=start, newest=True)
+                          f"--operating_point={places[point]}", *images_flags(sets=False), *photos_flags(), f"--seed={seed}",
+                          *more, point=point, needs=start, newest=True)
                      for name, ends_in, more in (("joint", "joint", []), ("control", "compression_only", ["--compression_only"])))
     there = f"--operating_point={control.point_dir}"
     alone = {"files_of": control.values["name"], "newest": True}
@@ -126,7 +127,8 @@ def measured(name, place, *more, seed=0, **of):
   """The step that measures rate and distortion of the operating point in a folder, or of a name (Figure 8)."""
   photos = [f"--images={FLAGS.test_photos or 'TEST_PHOTOS'}"] if FLAGS.test_photos or FLAGS.scale == "small" else [
       f"--dataset={images_name()}", f"--split=validation[:{MEASURED}]", *given("data_dir")]
-  return Step(named(f"{name}_rate_distortion", seed), "evaluate", "--effort=0", *photos, f"--operating_point={place}", *more, **of)
+  return Step(named(f"{name}_rate_distortion", seed), "evaluate", "--effort=0", *photos, f"--operating_point={place}",
+              *more, **of)
 
 
 def images_flags(sets=True):
@@ -170,7 +172,8 @@ def point_of(row):
 
 
 def row_flags(task, row, places):
-  """Flags of a row of Table 2: what all rows share, its network, and what that sees of a photo, by an operating point of `places`."""
+  """Flags of a row of Table 2: what all rows share, its network, and what that sees of a photo,
+  by an operating point of `places`."""
   common = "small" if FLAGS.scale == "small" else {"classification": "imagenet", "segmentation": "voc"}[task]
   folder = places.get(point_of(row))
   return [*flags_of(task, common), f"--network={row.split('_')[0].replace('resnet', 'ResNet-')}",
@@ -207,8 +210,8 @@ def compress_flags(point):
 
 
 def storage_flags(point):
-  """Flags of compress_dataset for what a set takes beside its JPEG files of the same pixels (section 4.5): at the paper's scale the
-  validation images as they are, not resized."""
+  """Flags of compress_dataset for what a set takes beside its JPEG files of the same pixels (section 4.5): at the paper's scale
+  the validation images as they are, not resized."""
   if FLAGS.scale == "small":
     return compress_flags(point)
   return [f"--dataset={images_name()}", "--splits=validation", *given("data_dir"), f"--operating_point={point}",

@@ -20,8 +20,8 @@ flags.DEFINE_string("masks", None, "Folder of a segmentation set, for the small 
                     "voc_segmentation by default.")
 flags.DEFINE_string("data_dir", None, "Where TFDS keeps these, for the paper's scale.")
 flags.DEFINE_string("photos", None, "Folder of photos for compression and the coder's tables, for the small scale.")
-flags.DEFINE_string("test_photos", None, "Folder of photos to report rate and distortion on, Kodak's for example; empty at the paper's "
-                    "scale: 1,000 validation images of --images.")
+flags.DEFINE_string("test_photos", None, "Folder of photos to report rate and distortion on, Kodak's for example; empty at the "
+                    "paper's scale: 1,000 validation images of --images.")
 flags.DEFINE_string("work_dir", None, "Folder for compressed sets and runs, which is not needed after all is recorded.")
 flags.DEFINE_string("only", "", "Regular expression of the names of the steps to run; empty: all.")
 flags.DEFINE_bool("plan", False, "Print the plan and stop.")
@@ -30,8 +30,8 @@ flags.DEFINE_list("training_flags", [], "Flags that all training programs get, s
 flags.DEFINE_float("share", 1.0, "Of the training images of ImageNet, and of the steps of compression and segmentation, for the "
                    "paper's scale.", lower_bound=1e-6, upper_bound=1.0)
 
-flags.DEFINE_string("paper_setting", None, "Folder of operating points in the paper's setting, such as FOLDER/bpp0.0983, for the small "
-                    "scale; empty: they are trained by their flagfiles.")
+flags.DEFINE_string("paper_setting", None, "Folder of operating points in the paper's setting, such as FOLDER/bpp0.0983, for the "
+                    "small scale; empty: they are trained by their flagfiles.")
 
 
 class Step:
@@ -67,8 +67,8 @@ class Step:
 
   @property
   def networks(self):
-    """What a record says of its operating point as it is now: fingerprint, encoder_version and decoder_version; None where there is
-    none, or it is not trained yet."""
+    """What a record says of its operating point as it is now: fingerprint, encoder_version and decoder_version; None where there
+    is none, or it is not trained yet."""
     info = operating_point.read_info(self.folder) if self.folder and is_there(self.folder) else None
     return {"fingerprint": info and info["fingerprint"], "encoder_version": info and operating_point.newest_encoder(info),
             "decoder_version": info and operating_point.decoder_version(info)}

@@ -76,7 +76,8 @@ def table_2(rows, masks, rates):
               " + ".join(f"{seconds / 60:.0f}" for seconds in times)]
     lines.append(cells)
   return markdown(" | ".join([
-      "operating point | ours by the paper's measure | ours in files | network | top-1 ours | top-1 paper | top-5 ours | top-5 paper",
+      "operating point | ours by the paper's measure | ours in files | network | top-1 ours | top-1 paper | "
+      "top-5 ours | top-5 paper",
       *(f"{label.removesuffix(' classes [%]')} ours" for label in measures.values()),
       "mIoU of 21 paper | G multiply-adds ours | minutes"]), lines)
 
@@ -124,7 +125,8 @@ def joint_table(finetuned):
       lines.append(cells + [spread(runs["segmentation"], measure, error=True) for measure in measures])
     moved = records.joint_at_the_controls_rate(stages, point, prefix)
     if moved:
-      lines.append([name, "joint, at the control's rate", f"{moved[rate]:.4f}", *_qualities(moved), "", "", *("" for _ in measures)])
+      lines.append([name, "joint, at the control's rate", f"{moved[rate]:.4f}", *_qualities(moved), "", "",
+                    *("" for _ in measures)])
   return markdown(" | ".join(["operating point | trained on | bits/pixel | PSNR | SSIM | MS-SSIM | top-1 | top-5",
                               *(label.removesuffix(" classes [%]") for label in measures.values())]), lines)
 

@@ -150,8 +150,8 @@ def rate_of(point, prefix=SHIPPED):
 
 
 def joint_at_the_controls_rate(stages, point, prefix=SHIPPED):
-  """What joint training reaches at the rate of its control (appendix A.7): dict of the rate, psnr, ssim and ms_ssim, means over the
-  test photos and seeds; None where that cannot be told.
+  """What joint training reaches at the rate of its control (appendix A.7): dict of the rate, psnr, ssim and ms_ssim, means over
+  the test photos and seeds; None where that cannot be told.
 
   Their rates differ by a few percent. Joint training's figures are moved by what the operating points themselves gain from
   this rate to the other, along the straight line over the rate's logarithm from this one to the middle or, of it, the lowest.
@@ -185,8 +185,8 @@ def standard_error(records, name):
 
 
 def mask_measures(rows):
-  """{name: label} of the measures of masks in records of segmentation, lists by any key: over the classes that the set covers well,
-  where it was recorded for these, and over all classes of the set."""
+  """{name: label} of the measures of masks in records of segmentation, lists by any key: over the classes that the set covers
+  well, where it was recorded for these, and over all classes of the set."""
   record = next((of[0] for of in rows.values() if of), None)
   counts = {"well_covered_mean_iou": record and record.get("well_covered"),
             "mean_iou": len(record["history"][-1].get("iou", ())) if record else 0}

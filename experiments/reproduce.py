@@ -6,16 +6,16 @@
 
 At the paper's scale, the operating points are trained first, on ImageNet; ImageNet is then compressed at each of them once, and
 all rows that read files train from that. --images and --masks are the TFDS sets, --data_dir is where TFDS keeps them. Records,
-with the trained operating points, go to WORK/results. --share=0.01 takes a hundredth of ImageNet, for as
-many epochs, and a hundredth of the steps of compression and segmentation. Rate and distortion are those of 1,000 validation images
-of --images, with full curves of the other formats, where --test_photos names no others; what a set takes is that of the validation
-images as they are, beside their JPEG files.
+with the trained operating points, go to WORK/results. --share=0.01 takes a hundredth of ImageNet, for as many epochs, and a
+hundredth of the steps of compression and segmentation. Rate and distortion are those of 1,000 validation images of --images,
+with full curves of the other formats, where --test_photos names no others; what a set takes is that of the validation images as
+they are, beside their JPEG files.
 
 At small scale, --images is a classification set of 128x128 images (split/class/*.jpg with the splits train and val),
 --masks a segmentation set (images/SPLIT/*.jpg and masks/SPLIT/*.png), --photos a folder of larger photos, for the
 operating points in the paper's setting and for the coder's tables of those that joint training ends in. Every experiment runs
-at reduced scale, on the shipped operating points. Records go to WORK/results, too; --results_dir=docs/results/runs takes those of the
-repository in their place, as --plan without --work_dir does.
+at reduced scale, on the shipped operating points. Records go to WORK/results, too; --results_dir=docs/results/runs takes those of
+the repository in their place, as --plan without --work_dir does.
 
 --test_photos are those that rate and distortion are reported on. What is recorded in --results_dir is skipped, what was stopped
 goes on; before anything starts, the plan says what is left, and how long it took where that is known. An operating point that
@@ -178,7 +178,8 @@ def photos_to_segment():
   if FLAGS.scale == "small":
     return {name: samples.photos(LONGER_SIDE)[name] for name in SEGMENTED}
   builder = segmentation_data.open_builder(FLAGS.masks or "voc_segmentation", FLAGS.data_dir)
-  examples = segmentation_data.SegmentationExamples(builder, "validation", NetworkInput("original"), range(mask_classes.VOID)).whole()
+  examples = segmentation_data.SegmentationExamples(
+      builder, "validation", NetworkInput("original"), range(mask_classes.VOID)).whole()
   photos, classes = {}, segmentation_data.classes_of(builder)
   for number, (photo, truth) in enumerate(itertools.islice(examples, len(SEGMENTED)), start=1):
     photos[f"validation{number}"] = photo
@@ -203,7 +204,8 @@ def trained(step):
     segment_photos(step, network)
   edge = settings["crop_size"] // network.inputs.stride
   covered = step.values.get("well_covered_ids")
-  return {"settings": settings, "history": runs.read_history(step.run_dir), "well_covered": len(covered.split(",")) if covered else 0,
+  return {"settings": settings, "history": runs.read_history(step.run_dir),
+          "well_covered": len(covered.split(",")) if covered else 0,
           "software": files.read_json(os.path.join(step.run_dir, "software.json")),
           "seconds": network.info["trained"]["seconds"],
           "multiply_adds": dc.evaluation.multiply_adds(network.network, (edge, edge, network.inputs.channels))}

@@ -70,14 +70,14 @@ flags.DEFINE_float("learning_rate", 0.025, "At a batch of 64; scaled in proporti
 training_flags.define_momentum_flags()
 training_flags.define_pixel_mean_flag("imagenet")
 flags.DEFINE_float("weight_decay", 1e-4, "Of kernels.", lower_bound=0.0)
-flags.DEFINE_string("start", None, "Trained classifier to start from, in place of random weights: a shipped one, a folder, or for "
-                    "--input=decoded and original a pretrained network, as of train_graft's --backbone. Where it knows other classes, "
-                    "the last layer is a new one.")
-flags.DEFINE_integer("last_layer_steps", 0, "Before the epochs the last layer alone learns for so many steps, from what it sees of the "
-                     "photos' centers, which is computed once.", lower_bound=0)
-flags.DEFINE_float("start_share", 0.0, "Share of the weights of --start in those that are kept at the end. With 0.5, a classifier that was "
-                   "trained further on the files of a new encoder stays good on those of the old one (Wortsman et al. 2022).",
-                   lower_bound=0.0, upper_bound=1.0)
+flags.DEFINE_string("start", None, "Trained classifier to start from, in place of random weights: a shipped one, a folder, or "
+                    "for --input=decoded and original a pretrained network, as of train_graft's --backbone. Where it knows other "
+                    "classes, the last layer is a new one.")
+flags.DEFINE_integer("last_layer_steps", 0, "Before the epochs the last layer alone learns for so many steps, from what it sees "
+                     "of the photos' centers, which is computed once.", lower_bound=0)
+flags.DEFINE_float("start_share", 0.0, "Share of the weights of --start in those that are kept at the end. With 0.5, a "
+                   "classifier that was trained further on the files of a new encoder stays good on those of the old one "
+                   "(Wortsman et al. 2022).", lower_bound=0.0, upper_bound=1.0)
 flags.DEFINE_string("data_note", "", "What the images are and under which terms; written into the classifier.")
 
 # What may differ when a run is continued.
@@ -161,7 +161,8 @@ def load_start():
     raise dc.DeepcompError(f"expected --input=decoded with --operating_point, or --input=original, with --start={FLAGS.start}, a "
                            f"network for pixels. Received: --input={FLAGS.input} --operating_point={FLAGS.operating_point}")
   teacher = teachers.load_teacher(FLAGS.start)
-  return dc.Classifier(teacher.cut_network(None), NetworkInput(FLAGS.input, codec, pixel_mean=FLAGS.pixel_mean), teacher.class_names)
+  return dc.Classifier(
+      teacher.cut_network(None), NetworkInput(FLAGS.input, codec, pixel_mean=FLAGS.pixel_mean), teacher.class_names)
 
 
 def checked_inputs(trained):
@@ -181,8 +182,8 @@ def checked_inputs(trained):
     raise dc.DeepcompError(f"expected a ResNet for pixels or a cResNet for the representation. Received: "
                            f"--network={network} --input={kind}")
   if trained and (kind, network) != (trained.inputs.kind, trained.network.architecture):
-    raise dc.DeepcompError(f"expected a classifier to start from of {network} and the input {kind}. Received: --start={FLAGS.start}, "
-                           f"of {trained.network.architecture} and {trained.inputs.kind}")
+    raise dc.DeepcompError(f"expected a classifier to start from of {network} and the input {kind}. "
+                           f"Received: --start={FLAGS.start}, of {trained.network.architecture} and {trained.inputs.kind}")
   if (kind == "original") != (FLAGS.operating_point is None) and not (trained and FLAGS.operating_point is None):
     raise dc.DeepcompError("--operating_point is for --input=decoded and --input=representation, which need it. "
                            f"Received: --input={kind} --operating_point={FLAGS.operating_point}")
@@ -210,7 +211,8 @@ def fit_last_layer(network, crops, examples):
   batches = tqdm.tqdm(crops.evaluation_batches(examples, FLAGS.batch_size), desc="what the last layer sees", unit="batch",
                       total=-(-len(examples) // FLAGS.batch_size), mininterval=10)
   vectors, labels = zip(*((see(stored).numpy(), truth.numpy()) for stored, truth in batches))
-  loss = last_layer.fit(network.last_layer, np.concatenate(vectors), np.concatenate(labels), FLAGS.last_layer_steps, seed=FLAGS.seed)
+  loss = last_layer.fit(network.last_layer, np.concatenate(vectors), np.concatenate(labels), FLAGS.last_layer_steps,
+                        seed=FLAGS.seed)
   logging.info("The last layer has learned: loss %.3g of %d examples.", loss, sum(map(len, labels)))
 
 

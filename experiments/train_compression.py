@@ -68,8 +68,8 @@ flags.DEFINE_float("klt_step", 60.0, "Quantizer step of the KLT start, in pixel 
 flags.DEFINE_float("start_scale", 1.0, "Factor on the representation of the operating point to start from; below 1 "
                    "quantizes it more coarsely.", lower_bound=1e-3)
 flags.DEFINE_string("name", None, "Name of the operating point that the run ends in.", required=True)
-flags.DEFINE_integer("tables_from", 360, "Training photos that the coder's tables are fitted to, and that the mean and deviation of the "
-                     "representation are taken over.", lower_bound=1)
+flags.DEFINE_integer("tables_from", 360, "Training photos that the coder's tables are fitted to, and that the mean and deviation "
+                     "of the representation are taken over.", lower_bound=1)
 flags.DEFINE_string("data_note", "", "What the photos are and under which terms; written into the operating point.")
 
 # What may differ when a run is continued.

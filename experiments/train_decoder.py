@@ -30,7 +30,8 @@ further.define_flags(crop_size=144, learning_rate=2e-4)
 flags.DEFINE_string("cache_dir", None, "Folder on a local disk for symbols and pixels; empty: deepcomp_tf in the user's cache "
                     "folder.")
 flags.DEFINE_integer("margin", 16, "Pixels of a crop on each side of the window that counts, a multiple of 8, since in a whole "
-                     "photo the decoder sees beyond the window. Where the photo ends, the window goes up to its edge.", lower_bound=0)
+                     "photo the decoder sees beyond the window. Where the photo ends, the window goes up to its edge.",
+                     lower_bound=0)
 
 # What may differ when a run is continued.
 OPERATIONAL_FLAGS = (*further.OPERATIONAL_FLAGS, "cache_dir")

@@ -32,9 +32,9 @@ FLAGS = flags.FLAGS
 training_flags.define_flags()
 further.define_flags(crop_size=160, learning_rate=1e-4)
 flags.DEFINE_enum("parts", "encoder", ["encoder", "both"], "What is trained: the encoder, or the decoder with it.")
-flags.DEFINE_integer("compared", 1, "Crops of a device's batch that the first encoder encodes, too. What both make of them is compared in "
-                     "cost, and a decoder in training gets the first one's symbols, so that it stays good on older files.",
-                     lower_bound=1)
+flags.DEFINE_integer("compared", 1, "Crops of a device's batch that the first encoder encodes, too. What both make of them is "
+                     "compared in cost, and a decoder in training gets the first one's symbols, so that it stays good on "
+                     "older files.", lower_bound=1)
 flags.DEFINE_integer("ms_ssim_scales", 4, "Scales of MS-SSIM, the finest; all 5 take crops of 176 pixels.", lower_bound=2,
                      upper_bound=5)
 flags.DEFINE_float("ssim", 0.0, "Weight of 1 - SSIM beside the squared error.", lower_bound=0.0)

@@ -4,11 +4,11 @@
       --run_dir=RUN_DIR
 
 The network is cut where its maps have an eighth of the photo's size, and an adapter takes the place of what lies before
-(`dc.models.Graft`). First the adapter alone learns to give the network's maps, then adapter and remainder learn to answer as the
-whole network does on the original photo. Its answers are computed once and kept in --cache_dir. The same command continues
-a run that was stopped. RUN_DIR/classifier is what `dc.Classifier.load` takes; of a network that segments, RUN_DIR/segmenter is what
-`dc.Segmenter.load` takes. With --input=decoded --adapter_steps=0 the whole
-network is trained on, in the same way, to answer on decoded pixels: a graft's rival.
+(`dc.models.Graft`). First the adapter alone learns to give the network's maps, then adapter and remainder learn to answer as
+the whole network does on the original photo. Its answers are computed once and kept in --cache_dir. The same command continues
+a run that was stopped. RUN_DIR/classifier is what `dc.Classifier.load` takes; of a network that segments, RUN_DIR/segmenter is
+what `dc.Segmenter.load` takes. With --input=decoded --adapter_steps=0 the whole network is trained on, in the same way, to
+answer on decoded pixels: a graft's rival.
 """
 
 from absl import flags
@@ -51,8 +51,8 @@ flags.DEFINE_string("data_dir", None, "Where TFDS keeps its sets.")
 flags.DEFINE_string("cache_dir", None, "Folder on a local disk for symbols and answers; empty: deepcomp_tf in the user's cache "
                     "folder.")
 flags.DEFINE_integer("image_size", 224, "Edge of the photos' squares that the backbone answers on, in pixels.", lower_bound=8)
-flags.DEFINE_list("more_sizes", [], "Edges of squares of the same photos that take turns with those of --image_size in training, batch "
-                  "by batch, and are validated, too.")
+flags.DEFINE_list("more_sizes", [], "Edges of squares of the same photos that take turns with those of --image_size in training, "
+                  "batch by batch, and are validated, too.")
 flags.DEFINE_integer("crop_size", 224, "Edge of the crops that the graft sees in training, 8 times that of the "
                      "representation's.", lower_bound=8)
 flags.DEFINE_integer("adapter_steps", None, "Steps in which the adapter alone learns the maps.", required=True, lower_bound=0)
@@ -83,7 +83,8 @@ def main(argv):
   strategy = loop.begin()
   sizes = [FLAGS.image_size, *training_flags.numbers("more_sizes")]
   if FLAGS.crop_size % STRIDE or FLAGS.crop_size > min(sizes):
-    raise dc.DeepcompError(f"--crop_size must be a multiple of {STRIDE}, at most the photos' {min(sizes)}. Received: {FLAGS.crop_size}")
+    raise dc.DeepcompError(f"--crop_size must be a multiple of {STRIDE}, at most the photos' {min(sizes)}. "
+                           f"Received: {FLAGS.crop_size}")
   if FLAGS.adapter_steps > FLAGS.steps:
     raise dc.DeepcompError(f"--adapter_steps must be at most --steps={FLAGS.steps}. Received: {FLAGS.adapter_steps}")
   inputs = NetworkInput(FLAGS.input, dc.Codec.load(FLAGS.operating_point))

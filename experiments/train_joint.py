@@ -6,9 +6,10 @@ Their twins for smaller images and two cores:
   python -m experiments.train_joint --flagfile=flags/joint/bpp0.0983_small.flags --dataset=FOLDER \
       --classifier=RUN/classifier --run_dir=...
 Both networks start trained: the classifier, and the operating point that it was trained on. With --compression_only the
-compression network alone is trained by the same schedule (the control of section 6.1). Images are compressed whole; the classifier
-sees crops of their representation, as classifiers of compressed sets do, in training and in every measure. The same command
-continues a run that was stopped. RUN_DIR/operating_point is what `dc.Codec.load` takes; RUN_DIR/classifier is its classifier.
+compression network alone is trained by the same schedule (the control of section 6.1). Images are compressed whole; the
+classifier sees crops of their representation, as classifiers of compressed sets do, in training and in every measure.
+The same command continues a run that was stopped. RUN_DIR/operating_point is what `dc.Codec.load` takes;
+RUN_DIR/classifier is its classifier.
 """
 
 import os
@@ -174,7 +175,8 @@ def main(argv):
       strategy,
       [loop.Stage(FLAGS.epochs * steps_per_epoch, loss, optimizer_parts, lambda *place: crops.training_batches(
           training, FLAGS.batch_size, FLAGS.seed, *place), steps_per_epoch, FLAGS.gradient_clip)],
-      {**model.named_variables(), "target_entropy": target_entropy}, program="train_joint", settings=settings, result="classifier",
+      {**model.named_variables(), "target_entropy": target_entropy}, program="train_joint",
+      settings=settings, result="classifier",
       # Reading statistics that the replicas keep apart takes all workers, so every one makes the copy.
       keep=lambda: dc.Classifier(network, trained.inputs, trained.class_names).copy(rounded=True),
       start=set_out, measure_start=True, measure=lambda _: measure(), every=steps_per_epoch, count_epochs=True, export=write,

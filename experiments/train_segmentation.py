@@ -45,8 +45,8 @@ flags.DEFINE_enum("network", None, list(ARCHITECTURES), "The network that the cl
 flags.DEFINE_enum("input", None, INPUTS, "The input that it must have been trained on; empty: any.")
 flags.DEFINE_string("operating_point", None, "Its operating point: a name, or the folder where that is now.")
 flags.DEFINE_integer("steps", 20000, "Training steps.", lower_bound=1)
-flags.DEFINE_integer("head_steps", 0, "The first of them, which take less time: the pooling alone learns, and the backbone stays as it "
-                     "is.", lower_bound=0)
+flags.DEFINE_integer("head_steps", 0, "The first of them, which take less time: the pooling alone learns, and the "
+                     "backbone stays as it is.", lower_bound=0)
 flags.DEFINE_integer("crop_size", 320, "Edge of the crops in pixels, a multiple of 8.", lower_bound=8)
 flags.DEFINE_list("random_scale", [], "LOW,HIGH: training images are resized by a random factor; 0.5,1.5 in DrSleep's "
                   "DeepLab. Empty: none (the paper).")

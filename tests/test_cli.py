@@ -45,15 +45,15 @@ def test_compress_info_decompress(folder, tmp_path):
   result = deepcomp_here("compress", str(folder / "coffee.png"), "--output_dir=.", "--overwrite", "--max_bytes=500", "--effort=1",
                          cwd=tmp_path)
   assert result.returncode == 0 and 400 < os.path.getsize(tmp_path / "coffee.deepcomp") <= 500, result.stderr
-  deepcomp_here("compress", str(folder / "coffee.png"), "--output_dir=.", "--operating_point=bpp0.635", "--overwrite", "--effort=0",
-                cwd=tmp_path)
+  deepcomp_here("compress", str(folder / "coffee.png"), "--output_dir=.", "--operating_point=bpp0.635", "--overwrite",
+                "--effort=0", cwd=tmp_path)
 
   result = deepcomp_here("info", "coffee.deepcomp", cwd=tmp_path)
   size = os.path.getsize(tmp_path / "coffee.deepcomp")
   assert result.returncode == 0
   codec = dc.Codec.load("bpp0.635")
-  assert (f"120x96 pixels, operating point bpp0.635, encoder version {codec.encoder_version}, decoder version {codec.decoder_version}, "
-          f"{size} bytes, {8 * size / (96 * 120):.4f} bits") in result.stdout
+  assert (f"120x96 pixels, operating point bpp0.635, encoder version {codec.encoder_version}, "
+          f"decoder version {codec.decoder_version}, {size} bytes, {8 * size / (96 * 120):.4f} bits") in result.stdout
 
   result = deepcomp_here("decompress", "coffee.deepcomp", cwd=tmp_path)
   assert result.returncode == 0, result.stderr
@@ -261,7 +261,8 @@ def test_classify_and_segment(networks, tmp_path, monkeypatch):
   (tmp_path / "cat.deepcomp").write_bytes(data)
   (tmp_path / "other.deepcomp").write_bytes(dc.Codec.load("bpp0.635").compress(np.zeros([16, 16, 3], np.uint8)))
 
-  result = deepcomp_here("classify", "cat.deepcomp", "other.deepcomp", f"--classifier={networks}/classifier", "--verbose", cwd=tmp_path)
+  result = deepcomp_here("classify", "cat.deepcomp", "other.deepcomp", f"--classifier={networks}/classifier", "--verbose",
+                         cwd=tmp_path)
   expected = dc.Classifier.load(str(networks / "classifier")).classify(data)
   assert "knows 2 classes: cup, cat" in result.stdout
   assert f"cat.deepcomp: {expected[0][0]} {100 * expected[0][1]:.1f} %" in result.stdout
@@ -394,7 +395,8 @@ def test_info_and_help_import_no_tensorflow(tmp_path):
     result = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=True)
     assert result.stdout.endswith("not imported\n"), result.stdout
   for wrong in (["classify", "missing.deepcomp"], ["segment", str(path), "-o", str(path)], ["compress", "x.png", "--effort=10"],
-                ["embed", "x", "-o", "v.npy", "--classifier=nobody"], ["evaluate", f"--images={tmp_path}", "--operating_point=bpp9"]):
+                ["embed", "x", "-o", "v.npy", "--classifier=nobody"],
+                ["evaluate", f"--images={tmp_path}", "--operating_point=bpp9"]):
     result = subprocess.run([sys.executable, "-c", code, *wrong], capture_output=True, text=True, check=False, cwd=tmp_path)
     assert result.returncode == 1 and result.stdout == "not imported\n" and len(result.stderr.splitlines()) == 1, result
   result = subprocess.run([sys.executable, "-c", code, "decompress", str(path)], capture_output=True, text=True, check=True)
@@ -405,8 +407,8 @@ def test_info_and_help_import_no_tensorflow(tmp_path):
 def test_nothing_of_tensorflow_is_said(tmp_path):
   Image.fromarray(samples.photos()["coffee"][:40, :40]).save(tmp_path / "photo.png")
   run = lambda *arguments, **environment: subprocess.run(
-      [sys.executable, "-m", *arguments], cwd=tmp_path, env={**_without_log_level(), **environment}, capture_output=True, text=True,
-      check=False)
+      [sys.executable, "-m", *arguments], cwd=tmp_path, env={**_without_log_level(), **environment}, capture_output=True,
+      text=True, check=False)
   result = run("deepcomp_tf.cli", "compress", "photo.png", "--operating_point=bpp9", TF_CPP_MIN_LOG_LEVEL="3")
   assert result.returncode == 1 and result.stderr.startswith("deepcomp: no operating point 'bpp9'")
   assert len(result.stderr.splitlines()) == 1
@@ -427,8 +429,8 @@ def test_outputs_that_would_collide_are_refused(tmp_path):
 def test_remote_files(folder, tmp_path):
   there = f"file://{tmp_path}/new"  # a remote path that processes share
   (tmp_path / "new").mkdir()
-  result = deepcomp_here("compress", f"file://{folder}/coffee.png", "s3://bucket/photo.png", f"--output_dir={there}", "--effort=0",
-                         cwd=tmp_path)
+  result = deepcomp_here("compress", f"file://{folder}/coffee.png", "s3://bucket/photo.png", f"--output_dir={there}",
+                         "--effort=0", cwd=tmp_path)
   assert "1 of 2 files done, 1 failed" in result.stdout and "Traceback" not in result.stderr
   assert "s3://bucket/photo.png: expected a" in result.stderr
   result = deepcomp_here("info", f"{there}/coffee.deepcomp", cwd=tmp_path)

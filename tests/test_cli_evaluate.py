@@ -80,8 +80,8 @@ def test_evaluate_a_split_of_a_set(tmp_path):
     photo = samples.photos(96)["chelsea"][:, number:]
     (tmp_path / f"set/val/cats/{number}.png").write_bytes(encode_png(photo))
   (tmp_path / "set/val/cats/broken.png").write_bytes(b"no image")
-  result = deepcomp_here("evaluate", f"--dataset={tmp_path}/set", "--split=val[:50%]", "--operating_point=bpp0.0983", "--effort=0",
-                         "--curves", cwd=tmp_path)
+  result = deepcomp_here("evaluate", f"--dataset={tmp_path}/set", "--split=val[:50%]", "--operating_point=bpp0.0983",
+                         "--effort=0", "--curves", cwd=tmp_path)
   lines = (tmp_path / "rate_distortion.csv").read_text().splitlines()
   read = {line.split(",")[0] for line in lines[1:]}  # of two of the four, one of which may be broken
   assert result.returncode == ("broken.png" in result.stderr) and read <= {f"{number}.png" for number in range(3)}

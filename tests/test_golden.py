@@ -1,7 +1,7 @@
 """Files as version 0.2 wrote them, before there were tasks: each still opens and says what it said then.
 
-`tests/golden` has an operating point (its networks a block transform), a file of it, an untrained classifier and segmenter of VOC's
-ids 0, 8 and 15, a compressed set, and `answers.npz`, what that version made of the file.
+`tests/golden` has an operating point (its networks a block transform), a file of it, an untrained classifier and segmenter of
+VOC's ids 0, 8 and 15, a compressed set, and `answers.npz`, what that version made of the file.
 """
 
 import pathlib

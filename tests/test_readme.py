@@ -70,7 +70,8 @@ def test_deepcomp_examples(photos, tmp_path, pages, commands):
   assert {line.split()[1] for line in lines} >= commands
   for line in lines:
     words = shlex.split(line.replace("FOLDER", "more"))[1:]
-    result = programs.deepcomp_here(*(path for word in words for path in sorted(glob.glob(word, root_dir=photos)) or [word]), cwd=photos)
+    result = programs.deepcomp_here(
+        *(path for word in words for path in sorted(glob.glob(word, root_dir=photos)) or [word]), cwd=photos)
     assert result.returncode == 0, (line, result.stderr)
 
 
@@ -122,8 +123,8 @@ def test_paper_flagfiles(rate, channels, beta, target, learning_rate):
 def test_small_flagfile_trains(photos, tmp_path):
   """The twin that starts from a shipped operating point, cut to two steps."""
   code, output = programs.finish(programs.start(
-      "train_compression", f"--flagfile={ROOT}/flags/compression/bpp0.0983_small.flags", f"--images={photos}/more", "--held_out=1",
-      "--steps=2", "--crop_size=32", f"--run_dir={tmp_path}/run", patches=[
+      "train_compression", f"--flagfile={ROOT}/flags/compression/bpp0.0983_small.flags", f"--images={photos}/more",
+      "--held_out=1", "--steps=2", "--crop_size=32", f"--run_dir={tmp_path}/run", patches=[
           ("deepcomp_tf.training.starts", "fit_entropy", functools.partial(starts.fit_entropy, steps=20))]))
   assert code == 0, output[-3000:]
   assert (tmp_path / "run" / "operating_point" / "operating_point.json").exists()

@@ -45,7 +45,8 @@ def test_types_of_a_users_program(tmp_path):
   path.write_text(PROGRAM)
   result = subprocess.run([sys.executable, "-m", "mypy", "--follow-imports=silent", "--ignore-missing-imports",
                            f"--cache-dir={tmp_path}", path], cwd=ROOT, capture_output=True, text=True, check=False)
-  said = {int(number): text for number, text in re.findall(r"program\.py:(\d+): (?:error: |note: (?=Revealed))(.*)", result.stdout)}
+  said = {int(number): text
+          for number, text in re.findall(r"program\.py:(\d+): (?:error: |note: (?=Revealed))(.*)", result.stdout)}
   expected = {number: line.split("  # ")[1] for number, line in enumerate(PROGRAM.splitlines(), 1) if "  # " in line}
   assert sorted(said) == sorted(expected), result.stdout + result.stderr
   for number, part in expected.items():

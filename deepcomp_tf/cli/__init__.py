@@ -1,7 +1,7 @@
 """The `deepcomp` command. Each subcommand is a file here, or a task of `deepcomp_tf.tasks`.
 
-A subcommand has its help as the module's docstring, `add_arguments`, and `run`, which checks its flags before it imports TensorFlow
-(`quiet.import_tensorflow`), so that what is wrong is said at once.
+A subcommand has its help as the module's docstring, `add_arguments`, and `run`, which checks its flags before it imports
+TensorFlow (`quiet.import_tensorflow`), so that what is wrong is said at once.
 """
 
 # pylint: disable=wrong-import-position

@@ -28,7 +28,8 @@ def add_point(parser, text):
 
 def add_outputs(parser, place="beside each input"):
   """Flags for a folder of outputs."""
-  parser.add_argument("-o", "--output_dir", default="", help=f"Folder for the outputs, made if it is missing; by default {place}.")
+  parser.add_argument("-o", "--output_dir", default="", help="Folder for the outputs, made if it is missing; "
+                      f"by default {place}.")
   add_overwrite(parser)
 
 
@@ -53,9 +54,9 @@ def add_overwrite(parser):
 
 def add_effort(parser):
   """The flag --effort of a search for better symbols."""
-  parser.add_argument("--effort", type=int, default=None, help=f"By default {DEFAULT_EFFORT}. 0 takes the symbols that the encoder "
-                      f"chooses at a look; 1 to {MAX_EFFORT} search for better ones, the longer the higher: smaller files and better "
-                      "pictures.")
+  parser.add_argument("--effort", type=int, default=None, help=f"By default {DEFAULT_EFFORT}. 0 takes the symbols that the "
+                      f"encoder chooses at a look; 1 to {MAX_EFFORT} search for better ones, the longer the higher: "
+                      "smaller files and better pictures.")
 
 
 def add_json(parser):

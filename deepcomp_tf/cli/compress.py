@@ -27,15 +27,15 @@ def add_arguments(parser):
                       "them, linked ones, too; their tree is kept under --output_dir. - is standard input.")
   common.add_point(parser, f"{DEFAULT_OPERATING_POINT}, or the shipped one that is nearest to --max_bytes or --bits_per_pixel")
   common.add_effort(parser)
-  parser.add_argument("--for", dest="readers", choices=READERS, default=READERS[0], help="Whom the search is for: people, who look "
-                      "at the picture; networks, which are to answer as on the photo itself; or both. What is not for people alone "
-                      "takes the package of the network that a classifier was grafted from: "
+  parser.add_argument("--for", dest="readers", choices=READERS, default=READERS[0], help="Whom the search is for: people, who "
+                      "look at the picture; networks, which are to answer as on the photo itself; or both. What is not for "
+                      "people alone takes the package of the network that a classifier was grafted from: "
                       f"{to_install('graft')}. By default %(default)s.")
   parser.add_argument("--max_bytes", type=int, default=None, help="Files have at most so many bytes, and hardly less. Each takes "
                       f"some ten searches of --effort, by default {DEFAULT_EFFORT_TO_SIZE}.")
   parser.add_argument("--bits_per_pixel", type=float, default=None, help="The same by the pixels of each photo.")
-  parser.add_argument("--max_side", type=int, default=None, help="Larger photos are made smaller before, so that their longer side "
-                      "has so many pixels.")
+  parser.add_argument("--max_side", type=int, default=None, help="Larger photos are made smaller before, so that "
+                      "their longer side has so many pixels.")
   parser.add_argument("--shorter_side", type=int, default=None, help="The same for the shorter side.")
   parser.add_argument("--jobs", type=int, default=cores(), help="Threads that read photos, by default %(default)s. "
                       "The network takes all cores.")
@@ -98,8 +98,8 @@ def _to_standard(args, sides):
   data = codec.compress(image, effort=effort)
   outputs.write(args.output_dir, data, args.overwrite)
   height, width = image.shape[:2]
-  _say_done(photo_files.Done(photo_files.Task(name, args.output_dir), height=height, width=width, size=len(data)), args.json, False,
-            sys.stderr)
+  _say_done(photo_files.Done(photo_files.Task(name, args.output_dir), height=height, width=width, size=len(data)),
+            args.json, False, sys.stderr)
   return 0
 
 
@@ -110,8 +110,8 @@ def _say_done(done, as_json, folders, to=None):
         "output": done.task.output, "width": done.width, "height": done.height, "bytes": done.size,
         "bits_per_pixel": round(rate, 4)}, to)
   elif not folders and not done.skipped:
-    common.say(f"{done.task.photo} -> {done.task.output}: {done.width}x{done.height}, {done.size} bytes, {rate:.4f} bits per pixel",
-               to)
+    common.say(f"{done.task.photo} -> {done.task.output}: {done.width}x{done.height}, "
+               f"{done.size} bytes, {rate:.4f} bits per pixel", to)
 
 
 def _compressor(args):

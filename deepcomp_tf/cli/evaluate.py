@@ -1,4 +1,5 @@
-"""Rate and distortion on images beside JPEG, JPEG 2000, WebP and AVIF at no more bytes, as text, CSV and picture, or as curves."""
+"""Rate and distortion on images beside JPEG, JPEG 2000, WebP and AVIF at no more bytes,
+as text, CSV and picture, or as curves."""
 
 import math
 import os
@@ -25,7 +26,8 @@ def add_arguments(parser):
   """Adds the flags."""
   images = parser.add_mutually_exclusive_group(required=True)
   images.add_argument("--images", help="Folder or glob pattern of images.")
-  images.add_argument("--dataset", help="TFDS set of images and labels, imagenet2012 for example, or folder of split/class/*.jpg.")
+  images.add_argument("--dataset", help="TFDS set of images and labels, imagenet2012 for example, "
+                      "or folder of split/class/*.jpg.")
   parser.add_argument("--split", default="validation", help="Split of --dataset, or a slice of one (default validation), such as "
                       "validation[:1000].")
   parser.add_argument("--data_dir", help="Where TFDS keeps its sets.")

@@ -40,8 +40,8 @@ def add_arguments(parser):
               "content, is left alone.")
   flag("paths", nargs="+", help="Photos, .deepcomp files, and folders of these.")
   flag("--operating_point", default="bpp0.330", help=f"For photos. {common.POINT_HELP}; by default %(default)s.")
-  flag("--effort", type=int, default=0, help="For photos; by default %(default)s, the symbols that the encoder chooses at a look. "
-       f"1 to {MAX_EFFORT} search for better ones, the longer the higher.")
+  flag("--effort", type=int, default=0, help="For photos; by default %(default)s, the symbols that the encoder chooses at a "
+       f"look. 1 to {MAX_EFFORT} search for better ones, the longer the higher.")
   flag("--keep_location", action="store_true", help="Keep where photos were taken (GPS).")
   flag("--overwrite", action="store_true", help="A photo replaces another one of its name.")
   network(flag)
@@ -80,7 +80,8 @@ def run(args):
   except RuntimeError as error:
     if not str(error).startswith("lance error"):
       raise
-    raise DeepcompError(f"expected a library that can be read and written. Received: {args.library} ({one_line(error)})") from None
+    raise DeepcompError("expected a library that can be read and written. "
+                        f"Received: {args.library} ({one_line(error)})") from None
 
 
 def _add(args, library):

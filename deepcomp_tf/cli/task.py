@@ -11,8 +11,8 @@ def add_arguments(task, parser):
   """Adds the flags that all tasks have, and the task's."""
   parser.add_argument("files", nargs="+", help=f"{common.FILES_HELP}.")
   parser.add_argument(f"--{task.KIND}", dest="network", metavar=task.KIND.upper(), default="", help="One of "
-                      f"{', '.join(task.names()) or '(none)'}, or a folder that training wrote; by default the shipped one for the "
-                      "file's operating point.")
+                      f"{', '.join(task.names()) or '(none)'}, or a folder that training wrote; by default the shipped "
+                      "one for the file's operating point.")
   parser.add_argument("--operating_point", default="", help=f"Folder of the operating point of --{task.KIND}, where that is not "
                       "where it says.")
   parser.add_argument("--verbose", action="store_true", help="Say of each network that is used what it gives, and on what it was "

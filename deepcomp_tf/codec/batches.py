@@ -1,8 +1,8 @@
 """Many photos to compressed files: the device is kept busy, reading and entropy coding run beside the network.
 
-A GPU is given batches of images of equal padded size. A CPU is given single images, as many at a time as it has cores: in a batch,
-its convolutions add up rows in another order, so that z differs in its last digits and a symbol may differ with it. Single images
-give the bytes of `Codec.compress`.
+A GPU is given batches of images of equal padded size. A CPU is given single images, as many at a time as it has cores: in a
+batch, its convolutions add up rows in another order, so that z differs in its last digits and a symbol may differ with it. Single
+images give the bytes of `Codec.compress`.
 """
 
 import collections

@@ -183,7 +183,8 @@ class Codec(Reader):
     self._encode  # made now, not by several threads  # pylint: disable=pointless-statement
     if effort:
       self._search  # likewise  # pylint: disable=pointless-statement
-    encode_batch = (lambda padded: list(self._encode_batch(np.stack(padded)).numpy())) if batches.on_gpu() and not effort else None
+    encode_batch = ((lambda padded: list(self._encode_batch(np.stack(padded)).numpy()))
+                    if batches.on_gpu() and not effort else None)
     encode = functools.partial(self.encode, effort=effort, rate=rate)
     yield from batches.files_of(images, encode, encode_batch, self._coder.encode_batch, self.fingerprint)
 

@@ -124,9 +124,9 @@ def read_image(path, data=None, admit=None):
     admit: called with the number of pixels before they are decoded; it may wait until there is memory for them.
 
   JPEG, PNG, WebP and whatever else Pillow reads; HEIC and JPEG XL with the extra `formats`. The photo is turned as EXIF or XMP
-  says. Colours are brought from the file's colour profile to sRGB, relative colorimetric; without a profile, or with a broken one,
-  they are taken as sRGB, CMYK by Pillow's formula. Palettes and grayscale become RGB, transparent pixels are laid over white,
-  16-bit grayscale is rounded to 8, of an animation or of several pictures the first is taken.
+  says. Colours are brought from the file's colour profile to sRGB, relative colorimetric; without a profile, or with a broken
+  one, they are taken as sRGB, CMYK by Pillow's formula. Palettes and grayscale become RGB, transparent pixels are laid over
+  white, 16-bit grayscale is rounded to 8, of an animation or of several pictures the first is taken.
 
   Raises:
     UnreadableError: the file is missing or cannot be read.

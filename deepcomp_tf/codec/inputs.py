@@ -8,7 +8,8 @@ from deepcomp_tf.representation import INPUTS
 from deepcomp_tf.representation import STRIDE
 
 
-# Per channel, R, G, B: that of ImageNet that the coder's networks have, TF-Slim's VGG preprocessing's, and that of VOC in DeepLab's code.
+# Per channel, R, G, B: that of ImageNet that the coder's networks have, TF-Slim's VGG preprocessing's,
+# and that of VOC in DeepLab's code.
 PIXEL_MEANS = {"imagenet": PIXEL_MEAN, "slim": (123.68, 116.78, 103.94), "voc": (122.679, 116.669, 104.007)}
 
 

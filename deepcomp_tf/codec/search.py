@@ -34,7 +34,8 @@ TILE, MARGIN = 96, 8
 # Rows, columns and channels of the neighbourhoods in which one change is made at a time.
 _NEIGHBOURHOOD = (3, 3, 3)
 
-# What changes are charged for their curvature, over its estimate: at first, and how much more after a sweep that was for the worse.
+# What changes are charged for their curvature, over its estimate: at first,
+# and how much more after a sweep that was for the worse.
 _CAUTION, _MORE_CAUTION = 1.0, 1.5
 
 # Of the curvature's estimate: the step over the distance between centers, and the positions that it is a mean over.

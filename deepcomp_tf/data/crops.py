@@ -20,7 +20,8 @@ class Crops:
 
   What a set stores is cropped while it is read, on the CPU: pixels, or the symbols of compressed files. Images that
   are not compressed yet are compressed afterwards, on the device, and can be cropped and mirrored there instead, as compressed
-  files are. Compressed files whose pixels are wanted are decoded on the device, and cropped there, unless a store holds these pixels.
+  files are. Compressed files whose pixels are wanted are decoded on the device, and cropped there,
+  unless a store holds these pixels.
 
   Args:
     inputs: the network's `codec.inputs.NetworkInput`.
@@ -89,7 +90,8 @@ class Crops:
   def _crop(self, examples, batches, part, training):
     """Data set of (step, items, choices) of whole batches -> data set of (stored, labels) of a part of each."""
     smallest = examples.smallest
-    if (self._symbols or self._decoded) and smallest is not None and smallest < self._size:  # of others it is said as they are met
+    if (self._symbols or self._decoded) and smallest is not None and (
+        smallest < self._size):  # of others it is said as they are met
       raise DeepcompError(f"expected compressed images of at least {self.crop_size} pixels in both directions, for the crops. "
                           f"Received: one of {smallest if self._decoded else STRIDE * smallest}")
     of_part = lambda values: tf.nest.map_structure(lambda x: x[slice(*part)], values)

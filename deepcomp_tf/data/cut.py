@@ -30,15 +30,16 @@ def cut(field, corner, size, stride=1, mirrored=False):
 
 
 def cut_each(batch, corners, size, mirrored=False):
-  """Crops of tensors `[n, h, w, c]` that begin at int32 `[n, 2]` positions, mirrored where bool `[n, 1]`: `[n, size, size, c]`."""
+  """Crops of tensors `[n, h, w, c]` that begin at int32 `[n, 2]` positions,
+  mirrored where bool `[n, 1]`: `[n, size, size, c]`."""
   rows, columns = (corners[:, axis, tf.newaxis] + tf.range(size) for axis in (0, 1))
   columns = tf.where(mirrored, columns[:, ::-1], columns)
   return tf.gather(tf.gather(batch, rows, axis=1, batch_dims=1), columns, axis=2, batch_dims=1)
 
 
 def cut_on_device(batch, size, key=None):
-  """Crops of tensors `[n, h, w, c]`: `[n, size, size, c]`, at places and mirrored as a pair of ints, the seed, decides; without it
-  from the middle."""
+  """Crops of tensors `[n, h, w, c]`: `[n, size, size, c]`, at places and mirrored as a pair of ints, the seed, decides;
+  without it from the middle."""
   count, room = tf.shape(batch)[0], tf.shape(batch)[1:3] - size
   if key is None:
     return cut_each(batch, tf.tile((room // 2)[tf.newaxis], [count, 1]), size)

@@ -75,8 +75,8 @@ class SegmentationExamples:
     inputs: the network's `codec.inputs.NetworkInput`. Whole images are compressed.
     class_ids: the mask ids of classes 0, 1, ... of the network, None for one that the set does not have; other ids
       become void, 255.
-    cache: "decoded" writes what the network sees and the masks to local disk once, one byte each, for this run and all later ones;
-      "none" reads, and compresses, in every epoch.
+    cache: "decoded" writes what the network sees and the masks to local disk once, one byte each, for this run and all later
+      ones; "none" reads, and compresses, in every epoch.
     cache_dir: folder for that; empty: `store.CACHE_DIR`.
     random_scale: None, or (low, high): training images are resized by a random factor before they are compressed.
       DrSleep's DeepLab has 0.5 to 1.5; the paper names no scaling.

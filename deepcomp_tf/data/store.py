@@ -188,7 +188,8 @@ class Store:
     """
     source, symbols, pixels = examples.source, examples.symbols_codec, examples.pixels_codec
     made_of = {"source": source.name, "identity": source.identity, "examples": source.num_examples,
-               "maps": f"symbols {symbols.fingerprint.hex()}" if symbols else f"decoded {pixels.identity}" if pixels else "pixels"}
+               "maps": (f"symbols {symbols.fingerprint.hex()}" if symbols else
+                        f"decoded {pixels.identity}" if pixels else "pixels")}
     folder = cached_folder(cache_dir, os.path.basename(source.name.split(":")[0]), made_of,
                            lambda new: _fill(new, examples))
     return cls(folder, source, symbols, pixels)

@@ -35,8 +35,8 @@ def evaluator(network, crops, examples, batch_size, labels=None, strategy=None):
 def predictions(network, crops, examples, batch_size):
   """What a network answers on the center crops of a set.
 
-  Arguments are as of `evaluator`. Returns the logits of each example that can be decoded, float32 `[n, classes]`, and the examples'
-  labels in the set, int `[n]`.
+  Arguments are as of `evaluator`. Returns the logits of each example that can be decoded, float32 `[n, classes]`, and the
+  examples' labels in the set, int `[n]`.
   """
   @tf.function(jit_compile=False)
   def logits(stored):

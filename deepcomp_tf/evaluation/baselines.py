@@ -20,8 +20,8 @@ class Format(NamedTuple):
   feature: what Pillow must have been built with.
   curve: the rungs that curves are drawn through. Photos have about 0.05 to 1 bits per pixel there, or from the format's smallest
     file on.
-  guess: function from how many times smaller than the pixels a file shall be to the rung that most likely is the last one that is; None
-    where nothing tells it.
+  guess: function from how many times smaller than the pixels a file shall be to the rung that most likely is the last one
+    that is; None where nothing tells it.
   """
   label: str
   options: Callable[[int], dict]

@@ -57,7 +57,8 @@ def rate_distortion_figure(summary, title, pooled=()):
   Args:
     summary: as `rate_distortion.means` gives it.
     title: what was measured.
-    pooled: names of operating points whose rate is that of the paper's measure; a second mark, which is hollow, is that of their files.
+    pooled: names of operating points whose rate is that of the paper's measure; a second mark,
+      which is hollow, is that of their files.
   """
   rate = lambda row: row["bits_per_pixel_pooled" if row["operating_point"] in pooled and row["codec"] == rate_distortion.OURS else
                          "bits_per_pixel"]
@@ -76,8 +77,8 @@ def rate_distortion_figure(summary, title, pooled=()):
                   linewidth=2.2 if ours else 1.2, zorder=3 if ours else 2)
         second = [row for row in rows if ours and row["operating_point"] in pooled]
         if second:
-          axis.plot([row["bits_per_pixel"] for row in second], [row[key] for row in second], marker, color=colour, fillstyle="none",
-                    label=None if number else f"{rate_distortion.label(codec)}, files")
+          axis.plot([row["bits_per_pixel"] for row in second], [row[key] for row in second], marker, color=colour,
+                    fillstyle="none", label=None if number else f"{rate_distortion.label(codec)}, files")
     axis.set_xlabel("rate [bits per pixel]")
     axis.set_ylabel(name)
     axis.grid(alpha=0.3)

@@ -34,9 +34,9 @@ def measure(codecs, images, peers=tuple(baselines.FORMATS), effort=0, curves=Fal
     peers: names of `baselines.FORMATS`; each gets the largest file not above ours.
     effort: of `Codec.encode`.
     curves: whether there are also rows of points of curves, which have a `setting`. The peers' are at their qualities,
-      "quality=30", and of no operating point. Ours, with an effort above 0, are around each operating point, "rate=3" for example,
-      where a search weighs the bits three times as much (`RATES`; it begins with the symbols found before, and so gets farther
-      than `Codec.encode` does).
+      "quality=30", and of no operating point. Ours, with an effort above 0, are around each operating point, "rate=3" for
+      example, where a search weighs the bits three times as much (`RATES`; it begins with the symbols found before, and so gets
+      farther than `Codec.encode` does).
 
   Yields:
     lists of dicts with the keys `COLUMNS`, a list per image. Rates count every byte of the file and the pixels
@@ -140,7 +140,8 @@ def means(rows):
 
 def by_the_papers_measure(codecs):
   """Names of the operating points that were trained for the rate as the paper measures it, the entropy of one histogram."""
-  return {codec.operating_point for codec in codecs if codec.info.get("trained", {}).get("settings", {}).get("entropy") == "pooled"}
+  return {codec.operating_point for codec in codecs
+          if codec.info.get("trained", {}).get("settings", {}).get("entropy") == "pooled"}
 
 
 def label(format_name):

@@ -139,8 +139,9 @@ class Library:
     if missing:
       raise DeepcompError(f"expected names of photos in the library. Received: {', '.join(sorted(missing)[:5])}")
 
-  def add(self, paths: Iterable[str], operating_point: str = DEFAULT_OPERATING_POINT, effort: int = 0, keep_location: bool = False,
-          overwrite: bool = False, networks: Sequence[str] = (), progress=lambda done, count: None) -> Report:
+  def add(self, paths: Iterable[str], operating_point: str = DEFAULT_OPERATING_POINT, effort: int = 0,
+          keep_location: bool = False, overwrite: bool = False, networks: Sequence[str] = (),
+          progress=lambda done, count: None) -> Report:
     """Adds photos, compressed, and .deepcomp files as they are. What is there already, by its content, is left alone.
 
     Args:
@@ -185,8 +186,8 @@ class Library:
 
     Args:
       text: a class of ImageNet or VOC, or a word for several; see `words.meaning_of`.
-      like: name or id of a photo in the library, path of a photo or of a .deepcomp file, such a file's bytes, or a vector, float32
-        `[table.VECTOR_SIZE]`. Not with a text.
+      like: name or id of a photo in the library, path of a photo or of a .deepcomp file, such a file's bytes, or a vector,
+        float32 `[table.VECTOR_SIZE]`. Not with a text.
       label: as text; only photos are found that have it among their first five labels.
       class_share: such as "person>0.2": only photos of which a class of VOC takes such a share.
       before, after: "2024-12-31", or with a time; only photos taken before, or then or later.
@@ -204,8 +205,8 @@ class Library:
     return self._searched(lambda rows: rows.search(text, vector, label, class_share, before, after, top, at_least))
 
   def _searched(self, search):
-    """What a function finds in the `searching.Rows` of the table as it is now, which are kept until it changes. Threads take turns,
-    so that each column is read once."""
+    """What a function finds in the `searching.Rows` of the table as it is now, which are kept until it changes. Threads take
+    turns, so that each column is read once."""
     with self._lock:
       table = self.table
       if self._kept is None or self._kept.version != table.version:
@@ -263,8 +264,8 @@ class Library:
           yield row["name"], "its vector cannot be compared with the others; reindex makes all anew"
 
   def reindex(self, networks: Sequence[str] = (), progress=lambda name, count: None) -> None:
-    """Makes labels, shares and vectors anew from the stored bytes. All change at once, at the end; until then searches find by the
-    old ones. A run that was stopped goes on.
+    """Makes labels, shares and vectors anew from the stored bytes. All change at once, at the end; until then searches find by
+    the old ones. A run that was stopped goes on.
 
     Args:
       networks: names or folders of classifiers; by default, and where none of them reads a file, the shipped ones.

@@ -47,7 +47,8 @@ class Done(NamedTuple):
 
 
 def find(paths):
-  """`Done`s without rows for all photos and .deepcomp files in paths, of files and folders, and paths of files that are neither."""
+  """`Done`s without rows for all photos and .deepcomp files in paths, of files and folders,
+  and paths of files that are neither."""
   found, others = [], []
   for path in map(os.fspath, paths):
     if not files.isdir(path):

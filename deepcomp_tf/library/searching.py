@@ -22,8 +22,8 @@ class Hit(NamedTuple):
   """A photo that was found.
 
   name: in the library.
-  score: for a text 0..1, the probability of its classes or, of VOC's, their share of the pixels if that is more; for a photo -1..1,
-    the cosine of the vectors; None where there was neither.
+  score: for a text 0..1, the probability of its classes or, of VOC's, their share of the pixels if that is more; for a photo
+    -1..1, the cosine of the vectors; None where there was neither.
   labels: its first five, (class, probability).
   id: digest of what was added.
   """

@@ -9,8 +9,8 @@ from deepcomp_tf.errors import DeepcompError
 
 @functools.lru_cache(maxsize=None)
 def _synsets():
-  """Dicts of words.tsv: from a word in lower case to the ids of its synsets, from an id to those right below it, and from the name
-  of one of ImageNet's classes to its id. Ids of VOC's classes are voc- and the name."""
+  """Dicts of words.tsv: from a word in lower case to the ids of its synsets, from an id to those right below it, and from the
+  name of one of ImageNet's classes to its id. Ids of VOC's classes are voc- and the name."""
   ids, below, classes = {}, {}, {}
   with open(os.path.join(os.path.dirname(__file__), "words.tsv"), encoding="utf-8") as file:
     for line in file:

@@ -99,7 +99,8 @@ class Backbone(CutNetwork):
     self._preprocess = pretrained.preprocessing_of(self.preprocessing)
     # Where the remainder's first layers subsampled the maps, it takes them subsampled.
     self._step = STRIDE // surgery.stride_at(whole, surgery.layer_at(whole, self.cut))
-    # A network for photos of 8k+1 pixels has its positions on every eighth pixel. They come to lie in the middle of blocks of 8x8.
+    # A network for photos of 8k+1 pixels has its positions on every eighth pixel.
+    # They come to lie in the middle of blocks of 8x8.
     self._margin = (4, 3) if whole.input_shape[1] % STRIDE == 1 else (0, 0)
     # The network itself takes photos of one size.
     self.before = tf.keras.models.clone_model(

@@ -32,7 +32,8 @@ class Network(Protocol):
     """Dict of its variables by names that stay, whatever Keras calls them; those of kernels end with "kernel"."""
 
   def blueprint(self):
-    """What `from_blueprint` needs, besides the classes: a dict for JSON, by which `models.from_blueprint` tells networks apart."""
+    """What `from_blueprint` needs, besides the classes: a dict for JSON,
+    by which `models.from_blueprint` tells networks apart."""
 
   @classmethod
   def from_blueprint(cls, blueprint, num_classes, dilated=False):

@@ -57,8 +57,8 @@ def read(data, name):
   """The network of a TensorFlow Lite file, in floating point.
 
   Weights are dequantized, and what only rounds is left out. The network of a quantized file takes pixels in 0..255, as the file
-  does; that of another takes what its file takes. What makes a mask of logits is left out, too: an enlargement to the photo's size
-  and the largest class.
+  does; that of another takes what its file takes. What makes a mask of logits is left out, too:
+  an enlargement to the photo's size and the largest class.
 
   Args:
     data: its bytes.
@@ -99,8 +99,9 @@ def read(data, name):
     try:
       last = maps[operator.outputs[0]] = _activated(operation, _LAYERS[kind](operation))
     except (ValueError, TypeError) as error:
-      raise DeepcompError(f"expected operations as Keras has them. Received: {name}, with {operation.name} from "
-                          f"{[tuple(tensor.shape) for tensor in operation.maps]} to {operation.shape} ({one_line(error)})") from None
+      raise DeepcompError("expected operations as Keras has them. "
+                          f"Received: {name}, with {operation.name} from {[tuple(tensor.shape) for tensor in operation.maps]} "
+                          f"to {operation.shape} ({one_line(error)})") from None
   return tf.keras.Model(network_input, last, name=name.replace(" ", "_"))
 
 
@@ -159,7 +160,8 @@ def _places(options):
 def _convolution(operation):
   kernel = operation.constants[0]
   return _weighted(tf.keras.layers.Conv2D, operation, kernel.transpose(1, 2, 3, 0), filters=kernel.shape[0],
-                   kernel_size=kernel.shape[1:3], groups=operation.maps[0].shape[-1] // kernel.shape[3], **_places(operation.options))
+                   kernel_size=kernel.shape[1:3], groups=operation.maps[0].shape[-1] // kernel.shape[3],
+                   **_places(operation.options))
 
 
 def _depthwise(operation):

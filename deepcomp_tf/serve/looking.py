@@ -50,8 +50,9 @@ def _whole(backbone, cut):
 
 def through_pixels(task):
   """The same network in front of decoded pixels, a function of uint8 `[h, w, 3]`, to see what it takes; None where there is none.
-  What is large is brought down, as representations are. A graft's is the whole network that it was cut from: in place of the adapter comes what was there before, with random weights,
-  which take as long as trained ones.
+
+  What is large is brought down, as representations are. A graft's is the whole network that it was cut from: in place of the
+  adapter comes what was there before, with random weights, which take as long as trained ones.
   """
   graft = getattr(task.network, "backbone", task.network)
   if not isinstance(graft, models.Graft):
@@ -131,7 +132,8 @@ def _timed(work):
 
 
 def _rounded(figures):
-  """Figures for JSON, None where they are not finite: PSNR of an exact picture is infinite, SSIM of a very small one undefined."""
+  """Figures for JSON, None where they are not finite: PSNR of an exact picture is infinite,
+  SSIM of a very small one undefined."""
   return {name: round(value, 4) if math.isfinite(value) else None for name, value in figures.items()}
 
 

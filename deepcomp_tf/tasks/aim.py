@@ -13,7 +13,8 @@ from deepcomp_tf.errors import DeepcompError
 from deepcomp_tf.tasks import teachers
 from deepcomp_tf.tasks.classify import Classifier
 
-# Factors on the picture's loss, on the answers' divergence in nats, and on the bits, by whom the files are for; see docs/decisions.md.
+# Factors on the picture's loss, on the answers' divergence in nats, and on the bits,
+# by whom the files are for; see docs/decisions.md.
 _FACTORS = {"networks": (0.5, 300.0, 1.8), "both": (1.0, 50.0, 1.1)}
 
 _opening = threading.Lock()
@@ -65,7 +66,8 @@ class SameAnswers:
     _, wanted = self._answers(photo)
     found = self._classifier.network(self._classifier.inputs.normalize(values), training=False)
     answers = tf.nn.softmax(wanted)
-    divergence = tf.nn.softmax_cross_entropy_with_logits(answers, found) - tf.nn.softmax_cross_entropy_with_logits(answers, wanted)
+    divergence = (tf.nn.softmax_cross_entropy_with_logits(answers, found)
+                  - tf.nn.softmax_cross_entropy_with_logits(answers, wanted))
     return self._weight * tf.reduce_mean(divergence)
 
   def __reduce__(self):

@@ -162,7 +162,8 @@ class Task(abc.ABC):
     batches = list(_batches(alike))
     read = lambda batch: self.read([files[number] for number in batch[1]], "return")
     # Of a long list only the next batches are in memory.
-    stored = threads.ordered_map(read, batches, threads.cores(), ahead=threads.cores()) if len(batches) > 1 else map(read, batches)
+    stored = (threads.ordered_map(read, batches, threads.cores(), ahead=threads.cores()) if len(batches) > 1 else
+              map(read, batches))
     for (size, numbers), arrays in zip(batches, stored):
       good = {}
       for number, array in zip(numbers, arrays):
@@ -225,8 +226,8 @@ class Task(abc.ABC):
 
   def __reduce__(self):
     if self.source is None:
-      raise DeepcompError(f"expected a {self.KIND} that was loaded by its name or folder, which is what is pickled. Received: one "
-                          "that is not saved")
+      raise DeepcompError(f"expected a {self.KIND} that was loaded by its name or folder, which is what is pickled. "
+                          "Received: one that is not saved")
     return type(self).load, (self.source, self.codec)
 
   def save(self, folder: str | os.PathLike, operating_point: Optional[str] = None) -> None:

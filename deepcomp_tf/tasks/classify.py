@@ -26,8 +26,8 @@ class Classifier(Task):
     >>> classifier = Classifier.load(Classifier.names()[0])
     >>> classifier.classify(data)         # bytes -> [(class name, probability), ...], most probable first
 
-  `export_saved_model` gives `logits` and `probabilities`, float32 `[batch, num_classes]`. Networks know objects of the size that they
-  were trained on: representations of larger photos are halved until they have about that size (`tasks.halving`).
+  `export_saved_model` gives `logits` and `probabilities`, float32 `[batch, num_classes]`. Networks know objects of the size that
+  they were trained on: representations of larger photos are halved until they have about that size (`tasks.halving`).
 
   Args:
     network: a `models.ResNet`, `models.CResNet`, `models.Graft` or `models.Backbone`.
@@ -76,7 +76,8 @@ class Classifier(Task):
     return self.answer(data, errors)
 
   def with_classes(self, class_names: Sequence[str]) -> "Classifier":
-    """A classifier of other classes, list of str: the same network with a new last layer, which `fit` or training has to teach."""
+    """A classifier of other classes, list of str: the same network with a new last layer,
+    which `fit` or training has to teach."""
     network = models.with_classes(self.network, len(class_names), self.inputs.channels)
     return Classifier(network, self.inputs, class_names, {key: self.info[key] for key in ("crop_size",) if key in self.info})
 
@@ -126,7 +127,8 @@ class Classifier(Task):
     classes, far = answer[:args.top], self.far_from_trained(data.height, data.width)
     return (f"{file}: " + ", ".join(f"{name} {100 * probability:.1f} %" for name, probability in classes)
             + (f" ({far})" if far else ""),
-            {**({"note": far} if far else {}), "classes": [{"name": name, "probability": round(probability, 6)} for name, probability in classes]})
+            {**({"note": far} if far else {}),
+             "classes": [{"name": name, "probability": round(probability, 6)} for name, probability in classes]})
 
   def far_from_trained(self, height, width):
     """What people should know of photos of that size, or an empty text: that they are far from the size the network knows."""

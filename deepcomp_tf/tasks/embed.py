@@ -101,8 +101,8 @@ class Embedder(Task):
 
   @classmethod
   def add_arguments(cls, parser):
-    parser.add_argument("-o", "--output", required=True, help="npy file for the vectors: float32, a row a file, in their order; NaN "
-                        "for a file that failed. Or .parquet, with the columns file and vector, without files that failed, "
+    parser.add_argument("-o", "--output", required=True, help="npy file for the vectors: float32, a row a file, in their order; "
+                        "NaN for a file that failed. Or .parquet, with the columns file and vector, without files that failed, "
                         "written every minute. Its folder is made if it is missing. - is standard output, for npy.")
     parser.add_argument("--resume", action="store_true", help="Go on with a .parquet that exists: files that it has are left "
                         "alone.")
@@ -171,4 +171,5 @@ def rows(examples, embedder, columns):
       metrics.Metrics.counter("deepcomp_tf", DAMAGED).inc()
       continue
     values = ((name, example[name]) for name in columns)
-    yield {"vector": vector.tolist(), **{name: value.decode() if isinstance(value, bytes) else int(value) for name, value in values}}
+    yield {"vector": vector.tolist(),
+           **{name: value.decode() if isinstance(value, bytes) else int(value) for name, value in values}}

@@ -1,7 +1,8 @@
 """Bringing the representation of a large photo down to the size that a network knows, without pixels.
 
-Networks know objects of the size that they were trained on. From the representation of a photo follows, nearly, that of the same photo
-at half the size, linearly: `experiments.fit_halving` finds how, and keeps it in halving.npz in the operating point's folder.
+Networks know objects of the size that they were trained on. From the representation of a photo follows, nearly,
+that of the same photo at half the size, linearly: `experiments.fit_halving` finds how, and keeps it in
+halving.npz in the operating point's folder.
 """
 
 import os
@@ -13,8 +14,8 @@ from deepcomp_tf import files
 
 FILE = "halving.npz"
 
-# Objects that are too small are seen worse than those that are too large, so that photos are halved from 1.57 times the size on, not from the
-# square root of 2.
+# Objects that are too small are seen worse than those that are too large,
+# so that photos are halved from 1.57 times the size on, not from the square root of 2.
 _LARGER = 0.15
 
 

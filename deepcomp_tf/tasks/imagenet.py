@@ -17,8 +17,8 @@ def imagenet_classes():
 def places_of(names, class_names):
   """The place of each of a set's classes among those of a classifier: list of int, or None where the classifier does not know it.
 
-  Classes are the same by their names, by their names but for capitals and underscores where that is no other class, too, or by the
-  WordNet id of ImageNet's class of that name, as TFDS's `imagenet2012` and `imagenette` have it.
+  Classes are the same by their names, by their names but for capitals and underscores where that is no other class, too, or by
+  the WordNet id of ImageNet's class of that name, as TFDS's `imagenet2012` and `imagenette` have it.
   """
   alike, by_id = lambda name: " ".join(name.lower().replace("_", " ").split()), dict(_lines())
   exact = {name: place for place, name in enumerate(class_names)}

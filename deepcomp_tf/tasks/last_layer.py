@@ -11,8 +11,8 @@ def fit(layer, vectors, labels, steps=600, learning_rate=0.01, weight_decay=0.01
 
   Args:
     layer: the network's `last_layer`, built, which is changed.
-    vectors: float32 `[n, channels]`, what the layer sees of each photo. They are brought to a mean square of 1, so that the settings
-      serve any network.
+    vectors: float32 `[n, channels]`, what the layer sees of each photo. They are brought to a mean square of 1,
+      so that the settings serve any network.
     labels: int `[n]`.
     steps: of Adam, at a learning rate that falls along a cosine.
     weight_decay: of the layer's kernel, in units of the scaled vectors.

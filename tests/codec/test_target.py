@@ -46,7 +46,8 @@ def test_the_same_by_pixels_and_for_many(codecs):
 
 
 def test_the_least_that_is_possible(codecs):
-  with pytest.raises(dc.DeepcompError, match=r"expected at least (\d+) bytes .* of 96x96 pixels at bpp0.0983. Received: at most 40") as error:
+  with pytest.raises(dc.DeepcompError,
+                     match=r"expected at least (\d+) bytes .* of 96x96 pixels at bpp0.0983. Received: at most 40") as error:
     target.ToSize(codecs[:1], max_bytes=40).compress(PHOTO, effort=1)
   least = int(str(error.value).split("at least ")[1].split()[0])
   assert 40 < len(target.ToSize(codecs[:1], max_bytes=least).compress(PHOTO, effort=1)) <= least

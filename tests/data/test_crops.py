@@ -41,7 +41,8 @@ def _source(files, labels=None):
   labels = np.arange(len(files)) if labels is None else labels
   stored = tf.data.Dataset.from_tensor_slices((files, np.array(labels, np.int64)))
   return sources.Source("test", [str(n) for n in range(len(files))], len(files), True, None, "files",
-                        lambda: "files", lambda number: f"example {number}", lambda begin, end: stored.skip(begin).take(end - begin),
+                        lambda: "files", lambda number: f"example {number}",
+                        lambda begin, end: stored.skip(begin).take(end - begin),
                         lambda seed: stored.shuffle(len(files), seed=seed))
 
 

@@ -28,7 +28,8 @@ class _Networks:
   """In place of networks, whose last digit depends on the processor: symbols and maps are pixels' remainders."""
 
   channels, stride, kind, effort, identity, class_names, segments = 3, 8, "representation", 0, "t", ["a", "b", "c"], False
-  codec = types.SimpleNamespace(channels=3, encoder_identity="e", encode=lambda pixels: np.ascontiguousarray(pixels[::8, ::8] % 7))
+  codec = types.SimpleNamespace(
+      channels=3, encoder_identity="e", encode=lambda pixels: np.ascontiguousarray(pixels[::8, ::8] % 7))
 
   def encode(self, pixels):
     return tf.constant(pixels[:, ::8, ::8] % 7)
@@ -109,7 +110,8 @@ def _tfds_crops(folder, tmp_path):
 
 
 READERS = {
-    "photos": (lambda folder, _: photos.Photos(_photos(folder)[:3], _photos(folder)[3:]).batches(44, 3, seed=5, first_step=1), 0xc9453f93),
+    "photos": (lambda folder, _: photos.Photos(_photos(folder)[:3], _photos(folder)[3:]).batches(44, 3, seed=5, first_step=1),
+               0xc9453f93),
     "photos, part": (lambda folder, _: photos.Photos(_photos(folder)).batches(32, 3, seed=5, part=Part(1, 3)), 0xd05cb201),
     "classification": (_from_photos(None), 0x65681a1b),
     "classification, resized": (_from_photos((40, 60)), 0xe859d637),

@@ -56,15 +56,18 @@ OTHERS = {
     "jpeg CMYK": _file("jpeg", "CMYK"), "jpeg P3": _file("jpeg", icc_profile=P3),
     "jpeg gray profile": _file("jpeg", "L", icc_profile=icc.gray(1.0)),
     "XMP first": _with_segment(_segment(0xe1, b"http://ns.adobe.com/xmp/extension/\0" + bytes(1000))),
-    "comment first": _with_segment(_segment(0xfe, b"CREATOR")), "ICC first": _with_segment(_segment(0xe2, b"ICC_PROFILE\0\1\1" + bytes(128))),
+    "comment first": _with_segment(_segment(0xfe, b"CREATOR")),
+    "ICC first": _with_segment(_segment(0xe2, b"ICC_PROFILE\0\1\1" + bytes(128))),
     "turned by XMP": JPEGS["jpeg"][:20] + _segment(0xe1, XMP) + JPEGS["jpeg"][20:], "behind the end": JPEGS["jpeg"] + b"more",
     **{f"png {mode}": _file("png", mode) for mode in ("1", "L", "LA", "P", "RGB", "RGBA", "I;16")},
     "png turned": _file("png", orientation=5), "png P3": _file("png", icc_profile=P3),
     "png one colour": _file("png", transparency=tuple(PHOTO[0, 0].tolist())), "png palette": _file("png", "P", transparency=3),
     "webp": _file("webp"), "webp RGBA": _file("webp", "RGBA", orientation=8), "bmp palette": _file("bmp", "P"),
-    "gif": _file("gif", "P", transparency=0), "gif moving": _file("gif", "P", save_all=True, append_images=[Image.new("P", (58, 45))]),
-    "tiff CMYK": _file("tiff", "CMYK"), "tiff Lab": _file("tiff", "LAB"), "tiff turned": _file("tiff", orientation=7), "ppm": _file("ppm"), "tga": _file("tga"),
-    "jpeg2000": _file("jpeg2000"), "avif": _file("avif", quality=90), "mpo": _file("mpo", save_all=True, append_images=[Image.new("RGB", (58, 45))]),
+    "gif": _file("gif", "P", transparency=0),
+    "gif moving": _file("gif", "P", save_all=True, append_images=[Image.new("P", (58, 45))]),
+    "tiff CMYK": _file("tiff", "CMYK"), "tiff Lab": _file("tiff", "LAB"), "tiff turned": _file("tiff", orientation=7),
+    "ppm": _file("ppm"), "tga": _file("tga"), "jpeg2000": _file("jpeg2000"), "avif": _file("avif", quality=90),
+    "mpo": _file("mpo", save_all=True, append_images=[Image.new("RGB", (58, 45))]),
 }
 
 

@@ -86,7 +86,8 @@ def test_files_on_beam(photos, tmp_path):
   beam = pytest.importorskip("apache_beam")
   for before in (0, 3):
     with beam.Pipeline(runner="DirectRunner") as pipeline:
-      _ = pipeline | photo_files.on_beam(str(photos), None, str(tmp_path / "out"), LOAD_CODEC, False, str(tmp_path / "report.json"))
+      _ = pipeline | photo_files.on_beam(
+          str(photos), None, str(tmp_path / "out"), LOAD_CODEC, False, str(tmp_path / "report.json"))
     report = json.loads((tmp_path / "report.json").read_text())
     assert (report["photos"], report["before"]) == (5, before)
     assert [line.split(":")[0] for line in report["failed"]] == [str(photos / "broken.jpg"), str(photos / "in/b.png")]
@@ -209,7 +210,8 @@ def test_no_damaged_photo_hurts_another(tmp_path):
   """Formats cut off, empty, of text or of noise, and samples that are refused, between good photos."""
   good, folder = samples.photos()["coffee"][:16, :16], tmp_path / "photos"
   folder.mkdir()
-  contents = [b"", b"no image", b"\xff\xd8\xff\xd9", bytes(3000), np.random.default_rng(0).bytes(3000), b"II*\0\xff\xff\xff\xff", b"GIF89a"]
+  contents = [b"", b"no image", b"\xff\xd8\xff\xd9", bytes(3000), np.random.default_rng(0).bytes(3000),
+              b"II*\0\xff\xff\xff\xff", b"GIF89a"]
   noise = Image.fromarray(np.random.default_rng(0).integers(0, 256, [48, 48, 3], np.uint8))
   for form in ("jpeg", "png", "webp", "tiff", "bmp", "jpeg2000", "avif", "ppm"):
     buffer = io.BytesIO()

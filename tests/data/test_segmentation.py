@@ -202,5 +202,6 @@ def test_bad_input(builder, tmp_path):
     _examples(builder, random_scale=(2.0, 1.0))
   with pytest.raises(dc.DeepcompError, match="no_such_set"):
     segmentation.open_builder("no_such_set", str(tmp_path))
-  with pytest.raises(dc.DeepcompError, match=r"not prepared.*, deepcomp_tf\.data\.voc; tfds\.builder\('voc_segmentation', data_dir="):
+  with pytest.raises(dc.DeepcompError,
+                     match=r"not prepared.*, deepcomp_tf\.data\.voc; tfds\.builder\('voc_segmentation', data_dir="):
     segmentation.open_builder("voc_segmentation", str(tmp_path))

@@ -26,7 +26,8 @@ def fixture_folder(tmp_path):
 
 
 def test_slices_of_a_folder(folder):
-  numbers = [{int(image[0, 0, 2]) for image, _ in classification.open_examples(folder, split, ORIGINAL).epoch().as_numpy_iterator()}
+  numbers = [{int(image[0, 0, 2])
+              for image, _ in classification.open_examples(folder, split, ORIGINAL).epoch().as_numpy_iterator()}
              for split in ("train[:75%]", "train[75%:]", "train")]
   assert [len(one) for one in numbers] == [9, 3, 12]
   assert numbers[0] | numbers[1] == numbers[2]
@@ -114,5 +115,6 @@ def test_a_folder_of_classes_is_a_split_and_the_first_of_each_class_a_part_of_it
     assert [data for data, other in found if other == label] == [data for data, other in images_of(whole) if other == label][:2]
   assert os.path.dirname(part.name_of(0)) == class_folders.CLASSES[found[0][1]]
   assert part.identity != whole.identity and part.digest() != whole.digest()
-  with pytest.raises(dc.DeepcompError, match="at least 5 examples of each class in train. Received: 4 of ant, 4 of bee, 4 of cat"):
+  with pytest.raises(dc.DeepcompError,
+                     match="at least 5 examples of each class in train. Received: 4 of ant, 4 of bee, 4 of cat"):
     sources.first_of_each_class(whole, 5)

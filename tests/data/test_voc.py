@@ -73,7 +73,8 @@ def test_voc_with_sbd_merged_in(downloads, tmp_path, monkeypatch):
 
 
 def test_the_archive_is_the_one_that_tfds_knows():
-  assert voc.VocSegmentation.url_infos[voc._VOC_URL] == tfds.builder_cls("voc").url_infos[voc._VOC_URL]  # pylint: disable=protected-access
+  # pylint: disable=protected-access
+  assert voc.VocSegmentation.url_infos[voc._VOC_URL] == tfds.builder_cls("voc").url_infos[voc._VOC_URL]
 
 
 @pytest.fixture(name="folder")

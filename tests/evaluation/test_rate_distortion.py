@@ -156,8 +156,8 @@ def test_curves(pair, monkeypatch):
 def test_the_papers_measure_is_an_axis(monkeypatch):
   """Of operating points that were trained for it; their files' rate is a second mark. Ours without searches are one line."""
   monkeypatch.setattr(figures, "png", lambda figure: figure)
-  rows = [{"operating_point": point, "codec": codec, "setting": setting, "bits_per_pixel": rate, "bits_per_pixel_pooled": 2 * rate,
-           "psnr": 30.0, "ssim": 0.9, "ms_ssim": 0.9}
+  rows = [{"operating_point": point, "codec": codec, "setting": setting, "bits_per_pixel": rate,
+           "bits_per_pixel_pooled": 2 * rate, "psnr": 30.0, "ssim": 0.9, "ms_ssim": 0.9}
           for point, codec, setting, rate in (("a", "deepcomp", "", 0.1), ("b", "deepcomp", "", 0.2), ("a", "jpeg", "", 0.1),
                                               ("", "jpeg", "quality=1", 0.15), ("", "jpeg", "quality=5", 0.3))]
   places = lambda pooled: [list(line.get_xdata()) for line in figures.rate_distortion_figure(rows, "", pooled).axes[0].lines]

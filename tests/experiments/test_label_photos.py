@@ -61,7 +61,8 @@ def test_photos_that_cannot_be_told_apart(model, tmp_path):
     Image.new("RGB", (40, 40)).save(tmp_path / part / "x/1.png")
   line, output = programs.error(programs.start("label_photos", f"--model={model}", f"--photos={tmp_path}/a,{tmp_path}/b",
                                                f"--output_dir={tmp_path}/set"))
-  assert "differ in the names of their folders" in line and "Traceback" not in output and not (tmp_path / "set/masks/train").exists()
+  assert ("differ in the names of their folders" in line and "Traceback" not in output
+          and not (tmp_path / "set/masks/train").exists())
 
 
 def test_bad_models(model, tmp_path):

@@ -45,7 +45,8 @@ def fixture_recorded(tmp_path):
           {"mean_iou": 0.25, "well_covered_mean_iou": 0.5, "mean_iou_error": 0.01, "well_covered_mean_iou_error": 0.02})
   page = tmp_path / "page.md"
   page.write_text("before\n<!-- table 2 -->\nold\n<!-- end of table 2 -->\nafter\n<!-- tables 1 and 3 -->\n"
-                  "<!-- end of tables 1 and 3 -->\n<!-- table 3 -->\n<!-- end of table 3 -->\n<!-- cost at equal accuracy -->\n<!-- end of cost at equal accuracy -->\n"
+                  "<!-- end of tables 1 and 3 -->\n<!-- table 3 -->\n<!-- end of table 3 -->\n"
+                  "<!-- cost at equal accuracy -->\n<!-- end of cost at equal accuracy -->\n"
                   "<!-- storage -->\n<!-- end of storage -->\n"
                   "<!-- rate and distortion -->\n<!-- end of rate and distortion -->\n"
                   "<!-- the paper's setting -->\n<!-- end of the paper's setting -->\n"
@@ -99,8 +100,8 @@ def test_table_and_figures_come_from_the_records(recorded, make_figures):
   row, = (line for line in table if "cResNet-51" in line)
   cells = [cell.strip() for cell in row.strip("|").split("|")]
   assert "| mIoU of 5 ours | mIoU of 19 ours | mIoU of 21 paper |" in table[1]
-  assert cells == ["0.0983", "0.100", "0.100", "cResNet-51", "71.0 (70.0, 72.0) ± 3.2", "55.2", "90.0 (90.0, 90.0)", "78.2", "50.0 ± 2.0",
-                   "25.0 ± 1.0", "54.6", "0.071", "2 + 2"]
+  assert cells == ["0.0983", "0.100", "0.100", "cResNet-51", "71.0 (70.0, 72.0) ± 3.2", "55.2", "90.0 (90.0, 90.0)", "78.2",
+                   "50.0 ± 2.0", "25.0 ± 1.0", "54.6", "0.071", "2 + 2"]
   assert all(line.count("|") == 14 for line in table[1:-1])
   pictures = {path.name: path.read_bytes() for path in (recorded / "pictures").iterdir()}
   assert sorted(pictures) == sorted(f"figure_{number}.png" for number in (1, 3, 4, 5, 6, 7, 8, 9, 11, 12))
@@ -137,8 +138,8 @@ def test_joint_training_is_compared_at_its_controls_rate(recorded):
   """Section 6 and appendix A.7, by hand: where the operating points gain 4 dB for twice the rate, half of that is 2 dB."""
   for name, rate, psnr in (("bpp0.0983", 0.2, 26.0), ("bpp0.330", 0.4, 30.0), ("joint_bpp0.0983", 0.2, 25.0),
                            ("control_bpp0.0983", 0.2 * 2 ** 0.5, 26.5)):
-    row = {**dict.fromkeys(rate_distortion.COLUMNS, 0.5), "image": "1.png", "setting": "", "operating_point": name, "codec": "deepcomp",
-           "bits_per_pixel": rate, "psnr": psnr, "ssim": psnr / 100}
+    row = {**dict.fromkeys(rate_distortion.COLUMNS, 0.5), "image": "1.png", "setting": "", "operating_point": name,
+           "codec": "deepcomp", "bits_per_pixel": rate, "psnr": psnr, "ssim": psnr / 100}
     (recorded / "runs" / f"{name}_rate_distortion.csv").write_text(rate_distortion.to_csv([row]))
     (recorded / "runs" / f"{name}_rate_distortion.json").write_text(json.dumps({"photos": "kodak"}))
     (recorded / "runs" / f"{name}_rate_distortion_seed1.json").unlink(missing_ok=True)
@@ -159,7 +160,8 @@ def test_joint_training_is_compared_at_its_controls_rate(recorded):
 def test_what_joint_training_gains_as_computation(paper_networks):
   """Section 6.2: the mIoU's share follows from Table 2, as the line through cResNet-51-d and cResNet-72-d has it."""
   panels = list(cost_curves.panels_of_figure_6({}, {("bpp0.0983", "cResNet-51"): [
-      {"history": [{"mean_iou": 0.5, "mean_iou_error": 0.01, "iou": [0.5] * 19}], "multiply_adds": 20_000_000_000, "settings": {}}]},
+      {"history": [{"mean_iou": 0.5, "mean_iou_error": 0.01, "iou": [0.5] * 19}],
+       "multiply_adds": 20_000_000_000, "settings": {}}]},
       paper_networks, dc.Codec.load("bpp0.0983")))
   lines = {line.split(" | ")[0].strip("| "): line for line in cost_curves.worth_table(panels, {})}
   assert lines["mIoU of 21 classes, the paper's Table 2"].endswith("| 1.7 | 39 % |")

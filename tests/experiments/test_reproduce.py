@@ -149,7 +149,8 @@ def test_the_plan_names_files_that_exist(tmp_path):
         assert len(set(given)) == len(given)
       # A step far down the line needs all before it, at the paper's scale the operating point, too.
       chosen = [step.name for step in paper_steps.select(steps, "^control_bpp0.635_segmentation")]
-      assert chosen == (["compression_bpp0.635", "classification_cresnet51_bpp0.635"] if scale == "paper" else ["fixed_bpp0.635"]) + [
+      assert chosen == (["compression_bpp0.635", "classification_cresnet51_bpp0.635"]
+                        if scale == "paper" else ["fixed_bpp0.635"]) + [
           "control_bpp0.635", "control_bpp0.635_classification", "control_bpp0.635_classification_longer",
           "control_bpp0.635_segmentation"]
       # Joint training, its start and its controls see the same crops of the same representations.
@@ -251,9 +252,10 @@ class _Voc(VocSegmentation, skip_registration=True):
 
 # With learning rates at which what is hardly trained stays finite.
 _FEW_STEPS = {
-    "compression/bpp0.0983.flags": "--steps=8 --batch_size=2 --crop_size=32 --validation_split=validation[:2] --measured_split=validation[:3] "
-                                "--tables_from=4",
-    "classification/imagenet.flags": "--width=0.125 --epochs=2 --decay_epochs=1 --batch_size=4 --resize=72,72 --image_size=72 --crop_size=64",
+    "compression/bpp0.0983.flags": "--steps=8 --batch_size=2 --crop_size=32 --validation_split=validation[:2] "
+                                   "--measured_split=validation[:3] --tables_from=4",
+    "classification/imagenet.flags": "--width=0.125 --epochs=2 --decay_epochs=1 --batch_size=4 "
+                                     "--resize=72,72 --image_size=72 --crop_size=64",
     "segmentation/voc.flags": "--steps=8 --batch_size=2 --crop_size=48 --learning_rate=1e-9 --head_learning_rate=1e-9",
     "joint/imagenet.flags": "--batch_size=4 --resize=72,72 --image_size=72 --crop_size=64 --tables_from=4 --held_out=2",
     "joint/schedule.flags": "--epochs=2 --decay_epochs=1 --learning_rate=1e-9"}
@@ -262,7 +264,8 @@ _FEW_STEPS = {
 @pytest.mark.slow
 def test_the_papers_scale_from_imagenet_to_the_figures(tmp_path, monkeypatch, capsys, make_figures):
   """On stand-ins of ImageNet and VOC, with few steps and small networks: all kinds of steps at one operating point."""
-  small = {name: programs.SMALL_NETWORKS["ResNet-14" if units[0] else "cResNet-12"] for name, units in resnet.ARCHITECTURES.items()}
+  small = {name: programs.SMALL_NETWORKS["ResNet-14" if units[0] else "cResNet-12"]
+           for name, units in resnet.ARCHITECTURES.items()}
   monkeypatch.setattr(resnet, "ARCHITECTURES", small)
   patches = [("deepcomp_tf.models.resnet", "ARCHITECTURES", small)]
   for stand_in in (_Imagenet, _Voc):

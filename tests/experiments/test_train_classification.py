@@ -39,8 +39,8 @@ def test_a_set_of_another_folder_of_that_name_is_an_error(images, sets, tmp_path
   other = shutil.copytree(images, tmp_path / pathlib.Path(images).name)
   for photo in other.rglob("*.png"):
     Image.new("RGB", (32, 32)).save(photo)
-  line, _ = programs.error(programs.start("compress_dataset", f"--dataset={other}", "--splits=train,val", "--operating_point=bpp0.0983",
-                                          f"--output_dir={folder}"))
+  line, _ = programs.error(programs.start("compress_dataset", f"--dataset={other}", "--splits=train,val",
+                                          "--operating_point=bpp0.0983", f"--output_dir={folder}"))
   assert "holds a set of another source" in line
 
 
@@ -84,7 +84,8 @@ def test_run_ends_in_a_classifier(finished, sets, images, tmp_path):
   report, kept = tmp_path / "report", tmp_path / "classifier"
   shutil.copytree(finished / "classifier", kept)
   code, output = programs.finish(programs.start(
-      "evaluate_classification", f"--classifier={kept}", "--split=train[:20]", *sets, f"--output_dir={report}", "--keep_temperature"))
+      "evaluate_classification", f"--classifier={kept}", "--split=train[:20]", *sets,
+      f"--output_dir={report}", "--keep_temperature"))
   assert code == 0, output[-3000:]
   assert f"at {dc.Classifier.load(kept).temperature:.2f}, which fits best" in output
   rows = list(csv.DictReader((report / "classes.csv").open()))
@@ -130,7 +131,8 @@ def test_a_run_of_an_earlier_version_goes_on(images, tmp_path):
   (tmp_path / "images").symlink_to(images)
   before = (run / "settings.json").read_bytes()
   code, output = programs.finish(_start(
-      run, f"--dataset={tmp_path}/images", *REPRESENTATION, "--width=0.02", "--epochs=2", "--decay_epochs=1", "--summary_every=1"))
+      run, f"--dataset={tmp_path}/images", *REPRESENTATION, "--width=0.02", "--epochs=2",
+      "--decay_epochs=1", "--summary_every=1"))
   assert code == 0 and "Continuing from step 4" in output, output[-3000:]
   assert programs.curve(run, "cross_entropy") == pytest.approx({5: 0.68288, 6: 0.23703}, rel=1e-2)
   assert [(line["step"], line["epoch"]) for line in map(json.loads, (run / "history.jsonl").read_text().splitlines())] == [
@@ -172,8 +174,8 @@ def test_a_trained_classifier_can_go_on(finished, sets, tmp_path):
 
 
 def test_own_classes_in_one_command(images, tmp_path):
-  flags = ["--flagfile=flags/classification/own_classes.flags", f"--dataset={images}/train", "--start=graft_bpp0.0983", "--resize=",
-           "--crop_size=32", "--examples_per_class=4", "--last_layer_steps=50"]
+  flags = ["--flagfile=flags/classification/own_classes.flags", f"--dataset={images}/train", "--start=graft_bpp0.0983",
+           "--resize=", "--crop_size=32", "--examples_per_class=4", "--last_layer_steps=50"]
   code, output = programs.finish(_start(tmp_path / "run", *flags))
   assert code == 0 and "A new last layer, for 2 classes in place of 1000" in output, output[-3000:]
   own, shipped = dc.Classifier.load(str(tmp_path / "run/classifier")), dc.Classifier.load("graft_bpp0.0983")

@@ -30,7 +30,8 @@ def _start(folder, run, *more):
   return programs.start(
       "train_decoder", "--operating_point=bpp0.0983", f"--photos={folder}/train", f"--validation_photos={folder}/val",
       "--crop_size=64", "--margin=8", "--batch_size=2", "--steps=24", "--learning_rate=1e-3", "--weight_average=0.5",
-      "--checkpoint_every=6", "--summary_every=1", "--validate_every=100", f"--cache_dir={folder}/cache", f"--run_dir={run}", *more)
+      "--checkpoint_every=6", "--summary_every=1", "--validate_every=100", f"--cache_dir={folder}/cache",
+      f"--run_dir={run}", *more)
 
 
 @pytest.fixture(name="finished", scope="module")
@@ -52,7 +53,8 @@ def test_the_picture_gets_better_and_files_stay_what_they_are(folder, finished):
   assert after.compress(photo) == data
   np.testing.assert_array_equal(after.symbols(data), before.symbols(data))
   psnr = lambda codec: 10 * np.log10(255 ** 2 / np.mean((codec.decompress(data).astype(float) - photo) ** 2))
-  assert psnr(before) == pytest.approx(history[0]["psnr"], abs=0.01) and psnr(after) == pytest.approx(history[-1]["psnr"], abs=0.01)
+  assert (psnr(before) == pytest.approx(history[0]["psnr"], abs=0.01)
+          and psnr(after) == pytest.approx(history[-1]["psnr"], abs=0.01))
   # What reads files of the one reads those of the other.
   name = next(name for name in dc.Classifier.names() if name.endswith("0.0983"))
   assert dc.Classifier.load(name, after).classify(data) == dc.Classifier.load(name).classify(data)
@@ -95,7 +97,8 @@ def test_pairs_are_whole_blocks_of_photos_and_of_their_halves(folder, tmp_path):
 
 
 @pytest.mark.parametrize("flags, message", [
-    (["--crop_size=60"], "--crop_size must be a multiple of 8, and at least 60: 44 pixels and --margin=8 on each side. Received: 60"),
+    (["--crop_size=60"],
+     "--crop_size must be a multiple of 8, and at least 60: 44 pixels and --margin=8 on each side. Received: 60"),
     (["--margin=4"], "--margin must be a multiple of 8. Received: 4"),
     (["--crop_size=128"], "expected photos with a shorter side of at least 128 pixels. Received: 2 photos"),
     (["--photos=nowhere"], "Received: nowhere")])

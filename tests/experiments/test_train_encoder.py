@@ -29,9 +29,9 @@ def fixture_folder(tmp_path_factory):
 def _start(folder, run, *more):
   return programs.start(
       "train_encoder", "--operating_point=bpp0.0983", f"--photos={folder}/train", f"--shrunk_photos={folder}/shrunk",
-      f"--validation_photos={folder}/val", "--parts=both", "--crop_size=48", "--batch_size=3", "--steps=24", "--learning_rate=3e-4",
-      "--weight_average=0.5", "--ms_ssim=1000", "--ms_ssim_scales=3", "--ssim=100", "--rate_weight=800", "--checkpoint_every=6", "--summary_every=1",
-      "--validate_every=100", f"--run_dir={run}", *more)
+      f"--validation_photos={folder}/val", "--parts=both", "--crop_size=48", "--batch_size=3", "--steps=24",
+      "--learning_rate=3e-4", "--weight_average=0.5", "--ms_ssim=1000", "--ms_ssim_scales=3", "--ssim=100", "--rate_weight=800",
+      "--checkpoint_every=6", "--summary_every=1", "--validate_every=100", f"--run_dir={run}", *more)
 
 
 @pytest.fixture(name="finished", scope="module")

@@ -49,8 +49,8 @@ def fixture_start(images, tmp_path_factory):
   network.compile("sgd", tf.keras.losses.SparseCategoricalCrossentropy(from_logits=True), jit_compile=False)
   network.fit(inputs(symbols), np.array([path.parent.name == "chelsea" for path in paths]), epochs=4, batch_size=14, verbose=0)
   dc.Classifier(network, inputs, ["chelsea", "rocket"]).save(folder)
-  return [f"--dataset={images}", "--train_split=train", "--validation_split=val", "--image_size=40", "--crop_size=32", "--batch_size=8",
-          "--epochs=4", "--decay_epochs=3", "--cache=decoded", "--summary_every=1", "--checkpoint_every=3",
+  return [f"--dataset={images}", "--train_split=train", "--validation_split=val", "--image_size=40", "--crop_size=32",
+          "--batch_size=8", "--epochs=4", "--decay_epochs=3", "--cache=decoded", "--summary_every=1", "--checkpoint_every=3",
           f"--classifier={folder}", "--operating_point=bpp0.0983", "--entropy=context", "--beta=20",
           "--name=joint", "--tables_from=6", "--held_out=2", "--learning_rate=0.02", "--gradient_clip=0.1"]
 
@@ -139,8 +139,8 @@ def test_the_control_leaves_the_classifier_and_keeps_the_quantizer(finished, sta
   info = json.loads((point / "operating_point.json").read_text())
   info["trained"]["settings"].update(temperature=2.0, centers_l2=0.5)
   (point / "operating_point.json").write_text(json.dumps(info))
-  code, output = programs.finish(_start(tmp_path / "run", *start, f"--operating_point={point}", "--compression_only", "--gamma=0.01",
-                                        "--epochs=1", "--decay_epochs=", "--target_entropy=8"))
+  code, output = programs.finish(_start(tmp_path / "run", *start, f"--operating_point={point}", "--compression_only",
+                                        "--gamma=0.01", "--epochs=1", "--decay_epochs=", "--target_entropy=8"))
   assert code == 0, output[-3000:]
   settings = json.loads((tmp_path / "run/operating_point/operating_point.json").read_text())["trained"]["settings"]
   assert (settings["temperature"], settings["centers_l2"]) == (2.0, 0.5)
@@ -185,7 +185,8 @@ def test_bfloat16_begins_as_float32_does(finished, start, tmp_path):
 @pytest.mark.parametrize("flags, message", [
     (["--operating_point=bpp0.330"], "was trained on the operating point add948"),
     (["--classifier=nowhere"], "no classifier 'nowhere'"),
-    (["--classifier=graft_bpp0.330", "--operating_point=bpp0.330"], "expected a cResNet. Received: --classifier=graft_bpp0.330, a"),
+    (["--classifier=graft_bpp0.330", "--operating_point=bpp0.330"],
+     "expected a cResNet. Received: --classifier=graft_bpp0.330, a"),
     (["--decay_epochs=2,1"], "--decay_epochs must rise"),
     (["--crop_size=33"], "crop_size=33"),
     (["--image_size=24"], "image_size=24"),

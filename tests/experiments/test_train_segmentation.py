@@ -100,8 +100,8 @@ def test_batch_norm_is_the_classifiers(finished, classifier):
 
 def test_a_graft_becomes_a_segmenter(folder, tmp_path):
   code, output = programs.finish(_start(
-      tmp_path / "run", *folder, *SMALL, "--classifier=graft_bpp0.330", "--steps=80", "--validate_every=40", "--checkpoint_every=40",
-      "--optimizer=adam", "--learning_rate=0.0001", "--head_learning_rate=0.001"))
+      tmp_path / "run", *folder, *SMALL, "--classifier=graft_bpp0.330", "--steps=80", "--validate_every=40",
+      "--checkpoint_every=40", "--optimizer=adam", "--learning_rate=0.0001", "--head_learning_rate=0.001"))
   assert code == 0, output[-3000:]
   loss = programs.curve(tmp_path / "run", "cross_entropy")
   share = 28 * 28 / (54 * 64)  # of cats among the pixels that are not void
@@ -118,7 +118,8 @@ def test_a_graft_becomes_a_segmenter(folder, tmp_path):
 
 
 def test_the_pooling_learns_first(folder, classifier, tmp_path):
-  """Alone for half of the steps, across a kill, then with the backbone; or to the end, and the backbone stays the classifier's."""
+  """Alone for half of the steps, across a kill, then with the backbone; or to the end,
+  and the backbone stays the classifier's."""
   half, all_of_them = tmp_path / "half", tmp_path / "all"
   flags = [*folder, *SMALL, classifier, "--optimizer=sgd", "--learning_rate=0.003", "--head_learning_rate=0.0003"]
   programs.kill_after_checkpoint(_start(half, *flags, "--head_steps=8"), half, 4)
@@ -129,7 +130,8 @@ def test_the_pooling_learns_first(folder, classifier, tmp_path):
   assert max(programs.curve(half, "pooling_learning_rate")) == 8
   assert programs.curve(half, "backbone_learning_rate")[12] == pytest.approx(0.003 * 0.5 ** 0.9, rel=1e-3)
   before = dc.Classifier.load(classifier.split("=")[1]).network.units[0].conv2.kernel
-  trained, kept = (dc.Segmenter.load(str(run / "segmenter")).network.backbone.units[0].conv2.kernel for run in (half, all_of_them))
+  trained, kept = (dc.Segmenter.load(str(run / "segmenter")).network.backbone.units[0].conv2.kernel
+                   for run in (half, all_of_them))
   np.testing.assert_array_equal(kept, before)
   assert np.abs(trained - before).max() > 1e-4
   line, _ = programs.error(_start(half, *flags, f"--head_steps={STEPS + 1}"))
@@ -184,8 +186,8 @@ def test_evaluation_gives_what_training_recorded(finished, folder, tmp_path):
   code, output = programs.finish(programs.start(*evaluate, f"--backbone={tmp_path}/cats.keras", "--preprocessing=none"))
   assert code == 0, output[-3000:]
   assert "cats on original photos: " in output and "cats on photos decoded at " in output
-  rows = {line.rsplit(maxsplit=3)[0].strip(): [float(cell) for cell in line.rsplit(maxsplit=3)[1:]] for line in output.splitlines()
-          if line.startswith(("cat  ", "background", "pixel accuracy"))}
+  rows = {line.rsplit(maxsplit=3)[0].strip(): [float(cell) for cell in line.rsplit(maxsplit=3)[1:]]
+          for line in output.splitlines() if line.startswith(("cat  ", "background", "pixel accuracy"))}
   assert rows["cat"][0] == figures["cat"] and rows["background"][1:] == [0, 0]
   assert rows["cat"][1] == rows["cat"][2] == pytest.approx(rows["pixel accuracy"][1], abs=0.06)
   line, _ = programs.error(programs.start(*evaluate[:-2], "--well_covered_ids=8,8"))

@@ -1,4 +1,5 @@
-"""`dc.Library`: what is added is found again, whatever happens on the way. A small library, by the golden networks, serves all."""
+"""`dc.Library`: what is added is found again, whatever happens on the way.
+A small library, by the golden networks, serves all."""
 
 import datetime
 import functools
@@ -142,7 +143,8 @@ def test_searches(library):
   assert len(library.search(class_share=f"cat >= {share - 1e-4:.4f}")) == 2
   rockets = {photo.name for photo in library if "rocket" in dict(photo.labels)}
   assert {hit.name for hit in library.search(label="rocket")} == rockets and not library.search(label="dog")
-  for wrong in ({"class_share": "cat=1"}, {"class_share": "lion>0.5"}, {"before": "May"}, {"top": 0}, {"text": "cat", "like": "x"}):
+  for wrong in ({"class_share": "cat=1"}, {"class_share": "lion>0.5"}, {"before": "May"}, {"top": 0},
+                {"text": "cat", "like": "x"}):
     with pytest.raises(dc.DeepcompError, match="Received"):
       library.search(**wrong)
 
@@ -252,7 +254,8 @@ def test_the_command(photos, tmp_path):
     if path.is_file():
       path.write_bytes(path.read_bytes()[:100])
   result = command("verify", "lib")
-  assert result.returncode == 1 and result.stderr.startswith("deepcomp: expected a library that can be read and written. Received: lib")
+  assert result.returncode == 1 and result.stderr.startswith(
+      "deepcomp: expected a library that can be read and written. Received: lib")
 
 
 @pytest.mark.slow

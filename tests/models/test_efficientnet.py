@@ -55,7 +55,8 @@ def _random_tensors(rng):
 
   def add(name, normalization, *shape):
     tensors[f"{name}.weight"] = rng.normal(0, np.sqrt(2 / np.prod(shape[1:])), shape)
-    tensors.update({f"{normalization}.weight": rng.uniform(0.8, 1.2, shape[0]), f"{normalization}.bias": rng.normal(0, 0.1, shape[0]),
+    tensors.update({f"{normalization}.weight": rng.uniform(0.8, 1.2, shape[0]),
+                    f"{normalization}.bias": rng.normal(0, 0.1, shape[0]),
                     f"{normalization}.running_mean": rng.normal(0, 0.1, shape[0]),
                     f"{normalization}.running_var": rng.uniform(0.5, 1.5, shape[0])})
 

@@ -116,7 +116,8 @@ def test_a_network_from_elsewhere_goes_into_the_folder_and_out_again(tmp_path):
   found, expected = dict(loaded.classify(data)), dict(classifier.classify(data))
   assert found == pytest.approx(expected, abs=2e-3)
   loaded.export_saved_model(str(tmp_path / "model"))
-  outputs = tf.saved_model.load(str(tmp_path / "model")).signatures["symbols"](symbols=tf.constant(codec.symbols(data)[np.newaxis]))
+  outputs = tf.saved_model.load(str(tmp_path / "model")).signatures["symbols"](
+      symbols=tf.constant(codec.symbols(data)[np.newaxis]))
   np.testing.assert_allclose(np.sort(outputs["probabilities"][0]), sorted(found.values()), rtol=1e-3)
   assert loaded.describe() == "graft of tiny at bpp0.0983 knows 3 classes: a, b, c"
 

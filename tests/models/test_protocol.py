@@ -16,7 +16,8 @@ def _small_backbone():
   inputs = tf.keras.Input([64, 64, 3])
   x = tf.keras.layers.Conv2D(8, 9, 8, "same", activation="relu", name="cut")(inputs)
   x = tf.keras.layers.Conv2D(12, 3, padding="same", activation="relu", name="behind")(x)
-  return tf.keras.Model(inputs, tf.keras.layers.Dense(5, name="logits")(tf.keras.layers.GlobalAveragePooling2D()(x)), name="small")
+  return tf.keras.Model(
+      inputs, tf.keras.layers.Dense(5, name="logits")(tf.keras.layers.GlobalAveragePooling2D()(x)), name="small")
 
 
 NETWORKS = {

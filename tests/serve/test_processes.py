@@ -36,7 +36,8 @@ def _photo(number):
 
 
 @pytest.mark.parametrize("arguments, line", [
-    (["--host=0.0.0.0"], "expected a token in the environment's DEEPCOMP_TOKEN"), (["--host=nowhere.invalid"], "expected a token"),
+    (["--host=0.0.0.0"], "expected a token in the environment's DEEPCOMP_TOKEN"),
+    (["--host=nowhere.invalid"], "expected a token"),
     (["--port=65536"], "expected --port in 0 to 65535"), (["--effort=10"], "`effort` must be"),
     (["--max_megabytes=0"], "--max_megabytes"), (["--operating_point=none"], "no operating point 'none'")])
 def test_what_is_refused_at_once(arguments, line, tmp_path, monkeypatch):

@@ -58,11 +58,13 @@ def test_the_more_a_search_is_for_networks_the_nearer_are_their_answers(classifi
   wanted = -3 * classifier.logits(people.encode(PHOTO)[np.newaxis])[0].numpy()  # far from what the graft says
   teacher = _teacher(*wanted)
   for readers in ("people", "both", "networks"):
-    codec = people if readers == "people" else dc.Codec.load("bpp0.0983", aim=aim.SameAnswers("bpp0.0983", readers, classifier, teacher))
+    codec = people if readers == "people" else dc.Codec.load(
+        "bpp0.0983", aim=aim.SameAnswers("bpp0.0983", readers, classifier, teacher))
     assert codec.readers == readers
     data = codec.compress(PHOTO, effort=3)
     assert people.decompress(data).shape == PHOTO.shape
-    found[readers], losses[readers] = (_divergence(classifier, codec.symbols(data), wanted), people._search.loss(PHOTO, codec.symbols(data)))
+    found[readers], losses[readers] = (
+        _divergence(classifier, codec.symbols(data), wanted), people._search.loss(PHOTO, codec.symbols(data)))
   assert found["both"] < 0.9 * found["people"] and found["networks"] < 0.9 * found["both"]
   assert losses["people"] < losses["both"] < losses["networks"]
 
@@ -76,7 +78,8 @@ def test_the_loss_is_zero_where_the_answers_are_the_same(classifier):
 
 
 def test_what_is_no_graft_of_the_operating_point_is_refused(classifier):
-  with pytest.raises(dc.DeepcompError, match="expected a graft at the operating point bpp0.330. Received: graft of small at bpp0.0983"):
+  with pytest.raises(dc.DeepcompError,
+                     match="expected a graft at the operating point bpp0.330. Received: graft of small at bpp0.0983"):
     aim.SameAnswers("bpp0.330", "both", classifier)
   with pytest.raises(dc.DeepcompError, match="must be one of networks, both. Received: readers='people'"):
     aim.SameAnswers("bpp0.0983", "people", classifier)

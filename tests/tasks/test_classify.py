@@ -178,7 +178,8 @@ def test_own_classes_are_learned_from_a_few_files_and_kept_in_a_folder(codec, tm
   busy = lambda: rng.integers(0, 256, [64, 72, 3], np.uint8)
   before = {name: variable.numpy() for name, variable in classifier.network.named_variables().items()}
   names = ["flat", "busy"] * 5
-  own = classifier.with_classes(["busy", "flat"]).fit([codec.compress(flat() if name == "flat" else busy()) for name in names], names)
+  own = classifier.with_classes(["busy", "flat"]).fit(
+      [codec.compress(flat() if name == "flat" else busy()) for name in names], names)
   own.save(tmp_path / "own")
   loaded = dc.Classifier.load(str(tmp_path / "own"))
   assert loaded.class_names == ["busy", "flat"]
@@ -188,7 +189,8 @@ def test_own_classes_are_learned_from_a_few_files_and_kept_in_a_folder(codec, tm
     np.testing.assert_array_equal(variable, before[name])
     if not name.startswith("logits"):
       np.testing.assert_array_equal(own.network.named_variables()[name], before[name])
-  with pytest.raises(dc.DeepcompError, match="a class for each of the 1 files, at least one, of busy, flat. Received: 1, 'cat' among"):
+  with pytest.raises(dc.DeepcompError,
+                     match="a class for each of the 1 files, at least one, of busy, flat. Received: 1, 'cat' among"):
     own.fit([codec.compress(flat())], ["cat"])
 
 

@@ -22,7 +22,8 @@ def fixture_classifier(codec, tmp_path_factory):
   x = tf.keras.layers.Conv2D(8, 9, 8, "same", activation="relu", name="cut")(inputs)
   x = tf.keras.layers.Conv2D(12, 3, padding="same", activation="relu", name="behind")(x)
   backbone = tf.keras.Model(inputs, tf.keras.layers.Dense(3)(tf.keras.layers.GlobalAveragePooling2D()(x)), name="small")
-  classifier = dc.Classifier(dc.models.Graft(backbone, filters=8, units=1), NetworkInput("representation", codec), ["a", "b", "c"])
+  classifier = dc.Classifier(
+      dc.models.Graft(backbone, filters=8, units=1), NetworkInput("representation", codec), ["a", "b", "c"])
   classifier.copy(rounded=True).save(folder)
   return dc.Classifier.load(folder)
 

@@ -36,6 +36,6 @@ def test_names_that_differ_in_capitals_alone_are_different_classes():
 @pytest.mark.parametrize("name", dc.Classifier.names())
 def test_the_shipped_classifiers_know_imagenettes_ids(name):
   known = files.read_json(shipped.info_path("classifier", name))["class_names"]
-  places = imagenet.places_of(["n01440764", "n02102040", "n02979186", "n03000684", "n03028079", "n03394916", "n03417042", "n03425413",
-                               "n03445777", "n03888257"], known)
+  places = imagenet.places_of(["n01440764", "n02102040", "n02979186", "n03000684", "n03028079", "n03394916", "n03417042",
+                               "n03425413", "n03445777", "n03888257"], known)
   assert len(set(places)) == 10 and None not in places

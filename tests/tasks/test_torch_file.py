@@ -36,7 +36,8 @@ def test_what_a_pickle_names_is_never_called(torch_names, tmp_path):
   assert not (tmp_path / "called").exists()
 
 
-@pytest.mark.parametrize("damage", [lambda data: b"", lambda data: data[:-5], lambda data: data[:100], lambda data: b"PK\3\4" + data])
+@pytest.mark.parametrize(
+    "damage", [lambda data: b"", lambda data: data[:-5], lambda data: data[:100], lambda data: b"PK\3\4" + data])
 def test_damaged_files(torch_names, damage):
   data = _file({"a": _tensor(torch_names, "a", 0, (4,), (1,))}, {"a": np.zeros(4, np.float32)})
   with pytest.raises(dc.DeepcompError, match="before PyTorch 1.6. Received: something else"):

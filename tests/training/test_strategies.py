@@ -36,8 +36,8 @@ PROGRAMS = {
         "--adapter_steps=2", "--adapter_filters=8", "--adapter_units=3", "--warmup_steps=1", "--average=0.5",
         "--validate_every=1", *COMMON], "classifier"),
     "joint": ("train_joint", [
-        *CLASSES, "--operating_point=bpp0.0983", "--entropy=per_channel", "--beta=50", "--image_size=40", "--crop_size=32", "--name=joint",
-        "--tables_from=2", "--held_out=1", "--gradient_clip=5"], "classifier"),
+        *CLASSES, "--operating_point=bpp0.0983", "--entropy=per_channel", "--beta=50", "--image_size=40", "--crop_size=32",
+        "--name=joint", "--tables_from=2", "--held_out=1", "--gradient_clip=5"], "classifier"),
     "segmentation": ("train_segmentation", [
         "--train_split=train", "--validation_split=val", "--batch_size=4", "--steps=3", "--crop_size=32", "--class_ids=0,8",
         *COMMON], "segmenter"),
@@ -63,7 +63,8 @@ def fixture_folders(tmp_path_factory):
         pixels = np.clip(rng.normal(128, deviation + 5 * number, [6, 6, 3]), 0, 255).repeat(8, 0).repeat(8, 1).astype(np.uint8)
         Image.fromarray(pixels).save(root / "classes" / split / name / f"{number}.png")
         Image.fromarray(pixels).save(root / "segmentation/images" / split / f"{name}{number}.png")
-        mask = Image.fromarray(np.where(rng.random([48, 48]) < 0.1 * number, 255, 8 * (pixels[..., 0] > 128)).astype(np.uint8), "P")
+        mask = Image.fromarray(
+            np.where(rng.random([48, 48]) < 0.1 * number, 255, 8 * (pixels[..., 0] > 128)).astype(np.uint8), "P")
         mask.putpalette(list(range(256)) * 3)
         mask.save(root / "segmentation/masks" / split / f"{name}{number}.png")
   tf.keras.utils.set_random_seed(0)
