@@ -48,6 +48,8 @@ setuptools.setup(
     entry_points={"console_scripts": ["deepcomp = deepcomp_tf.cli:main"]},
     install_requires=[requirement + SUPPORTED for requirement in [
         "absl-py>=2.0,<3",
+        # What commands run networks with once they are kept: it is loaded in a fifth of a second.
+        "ai-edge-litert>=2.0,<3",
         "constriction>=0.4,<0.6",
         # It comes with TensorFlow Datasets, too: paths, and imports that wait until they are needed.
         "etils[epath]>=1.9.1,<2",

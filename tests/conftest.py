@@ -15,8 +15,8 @@ import deepcomp_tf as dc
 
 @pytest.fixture(scope="session", autouse=True)
 def fixture_cache_home(tmp_path_factory):
-  """The user's cache folder, of the programs too."""
-  os.environ["XDG_CACHE_HOME"] = str(tmp_path_factory.mktemp("cache_home"))
+  """The user's cache folder, of the programs too. Networks are not kept for LiteRT, which takes seconds."""
+  os.environ["XDG_CACHE_HOME"], os.environ["DEEPCOMP_LITERT"] = str(tmp_path_factory.mktemp("cache_home")), "0"
 
 
 @pytest.fixture(name="remote")

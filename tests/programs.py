@@ -31,7 +31,8 @@ ROOT = pathlib.Path(__file__).parents[1]
 
 _SERVER = multiprocessing.get_context("forkserver")
 _SERVER.set_forkserver_preload(["tensorflow", "tensorflow_datasets", "numba", "matplotlib.figure"])
-_ENVIRONMENT = {"PYTHONPATH": str(ROOT), "TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": ""}
+# Networks are not kept for LiteRT, which takes seconds.
+_ENVIRONMENT = {"PYTHONPATH": str(ROOT), "TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": "", "DEEPCOMP_LITERT": "0"}
 
 # `ARCHITECTURES` of the tests, with units of every form and no more: for what holds at any depth, a third of the work to trace.
 SMALL_NETWORKS = {"ResNet-14": (1, 1, 1, 1), "cResNet-12": (0, 2, 1, 1)}

@@ -117,7 +117,9 @@ def _search(args, library):
     from deepcomp_tf.library import sheet
 
     outputs.write(args.sheet, sheet.contact_sheet(library, hits), args.overwrite)
-  return _say_if_none(args, hits)
+  code = _say_if_none(args, hits)
+  library.quicken()
+  return code
 
 
 def _duplicates(args, library):

@@ -1,10 +1,16 @@
 """The subcommands of tasks: what `deepcomp_tf.tasks.base.Task` says of itself, made a command."""
 
+import functools
+
 import deepcomp_tf as dc
 from deepcomp_tf import quiet
 from deepcomp_tf import shipped
 from deepcomp_tf.cli import common
 from deepcomp_tf.errors import DeepcompError
+from deepcomp_tf.tasks import quick
+
+# For more files TensorFlow's start does not count, and it may have a GPU.
+_MANY = 100
 
 
 def add_arguments(task, parser):
@@ -32,9 +38,18 @@ def run(task, args):
   common.check(args)
   common.list_folders(args)
   task.check_arguments(args)
-  describe = lambda network: args.verbose and common.say(network.describe(), common.lines_of(args))
-  network_for = shipped.by_file(task, args.network, describe,
-                                codec=dc.Codec.load(args.operating_point) if args.operating_point else None)
+  codec, loaded = dc.Codec.load(args.operating_point) if args.operating_point else None, []
+
+  @functools.lru_cache(maxsize=None)
+  def network_for(name):
+    network = None if codec or task.decodes(args) or len(args.files) > _MANY else quick.load(task, name)
+    if network is None:
+      quiet.import_tensorflow()
+      network = task.load(name, codec)
+      loaded.append(network)
+    if args.verbose:
+      common.say(network.describe(), common.lines_of(args))
+    return network
 
   def work(file):
     before = task.existing(args, file)
@@ -42,15 +57,16 @@ def run(task, args):
       return None, before
     data = dc.Bitstream(common.read(file))
     data.header  # read before TensorFlow is imported  # pylint: disable=pointless-statement
-    if not args.network:
-      task.find_for(data)
-    quiet.import_tensorflow()
+    name = args.network or task.find_for(data)
     try:
-      network = network_for(data)
+      network = network_for(name)
     except DeepcompError as error:
       raise common.OfAllError(str(error)) if args.network else error
     return network.report(args, file, data, network.answer(data))
 
   code = common.each(args, work)
   task.finish(args)
+  if len(args.files) <= _MANY:
+    for network in loaded:
+      quick.keep(network)
   return code

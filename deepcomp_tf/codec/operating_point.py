@@ -86,6 +86,11 @@ class OperatingPoint:
     return decoder_version(self.info)
 
   @property
+  def encoder_digest(self):
+    """Of the encoder's weights, those that it was loaded with."""
+    return files.digest_of(*(self._weights[key].tobytes() for key in sorted(self._weights) if key.startswith("encoder/")))
+
+  @property
   def bits_per_pixel(self):
     """Of its files on the validation photos; where that was not measured, 0.330, the middle of the paper's three."""
     return self.info.get("reached_on_validation", {}).get("bits_per_pixel", 0.330)

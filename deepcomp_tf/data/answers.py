@@ -9,6 +9,7 @@ from PIL import ImageOps
 import tensorflow as tf
 import tqdm
 
+from deepcomp_tf import caches
 from deepcomp_tf import files
 from deepcomp_tf import threads
 from deepcomp_tf.codec.images import read_image
@@ -91,7 +92,7 @@ class Answers:
     inputs: the network's `codec.inputs.NetworkInput`.
     teacher: `tasks.teachers.Teacher`.
     cut_at: the layer of the teacher whose maps are kept.
-    cache_dir: of `store.cached_folder`.
+    cache_dir: of `caches.cached_folder`.
 
   Attributes:
     stored: `inputs.encode` of the photos: uint8 symbols `[n, size / 8, size / 8, C]`, or pixels `[n, size, size, 3]`.
@@ -170,7 +171,7 @@ class Answers:
 
 
 def _kept(cache_dir, photos, kind, make, arrays):
-  """Arrays of what a function makes of photos, mapped from the files of a `cached_folder`.
+  """Arrays of what a function makes of photos, mapped from the files of a `caches.cached_folder`.
 
   Args:
     cache_dir, photos: as of `Answers`.
@@ -193,8 +194,8 @@ def _kept(cache_dir, photos, kind, make, arrays):
       array.flush()
     return {"photos_kept": done, "damage": damage.messages}
 
-  folder = store.cached_folder(cache_dir, name, made_of, fill)
-  kept = files.read_json(os.path.join(folder, store.INFO))["photos_kept"]
+  folder = caches.cached_folder(cache_dir, name, made_of, fill)
+  kept = files.read_json(os.path.join(folder, caches.INFO))["photos_kept"]
   if not kept:
     raise DeepcompError(f"expected photos that can be read. Received: {photos.name}, with none")
   loaded = []

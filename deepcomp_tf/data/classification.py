@@ -107,7 +107,7 @@ def open_examples(name, split, inputs, data_dir=None, cache="none", cache_dir=No
   """The examples of a split, of `sources.open_source`, as a network's `inputs` need them: `Examples` or a `Store`.
 
   `cache` "none" reads and decodes anew in every epoch; "encoded" keeps the files in memory; "decoded" writes what the
-  network sees of them, pixels or symbols, to local disk once, to the folder `cache_dir` (empty: `store.CACHE_DIR`), for this run
+  network sees of them, pixels or symbols, to local disk once, to the folder `cache_dir` (empty: `caches.CACHE_DIR`), for this run
   and all later ones. Above 0, `of_each_class` takes as many examples of each class, the first.
 
   Raises:

@@ -7,6 +7,7 @@ import tensorflow as tf
 import tensorflow_datasets as tfds
 import tqdm
 
+from deepcomp_tf import caches
 from deepcomp_tf import files
 from deepcomp_tf import mask_classes
 from deepcomp_tf import threads
@@ -77,7 +78,7 @@ class SegmentationExamples:
       become void, 255.
     cache: "decoded" writes what the network sees and the masks to local disk once, one byte each, for this run and all later
       ones; "none" reads, and compresses, in every epoch.
-    cache_dir: folder for that; empty: `store.CACHE_DIR`.
+    cache_dir: folder for that; empty: `caches.CACHE_DIR`.
     random_scale: None, or (low, high): training images are resized by a random factor before they are compressed.
       DrSleep's DeepLab has 0.5 to 1.5; the paper names no scaling.
   """
@@ -129,7 +130,7 @@ class SegmentationExamples:
     made_of = {"source": info.full_name, "split": split, "shards": shards.shard_lengths, "bytes": shards.num_bytes,
                "maps": "pixels" if self._keeps_photos else f"decoded {inputs.codec.identity}" if inputs.kind == "decoded" else
                        f"symbols {inputs.codec.encoder_identity}"}
-    folder = store.cached_folder(cache_dir, self._builder.name, made_of, self._fill)
+    folder = caches.cached_folder(cache_dir, self._builder.name, made_of, self._fill)
     map_sizes, mask_sizes = store.read_index(folder, "map_sizes", "mask_sizes")
     self._kept = store.Maps.open(folder, store.MAPS, map_sizes, 3 if self._keeps_photos else inputs.channels)
     self._masks = store.Maps.open(folder, _MASKS, mask_sizes, 1)

@@ -1,20 +1,19 @@
 """Decoded examples in files on local disk, which all processes of a machine share.
 
-They lie in a `cached_folder`. `Maps` is one field of them (pixels, symbols, masks, a teacher's maps), `Store` a set with labels.
+They lie in a `caches.cached_folder`. `Maps` is one field of them (pixels, symbols, masks, a teacher's maps), `Store` a set with
+labels.
 """
 
 import contextlib
-import fcntl
 import itertools
-import json
 import os
 import zipfile
 
-from absl import logging
 import numpy as np
 import tensorflow as tf
 import tqdm
 
+from deepcomp_tf import caches
 from deepcomp_tf import files
 from deepcomp_tf import threads
 from deepcomp_tf.data.cut import from_numpy
@@ -24,10 +23,7 @@ from deepcomp_tf.errors import DeepcompError
 # Files that are decoded together when a store is filled.
 FILES_AT_A_TIME = 256
 
-MAPS, INDEX, INFO = "maps.bin", "index.npz", "store.json"
-
-# Where decoded examples are kept unless another folder is named.
-CACHE_DIR = os.path.join(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache"), "deepcomp_tf")
+MAPS, INDEX = "maps.bin", "index.npz"
 
 
 class Maps:
@@ -45,7 +41,7 @@ class Maps:
 
   @classmethod
   def open(cls, folder, name, sizes, channels, stride=1):
-    """Those of uint8 in a file of a `cached_folder`, which is mapped into memory."""
+    """Those of uint8 in a file of a `caches.cached_folder`, which is mapped into memory."""
     path, expected = os.path.join(folder, name), int(sizes.astype(np.int64).prod(axis=1).sum()) * channels
     with damaged_if(path, OSError, ValueError):
       data = np.memmap(path, np.uint8, "r").view(np.ndarray)
@@ -108,7 +104,7 @@ def write_maps(folder, names, examples):
 
 @contextlib.contextmanager
 def damaged_if(path, *kinds):
-  """Context in which errors of these kinds say that a file of a `cached_folder` is damaged."""
+  """Context in which errors of these kinds say that a file of a `caches.cached_folder` is damaged."""
   try:
     yield
   except kinds as error:
@@ -120,28 +116,6 @@ def read_index(folder, *names):
   path = os.path.join(folder, INDEX)
   with damaged_if(path, OSError, KeyError, ValueError, zipfile.BadZipFile), np.load(path) as index:
     return [index[name] for name in names]
-
-
-def cached_folder(cache_dir, name, made_of, fill):
-  """The folder of decoded examples, filled now where no process has done so before.
-
-  Args:
-    cache_dir: folder of such folders on a local disk, made where it is missing; empty: `CACHE_DIR`.
-    name: what the folder's name begins with.
-    made_of: dict of what the examples depend on, for JSON; others lie in another folder.
-    fill: function of an empty folder that writes into it, and returns a dict of what else its store.json says.
-  """
-  cache_dir = cache_dir or CACHE_DIR
-  if files.is_remote(cache_dir):
-    raise DeepcompError(f"expected a cache_dir on this machine, since processes map its files. Received: {cache_dir}")
-  folder = os.path.join(cache_dir, f"{name}-{files.digest_of(json.dumps(made_of, sort_keys=True).encode())}")
-  files.makedirs(cache_dir)
-  if not os.path.isdir(folder):
-    with _lock(f"{folder}.lock"):
-      if not os.path.isdir(folder):  # another process may have filled it meanwhile
-        with files.whole_folder(folder, last=INFO) as new:
-          files.write_json(os.path.join(new, INFO), {**made_of, **fill(new)})
-  return folder
 
 
 class Store:
@@ -173,7 +147,7 @@ class Store:
     self.channels = symbols_codec.channels if symbols_codec else 3
     self.sizes, self.labels = read_index(folder, "sizes", "labels")
     self._maps = Maps.open(folder, MAPS, self.sizes, self.channels)
-    path = os.path.join(folder, INFO)
+    path = os.path.join(folder, caches.INFO)
     with damaged_if(path, OSError, KeyError, ValueError):
       info = files.read_json(path)
       self.skipped, self.stored_bytes, self.memory_bytes = info["skipped"], info["stored_bytes"], self._maps.nbytes
@@ -181,7 +155,8 @@ class Store:
 
   @classmethod
   def open(cls, cache_dir, examples):
-    """The store of `classification.Examples`, filled now where no process has done so before; `cache_dir` as of `cached_folder`.
+    """The store of `classification.Examples`, filled now where no process has done so before; `cache_dir` as of
+    `caches.cached_folder`.
 
     Raises:
       DeepcompError: the folder is remote, or none of the examples, or too few (`damage.ALLOWED_SHARE`), can be decoded.
@@ -190,7 +165,7 @@ class Store:
     made_of = {"source": source.name, "identity": source.identity, "examples": source.num_examples,
                "maps": (f"symbols {symbols.fingerprint.hex()}" if symbols else
                         f"decoded {pixels.identity}" if pixels else "pixels")}
-    folder = cached_folder(cache_dir, os.path.basename(source.name.split(":")[0]), made_of,
+    folder = caches.cached_folder(cache_dir, os.path.basename(source.name.split(":")[0]), made_of,
                            lambda new: _fill(new, examples))
     return cls(folder, source, symbols, pixels)
 
@@ -265,15 +240,3 @@ def _fill(folder, examples):
                         f"{damage.messages[0] if damage.messages else 'none'}")
   np.savez(os.path.join(folder, INDEX), sizes=sizes, labels=np.array(labels, np.int64))
   return {"stored_bytes": stored, "skipped": damage.messages}
-
-
-@contextlib.contextmanager
-def _lock(path):
-  """Context that one process of the machine is in at a time."""
-  with open(path, "w") as file:
-    try:
-      fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-      logging.info("Waiting for another process that fills %s.", path.removesuffix(".lock"))
-      fcntl.flock(file, fcntl.LOCK_EX)
-    yield

@@ -8,6 +8,7 @@ from PIL import Image
 import tensorflow as tf
 import tqdm
 
+from deepcomp_tf import caches
 from deepcomp_tf import files
 from deepcomp_tf import threads
 from deepcomp_tf.codec.images import read_image
@@ -30,7 +31,7 @@ class SymbolPairs:
     codec: the operating point's `Codec`.
     smallest: shorter side in pixels, below which there is no photo, and no half of one.
     shrunk: paths of photos of which the halves and smaller are taken only, since they were JPEG files of low quality.
-    cache_dir: of `store.cached_folder`.
+    cache_dir: of `caches.cached_folder`.
   """
 
   def __init__(self, paths, codec, smallest, shrunk=(), cache_dir=None):
@@ -38,7 +39,7 @@ class SymbolPairs:
     listed = [(path, 1) for path in paths] + [(path, 2) for path in shrunk]
     made_of = {"photos": [f"{path} {files.size(path)} {factor}" for path, factor in listed], "smallest": smallest,
                "symbols": codec.encoder_identity}
-    folder = store.cached_folder(cache_dir, "symbol_pairs", made_of, lambda new: self._fill(new, listed))
+    folder = caches.cached_folder(cache_dir, "symbol_pairs", made_of, lambda new: self._fill(new, listed))
     sizes, = store.read_index(folder, "sizes")
     if not len(sizes):
       raise DeepcompError(f"expected photos with a shorter side of at least {smallest} pixels. Received: {len(listed)} photos "

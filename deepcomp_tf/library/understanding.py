@@ -9,7 +9,7 @@ import functools
 import os
 
 import numpy as np
-from etils import epy
+from scipy import special
 
 import deepcomp_tf as dc
 from deepcomp_tf import files
@@ -18,9 +18,6 @@ from deepcomp_tf.errors import DeepcompError
 from deepcomp_tf.library.table import VECTOR_SIZE
 from deepcomp_tf.tasks import folder as folders
 from deepcomp_tf.tasks.embed import Embedder
-
-with epy.lazy_imports():
-  import tensorflow as tf
 
 # So many classes are kept, of at least such a probability.
 MOST_LABELS, LEAST_PROBABILITY = 20, 0.002
@@ -37,16 +34,27 @@ class Understanding(Embedder):
     space: digest of the classifier's last layer.
   """
 
-  @classmethod
-  def load(cls, name, codec=None):
-    loaded = super().load(name, codec)
-    loaded.class_names, (kernel, bias) = loaded.info["class_names"], _last_layer(loaded)
-    loaded.space, loaded.kernel, loaded.bias = files.digest_of(kernel.astype(np.float16).tobytes()), kernel, bias
+  class_names = property(lambda self: self.info["class_names"])
+
+  @functools.cached_property
+  def last_layer(self):
+    """Kernel float32 `[size, classes]` and bias of the layer that the classifier's folder has beside what its embedder has."""
+    folder, known = shipped.find(self.KIND, self.source), self.network.named_variables()
+    arrays = {}
+    for path in ("weights.npz", self.info.get("shared_weights")):
+      arrays.update(files.read_arrays(os.path.join(folder, path)) if path else {})
+    kernel, bias = sorted((array for name, array in arrays.items() if name not in known), key=lambda array: -array.ndim)
+    return kernel.astype(np.float32), bias.astype(np.float32)
+
+  @functools.cached_property
+  def space(self):
+    return files.digest_of(self.last_layer[0].astype(np.float16).tobytes())
+
+  @functools.cached_property
+  def directions(self):
+    """float32 `[size, at most VECTOR_SIZE]`, see above."""
     stored = files.read_arrays(_DIRECTIONS)
-    loaded.directions = stored[loaded.space].astype(np.float32) if loaded.space in stored else directions_of(kernel)
-    representation = tf.TensorSpec([None, None, None, loaded.inputs.channels], tf.float32)
-    loaded.pooled = tf.function(loaded.pooled, input_signature=[representation], jit_compile=False)
-    return loaded
+    return stored[self.space].astype(np.float32) if self.space in stored else directions_of(self.last_layer[0])
 
   @functools.cached_property
   def segmenter(self):
@@ -56,13 +64,17 @@ class Understanding(Embedder):
     except DeepcompError:
       return None
 
+  def forward(self, x):
+    return self.pooled(x)
+
   def run(self, stored, height, width):
-    pooled = self.pooled(self.brought_down(stored, height, width)).numpy()
+    pooled = np.asarray(self._forward(self.brought_down(stored, height, width)))
     vectors = np.zeros([len(pooled), VECTOR_SIZE], np.float32)  # fewer directions leave zeros
     vectors[:, :self.directions.shape[1]] = pooled @ self.directions
     vectors /= np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
-    logits = (pooled @ self.kernel + self.bias) / self.temperature
-    return list(map(self._columns, vectors.astype(np.float16), tf.nn.softmax(logits).numpy()))
+    kernel, bias = self.last_layer
+    logits = (pooled @ kernel + bias) / self.temperature
+    return list(map(self._columns, vectors.astype(np.float16), special.softmax(logits, axis=-1)))
 
   def _columns(self, vector, probabilities):
     order = np.argsort(-probabilities, kind="stable")[:MOST_LABELS]
@@ -80,16 +92,6 @@ class Understanding(Embedder):
     return answers
 
 
-def _last_layer(embedder):
-  """Kernel float32 `[size, classes]` and bias of the layer that a classifier's folder has beside what its embedder has."""
-  folder, known = shipped.find(embedder.KIND, embedder.source), embedder.network.named_variables()
-  arrays = {}
-  for path in ("weights.npz", embedder.info.get("shared_weights")):
-    arrays.update(files.read_arrays(os.path.join(folder, path)) if path else {})
-  kernel, bias = sorted((array for name, array in arrays.items() if name not in known), key=lambda array: -array.ndim)
-  return kernel.astype(np.float32), bias.astype(np.float32)
-
-
 def directions_of(kernel):
   """The directions in which a last layer tells classes apart: float32 `[features, classes]` -> `[features, at most VECTOR_SIZE]`.
 
@@ -104,7 +106,7 @@ def directions_of(kernel):
 def store_directions(name):
   """Writes the file of directions anew, for a shipped classifier and those that share its last layer."""
   network = Understanding.load(name)
-  np.savez_compressed(_DIRECTIONS, **{network.space: directions_of(network.kernel).astype(np.float16)})
+  np.savez_compressed(_DIRECTIONS, **{network.space: directions_of(network.last_layer[0]).astype(np.float16)})
 
 
 def by_fingerprint(names, load=None):

@@ -18,10 +18,12 @@ from deepcomp_tf.errors import check_errors
 from deepcomp_tf.errors import DeepcompError
 from deepcomp_tf.errors import failed
 from deepcomp_tf.tasks import folder as folders
+from deepcomp_tf.tasks import halving
+from deepcomp_tf.tasks import quick
 
 with epy.lazy_imports():  # the command tells its subcommands and their flags before TensorFlow is imported
+  import tensorflow as tf
   from deepcomp_tf.layers import naming
-  from deepcomp_tf.tasks import halving
   from deepcomp_tf.tasks import litert
   from deepcomp_tf.tasks import saved_model
 
@@ -68,11 +70,13 @@ class Task(abc.ABC):
     self.network, self.inputs, self.names_in_order, self.info = network, inputs, names and list(names), dict(info or {})
     self.codec = inputs.codec
     self.operating_point = self.codec and self.codec.operating_point
+    self._forward = network if isinstance(network, quick.Network) else tf.function(
+        self.forward, input_signature=[tf.TensorSpec([None, None, None, inputs.channels], tf.float32)], jit_compile=False)
 
   @classmethod
   @abc.abstractmethod
-  def from_json(cls, info, inputs):
-    """The task that a folder's JSON describes, whose network has no weights yet."""
+  def from_json(cls, info, inputs, network=None):
+    """The task that a folder's JSON describes, whose network has no weights yet, or is one that is given."""
 
   @abc.abstractmethod
   def to_json(self):
@@ -81,6 +85,11 @@ class Task(abc.ABC):
   def labels(self):
     """What the answers mean, as a dict: the part of `to_json` that goes with a SavedModel."""
     return {"class_names": self.names_in_order}
+
+  def forward(self, x):
+    """What `run` takes the network for: float32 `[batch, h, w, channels]`, its input -> a tensor `[batch, ...]`, the logits unless
+    a task says otherwise. `_forward` is the same as a graph, or as LiteRT has it."""
+    return self.network(x, training=False)
 
   @abc.abstractmethod
   def run(self, stored, height, width):
@@ -274,6 +283,11 @@ class Task(abc.ABC):
 
     `args.files` are all files by then, and `args.folders` says in which folder a file was found, as of `outputs.places`.
     """
+
+  @classmethod
+  def decodes(cls, args):
+    """Whether `report` decodes photos, for which TensorFlow is loaded."""
+    return False
 
   @classmethod
   def existing(cls, args, file):

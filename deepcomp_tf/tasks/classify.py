@@ -5,6 +5,7 @@ from typing import overload
 
 import numpy as np
 from etils import epy
+from scipy import special
 
 from deepcomp_tf import threads
 from deepcomp_tf.bitstream import FileBytes
@@ -40,13 +41,10 @@ class Classifier(Task):
   def __init__(self, network, inputs, class_names: Sequence[str], info=None):
     super().__init__(network, inputs, class_names, info)
     self.class_names = self.names_in_order
-    self._forward = tf.function(
-        lambda x: self.network(x, training=False),
-        input_signature=[tf.TensorSpec([None, None, None, inputs.channels], tf.float32)], jit_compile=False)
 
   @classmethod
-  def from_json(cls, info, inputs):
-    return cls(models.from_blueprint(info, len(info["class_names"])), inputs, info["class_names"], info)
+  def from_json(cls, info, inputs, network=None):
+    return cls(network or models.from_blueprint(info, len(info["class_names"])), inputs, info["class_names"], info)
 
   def to_json(self):
     return {**self.network.blueprint(), **self.labels()}
@@ -60,7 +58,7 @@ class Classifier(Task):
     threads.check_fork()
     logits = self._forward(self.brought_down(stored, height, width))
     return [[(self.class_names[k], float(row[k])) for k in np.argsort(-row, kind="stable")]
-            for row in tf.nn.softmax(logits / self.temperature).numpy()]
+            for row in special.softmax(np.asarray(logits) / self.temperature, axis=-1)]
 
   @overload
   def classify(self, data: FileBytes, errors: Errors = ...) -> list[tuple[str, float]]: ...

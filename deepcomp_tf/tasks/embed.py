@@ -54,15 +54,12 @@ class Embedder(Task):
   def __init__(self, network, inputs, info=None):
     super().__init__(network, inputs, info=info)
     self.size = network.feature_channels
-    self._forward = tf.function(
-        lambda x: self.served(x)["embeddings"],
-        input_signature=[tf.TensorSpec([None, None, None, inputs.channels], tf.float32)], jit_compile=False)
 
   @classmethod
-  def from_json(cls, info, inputs):
+  def from_json(cls, info, inputs, network=None):
     if "preprocessing" in info:
       raise DeepcompError(f"expected a graft, a ResNet or a cResNet. Received: the whole {info['network']}")
-    return cls(models.from_blueprint(info, None), inputs, info)
+    return cls(network or models.from_blueprint(info, None), inputs, info)
 
   def to_json(self):
     return self.network.blueprint()
@@ -83,9 +80,12 @@ class Embedder(Task):
   def served(self, representation):
     return {"embeddings": tf.math.l2_normalize(self.pooled(representation), axis=-1)}
 
+  def forward(self, x):
+    return self.served(x)["embeddings"]
+
   def run(self, stored, height, width):
     threads.check_fork()
-    return list(self._forward(self.brought_down(stored, height, width)).numpy())
+    return list(np.asarray(self._forward(self.brought_down(stored, height, width))))
 
   @overload
   def embed(self, data: FileBytes, errors: Errors = ...) -> np.ndarray: ...

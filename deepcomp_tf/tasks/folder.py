@@ -22,7 +22,7 @@ from deepcomp_tf.errors import DeepcompError
 with epy.lazy_imports():
   from deepcomp_tf.codec import inputs
 
-_WEIGHTS = "weights.npz"
+WEIGHTS = "weights.npz"
 
 
 def load(task, name, codec=None):
@@ -31,13 +31,13 @@ def load(task, name, codec=None):
   try:
     info = files.read_json(shipped.info_path(kind, name))
     if info["input"] != "original" and codec is None:
-      codec = Codec.load(_find_point(kind, folder, info))
+      codec = Codec.load(find_point(kind, folder, info))
     fingerprint = info.get("fingerprint", "of none: original pixels")
     if codec is not None and fingerprint != codec.fingerprint.hex():
       raise DeepcompError(f"the {kind} in {folder} was trained on the operating point {fingerprint}. "
                           f"Received: {codec.fingerprint.hex()} ({codec.operating_point})")
     loaded = task.from_json(info, inputs.NetworkInput(info["input"], codec, pixel_mean=info.get("pixel_mean", "imagenet")))
-    weights = files.read_arrays(os.path.join(folder, _WEIGHTS))
+    weights = files.read_arrays(os.path.join(folder, WEIGHTS))
     if "shared_weights" in info:
       weights.update(files.read_arrays(os.path.join(folder, info["shared_weights"])))
     for key, variable in loaded.network.named_variables().items():
@@ -50,7 +50,7 @@ def load(task, name, codec=None):
   return loaded
 
 
-def _find_point(kind, folder, info):
+def find_point(kind, folder, info):
   """The operating point that a folder's JSON names: a shipped one, or the folder at that path, seen from the network's.
 
   Earlier versions kept the path as it was typed, seen from the current folder; it is looked for there, too.
@@ -99,7 +99,7 @@ def save(task, folder, operating_point=None):
     info["fingerprint"] = task.codec.fingerprint.hex()
   told_by = shipped.json_of(task.KIND)
   with files.whole_folder(folder, last=told_by) as new:
-    np.savez_compressed(os.path.join(new, _WEIGHTS), **weights)
+    np.savez_compressed(os.path.join(new, WEIGHTS), **weights)
     files.write_json(os.path.join(new, told_by), info)
 
 
@@ -112,7 +112,7 @@ def share_weights(kind, folders, path, prefix=""):
     path: npz file, beside these folders.
     prefix: with which the names of the arrays begin; there must be one that is the same in all.
   """
-  arrays = [files.read_arrays(os.path.join(folder, _WEIGHTS)) for folder in folders]
+  arrays = [files.read_arrays(os.path.join(folder, WEIGHTS)) for folder in folders]
   alike = {name: array for name, array in arrays[0].items()
            if name.startswith(prefix) and all(name in others and np.array_equal(array, others[name]) for others in arrays[1:])}
   if not alike:
@@ -121,4 +121,4 @@ def share_weights(kind, folders, path, prefix=""):
   for folder, of_folder in zip(folders, arrays):
     info = os.path.join(folder, shipped.json_of(kind))
     files.write_json(info, {**files.read_json(info), "shared_weights": os.path.relpath(path, folder)})
-    np.savez_compressed(os.path.join(folder, _WEIGHTS), **{name: array for name, array in of_folder.items() if name not in alike})
+    np.savez_compressed(os.path.join(folder, WEIGHTS), **{name: array for name, array in of_folder.items() if name not in alike})

@@ -8,9 +8,12 @@ halving.npz in the operating point's folder.
 import os
 
 import numpy as np
-import tensorflow as tf
+from etils import epy
 
 from deepcomp_tf import files
+
+with epy.lazy_imports():  # arrays are halved without it
+  import tensorflow as tf
 
 FILE = "halving.npz"
 
@@ -38,7 +41,12 @@ def times(height, width, trained):
 
 
 def halve(representation, kernel, bias):
-  """Normalised `[batch, h, w, C]` -> `[batch, ceil(h/2), ceil(w/2), C]`; beyond its edges a photo goes on as at them."""
+  """Normalised `[batch, h, w, C]`, a tensor or an array -> `[batch, ceil(h/2), ceil(w/2), C]`; beyond its edges a photo goes on
+  as at them."""
+  if isinstance(representation, np.ndarray):
+    margins = [(0, size % 2) for size in representation.shape[1:3]]
+    return np.stack([windows(np.pad(one, (*margins, (0, 0)), "symmetric")) @ kernel.reshape(-1, kernel.shape[-1])
+                     for one in representation]) + bias
   height, width = tf.shape(representation)[1], tf.shape(representation)[2]
   padded = tf.pad(representation, [[0, 0], [0, height % 2], [0, width % 2], [0, 0]], "SYMMETRIC")
   padded = tf.pad(padded, [[0, 0], [1, 1], [1, 1], [0, 0]], "SYMMETRIC")

@@ -30,17 +30,22 @@ def export(task, path, overwrite=False):
   labels_path = path.removesuffix(EXTENSION) + ".json"
   outputs.check([path, labels_path], overwrite)
 
-  @tf.function(input_signature=[tf.TensorSpec([None, None, None, inputs.channels], tf.uint8, "symbols")])
-  def answers(symbols):
-    return task.served_by_litert(inputs(symbols))
-
-  # The converter leaves variables without values, so the weights become constants before, and outputs their names again after.
-  traced = answers.get_concrete_function()
-  constant, names = convert_to_constants.convert_variables_to_constants_v2(traced), sorted(traced.structured_outputs)
-  module = tf.Module()
-  module.answers = tf.function(lambda symbols: dict(zip(names, constant(symbols))), input_signature=answers.input_signature)
-  with tempfile.TemporaryDirectory() as folder:
-    tf.saved_model.save(module, folder, {"symbols": module.answers})
-    data = tf.lite.TFLiteConverter.from_saved_model(folder, signature_keys=["symbols"]).convert()
+  data = convert(lambda symbols: task.served_by_litert(inputs(symbols)),
+                 tf.TensorSpec([None, None, None, inputs.channels], tf.uint8, "symbols"))
   outputs.write(path, data, overwrite)
   files.write_json(labels_path, task.labels())
+
+
+def convert(function, specification):
+  """The bytes of the LiteRT file of a function of a tensor that gives a dict of tensors.
+
+  Its signature is `symbols`, of the specification's name.
+  """
+  # The converter leaves variables without values, so the weights become constants before, and outputs their names again after.
+  traced = tf.function(function, input_signature=[specification], jit_compile=False).get_concrete_function()
+  constant, names = convert_to_constants.convert_variables_to_constants_v2(traced), sorted(traced.structured_outputs)
+  module = tf.Module()
+  module.answers = tf.function(lambda symbols: dict(zip(names, constant(symbols))), input_signature=[specification])
+  with tempfile.TemporaryDirectory() as folder:
+    tf.saved_model.save(module, folder, {"symbols": module.answers})
+    return tf.lite.TFLiteConverter.from_saved_model(folder, signature_keys=["symbols"]).convert()

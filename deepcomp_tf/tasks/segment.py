@@ -1,10 +1,12 @@
 """Segmentation of compressed files: `Segmenter`."""
 
 from collections.abc import Sequence
+import functools
 from typing import overload
 
 import numpy as np
 from etils import epy
+from PIL import Image
 
 from deepcomp_tf import files
 from deepcomp_tf import mask_classes
@@ -63,21 +65,25 @@ class Segmenter(Task):
     self.mask_ids = np.full(256, mask_classes.VOID, np.uint8)
     self.mask_ids[:len(classes)] = [known.id for known in classes]
 
-    @tf.function(input_signature=[tf.TensorSpec([None, None, None, inputs.channels], tf.float32),
-                                  *[tf.TensorSpec([], tf.int32)] * 3], jit_compile=False)
-    def forward(x, height, width, stride):
-      if inputs.stride == 1:
+  @functools.cached_property
+  def _masks(self):
+    """A graph from the network's input, height and width of the photos, and pixels per position, to what `_places` gives."""
+    def masks(x, height, width, stride):
+      if self.inputs.stride == 1:
         # Whole blocks of 8x8 pixels, since each position of the logits stands for a block.
         x = tf.pad(x, [[0, 0], [0, -tf.shape(x)[1] % STRIDE], [0, -tf.shape(x)[2] % STRIDE], [0, 0]])
-      return class_ids(network(x, training=False), height, width, stride)
+      return class_ids(self.forward(x), height, width, stride)
 
-    self._forward = forward
+    return tf.function(masks, jit_compile=False, input_signature=[
+        tf.TensorSpec([None, None, None, self.inputs.channels], tf.float32), *[tf.TensorSpec([], tf.int32)] * 3])
 
   @classmethod
-  def from_json(cls, info, inputs):
+  def from_json(cls, info, inputs, network=None):
     count = len(info["class_names"])
-    network = (models.DeepLab(models.from_blueprint(info, None, dilated=True), count, info["rates"]) if "rates" in info else
-               models.from_blueprint(info, count))
+    if network is None and "rates" in info:
+      network = models.DeepLab(models.from_blueprint(info, None, dilated=True), count, info["rates"])
+    elif network is None:
+      network = models.from_blueprint(info, count)
     if "classes" in info:
       return cls(network, inputs, mask_classes.check_classes(info["classes"], f"{cls.KIND}.json"), info)
     # Before classes other than VOC's, their names were all that was kept.
@@ -120,7 +126,10 @@ class Segmenter(Task):
     """As `predict`, of photos of one size: uint8 `[batch, h, w, channels]` -> `[batch, height, width]`."""
     threads.check_fork()
     stride = STRIDE << self.halvings(height, width)
-    return self._forward(self.brought_down(stored, height, width), height, width, stride).numpy()
+    x = self.brought_down(stored, height, width)
+    if isinstance(x, np.ndarray):  # without TensorFlow
+      return np.stack([_ids(logits, height, width, stride) for logits in self._forward(x)])
+    return self._masks(x, height, width, stride).numpy()
 
   @overload
   def segment(self, data: FileBytes, errors: Errors = ...) -> np.ndarray: ...
@@ -162,6 +171,10 @@ class Segmenter(Task):
     outputs.check((path for places in args.places for path in places.values()), args.overwrite, args.resume)
 
   @classmethod
+  def decodes(cls, args):
+    return bool(args.overlay)
+
+  @classmethod
   def existing(cls, args, file):
     paths = [places[file] for places in args.places]
     if args.resume and outputs.STANDARD not in paths and all(map(files.exists, paths)):
@@ -187,6 +200,18 @@ class Segmenter(Task):
     return {"picture": mask_classes.overlay(picture, answer, self.classes),
             "alt": f"mask laid over the photo: {', '.join(text for _, text in found) or 'background only'}",
             "legend": [{"color": known.color, "text": text} for known, text in found] or [{"text": "background only"}]}
+
+
+def _ids(logits, height, width, stride):
+  """As `class_ids`, of one array of logits `[h, w, K]` -> uint8 `[height, width]`."""
+  rows, columns, count = logits.shape
+  ids, most = np.zeros([height, width], np.uint8), np.full([height, width], -np.inf, np.float32)
+  for k in range(count):
+    large = Image.fromarray(logits[:, :, k]).resize((stride * columns, stride * rows), Image.Resampling.BILINEAR)
+    values = np.asarray(large)[:height, :width]
+    better = values > most
+    ids[better], most[better] = k, values[better]
+  return ids
 
 
 def class_ids(logits, height, width, stride=STRIDE):

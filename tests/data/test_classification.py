@@ -11,7 +11,6 @@ import tensorflow as tf
 import deepcomp_tf as dc
 from deepcomp_tf.codec import images
 from deepcomp_tf.data import classification
-from deepcomp_tf.data import store
 from deepcomp_tf.data.compressed import CompressedClassification
 from deepcomp_tf.data.compressed import CompressedConfig
 from deepcomp_tf.data.crops import Crops
@@ -46,7 +45,7 @@ ORIGINAL = NetworkInput("original")
 @pytest.fixture(name="caches", autouse=True)
 def fixture_caches(tmp_path, monkeypatch):
   """Stores are kept in a folder of the test."""
-  monkeypatch.setattr(store, "CACHE_DIR", str(tmp_path / "caches"))
+  monkeypatch.setattr("deepcomp_tf.caches.CACHE_DIR", str(tmp_path / "caches"))
 
 
 def _open(name, split="train", inputs=ORIGINAL, **arguments):

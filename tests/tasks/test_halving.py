@@ -20,7 +20,7 @@ def test_a_halved_representation_is_nearly_that_of_the_photo_at_half_the_size(po
   half = photo.resize((144, 128), Image.Resampling.LANCZOS)
   inputs = NetworkInput("representation", dc.Codec.load(point))
   x, aim = (inputs(inputs.encode(np.asarray(pixels)[np.newaxis])).numpy() for pixels in (photo, half))
-  found = halving.halve(x, *halving.load(shipped.find("operating point", point))).numpy()
+  found = halving.halve(x, *halving.load(shipped.find("operating point", point)))
   assert found.shape == aim.shape
   pooled = x.reshape(1, 16, 2, 18, 2, -1).mean(axis=(2, 4))
   error = lambda y: np.mean((y - aim) ** 2)
@@ -32,7 +32,14 @@ def test_windows_are_what_halving_sees():
   x, kernel, bias = rng.normal(size=[8, 6, 3]), rng.normal(size=[4, 4, 3, 3]), rng.normal(size=[3])
   found = halving.halve(tf.constant(x[np.newaxis]), kernel, bias)[0]
   np.testing.assert_allclose(found, halving.windows(x).reshape(4, 3, -1) @ kernel.reshape(-1, 3) + bias, rtol=1e-6)
-  assert halving.halve(tf.zeros([1, 7, 5, 3]), kernel.astype(np.float32), bias.astype(np.float32)).shape == (1, 4, 3, 3)
+
+
+def test_arrays_are_halved_as_tensors_are():
+  rng = np.random.default_rng(0)
+  x, kernel, bias = (rng.normal(size=size).astype(np.float32) for size in ([2, 7, 5, 3], [4, 4, 3, 3], [3]))
+  found = halving.halve(x, kernel, bias)
+  assert found.shape == (2, 4, 3, 3) and found.dtype == np.float32
+  np.testing.assert_allclose(found, halving.halve(tf.constant(x), kernel, bias), rtol=1e-4, atol=1e-5)
 
 
 def test_segmenters_halve_large_photos():

@@ -7,14 +7,14 @@ from absl import flags as absl_flags
 import pytest
 import tensorflow as tf
 
-from deepcomp_tf.data import store
+from deepcomp_tf import caches
 from deepcomp_tf.errors import DeepcompError
 from deepcomp_tf.training import flags
 
 
 @pytest.mark.parametrize("program, said", [
     (lambda folder: open(folder / "file/inside", "wb"), "file/inside: Not a directory"),
-    (lambda folder: store.cached_folder(str(folder / "file/inside"), "maps", {}, lambda _: {}), "file/inside (Not a directory)"),
+    (lambda folder: caches.cached_folder(str(folder / "file/inside"), "maps", {}, lambda _: {}), "file/inside (Not a directory)"),
     (lambda folder: list(tf.data.Dataset.from_tensors(str(folder / "none")).map(tf.io.read_file)), "none; No such file"),
 ])
 def test_files_that_cannot_be_read_or_written(tmp_path, monkeypatch, program, said):
