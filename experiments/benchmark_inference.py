@@ -2,7 +2,7 @@
 
   python -m experiments.benchmark_inference
   python -m experiments.benchmark_inference --task=segmentation --memory
-  python -m experiments.benchmark_inference --task=graft
+  python -m experiments.benchmark_inference --task=graft --runtime=litert
 
 With networks of full width and random weights, at --operating_point:
   (a) bitstream -> symbols -> cResNet-39, -51, -72; for segmentation cResNet-39-d, -51-d, -72-d
@@ -11,7 +11,7 @@ With networks of full width and random weights, at --operating_point:
 For grafts: (a) with the graft of --backbone, (b) with the decoder and the whole of it.
 Prints milliseconds per image (the median over the rounds, measured in turns), what of them is reading the bytes and what the
 decoder, which is also run alone, the ratio to (b) with ResNet-50, and the ratio of the multiply-adds of the networks; `--record`
-keeps them as JSON. The paper's batches (appendix A.9) are --batch_sizes=256, and 20 for segmentation. `--memory`
+keeps them as JSON. TensorFlow runs the networks, or with --runtime=litert LiteRT, as commands do; the files are the same. The paper's batches (appendix A.9) are --batch_sizes=256, and 20 for segmentation. `--memory`
 also prints the peak resident memory of (a) and (b) for a photo of 2000x1500 pixels, each in its process.
 """
 
@@ -32,7 +32,9 @@ from deepcomp_tf.codec import entropy_coder
 from deepcomp_tf.evaluation import baselines
 from deepcomp_tf.codec.inputs import NetworkInput
 from deepcomp_tf.files import write_json
+from deepcomp_tf.tasks import litert
 from deepcomp_tf.tasks.segment import class_ids
+from deepcomp_tf.threads import cores
 from deepcomp_tf.representation import STRIDE
 from deepcomp_tf.models.pretrained import make_backbone
 from deepcomp_tf.models.resnet import make_network
@@ -47,6 +49,7 @@ flags.DEFINE_string("operating_point", "bpp0.0983", "A name or a folder.")
 flags.DEFINE_list("image_sizes", [], "Edges of the photos in pixels, multiples of 8. Empty: 224, and 320 and 512 for "
                   "segmentation.")
 flags.DEFINE_list("batch_sizes", [], "Files at a time. Empty: 1 and 32, and 1 for segmentation.")
+flags.DEFINE_enum("runtime", "tensorflow", ["tensorflow", "litert"], "What runs the networks and the decoder.")
 flags.DEFINE_integer("repeats", 10, "Measurements of each; the median counts.", lower_bound=3)
 flags.DEFINE_bool("memory", False, "Also measure the peak memory for a photo of 2000x1500 pixels.")
 flags.DEFINE_string("record", "", "JSON file to write the measurements to as well; overwritten.")
@@ -95,7 +98,7 @@ def main(argv):
   decoded = label(FLAGS.backbone if FLAGS.task == "graft" else "ResNet-50")
   networks = {name: full_network(name) for name in names}
   machine, rows = measuring.machine(), []
-  print(f"{machine}; {codec.operating_point}")
+  print(f"{machine}; {codec.operating_point}; {FLAGS.runtime}")
   print(f"{'pixels':<9}{'batch':>5}  {'':<42}{'ms/image':>9}{'reading':>9}{'decoding':>9}{'(b) takes':>11}"
         f"{'its multiply-adds':>19}")
   for size in sizes:
@@ -123,7 +126,7 @@ def main(argv):
             f"{way.multiply_adds / 1e9:.2f} G multiply-adds")
   if FLAGS.record:
     write_json(FLAGS.record, {"machine": machine, "date": time.strftime("%Y-%m-%d"), "task": FLAGS.task,
-                              "operating_point": codec.operating_point, "rows": rows}, sort_keys=True)
+                              "runtime": FLAGS.runtime, "operating_point": codec.operating_point, "rows": rows}, sort_keys=True)
 
 
 def full_network(name):
@@ -171,21 +174,33 @@ def photo_crops(count, size):
 
 def measure(ways, batch):
   """{name: seconds from bytes to the end, of those for reading, and for the decoder, run alone} for a batch, medians."""
-  functions = {name: tf.function(way.network, jit_compile=False) for name, way in ways.items()}
-  decoders = {name: tf.function(way.decoder, jit_compile=False) for name, way in ways.items() if way.decoder}
+  compiled = lambda way, function: _compiled(function, np.stack(way.read(way.files[:batch])))
+  functions = {name: compiled(way, way.network) for name, way in ways.items()}
+  decoders = {name: compiled(way, way.decoder) for name, way in ways.items() if way.decoder}
   times = {name: [] for name in ways}
   for repeat in range(FLAGS.repeats + 2):
     for name, way in ways.items():
       begin = time.perf_counter()
       stored = np.stack(way.read(way.files[:batch]))
       middle = time.perf_counter()
-      functions[name](stored).numpy()
+      functions[name](stored)
       end = time.perf_counter()
       if way.decoder:
-        decoders[name](stored).numpy()
+        decoders[name](stored)
       if repeat >= 2:  # the first two trace and warm up
         times[name].append((end - begin, middle - begin, time.perf_counter() - end))
   return {name: np.median(values, axis=0) for name, values in times.items()}
+
+
+def _compiled(function, stored):
+  """A function of arrays of this size, as --runtime runs it, that returns arrays."""
+  if FLAGS.runtime == "tensorflow":
+    graph = tf.function(function, jit_compile=False)
+    return lambda stored: graph(stored).numpy()
+  from ai_edge_litert import interpreter
+  data = litert.convert(lambda symbols: {"answer": function(symbols)}, tf.TensorSpec(stored.shape, stored.dtype, "symbols"))
+  run = interpreter.Interpreter(model_content=data, num_threads=cores()).get_signature_runner("symbols")
+  return lambda stored: run(symbols=stored)["answer"]
 
 
 def measure_memory(codec, name):

@@ -194,7 +194,7 @@ class CompressionModel(tf.keras.Model):
 
   def picture_of(self, symbols) -> tf.Tensor:
     """Symbols uint8 `[batch, h, w, C]` -> the pixels that they decode to, uint8 `[batch, 8h, 8w, 3]`."""
-    return tf.saturate_cast(tf.round(self.decoder(self.quantizer.values(symbols))), tf.uint8)
+    return tf.cast(tf.clip_by_value(tf.round(self.decoder(self.quantizer.values(symbols))), 0.0, 255.0), tf.uint8)
 
   def compile(self, optimizer="adam", *, beta, target_entropy, **kwargs):
     """Sets what `fit` minimises: Eq. 1 with this beta and H_t, see `rate_distortion`; `optimizer` is Keras', or its name.
