@@ -99,22 +99,19 @@ def info_path(kind, name):
   return os.path.join(find(kind, name), json_of(kind))
 
 
-def by_file(kind, name="", loaded=lambda network: None, **options):
+def by_file(kind, name=""):
   """A function from a file's bytes to the codec or trained network for it, which is loaded once.
 
   Args:
     kind: `dc.Codec`, or a `tasks.base.Task`.
     name: for its `load`; empty: what its `load_for` finds, the shipped network of the file's operating point.
-    loaded: called with each network that is loaded.
-    **options: for its `load`, with a name.
   """
   networks = {}
 
   def network_for(data):
     key = name or container.read_header(data).fingerprint
     if key not in networks:
-      networks[key] = kind.load(name, **options) if name else kind.load_for(data)
-      loaded(networks[key])
+      networks[key] = kind.load(name) if name else kind.load_for(data)
     return networks[key]
 
   return network_for

@@ -13,10 +13,10 @@ from absl import logging
 import tensorflow as tf
 
 import deepcomp_tf as dc
+from deepcomp_tf import similarity
 from deepcomp_tf.codec import operating_point
 from deepcomp_tf.data import cut
 from deepcomp_tf.data.symbol_pairs import SymbolPairs
-from deepcomp_tf.layers import similarity
 from deepcomp_tf.layers.naming import copy_weights
 from deepcomp_tf.representation import STRIDE
 from deepcomp_tf.training import flags as training_flags

@@ -15,10 +15,10 @@ from absl import logging
 import tensorflow as tf
 
 import deepcomp_tf as dc
+from deepcomp_tf import similarity
 from deepcomp_tf.codec import operating_point
 from deepcomp_tf.data.photos import Photos
 from deepcomp_tf.evaluation import metrics
-from deepcomp_tf.layers import similarity
 from deepcomp_tf.layers.naming import copy_weights
 from deepcomp_tf.codec.table_entropy import TableEntropy
 from deepcomp_tf.representation import STRIDE

@@ -3,13 +3,12 @@
 import deepcomp_tf as dc
 from deepcomp_tf import files
 from deepcomp_tf import outputs
-from deepcomp_tf import quiet
-from deepcomp_tf import shipped
 from deepcomp_tf.cli import common
 from deepcomp_tf.codec.images import DEFAULT_QUALITY
 from deepcomp_tf.codec.images import encode_picture
 from deepcomp_tf.codec.images import PICTURE_KINDS
 from deepcomp_tf.errors import DeepcompError
+from deepcomp_tf.tasks import quick
 
 
 def add_arguments(parser):
@@ -32,7 +31,7 @@ def run(args):
   common.check(args)
   common.list_folders(args)
   places = outputs.places(args.files, args.folders, f".{args.format}", args.output_dir)
-  codec_for = shipped.by_file(dc.Codec, args.operating_point)
+  loader = quick.Loader(len(args.files) <= quick.MANY)
 
   def work(file):
     path = places[file]
@@ -42,11 +41,11 @@ def run(args):
       outputs.check_new(path, args.overwrite, args.resume)
       if args.resume and files.exists(path):
         return None, common.existing(path, data)
-    codec = codec_for(data)
-    quiet.import_tensorflow()
-    image = codec.decompress(data)
+    image = loader.codec(args.operating_point or data.operating_point).decompress(data)
     outputs.write(path, encode_picture(image, args.format, args.quality), args.overwrite)
     height, width = image.shape[:2]
     return f"{file} -> {path}: {width}x{height}", {"output": path, "width": width, "height": height}
 
-  return common.each(args, work)
+  code = common.each(args, work)
+  loader.keep()
+  return code

@@ -12,12 +12,12 @@ import tqdm
 import deepcomp_tf as dc
 from deepcomp_tf import files
 from deepcomp_tf import outputs
-from deepcomp_tf import quiet
 from deepcomp_tf.cli import common
 from deepcomp_tf.codec.images import list_images
 from deepcomp_tf.codec.images import read_image
 from deepcomp_tf.errors import DeepcompError
 from deepcomp_tf.evaluation import baselines
+from deepcomp_tf.tasks import quick
 
 _NAMES = ("rate_distortion.txt", "rate_distortion.csv", "rate_distortion.png", "representation.png")
 
@@ -53,11 +53,11 @@ def run(args):
   folder = args.output_dir or "."
   text_path, csv_path, *pictures = [os.path.join(folder, name) for name in _NAMES]
   outputs.check([text_path, csv_path, *pictures], args.overwrite, args.resume)
-  quiet.import_tensorflow()
   from deepcomp_tf.evaluation import figures
   from deepcomp_tf.evaluation import rate_distortion
 
-  codecs = [dc.Codec.load(point) for point in args.operating_point or dc.operating_points.names()]
+  loader = quick.Loader(bool(not effort and paths and len(paths) <= quick.MANY))
+  codecs = list(map(loader.codec, args.operating_point or dc.operating_points.names()))
   name, count, photos = ((os.path.basename(os.path.normpath(args.images)), len(paths), ((path, None) for path in paths))
                          if args.images else _photos_of_set(args))
   before = _before(text_path, csv_path, effort, rate_distortion.keys(codecs, peers, effort, args.curves)) if args.resume else []
@@ -98,6 +98,7 @@ def run(args):
     print(f"Written to {folder}: {', '.join(_NAMES)}")
     if failed:
       print(f"{failed} of {count} images failed", file=sys.stderr)
+  loader.keep()
   return 1 if failed else 0
 
 

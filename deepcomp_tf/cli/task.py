@@ -3,14 +3,10 @@
 import functools
 
 import deepcomp_tf as dc
-from deepcomp_tf import quiet
 from deepcomp_tf import shipped
 from deepcomp_tf.cli import common
 from deepcomp_tf.errors import DeepcompError
 from deepcomp_tf.tasks import quick
-
-# For more files TensorFlow's start does not count, and it may have a GPU.
-_MANY = 100
 
 
 def add_arguments(task, parser):
@@ -38,15 +34,12 @@ def run(task, args):
   common.check(args)
   common.list_folders(args)
   task.check_arguments(args)
-  codec, loaded = dc.Codec.load(args.operating_point) if args.operating_point else None, []
+  codec = dc.Codec.load(args.operating_point) if args.operating_point else None
+  loader = quick.Loader(len(args.files) <= quick.MANY and not task.decodes(args))
 
   @functools.lru_cache(maxsize=None)
   def network_for(name):
-    network = None if codec or task.decodes(args) or len(args.files) > _MANY else quick.load(task, name)
-    if network is None:
-      quiet.import_tensorflow()
-      network = task.load(name, codec)
-      loaded.append(network)
+    network = loader.task(task, name, codec)
     if args.verbose:
       common.say(network.describe(), common.lines_of(args))
     return network
@@ -66,7 +59,5 @@ def run(task, args):
 
   code = common.each(args, work)
   task.finish(args)
-  if len(args.files) <= _MANY:
-    for network in loaded:
-      quick.keep(network)
+  loader.keep()
   return code

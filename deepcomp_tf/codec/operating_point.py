@@ -85,10 +85,9 @@ class OperatingPoint:
     """1 for the decoder that was trained with the encoder; higher for those that were trained further since."""
     return decoder_version(self.info)
 
-  @property
-  def encoder_digest(self):
-    """Of the encoder's weights, those that it was loaded with."""
-    return files.digest_of(*(self._weights[key].tobytes() for key in sorted(self._weights) if key.startswith("encoder/")))
+  def digest_of(self, part):
+    """Digest of the weights of its "encoder" or "decoder", those that it was loaded with."""
+    return files.digest_of(*(self._weights[key].tobytes() for key in sorted(self._weights) if key.startswith(f"{part}/")))
 
   @property
   def bits_per_pixel(self):

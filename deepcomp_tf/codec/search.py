@@ -18,10 +18,10 @@ import threading
 import numpy as np
 import tensorflow as tf
 
+from deepcomp_tf import similarity
 from deepcomp_tf.codec import tiling
 from deepcomp_tf.codec.entropy_coder import EntropyCoder
 from deepcomp_tf.codec.table_entropy import TableEntropy
-from deepcomp_tf.layers import similarity
 from deepcomp_tf.representation import STRIDE
 
 # Sweeps of a tile, by the effort.

@@ -7,12 +7,15 @@ import matplotlib.figure
 import matplotlib.patches
 from matplotlib import patheffects
 import numpy as np
+from etils import epy
 
 from deepcomp_tf.evaluation import baselines
 from deepcomp_tf.evaluation import rate_distortion
-from deepcomp_tf.evaluation import segmentation
 from deepcomp_tf.mask_classes import BACKGROUND
 from deepcomp_tf.mask_classes import palette
+
+with epy.lazy_imports():  # rates and distortions are drawn without TensorFlow
+  from deepcomp_tf.evaluation import segmentation
 
 _METRICS = (("ms_ssim", "MS-SSIM"), ("ssim", "SSIM"), ("psnr", "PSNR [dB]"))
 _STYLES = {"deepcomp": ("o", "-", "#c0392b"), "jpeg": ("s", ":", "#7f8c8d"), "jpeg2000": ("^", "--", "#2980b9"),

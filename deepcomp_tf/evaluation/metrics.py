@@ -3,7 +3,7 @@
 import numpy as np
 from scipy import ndimage
 
-from deepcomp_tf.layers import similarity
+from deepcomp_tf import similarity
 
 # MS-SSIM halves the image four times and then needs an 11x11 window.
 MS_SSIM_MINIMUM = similarity.smallest_ms_ssim(len(similarity.MS_SSIM_SCALES))

@@ -11,7 +11,6 @@ from etils import epy
 
 import deepcomp_tf as dc
 from deepcomp_tf import files
-from deepcomp_tf import quiet
 from deepcomp_tf.codec import container
 from deepcomp_tf.errors import BitstreamError
 from deepcomp_tf.errors import DeepcompError
@@ -88,7 +87,7 @@ class Library:
   """
 
   def __init__(self, path: str):
-    self.path, self._kept, self._slow, self._lock = path, None, [], threading.Lock()
+    self.path, self._kept, self._loader, self._lock = path, None, quick.Loader(), threading.Lock()
 
   @functools.cached_property
   def _connection(self):
@@ -232,28 +231,17 @@ class Library:
     if isinstance(like, bytes) or str(like).endswith(container.EXTENSION):
       data = like if isinstance(like, bytes) else files.read(like)
     else:
-      image, codec = images.read_image(like), dc.Codec.load(next(iter(made_by)))
-      data = codec.pack(self._quickly(quick.encoder(codec.source), lambda: codec.encode, codec)(image), *image.shape[:2])
-    load = lambda name: self._quickly(quick.load(understanding.Understanding, name), lambda: understanding.Understanding.load(name))
+      data = self._loader.codec(next(iter(made_by))).compress(images.read_image(like))
+    load = lambda name: self._loader.task(understanding.Understanding, name)
     network = understanding.by_fingerprint([name for name, _ in made_by.values()], load)(dc.Bitstream(data).header.fingerprint)
     if network.space not in {space for _, space in made_by.values()}:
       raise DeepcompError(f"expected a file whose vector can be compared with the library's. Received: one for {network.source}")
     return network.answer(data)["vector"].astype(np.float32)
 
-  def _quickly(self, found, load, kept=None):
-    """What `quick` has found; if that is nothing, what a function loads with TensorFlow, which `quicken` then keeps for the next
-    time, or `kept` in its place."""
-    if found is None:
-      quiet.import_tensorflow()
-      found = load()
-      self._slow.append(kept or found)
-    return found
-
   def quicken(self) -> None:
-    """Keeps what searches by likeness have loaded with TensorFlow so that the next process need not: seconds, once. It is in the
-    user's cache folder, see `tasks.quick`."""
-    while self._slow:
-      quick.keep(self._slow.pop())
+    """Keeps what searches by likeness have loaded with TensorFlow, so that the next process does without it: seconds, once. It is
+    in the user's cache folder, see `tasks.quick`."""
+    self._loader.keep()
 
   def duplicates(self, cutoff: float = NEAR_DUPLICATE) -> list[list[searching.Hit]]:
     """Groups of photos that are nearly the same, the largest first: lists of `Hit`s with their cosines to the group's first. Two

@@ -1,7 +1,7 @@
 """Networks of tasks without TensorFlow, by LiteRT's interpreter, which a process has loaded in a fifth of a second.
 
 What TensorFlow loads in seconds is kept once as a LiteRT file in the user's cache folder (`keep`), and from then on a command takes
-that (`load`). It needs the package ai-edge-litert, the extra `litert`. DEEPCOMP_LITERT=0 in the environment leaves LiteRT out.
+that (`load`). DEEPCOMP_LITERT=0 in the environment leaves LiteRT out.
 """
 
 import importlib.util
@@ -16,7 +16,6 @@ from deepcomp_tf import files
 from deepcomp_tf import quiet
 from deepcomp_tf import shipped
 from deepcomp_tf import threads
-from deepcomp_tf.codec import tiling
 from deepcomp_tf.codec.codec import Codec
 from deepcomp_tf.codec.operating_point import OperatingPoint
 from deepcomp_tf.errors import one_line
@@ -28,6 +27,9 @@ with epy.lazy_imports():
   from deepcomp_tf.tasks import litert
 
 _NETWORK = "network.tflite"
+
+# For more files TensorFlow's start does not count, and it may have a GPU.
+MANY = 100
 
 
 def is_there():
@@ -92,45 +94,85 @@ def load(task, name):
   """A trained network of a task, a class, as `task.load` gives it, but run by LiteRT; None where `keep` has not kept it."""
   if not is_there():
     return None
-  info = files.read_json(shipped.info_path(task.KIND, name))
-  if info["input"] != "representation":
-    return None
-  folder = caches.path_of("", "litert", _of_task(task, name, info))
-  if not os.path.exists(os.path.join(folder, _NETWORK)):
-    return None
-  point = OperatingPoint.load(folders.find_point(task.KIND, shipped.find(task.KIND, name), info))
-  if point.fingerprint.hex() != info["fingerprint"]:
-    return None  # which `task.load` says
+  try:
+    info = files.read_json(shipped.info_path(task.KIND, name))
+    folder = caches.path_of("", "litert", _of_task(task, name, info))
+    if info["input"] != "representation" or not os.path.exists(os.path.join(folder, _NETWORK)):
+      return None
+    point = OperatingPoint.load(folders.find_point(task.KIND, shipped.find(task.KIND, name), info))
+    if point.fingerprint.hex() != info["fingerprint"]:
+      return None
+  except (OSError, KeyError, ValueError):
+    return None  # `task.load` says what is wrong
   loaded = task.from_json(info, _Input(point), Network(folder, info["network"]))
   loaded.source = shipped.source(task.KIND, name)
   return loaded
 
 
+def codec(name):
+  """The codec of an operating point whose encoder and decoder LiteRT runs, as `Codec.load` gives it; None where `keep` has not kept
+  them."""
+  if not is_there():
+    return None
+  point = OperatingPoint.load(name)
+  kept = [caches.path_of("", "litert", _of_codec(point, part)) for part in ("encoder", "decoder")]
+  if not all(os.path.exists(os.path.join(folder, _NETWORK)) for folder in kept):
+    return None
+  encoder, decoder = map(Network, kept)
+  loaded, middles = Codec(point), (point.centers[1:] + point.centers[:-1]) / 2
+  # What the codec would have TensorFlow make of its networks.
+  loaded._encode = lambda pixels: np.searchsorted(middles, encoder(np.float32(pixels))).astype(np.uint8)
+  loaded._decode = lambda symbols: np.uint8(np.clip(np.round(decoder(point.centers[symbols])), 0, 255))
+  return loaded
+
+
 def keep(loaded):
-  """Writes what `load` takes of a task of the representation, or `encoder` of a `Codec`, that was loaded by its name, where it is
+  """Writes what `load` takes of a task of the representation, or `codec` of a `Codec`, that was loaded by its name, where it is
   not there."""
   if not is_there() or loaded.source is None:
     return
   if isinstance(loaded, Codec):
-    point = OperatingPoint.load(loaded.source)
-    _keep(_of_encoder(point), loaded.model.encoder, tf.TensorSpec([None, None, None, 3], tf.float32), [])
+    point, model = OperatingPoint.load(loaded.source), loaded.model
+    for part, network, channels in (("encoder", model.encoder, 3), ("decoder", model.decoder, point.channels)):
+      _keep(_of_codec(point, part), network, channels)
   elif loaded.inputs.kind == "representation" and not isinstance(loaded.network, Network):
-    specification = tf.TensorSpec([None, None, None, loaded.inputs.channels], tf.float32)
-    _keep(_of_task(type(loaded), loaded.source, loaded.info), loaded.forward, specification, list(loaded.network.named_variables()))
+    _keep(_of_task(type(loaded), loaded.source, loaded.info), loaded.forward, loaded.inputs.channels,
+          list(loaded.network.named_variables()))
 
 
-def encoder(name):
-  """An operating point's encoder without TensorFlow: a function of uint8 `[H, W, 3]` that gives symbols, as `Codec.encode` does;
-  None where `keep` has not kept it."""
-  if not is_there():
-    return None
-  point = OperatingPoint.load(name)
-  folder = caches.path_of("", "litert", _of_encoder(point))
-  if not os.path.exists(os.path.join(folder, _NETWORK)):
-    return None
-  network, middles = Network(folder), (point.centers[1:] + point.centers[:-1]) / 2
-  encode = lambda pixels: np.searchsorted(middles, network(pixels.astype(np.float32))).astype(np.uint8)
-  return lambda image: tiling.apply(encode, tiling.pad(image), STRIDE, 1, point.channels)
+class Loader:
+  """Loads codecs and networks once, those that are kept for LiteRT and the others with TensorFlow. `keep` keeps these then, which
+  takes seconds: at the end of a command.
+
+  Args:
+    allowed: whether LiteRT may run them.
+  """
+
+  def __init__(self, allowed=True):
+    self._allowed, self._loaded, self._slow = allowed, {}, []
+
+  def task(self, task, name, of_codec=None):
+    """A network as `task.load` gives it."""
+    return self._get((task, name), lambda: None if of_codec else load(task, name), lambda: task.load(name, of_codec))
+
+  def codec(self, name):
+    """A codec as `Codec.load` gives it."""
+    return self._get((Codec, name), lambda: codec(name), lambda: Codec.load(name))
+
+  def _get(self, key, find, load_slowly):
+    if key not in self._loaded:
+      found = find() if self._allowed else None
+      if found is None:
+        quiet.import_tensorflow()
+        found = load_slowly()
+        self._slow.append(found)
+      self._loaded[key] = found
+    return self._loaded[key]
+
+  def keep(self):
+    """Keeps for LiteRT what was loaded with TensorFlow."""
+    while self._allowed and self._slow:
+      keep(self._slow.pop())
 
 
 def _of_task(task, name, info):
@@ -141,19 +183,21 @@ def _of_task(task, name, info):
           "weights": files.digest_of(*map(files.read, weights))}
 
 
-def _of_encoder(point):
-  return {"task": "encoder", "weights": point.encoder_digest}
+def _of_codec(point, part):
+  """The same of a codec's encoder or decoder."""
+  return {"task": part, "weights": point.digest_of(part)}
 
 
-def _keep(made_of, function, specification, variables):
-  """Fills a folder of the cache with the LiteRT file of a function of a tensor. What LiteRT does not have is not tried again."""
+def _keep(made_of, function, channels, variables=()):
+  """Fills a folder of the cache with the LiteRT file of a function of float32 `[batch, h, w, channels]`. What LiteRT does not have
+  is not tried again."""
   def fill(folder):
     try:
       with quiet.standard_error_if_it_fails():
-        data = litert.convert(lambda x: {"answer": function(x)}, specification)
+        data = litert.convert(lambda x: {"answer": function(x)}, tf.TensorSpec([None, None, None, channels], tf.float32))
       files.write_file(os.path.join(folder, _NETWORK), data)
     except Exception as error:  # whatever the converter ends with  # pylint: disable=broad-except
-      return {"error": one_line(error), "variables": variables}
-    return {"variables": variables}
+      return {"error": one_line(error), "variables": list(variables)}
+    return {"variables": list(variables)}
 
   caches.cached_folder("", "litert", made_of, fill)

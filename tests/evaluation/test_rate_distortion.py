@@ -11,11 +11,11 @@ import tensorflow as tf
 
 import deepcomp_tf as dc
 from deepcomp_tf import samples
+from deepcomp_tf import similarity
 from deepcomp_tf.evaluation import baselines
 from deepcomp_tf.evaluation import figures
 from deepcomp_tf.evaluation import metrics
 from deepcomp_tf.evaluation import rate_distortion
-from deepcomp_tf.layers import similarity
 
 
 @pytest.fixture(scope="module")

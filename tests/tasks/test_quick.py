@@ -99,11 +99,15 @@ def test_vectors_are_those_of_tensorflow(folders, task):
       assert (answer["labels"], answer["space"]) == (expected["labels"], expected["space"])
 
 
-def test_the_encoder_chooses_the_symbols_that_tensorflow_chooses():
+def test_a_codec_makes_the_files_and_pictures_that_tensorflow_makes():
   codec, photo = dc.Codec.load(POINT), samples.photos()["chelsea"][:121, :205]
-  assert quick.encoder(POINT) is None
+  assert quick.codec(POINT) is None
   quick.keep(codec)
-  assert np.mean(quick.encoder(POINT)(photo) != codec.encode(photo)) < 1e-3
+  found = quick.codec(POINT)
+  assert np.mean(found.encode(photo) != codec.encode(photo)) < 1e-3
+  data = codec.compress(photo)
+  difference = np.abs(found.decompress(data).astype(int) - codec.decompress(data))
+  assert difference.shape == photo.shape and difference.max() <= 1 and difference.mean() < 1e-3
 
 
 def test_what_is_kept_is_of_these_weights(folders, tmp_path):

@@ -3,7 +3,10 @@
 import functools
 
 import numpy as np
-import tensorflow as tf
+from etils import epy
+
+with epy.lazy_imports():  # the constants are `evaluation.metrics`', too
+  import tensorflow as tf
 
 # Weights of MS-SSIM's scales, the finest first (Wang et al. 2003); of fewer scales, they are divided by their sum.
 MS_SSIM_SCALES = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from deepcomp_tf.layers import similarity
+from deepcomp_tf import similarity
 
 
 def ms_ssim_and_slope(image, target):
