@@ -170,6 +170,18 @@ def test_likeness_and_duplicates(library, photos, tmp_path):
   assert {"photos/coffee.png", "again.jpg"} in [{hit.name for hit in group} for group in groups] and not library.duplicates(1.01)
 
 
+def test_likeness_without_tensorflow_once_the_networks_are_kept(library, photos, tmp_path, monkeypatch):
+  monkeypatch.setenv("DEEPCOMP_LITERT", "1")
+  monkeypatch.setattr("deepcomp_tf.caches.CACHE_DIR", str(tmp_path / "cache"))
+  expected = library.search(like=photos / "chelsea.png")
+  library.quicken()
+  monkeypatch.setattr(understanding.Understanding, "load", None)
+  monkeypatch.setattr(dc.Codec, "load", None)
+  found = dc.Library(library.path).search(like=photos / "chelsea.png")
+  assert [hit.name for hit in found] == [hit.name for hit in expected]
+  assert [hit.score for hit in found] == pytest.approx([hit.score for hit in expected], abs=1e-3)
+
+
 @pytest.mark.slow
 def test_vectors_of_two_networks_are_not_mixed(library, tmp_path):
   classifier = dc.Classifier.load(GOLDEN / "classifier")
