@@ -274,7 +274,7 @@ def test_the_command(photos, tmp_path):
 @pytest.mark.parametrize("name", [f"graft_{point}" for point in dc.operating_points.names()])
 def test_directions_are_those_of_the_last_layer(name):
   network = understanding.Understanding.load(name)
-  np.testing.assert_allclose(network.directions, understanding.directions_of(network.kernel), atol=1e-3)
+  np.testing.assert_allclose(network.directions, understanding.directions_of(network.last_layer[0]), atol=1e-3)
   assert network.space in dict(np.load(pathlib.Path(understanding.__file__).with_name("directions.npz")))
 
 
