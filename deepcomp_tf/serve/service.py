@@ -76,10 +76,10 @@ class Service:
       entropy_coder.warm_up()
 
   def warm_up_looks(self, go_on):
-    """Loads and traces what closer looks need, at each operating point while go_on(); for a thread of its own, since it takes
-    longer than anybody waits for a photo."""
+    """Loads and traces what closer looks need, at each operating point while go_on(), that of uploads first; for a thread of its
+    own, since it takes longer than anybody waits for a photo."""
     photo = encode_png(samples.photos(64)["chelsea"])
-    for point in dc.operating_points.names():
+    for point in sorted(dc.operating_points.names(), key=lambda name: name != self.codec.operating_point):
       if go_on():
         self.look([(point, photo, 0)])
 
