@@ -35,11 +35,13 @@ def run(task, args):
   common.list_folders(args)
   task.check_arguments(args)
   codec = dc.Codec.load(args.operating_point) if args.operating_point else None
-  loader = quick.Loader(len(args.files) <= quick.MANY and not task.decodes(args))
+  loader = quick.Loader(len(args.files) <= quick.MANY)
 
   @functools.lru_cache(maxsize=None)
   def network_for(name):
     network = loader.task(task, name, codec)
+    if task.decodes(args) and codec is None:
+      network.codec = loader.codec(network.codec.source)
     if args.verbose:
       common.say(network.describe(), common.lines_of(args))
     return network

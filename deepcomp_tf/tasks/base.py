@@ -286,7 +286,7 @@ class Task(abc.ABC):
 
   @classmethod
   def decodes(cls, args):
-    """Whether `report` decodes photos, for which TensorFlow is loaded."""
+    """Whether `report` decodes photos, by the task's codec."""
     return False
 
   @classmethod

@@ -134,7 +134,7 @@ def test_a_second_command_needs_no_tensorflow(folders, tmp_path):
   (tmp_path / "photo.deepcomp").write_bytes(files()[1])
   environment = {**os.environ, "PYTHONPATH": str(programs.ROOT), "XDG_CACHE_HOME": str(tmp_path / "cache")}
   for words in (["classify", f"--classifier={folders}/classifier"], ["embed", f"--classifier={folders}/classifier", "-o", "-"],
-                ["segment", f"--segmenter={folders}/segmenter", "-o", "-"]):
+                ["segment", f"--segmenter={folders}/segmenter", "-o", "-", "--overlay=overlay.png", "--overwrite"]):
     first = programs.deepcomp_here(*words, "photo.deepcomp", cwd=tmp_path, text=False)
     second = subprocess.run([sys.executable, "-c", COMMAND, *words, "photo.deepcomp"], cwd=tmp_path, env=environment,
                             capture_output=True, check=False)
