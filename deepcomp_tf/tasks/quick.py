@@ -6,6 +6,7 @@ that (`load`). DEEPCOMP_LITERT=0 in the environment leaves LiteRT out.
 
 import importlib.util
 import os
+import sys
 import threading
 
 import numpy as np
@@ -192,6 +193,8 @@ def _keep(made_of, function, channels, variables=()):
   """Fills a folder of the cache with the LiteRT file of a function of float32 `[batch, h, w, channels]`. What LiteRT does not have
   is not tried again."""
   def fill(folder):
+    if sys.stderr.isatty():
+      print("Kept for LiteRT, once, so that the next command does without TensorFlow ...", file=sys.stderr)
     try:
       with quiet.standard_error_if_it_fails():
         data = litert.convert(lambda x: {"answer": function(x)}, tf.TensorSpec([None, None, None, channels], tf.float32))
