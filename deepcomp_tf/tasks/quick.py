@@ -4,6 +4,7 @@ What TensorFlow loads in seconds is kept once as a LiteRT file in the user's cac
 that (`load`). DEEPCOMP_LITERT=0 in the environment leaves LiteRT out.
 """
 
+import contextlib
 import importlib.util
 import os
 import sys
@@ -19,6 +20,7 @@ from deepcomp_tf import shipped
 from deepcomp_tf import threads
 from deepcomp_tf.codec.codec import Codec
 from deepcomp_tf.codec.operating_point import OperatingPoint
+from deepcomp_tf.errors import DeepcompError
 from deepcomp_tf.errors import one_line
 from deepcomp_tf.representation import STRIDE
 from deepcomp_tf.tasks import folder as folders
@@ -103,9 +105,10 @@ def load(task, name):
     point = OperatingPoint.load(folders.find_point(task.KIND, shipped.find(task.KIND, name), info))
     if point.fingerprint.hex() != info["fingerprint"]:
       return None
+    network = Network(folder, info["network"])
   except (OSError, KeyError, ValueError):
-    return None  # `task.load` says what is wrong
-  loaded = task.from_json(info, _Input(point), Network(folder, info["network"]))
+    return None  # what is kept is damaged; or `task.load` says what is wrong
+  loaded = task.from_json(info, _Input(point), network)
   loaded.source = shipped.source(task.KIND, name)
   return loaded
 
@@ -119,7 +122,10 @@ def codec(name):
   kept = [caches.path_of("", "litert", _of_codec(point, part)) for part in ("encoder", "decoder")]
   if not all(os.path.exists(os.path.join(folder, _NETWORK)) for folder in kept):
     return None
-  encoder, decoder = map(Network, kept)
+  try:
+    encoder, decoder = map(Network, kept)
+  except (OSError, KeyError, ValueError):
+    return None  # what is kept is damaged
   loaded, middles = Codec(point), (point.centers[1:] + point.centers[:-1]) / 2
   # What the codec would have TensorFlow make of its networks.
   loaded._encode = lambda pixels: np.searchsorted(middles, encoder(np.float32(pixels))).astype(np.uint8)
@@ -171,9 +177,10 @@ class Loader:
     return self._loaded[key]
 
   def keep(self):
-    """Keeps for LiteRT what was loaded with TensorFlow."""
+    """Keeps for LiteRT what was loaded with TensorFlow; nothing where the cache folder cannot be written."""
     while self._allowed and self._slow:
-      keep(self._slow.pop())
+      with contextlib.suppress(OSError, DeepcompError):
+        keep(self._slow.pop())
 
 
 def _of_task(task, name, info):
@@ -198,9 +205,9 @@ def _keep(made_of, function, channels, variables=()):
     try:
       with quiet.standard_error_if_it_fails():
         data = litert.convert(lambda x: {"answer": function(x)}, tf.TensorSpec([None, None, None, channels], tf.float32))
-      files.write_file(os.path.join(folder, _NETWORK), data)
     except Exception as error:  # whatever the converter ends with  # pylint: disable=broad-except
       return {"error": one_line(error), "variables": list(variables)}
+    files.write_file(os.path.join(folder, _NETWORK), data)
     return {"variables": list(variables)}
 
   caches.cached_folder("", "litert", made_of, fill)

@@ -118,6 +118,21 @@ def test_what_is_kept_is_of_these_weights(folders, tmp_path):
   assert quick.load(dc.Classifier, tmp_path / "other") is None
 
 
+def test_a_damaged_file_and_a_folder_that_cannot_be_written_are_left_to_tensorflow(folders, tmp_path, monkeypatch):
+  loader = quick.Loader()
+  network = loader.task(dc.Classifier, folders / "classifier")
+  assert loader.task(dc.Classifier, folders / "classifier") is network
+  (tmp_path / "file").write_text("no folder")
+  with monkeypatch.context() as patch:
+    patch.setattr("deepcomp_tf.caches.CACHE_DIR", str(tmp_path / "file/cache"))
+    loader.keep()
+  quick.keep(network)
+  assert quick.load(dc.Classifier, folders / "classifier") is not None
+  kept, = (tmp_path / "cache").rglob("network.tflite")
+  kept.write_bytes(kept.read_bytes()[:100])
+  assert quick.load(dc.Classifier, folders / "classifier") is None
+
+
 def test_what_litert_does_not_have_is_left_to_tensorflow(folders, monkeypatch):
   tries = []
   monkeypatch.setattr(litert, "convert", lambda *arguments: tries.append(1) or 1 / 0)
