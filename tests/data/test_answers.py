@@ -98,13 +98,14 @@ def test_decoded_pixels_are_cut_where_their_maps_are(photos, inputs, tmp_path):
   squares, decoded = Squares([str(photos)], 48), NetworkInput("decoded", inputs.codec)
   answers = Answers(squares, decoded, _Teacher(), "blocks", str(tmp_path))
   pictures = [inputs.codec.decompress(inputs.codec.compress(photo)) for photo in squares]
-  np.testing.assert_array_equal(answers.stored, pictures)
+  difference = np.abs(answers.stored.astype(int) - pictures)  # a batch's sums may be in another order
+  assert difference.max() <= 1 and difference.mean() < 1e-3
   (pixels, maps, _), = answers.training_batches(7, 32, seed=1)
   assert pixels.shape == (7, 32, 32, 3) and maps.shape == (7, 4, 4, 3)
   for one, its_maps in zip(pixels.numpy(), maps.numpy()):
     (number, top, left), = [(number, top, left) for number in range(7) for top in range(3) for left in range(3)
                             if np.array_equal(answers.maps[number, top:top + 4, left:left + 4], its_maps)]
-    np.testing.assert_array_equal(pictures[number][8 * top:8 * top + 32, 8 * left:8 * left + 32], one)
+    np.testing.assert_array_equal(answers.stored[number, 8 * top:8 * top + 32, 8 * left:8 * left + 32], one)
 
 
 def test_batches_follow_from_the_seed_and_the_place_in_the_run(photos, inputs, tmp_path):
