@@ -5,6 +5,7 @@ import datetime
 import functools
 import os
 import threading
+import time
 
 import numpy as np
 from PIL import Image
@@ -82,6 +83,7 @@ class Service:
     for point in sorted(dc.operating_points.names(), key=lambda name: name != self.codec.operating_point):
       if go_on():
         self.look([(point, photo, 0)])
+        time.sleep(0.2)  # whoever waits for a look comes before the next point
 
   # What takes no network.
 
