@@ -11,7 +11,8 @@ With networks of full width and random weights, at --operating_point:
 For grafts: (a) with the graft of --backbone, (b) with the decoder and the whole of it.
 Prints milliseconds per image (the median over the rounds, measured in turns), what of them is reading the bytes and what the
 decoder, which is also run alone, the ratio to (b) with ResNet-50, and the ratio of the multiply-adds of the networks; `--record`
-keeps them as JSON. TensorFlow runs the networks, or with --runtime=litert LiteRT, as commands do; the files are the same. The paper's batches (appendix A.9) are --batch_sizes=256, and 20 for segmentation. `--memory`
+keeps them as JSON. TensorFlow runs the networks, or with --runtime=litert LiteRT, as commands do; the files are the same. The
+paper's batches (appendix A.9) are --batch_sizes=256, and 20 for segmentation. `--memory`
 also prints the peak resident memory of (a) and (b) for a photo of 2000x1500 pixels, each in its process.
 """
 

@@ -66,7 +66,7 @@ flags.DEFINE_float("temperature", 2.0, "That softens the answers.", lower_bound=
 flags.DEFINE_bool("train_last_layer", False, "Whether the backbone's last layer is trained, too. Where it is not, the grafts "
                   "at all operating points can share it.")
 flags.DEFINE_bool("train_depthwise", True, "Whether the backbone's depthwise kernels are trained, too. They are few of its "
-                  "weights, but on CPUs their gradients take a fifth of a step's time.")
+                  "weights, but on CPUs their gradients take much of a step's time.")
 flags.DEFINE_float("average", 0.99, "Momentum of the running average of the weights, which is what is kept.", lower_bound=0.0,
                    upper_bound=0.99999)
 flags.DEFINE_integer("validate_every", 500, "Steps between validations.", lower_bound=1)

@@ -12,7 +12,6 @@ ROOT = pathlib.Path(__file__).parents[1]
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(sys.version_info < (3, 12), reason="the site is the same: it is built with the current TensorFlow")
 def test_the_site_shows_all_that_is_public(tmp_path):
   result = subprocess.run([sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", tmp_path / "site"], cwd=ROOT,
                           capture_output=True, text=True, check=False)

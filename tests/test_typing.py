@@ -8,8 +8,7 @@ import sys
 import pytest
 
 pytest.importorskip("mypy")
-pytestmark = [pytest.mark.slow, pytest.mark.skipif(
-    sys.version_info < (3, 12), reason="what mypy knows is the same: it is asked with the current TensorFlow")]
+pytestmark = pytest.mark.slow
 
 ROOT = pathlib.Path(__file__).parents[1]
 

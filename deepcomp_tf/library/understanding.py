@@ -41,7 +41,7 @@ class Understanding(Embedder):
     """Kernel float32 `[size, classes]` and bias of the layer that the classifier's folder has beside what its embedder has."""
     folder, known = shipped.find(self.KIND, self.source), self.network.named_variables()
     arrays = {}
-    for path in ("weights.npz", self.info.get("shared_weights")):
+    for path in (folders.WEIGHTS, self.info.get("shared_weights")):
       arrays.update(files.read_arrays(os.path.join(folder, path)) if path else {})
     kernel, bias = sorted((array for name, array in arrays.items() if name not in known), key=lambda array: -array.ndim)
     return kernel.astype(np.float32), bias.astype(np.float32)
