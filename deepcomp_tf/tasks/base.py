@@ -87,8 +87,8 @@ class Task(abc.ABC):
     return {"class_names": self.names_in_order}
 
   def forward(self, x):
-    """What `run` takes the network for: float32 `[batch, h, w, channels]`, its input -> a tensor `[batch, ...]`, the logits unless
-    a task says otherwise. `_forward` is the same as a graph, or as LiteRT has it."""
+    """What `run` takes the network for: float32 `[batch, h, w, channels]`, its input -> a tensor `[batch, ...]`, the logits
+    unless a task says otherwise. `_forward` is the same as a graph, or as LiteRT has it."""
     return self.network(x, training=False)
 
   @abc.abstractmethod

@@ -1,7 +1,7 @@
 """Networks of tasks without TensorFlow, by LiteRT's interpreter, which a process has loaded in a fifth of a second.
 
-What TensorFlow loads in seconds is kept once as a LiteRT file in the user's cache folder (`keep`), and from then on a command takes
-that (`load`). DEEPCOMP_LITERT=0 in the environment leaves LiteRT out.
+What TensorFlow loads in seconds is kept once as a LiteRT file in the user's cache folder (`keep`), and from then on a command
+takes that (`load`). DEEPCOMP_LITERT=0 in the environment leaves LiteRT out.
 """
 
 import contextlib
@@ -114,8 +114,8 @@ def load(task, name):
 
 
 def codec(name):
-  """The codec of an operating point whose encoder and decoder LiteRT runs, as `Codec.load` gives it; None where `keep` has not kept
-  them."""
+  """The codec of an operating point whose encoder and decoder LiteRT runs, as `Codec.load` gives it; None where `keep` has
+  not kept them."""
   if not is_there():
     return None
   point = OperatingPoint.load(name)
@@ -197,8 +197,8 @@ def _of_codec(point, part):
 
 
 def _keep(made_of, function, channels, variables=()):
-  """Fills a folder of the cache with the LiteRT file of a function of float32 `[batch, h, w, channels]`. What LiteRT does not have
-  is not tried again."""
+  """Fills a folder of the cache with the LiteRT file of a function of float32 `[batch, h, w, channels]`. What LiteRT does not
+  have is not tried again."""
   def fill(folder):
     if sys.stderr.isatty():
       print("Kept for LiteRT, once, so that the next command does without TensorFlow ...", file=sys.stderr)
