@@ -31,7 +31,7 @@ def run(args):
   common.check(args)
   common.list_folders(args)
   places = outputs.places(args.files, args.folders, f".{args.format}", args.output_dir)
-  loader = quick.Loader(len(args.files) <= quick.MANY)
+  loader = quick.Loader(len(args.files) <= quick.MANY_PICTURES)
 
   def work(file):
     path = places[file]

@@ -6,6 +6,7 @@ import threading
 from deepcomp_tf import samples
 from deepcomp_tf.cli import serve
 from deepcomp_tf.codec.images import encode_png
+from deepcomp_tf.tasks import quick
 
 
 def add_arguments(parser):
@@ -21,7 +22,7 @@ def run(args):
   from deepcomp_tf.serve import running
 
   with tempfile.TemporaryDirectory(prefix="deepcomp_demo") as library:
-    service = serve.make_service(library, args, compiled=False)
+    service = serve.make_service(library, args, compiled=False, loader=quick.Loader())
     photos = {name: encode_png(photo) for name, photo in samples.photos().items()}
 
     ended = threading.Event()

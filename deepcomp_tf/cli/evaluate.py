@@ -56,7 +56,7 @@ def run(args):
   from deepcomp_tf.evaluation import figures
   from deepcomp_tf.evaluation import rate_distortion
 
-  loader = quick.Loader(bool(not effort and paths and len(paths) <= quick.MANY))
+  loader = quick.Loader(bool(not effort and paths and len(paths) <= quick.MANY_PICTURES))
   codecs = list(map(loader.codec, args.operating_point or dc.operating_points.names()))
   name, count, photos = ((os.path.basename(os.path.normpath(args.images)), len(paths), ((path, None) for path in paths))
                          if args.images else _photos_of_set(args))

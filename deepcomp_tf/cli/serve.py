@@ -74,13 +74,13 @@ def listen(host, port):
   return running.listen(host, port), token
 
 
-def make_service(path, args, compiled=True):
-  """The `Service` of a library, warm; `compiled` as of `Service.warm_up`."""
+def make_service(path, args, compiled=True, loader=None):
+  """The `Service` of a library, warm; `compiled` as of `Service.warm_up`, `loader` as of `Service`."""
   quiet.import_tensorflow()
   from deepcomp_tf.serve.service import Service
 
   networks = [name for name in getattr(args, "network", "").split(",") if name]
   service = Service(dc.Library(path), getattr(args, "operating_point", "bpp0.330"), getattr(args, "effort", 0), networks,
-                    round(args.max_megapixels * 1e6))
+                    round(args.max_megapixels * 1e6), loader)
   service.warm_up(compiled)
   return service

@@ -35,7 +35,7 @@ def run(task, args):
   common.list_folders(args)
   task.check_arguments(args)
   codec = dc.Codec.load(args.operating_point) if args.operating_point else None
-  loader = quick.Loader(len(args.files) <= quick.MANY)
+  loader = quick.Loader(len(args.files) <= (quick.MANY_PICTURES if task.decodes(args) else quick.MANY))
 
   @functools.lru_cache(maxsize=None)
   def network_for(name):

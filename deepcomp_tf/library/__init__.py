@@ -232,8 +232,8 @@ class Library:
       data = like if isinstance(like, bytes) else files.read(like)
     else:
       data = self._loader.codec(next(iter(made_by))).compress(images.read_image(like))
-    load = lambda name: self._loader.task(understanding.Understanding, name)
-    network = understanding.by_fingerprint([name for name, _ in made_by.values()], load)(dc.Bitstream(data).header.fingerprint)
+    find = understanding.by_fingerprint([name for name, _ in made_by.values()], self._loader)
+    network = find(dc.Bitstream(data).header.fingerprint)
     if network.space not in {space for _, space in made_by.values()}:
       raise DeepcompError(f"expected a file whose vector can be compared with the library's. Received: one for {network.source}")
     return network.answer(data)["vector"].astype(np.float32)

@@ -17,6 +17,7 @@ from deepcomp_tf import shipped
 from deepcomp_tf.errors import DeepcompError
 from deepcomp_tf.library.table import VECTOR_SIZE
 from deepcomp_tf.tasks import folder as folders
+from deepcomp_tf.tasks import quick
 from deepcomp_tf.tasks.embed import Embedder
 
 # So many classes are kept, of at least such a probability.
@@ -32,8 +33,10 @@ class Understanding(Embedder):
   Attributes:
     class_names: of its labels.
     space: digest of the classifier's last layer.
+    loader: `quick.Loader` of the segmenter.
   """
 
+  loader = quick.Loader(allowed=False)
   class_names = property(lambda self: self.info["class_names"])
 
   @functools.cached_property
@@ -60,7 +63,7 @@ class Understanding(Embedder):
   def segmenter(self):
     """The `dc.Segmenter` that is shipped for the operating point, or None. A vector is made without it."""
     try:
-      return dc.Segmenter.load(folders.shipped_for(dc.Segmenter.KIND, self.codec.fingerprint.hex()))
+      return self.loader.task(dc.Segmenter, folders.shipped_for(dc.Segmenter.KIND, self.codec.fingerprint.hex()))
     except DeepcompError:
       return None
 
@@ -109,19 +112,22 @@ def store_directions(name):
   np.savez_compressed(_DIRECTIONS, **{network.space: directions_of(network.last_layer[0]).astype(np.float16)})
 
 
-def by_fingerprint(names, load=None):
+def by_fingerprint(names, loader=None):
   """A function of a file's fingerprint, bytes, that gives the `Understanding` for it, loaded once.
 
   Args:
     names: of classifiers, or their folders; for operating points that none of them reads, the shipped ones are taken.
-    load: function of one of these; by default `Understanding.load`.
+    loader: `quick.Loader` of the networks; by default TensorFlow runs them.
 
   Raises (the function):
     DeepcompError: none of them reads it, and none is shipped that does.
   """
+  loader = loader or quick.Loader(allowed=False)
   named = {files.read_json(shipped.info_path(Embedder.KIND, name)).get("fingerprint"): name for name in names}
 
   @functools.lru_cache(maxsize=None)
   def find(fingerprint):
-    return (load or Understanding.load)(named.get(fingerprint.hex()) or folders.shipped_for(Embedder.KIND, fingerprint.hex()))
+    network = loader.task(Understanding, named.get(fingerprint.hex()) or folders.shipped_for(Embedder.KIND, fingerprint.hex()))
+    network.loader = loader
+    return network
   return find

@@ -109,6 +109,7 @@ def make_app(service, token="", max_bytes=64 << 20, show_samples=False, most_wai
     batcher = batching.Batcher(service.work, largest, seen=metrics.batch)
     app.state.batcher = batcher
     yield
+    service.looking.close()
     await concurrency.run_in_threadpool(batcher.close)
 
   app = fastapi.FastAPI(title="deepcomp_tf", version=dc.__version__, lifespan=lifespan, docs_url=None, redoc_url=None)
@@ -188,7 +189,7 @@ def make_app(service, token="", max_bytes=64 << 20, show_samples=False, most_wai
 
   @app.get("/", response_class=responses.HTMLResponse, include_in_schema=False)
   def page():
-    settings = {"points": dc.operating_points.names(), "efforts": MAX_EFFORT, "megapixels": service.max_pixels / 1e6,
+    settings = {"points": service.points(), "efforts": MAX_EFFORT, "megapixels": service.max_pixels / 1e6,
                 "samples": list(samples.photos()) if show_samples else [], "token": bool(token)}
     with open(_PAGE, encoding="utf-8") as file:
       return file.read().replace("SETTINGS", json.dumps(settings))

@@ -1,6 +1,7 @@
 """What the page shows of one photo at an operating point: beside JPEG and WebP, and as the networks see and understand it."""
 
 import base64
+import concurrent.futures
 import functools
 import math
 import time
@@ -9,12 +10,12 @@ import numpy as np
 from etils import epy
 
 import deepcomp_tf as dc
-from deepcomp_tf import shipped
 from deepcomp_tf import tasks
 from deepcomp_tf.codec.images import encode_png
 from deepcomp_tf.errors import DeepcompError
 from deepcomp_tf.representation import STRIDE
 from deepcomp_tf.serve import uploads
+from deepcomp_tf.tasks import quick
 
 with epy.lazy_imports():
   import tensorflow as tf
@@ -26,20 +27,65 @@ with epy.lazy_imports():
 
 PEERS = ("jpeg", "webp")
 
+# Seconds without a look, after which networks on pixels are made beside.
+QUIET = 4
+
 
 class Networks:
   """Codecs of the shipped operating points, and networks of the tasks with something to show, each loaded when first needed.
 
+  What the same networks take on decoded pixels is known only once nobody has looked for a while: what is in front of pixels is
+  made then, on a thread beside. What LiteRT answers until then is left to TensorFlow from then on, so that both are run by the
+  same.
+
+  Args:
+    loader: `quick.Loader` of the tasks' networks.
+
   Attributes:
     codec: function of an operating point's name.
-    tasks: list of functions of a file, which return the network of a task for it.
-    through_pixels: function of such a network, see there.
+    tasks: list of `tasks.base.Task` classes.
   """
 
-  def __init__(self):
-    self.codec = functools.lru_cache(maxsize=None)(dc.Codec.load)
-    self.tasks = [shipped.by_file(task) for task in map(tasks.find, tasks.names()) if task.shows()]
-    self.through_pixels = functools.lru_cache(maxsize=None)(through_pixels)
+  def __init__(self, loader=None):
+    self.loader, self.codec = loader or quick.Loader(allowed=False), functools.lru_cache(maxsize=None)(dc.Codec.load)
+    self.tasks = [task for task in map(tasks.find, tasks.names()) if task.shows()]
+    self._compared, self._asked, self._open = {}, 0, True
+    self._beside = concurrent.futures.ThreadPoolExecutor(1, "deepcomp_pixels")
+
+  def for_file(self, file):
+    """Networks for a file, one of each task, and functions of its decoded picture that run the same on pixels, see
+    `through_pixels`; None in the place of these until they are made."""
+    self._asked, keys = time.monotonic(), [(task, task.find_for(file)) for task in self.tasks]
+    compared = [self._compared.get(key) for key in keys]
+    if all(made and made.done() for made in compared):
+      return tuple(zip(*(made.result() for made in compared)))
+    networks = [self.loader.task(*key) for key in keys]
+    for key, network in zip(keys, networks):
+      if key not in self._compared:
+        self._compared[key] = self._beside.submit(self._compare, *key, network, file)
+    return networks, None
+
+  def compare(self):
+    """Waits for what is made beside."""
+    concurrent.futures.wait(self._compared.values())
+
+  def close(self):
+    """Makes nothing more beside."""
+    self._open = False
+
+  def _compare(self, task, name, network, file):
+    """A network, run by TensorFlow, and its `through_pixels`, both traced."""
+    while self._open and time.monotonic() < self._asked + QUIET:
+      time.sleep(0.1)
+    if not self._open:
+      return network, None
+    if isinstance(network.network, quick.Network):
+      network = task.load(name)
+      network.answer(file)
+    run = through_pixels(network)
+    if run:
+      run(np.zeros([file.height, file.width, 3], np.uint8))
+    return network, run
 
 
 @functools.lru_cache(maxsize=None)
@@ -108,19 +154,19 @@ def show_file(networks, data, max_pixels, original=None):
   """
   uploads.check(data, max_pixels)
   file = dc.Bitstream(data)
-  networks_for_file, codec = [find(file) for find in networks.tasks], networks.codec(file.operating_point)
+  (found, through), codec = networks.for_file(file), networks.codec(file.operating_point)
   picture, seconds = _timed(lambda: codec.decompress(data))
-  answers, understanding = _timed(lambda: [network.answer(file) for network in networks_for_file])  # its symbols once
-  understood = [network.show(answer, picture) for network, answer in zip(networks_for_file, answers)]
-  whole = [networks.through_pixels(network) for network in networks_for_file]
+  answers, understanding = _timed(lambda: [network.answer(file) for network in found])  # its symbols once
+  understood = [network.show(answer, picture) for network, answer in zip(found, answers)]
+  compared = through is not None and None not in through
   for shown in understood:
     if "picture" in shown:
       shown["picture"] = url(encode_png(shown["picture"]))
   return {
       "point": codec.operating_point, "width": file.width, "height": file.height, "bytes": len(file),
       "bits_per_pixel": round(file.bits_per_pixel, 4), "seconds_decompressing": seconds,
-      "seconds_understanding": understanding, "seconds_through_pixels": None if None in whole else round(
-          seconds + _timed(lambda: [run(picture) for run in whole])[1], 2), "picture": url(encode_png(picture)),
+      "seconds_understanding": understanding, "seconds_through_pixels": round(
+          seconds + _timed(lambda: [run(picture) for run in through])[1], 2) if compared else None, "picture": url(encode_png(picture)),
       "channels": url(encode_png(mosaic(file.symbols))), "understood": understood,
       **(_rounded(metrics.distortion(original, picture)) if original is not None else {})}
 

@@ -52,14 +52,14 @@ class Service:
     library: a `dc.Library`, which is made where there is none.
     operating_point, effort, networks: of photos that are added, as of `Library.add`.
     max_pixels: larger photos and files are refused.
+    loader: `quick.Loader` of the networks.
   """
 
-  def __init__(self, library, operating_point, effort=0, networks=(), max_pixels=50_000_000):
+  def __init__(self, library, operating_point, effort=0, networks=(), max_pixels=50_000_000, loader=None):
     self.library, self.effort, self.max_pixels = library, effort, max_pixels
     self._table, self._networks = library.make(), list(networks)
-    self._load = functools.lru_cache(maxsize=None)(understanding.Understanding.load)
-    self.codec = dc.Codec.load(operating_point)
-    self.looking = looking.Networks()
+    self.looking = looking.Networks(loader)
+    self.codec = self.looking.codec(operating_point)
     self._pictures, self._lock, self._looks = collections.OrderedDict(), threading.Lock(), threading.Lock()
     self.work = {work.__name__: work for work in (self.add, self.understand, self.segment, self.picture, self.mask, self.look)}
 
@@ -77,13 +77,19 @@ class Service:
       entropy_coder.warm_up()
 
   def warm_up_looks(self, go_on):
-    """Loads and traces what closer looks need, at each operating point while go_on(), that of uploads first; for a thread of its
-    own, since it takes longer than anybody waits for a photo."""
+    """Loads and traces what closer looks need, at each operating point while go_on(), that of uploads first, and keeps it
+    for LiteRT, so that later starts take less; for a thread of its own, since it takes longer than anybody waits for a photo."""
     photo = encode_png(samples.photos(64)["chelsea"])
-    for point in sorted(dc.operating_points.names(), key=lambda name: name != self.codec.operating_point):
+    for point in self.points():
       if go_on():
         self.look([(point, photo, 0)])
+        self.looking.compare()
+        self.looking.loader.keep(go_on)
         time.sleep(0.2)  # whoever waits for a look comes before the next point
+
+  def points(self):
+    """Names of the operating points that photos are looked at, that of uploads first."""
+    return sorted(dc.operating_points.names(), key=lambda name: name != self.codec.operating_point)
 
   # What takes no network.
 
@@ -236,7 +242,8 @@ class Service:
 
   def _find_network(self):
     """As `understanding.by_fingerprint`, for the networks that made the library's vectors, which `reindex` may have changed."""
-    return understanding.by_fingerprint([name for name, _ in tables.made_by(self._table).values()] + self._networks, self._load)
+    return understanding.by_fingerprint([name for name, _ in tables.made_by(self._table).values()] + self._networks,
+                                        self.looking.loader)
 
 
 def _labels(names, probabilities):

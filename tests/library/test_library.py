@@ -202,7 +202,7 @@ def test_vectors_of_two_networks_are_not_mixed(library, tmp_path):
 
 
 def test_a_stopped_reindexing_goes_on(library, monkeypatch):
-  network = understanding.Understanding.load(str(GOLDEN / "classifier"))
+  network = understanding.Understanding.load(str(GOLDEN / "classifier"), None)  # what is loaded once
   original, calls = network.understand, []
 
   def understand(data):

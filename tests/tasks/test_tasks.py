@@ -72,7 +72,7 @@ def test_the_page_shows_it():
   from deepcomp_tf.serve import looking
   data = dc.Bitstream((GOLDEN / "photo.deepcomp").read_bytes())
   networks = types.SimpleNamespace(codec=lambda name: dc.Codec.load(GOLDEN / "operating_point"),
-                                   tasks=[lambda data: Brightest.load(GOLDEN / "classifier")], through_pixels=lambda task: None)
+                                   for_file=lambda file: ([Brightest.load(GOLDEN / "classifier")], [None]))
   vars(data)["operating_point"] = "golden"
   shown = looking.show_file(networks, data, 10 ** 6)
   assert shown["understood"][0]["text"].startswith("at (") and shown["point"] == "golden"
