@@ -1,6 +1,7 @@
 """A library of photos, stored, labelled and searched from their compressed bytes: `Library`. It takes the extra `library`."""
 
 from collections.abc import Iterable, Iterator, Sequence
+import contextlib
 import datetime
 import functools
 import threading
@@ -14,8 +15,10 @@ from deepcomp_tf import files
 from deepcomp_tf.codec import container
 from deepcomp_tf.errors import BitstreamError
 from deepcomp_tf.errors import DeepcompError
+from deepcomp_tf.library import labels as by_label
 from deepcomp_tf.library import searching
 from deepcomp_tf.library import table as tables
+from deepcomp_tf.library.labels import Hit
 from deepcomp_tf.tasks import quick
 
 with epy.lazy_imports():  # searching by labels does without networks
@@ -87,7 +90,9 @@ class Library:
   """
 
   def __init__(self, path: str):
-    self.path, self._kept, self._loader, self._lock = path, None, quick.Loader(), threading.Lock()
+    self.path, self._loader, self._lock = path, quick.Loader(), threading.Lock()
+    self._kept = None  # `searching.Rows`
+    self._labels = None, None  # `labels.state_of` the library, and the `labels.Labels` that were kept of it
 
   @functools.cached_property
   def _connection(self):
@@ -181,7 +186,7 @@ class Library:
 
   def search(self, text: Optional[str] = None, like: Union[str, bytes, np.ndarray, None] = None, label: Optional[str] = None,
              class_share: Optional[str] = None, before: Optional[str] = None, after: Optional[str] = None, top: int = 20,
-             at_least: Optional[float] = None) -> list[searching.Hit]:
+             at_least: Optional[float] = None) -> list[Hit]:
     """Finds photos.
 
     Args:
@@ -192,17 +197,32 @@ class Library:
       class_share: such as "person>0.2": only photos of which a class of VOC takes such a share.
       before, after: "2024-12-31", or with a time; only photos taken before, or then or later.
       top: as many are found at most.
-      at_least: the least score; of a text by default `searching.LEAST_SCORE`.
+      at_least: the least score; of a text by default `library.labels.LEAST_SCORE`.
 
     Returns:
-      list of `searching.Hit`s, best first; without text and like the latest photos first.
+      list of `library.labels.Hit`s, best first; without text and like the latest photos first.
 
     Raises:
       DeepcompError: a word or a file is not what it must be.
     """
-    searching.check(text, like)
+    searching.check(text, like, top)
+    if text is not None and not any((label, class_share, before, after)):
+      kept = self._kept_labels()
+      if kept:
+        return kept.search(text, top, at_least)
     vector = None if like is None else self._vector(like)
     return self._searched(lambda rows: rows.search(text, vector, label, class_share, before, after, top, at_least))
+
+  def _kept_labels(self):
+    """The `labels.Labels` that an earlier process kept of the library as it is now; None where there are none, and once this
+    process has read its own."""
+    if self._kept is None:
+      state = by_label.state_of(self.path)
+      if state and state != self._labels[0]:
+        self._labels = state, by_label.load(self.path, state)
+      if state:
+        return self._labels[1]
+    return None
 
   def _searched(self, search):
     """What a function finds in the `searching.Rows` of the table as it is now, which are kept until it changes. Threads take
@@ -239,11 +259,16 @@ class Library:
     return network.answer(data)["vector"].astype(np.float32)
 
   def quicken(self) -> None:
-    """Keeps what searches by likeness have loaded with TensorFlow, so that the next process does without it: seconds, once. It is
-    in the user's cache folder, see `tasks.quick`."""
+    """Keeps what searches have read, so that the next process's take less: of searches by words the labels of all photos, until
+    the library changes; of those by likeness the networks that TensorFlow loaded (`tasks.quick`), which takes seconds, once. It is
+    all in the user's cache folder."""
+    state = by_label.state_of(self.path)
+    if self._kept and state and self.table.version == self._kept.version:
+      with contextlib.suppress(OSError, DeepcompError):  # the folder cannot be written
+        by_label.keep(self.path, state, self._kept.labels)
     self._loader.keep()
 
-  def duplicates(self, cutoff: float = NEAR_DUPLICATE) -> list[list[searching.Hit]]:
+  def duplicates(self, cutoff: float = NEAR_DUPLICATE) -> list[list[Hit]]:
     """Groups of photos that are nearly the same, the largest first: lists of `Hit`s with their cosines to the group's first. Two
     photos are in one group where their cosine is at least the cutoff."""
     return self._searched(lambda rows: rows.duplicates(cutoff))

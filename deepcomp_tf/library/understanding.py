@@ -42,12 +42,9 @@ class Understanding(Embedder):
   @functools.cached_property
   def last_layer(self):
     """Kernel float32 `[size, classes]` and bias of the layer that the classifier's folder has beside what its embedder has."""
-    folder, known = shipped.find(self.KIND, self.source), self.network.named_variables()
-    arrays = {}
-    for path in (folders.WEIGHTS, self.info.get("shared_weights")):
-      arrays.update(files.read_arrays(os.path.join(folder, path)) if path else {})
+    known, arrays = self.network.named_variables(), folders.read_weights(shipped.find(self.KIND, self.source), self.info)
     kernel, bias = sorted((array for name, array in arrays.items() if name not in known), key=lambda array: -array.ndim)
-    return kernel.astype(np.float32), bias.astype(np.float32)
+    return kernel, bias
 
   @functools.cached_property
   def space(self):

@@ -3,8 +3,9 @@
   KIND.json    its network, its classes, its input, how it was trained, and what it reached; written last where the folder
                is remote, so that a folder without it is half written. "operating_point" is the name of a shipped one, or its path
                from this folder, so that both may be moved together
-  weights.npz  float16 kernels; biases and what belongs to batch normalization in float32. Some may be in another such file
-               instead, which several networks share: "shared_weights" in KIND.json is its path from this folder
+  weights.npz  float16 kernels, or int8 ones with their scales (`shrink`); biases and what belongs to batch normalization in
+               float32. Some may be in another such file instead, which several networks share: "shared_weights" in KIND.json is
+               its path from this folder
 """
 
 import contextlib
@@ -24,6 +25,9 @@ with epy.lazy_imports():
 
 WEIGHTS = "weights.npz"
 
+# What stands behind the name of an int8 kernel, for the float32 that it is multiplied by.
+_SCALE = "/scale"
+
 
 def load(task, name, codec=None):
   """A trained network of a task, a class; `name` and `codec` as of `base.Task.load`."""
@@ -37,17 +41,25 @@ def load(task, name, codec=None):
       raise DeepcompError(f"the {kind} in {folder} was trained on the operating point {fingerprint}. "
                           f"Received: {codec.fingerprint.hex()} ({codec.operating_point})")
     loaded = task.from_json(info, inputs.NetworkInput(info["input"], codec, pixel_mean=info.get("pixel_mean", "imagenet")))
-    weights = files.read_arrays(os.path.join(folder, WEIGHTS))
-    if "shared_weights" in info:
-      weights.update(files.read_arrays(os.path.join(folder, info["shared_weights"])))
+    weights = read_weights(folder, info)
     for key, variable in loaded.network.named_variables().items():
-      variable.assign(weights[key].astype(np.float32))
+      variable.assign(weights[key])
   except DeepcompError:
     raise
   except (OSError, KeyError, ValueError) as error:
     raise DeepcompError(f"the {kind} in {folder} is damaged or incomplete ({error})") from None
   loaded.source = shipped.source(kind, name)
   return loaded
+
+
+def read_weights(folder, info):
+  """A network's weights, float32 by their names, of its folder and of what its JSON says that it shares."""
+  arrays = {}
+  for path in filter(None, (WEIGHTS, info.get("shared_weights"))):
+    arrays.update(files.read_arrays(os.path.join(folder, path)))
+  scales = {name: array for name, array in arrays.items() if name.endswith(_SCALE)}
+  return {name: array.astype(np.float32) * scales.get(name + _SCALE, np.float32(1)) for name, array in arrays.items()
+          if name not in scales}
 
 
 def find_point(kind, folder, info):
@@ -122,3 +134,15 @@ def share_weights(kind, folders, path, prefix=""):
     info = os.path.join(folder, shipped.json_of(kind))
     files.write_json(info, {**files.read_json(info), "shared_weights": os.path.relpath(path, folder)})
     np.savez_compressed(os.path.join(folder, WEIGHTS), **{name: array for name, array in of_folder.items() if name not in alike})
+
+
+def shrink(folder):
+  """Rounds a network's kernels to int8, each output channel with a scale of its own: half the bytes. Depthwise kernels, of few
+  bytes, stay as they are, and so does what is shared. The folder is on this machine; what is int8 already stays."""
+  arrays = files.read_arrays(os.path.join(folder, WEIGHTS))
+  for name, array in list(arrays.items()):
+    if name.endswith("kernel") and array.dtype != np.int8 and array.shape[-1] > 1:
+      array = array.astype(np.float32)
+      scale = np.maximum(np.abs(array).max(axis=tuple(range(array.ndim - 1))), 1e-12) / 127
+      arrays[name], arrays[name + _SCALE] = np.round(array / scale).astype(np.int8), scale
+  np.savez_compressed(os.path.join(folder, WEIGHTS), **arrays)

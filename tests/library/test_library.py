@@ -154,6 +154,30 @@ def test_label_search_imports_no_tensorflow(made):
   assert subprocess.run([sys.executable, "-c", code, made[0].path], check=False, cwd=GOLDEN.parents[1]).returncode == 0
 
 
+def test_words_without_lancedb_until_the_library_changes(library, tmp_path, monkeypatch):
+  monkeypatch.setattr("deepcomp_tf.caches.CACHE_DIR", str(tmp_path / "cache"))
+  texts = {"cats": {}, "animal": {"at_least": 0, "top": 2}, "rocket": {"at_least": 0}}
+  expected = {text: library.search(text, **how) for text, how in texts.items()}
+  library.quicken()
+  with monkeypatch.context() as patch:
+    patch.setattr("deepcomp_tf.library.table.connect", None)
+    other = dc.Library(library.path)
+    assert {text: other.search(text, **how) for text, how in texts.items()} == expected
+    with pytest.raises(dc.DeepcompError, match="at least 1. Received: top=0"):
+      other.search("cat", top=0)
+    with pytest.raises(TypeError):
+      other.search("cat", label="cat")  # for which LanceDB is asked
+  gone = expected["animal"][0].name
+  other.remove([gone])
+  for asked in (other, dc.Library(library.path)):
+    assert gone not in [hit.name for hit in asked.search("animal", at_least=0)]
+  library.search("cat")
+  library.quicken()
+  kept, = (tmp_path / "cache").glob("labels-*.npz")
+  kept.write_bytes(kept.read_bytes()[:300])
+  assert gone not in [hit.name for hit in dc.Library(library.path).search("animal", at_least=0)]
+
+
 def test_likeness_and_duplicates(library, photos, tmp_path):
   rows = library.table.search().select(["name", "vector"]).to_list()
   vectors = {row["name"]: np.array(row["vector"], np.float32) for row in rows}

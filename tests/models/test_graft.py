@@ -11,6 +11,7 @@ from deepcomp_tf import mask_classes
 from deepcomp_tf.models.pretrained import make_backbone
 from deepcomp_tf.models.surgery import find_cut
 from deepcomp_tf.tasks.folder import share_weights
+from deepcomp_tf.tasks.folder import shrink
 from deepcomp_tf.tasks.teachers import Teacher
 
 
@@ -186,6 +187,28 @@ def test_networks_share_what_they_have_alike(tmp_path):
     dc.Classifier.load(folders[0])
   with pytest.raises(dc.DeepcompError, match=r"networks with arrays remainder/\* that are the same"):
     share_weights("classifier", folders, str(tmp_path / "shared.npz"), "remainder/")
+
+
+def test_kernels_of_a_byte_are_within_half_a_step_of_what_they_were(tmp_path):
+  codec, folder = dc.Codec.load("bpp0.0983"), str(tmp_path / "a")
+  network = dc.models.Graft(_tiny(), filters=8, units=1)
+  dc.layers.naming.build(network, 8)
+  dc.Classifier(network, dc.codec.inputs.NetworkInput("representation", codec), ["a", "b", "c"]).save(folder)
+  before, bytes_before = dc.Classifier.load(folder), (tmp_path / "a/weights.npz").stat().st_size
+  shrink(folder)
+  after = dc.Classifier.load(folder)
+  assert (tmp_path / "a/weights.npz").stat().st_size < 0.8 * bytes_before
+  found = {name: variable.numpy() for name, variable in after.network.named_variables().items()}
+  for name, variable in before.network.named_variables().items():
+    weights = variable.numpy()
+    if not name.endswith("kernel") or weights.shape[-1] == 1:
+      np.testing.assert_array_equal(found[name], weights)
+      continue
+    step = np.abs(weights).max(axis=tuple(range(weights.ndim - 1))) / 127
+    assert np.all(np.abs(found[name] - weights) <= 0.501 * step) and np.any(found[name] != weights)
+  shrink(folder)  # once more changes nothing
+  again = dc.Classifier.load(folder).network.named_variables()
+  assert all(np.array_equal(again[name].numpy(), array) for name, array in found.items())
 
 
 def test_places_where_a_network_cannot_be_cut():
