@@ -189,8 +189,9 @@ def make_app(service, token="", max_bytes=64 << 20, show_samples=False, most_wai
 
   @app.get("/", response_class=responses.HTMLResponse, include_in_schema=False)
   def page():
-    settings = {"points": service.points(), "efforts": MAX_EFFORT, "megapixels": service.max_pixels / 1e6,
-                "samples": list(samples.photos()) if show_samples else [], "token": bool(token)}
+    settings = {"points": dc.operating_points.names(), "first": service.points()[0], "efforts": MAX_EFFORT,
+                "megapixels": service.max_pixels / 1e6, "samples": list(samples.photos()) if show_samples else [],
+                "token": bool(token)}
     with open(_PAGE, encoding="utf-8") as file:
       return file.read().replace("SETTINGS", json.dumps(settings))
 
