@@ -7,6 +7,7 @@ import pytest
 import tensorflow as tf
 
 import deepcomp_tf as dc
+from deepcomp_tf.codec.inputs import NetworkInput
 from deepcomp_tf import mask_classes
 from deepcomp_tf.models.pretrained import make_backbone
 from deepcomp_tf.models.surgery import find_cut
@@ -110,7 +111,7 @@ def test_a_network_from_elsewhere_goes_into_the_folder_and_out_again(tmp_path):
   assert network.cut == "eighth" and network.architecture == "graft of tiny"
   json.dumps(network.blueprint())
   codec = dc.Codec.load("bpp0.0983")
-  classifier = dc.Classifier(network, dc.codec.inputs.NetworkInput("representation", codec), ["a", "b", "c"])
+  classifier = dc.Classifier(network, NetworkInput("representation", codec), ["a", "b", "c"])
   classifier.save(tmp_path / "classifier")
   data = codec.compress(np.random.default_rng(0).integers(0, 256, [40, 56, 3], np.uint8))
   loaded = dc.Classifier.load(str(tmp_path / "classifier"))
@@ -130,7 +131,7 @@ def test_a_whole_network_on_decoded_pixels_goes_into_the_folder_and_out_again(tm
   network.take_weights(whole)
   network.set_statistics(np.full(8, 0.3), np.full(8, 2.0))
   codec = dc.Codec.load("bpp0.0983")
-  classifier = dc.Classifier(network, dc.codec.inputs.NetworkInput("decoded", codec), ["a", "b", "c"])
+  classifier = dc.Classifier(network, NetworkInput("decoded", codec), ["a", "b", "c"])
   classifier.save(tmp_path / "classifier")
   data = codec.compress(np.random.default_rng(0).integers(0, 256, [64, 64, 3], np.uint8))
   expected = whole(codec.decompress(data)[np.newaxis] / 127.5 - 1)[0]
@@ -154,7 +155,7 @@ def test_a_segmenter_on_a_graft_is_stored_and_read(tmp_path):
   trained = {name for name, variable in model.named_variables().items() if variable.trainable}
   assert "backbone/adapter/first/kernel" in trained and "backbone/adapter/mean" not in trained
   classes = mask_classes.VOC[:2]
-  segmenter = dc.Segmenter(model, dc.codec.inputs.NetworkInput("representation", codec), classes)
+  segmenter = dc.Segmenter(model, NetworkInput("representation", codec), classes)
   for bias in model.head.branches:
     bias[0].assign(tf.random.stateless_normal(bias[0].shape, [0, 1]))
   segmenter.save(tmp_path / "segmenter")
@@ -174,7 +175,7 @@ def test_networks_share_what_they_have_alike(tmp_path):
     network = dc.models.Graft(backbone, filters=8, units=1)
     dc.layers.naming.build(network, 8)
     network.take_weights(backbone)
-    dc.Classifier(network, dc.codec.inputs.NetworkInput("representation", codec), ["a", "b", "c"]).save(folder)
+    dc.Classifier(network, NetworkInput("representation", codec), ["a", "b", "c"]).save(folder)
     answers.append(dc.Classifier.load(folder).classify(data))
   before = (tmp_path / "a/weights.npz").stat().st_size
   share_weights("classifier", folders, str(tmp_path / "shared.npz"), "remainder/")
@@ -189,23 +190,23 @@ def test_networks_share_what_they_have_alike(tmp_path):
     share_weights("classifier", folders, str(tmp_path / "shared.npz"), "remainder/")
 
 
-def test_kernels_of_a_byte_are_within_half_a_step_of_what_they_were(tmp_path):
+def test_kernels_of_nine_bits_are_within_half_a_step_of_what_they_were(tmp_path):
   codec, folder = dc.Codec.load("bpp0.0983"), str(tmp_path / "a")
-  network = dc.models.Graft(_tiny(), filters=8, units=1)
+  network = dc.models.Graft(_tiny(), filters=64, units=1)
   dc.layers.naming.build(network, 8)
-  dc.Classifier(network, dc.codec.inputs.NetworkInput("representation", codec), ["a", "b", "c"]).save(folder)
+  dc.Classifier(network, NetworkInput("representation", codec), ["a", "b", "c"]).save(folder)
   before, bytes_before = dc.Classifier.load(folder), (tmp_path / "a/weights.npz").stat().st_size
   shrink(folder)
   after = dc.Classifier.load(folder)
-  assert (tmp_path / "a/weights.npz").stat().st_size < 0.8 * bytes_before
+  assert (tmp_path / "a/weights.npz").stat().st_size < 0.7 * bytes_before
   found = {name: variable.numpy() for name, variable in after.network.named_variables().items()}
   for name, variable in before.network.named_variables().items():
     weights = variable.numpy()
     if not name.endswith("kernel") or weights.shape[-1] == 1:
       np.testing.assert_array_equal(found[name], weights)
       continue
-    step = np.abs(weights).max(axis=tuple(range(weights.ndim - 1))) / 127
-    assert np.all(np.abs(found[name] - weights) <= 0.501 * step) and np.any(found[name] != weights)
+    step = np.abs(weights).max(axis=tuple(range(weights.ndim - 1))) / 255
+    assert np.all(np.abs(found[name] - weights) <= 0.501 * step) and np.any(found[name] != weights) == np.any(weights)
   shrink(folder)  # once more changes nothing
   again = dc.Classifier.load(folder).network.named_variables()
   assert all(np.array_equal(again[name].numpy(), array) for name, array in found.items())
