@@ -65,6 +65,8 @@ def test_a_wheel_has_all_but_earlier_encoders(installed):
   expected = files_of(ROOT, "deepcomp_tf") | {f"deepcomp_tf/{path}" for path in files_of(ROOT, "experiments", "flags")}
   missing = expected - files_of(installed, "deepcomp_tf")
   assert all(re.search(r"/encoder[2-9]\.npz$", path) for path in missing), missing
+  wheel, = installed.parent.glob("*.whl")
+  assert wheel.stat().st_size < 60e6
 
 
 @pytest.mark.slow
