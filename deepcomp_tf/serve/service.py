@@ -2,7 +2,6 @@
 
 import collections
 import datetime
-import functools
 import os
 import threading
 import time
