@@ -296,8 +296,8 @@ class Library:
           yield row["name"], "its vector cannot be compared with the others; reindex makes all anew"
 
   def reindex(self, networks: Sequence[str] = (), progress=lambda name, count: None) -> None:
-    """Makes labels, shares and vectors anew from the stored bytes. All change at once, at the end; until then searches find by
-    the old ones. A run that was stopped goes on.
+    """Makes labels and vectors anew from the stored bytes, and masks' shares where another segmenter made them. All change at once,
+    at the end; until then searches find by the old ones. A run that was stopped goes on.
 
     Args:
       networks: names or folders of classifiers; by default, and where none of them reads a file, the shipped ones.
@@ -306,7 +306,8 @@ class Library:
     Raises:
       DeepcompError: a file cannot be read, no network reads it, or vectors of the networks cannot be compared with each other.
     """
-    reindexing.reindex(self.table, self._connection, networks, progress)
+    self.table  # without a library there is an error  # pylint: disable=pointless-statement
+    reindexing.reindex(self.make(), self._connection, networks, progress)
 
   def dataset(self, seed=None):
     """A `tf.data.Dataset` of the library as it is now: dicts of `name` and `bitstream`, the bytes of a file, for each photo.

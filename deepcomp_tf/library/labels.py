@@ -62,7 +62,8 @@ class Labels(NamedTuple):
     codes = labels.flatten().dictionary_encode()
     texts = lambda values: np.array(values.to_pylist(), object)
     return cls(
-        texts(rows["name"]), texts(rows["id"]), texts(codes.dictionary), codes.indices.to_numpy(), probabilities.flatten().to_numpy(),
+        texts(rows["name"]), texts(rows["id"]), texts(codes.dictionary), codes.indices.to_numpy(),
+        probabilities.flatten().to_numpy(),
         np.concatenate([[0], np.cumsum(pc.list_value_length(labels).fill_null(0).to_numpy())]),
         np.stack([pc.struct_field(shares, name).fill_null(0).to_numpy() for name in tables.SHARES]))
 

@@ -22,7 +22,7 @@ STAGING = "reindexed"
 VECTOR_SIZE = 256
 
 # Columns that a network fills in, which `reindex` fills in anew.
-UNDERSTOOD = ("network", "space", "labels", "probabilities", "shares", "vector")
+UNDERSTOOD = ("network", "space", "labels", "probabilities", "segmenter", "shares", "vector")
 # Of VOC's classes, each with its share of the pixels.
 SHARES = tuple(known.name for known in mask_classes.VOC)
 
@@ -42,6 +42,7 @@ def schema(columns=None):
     network          classifier that made the columns that follow
     space            digest of its last layer; vectors of equal space may be compared
     labels, probabilities  the first classes, most probable first
+    segmenter        digest of the weights of the network that made the shares; null where it is not known
     shares           of VOC's classes, 0..1; null where no segmenter is shipped for the operating point
     vector           float16, length 1
   """
@@ -56,6 +57,7 @@ def schema(columns=None):
       pa.field("latitude", pa.float64()), pa.field("longitude", pa.float64()),
       pa.field("network", pa.string()), pa.field("space", pa.string()),
       pa.field("labels", pa.list_(pa.string())), pa.field("probabilities", pa.list_(pa.float32())),
+      pa.field("segmenter", pa.string()),
       pa.field("shares", pa.struct([(name, pa.float32()) for name in SHARES])),
       pa.field("vector", pa.list_(pa.float16(), VECTOR_SIZE))]
   return pa.schema([field for field in fields if columns is None or field.name in columns])
@@ -81,7 +83,8 @@ def connect(path):
 
 
 def open_table(connection, name, make=False, columns=None):
-  """A table of a connection, or None where there is none and it is not to be made.
+  """A table of a connection, or None where there is none and it is not to be made. One that is to be written to gets the columns
+  that tables had not before.
 
   Of processes that make it at once, some meet LanceDB's error and find it a moment later. One may make it over another's, within
   milliseconds; nobody has stored rows by then.
@@ -90,7 +93,11 @@ def open_table(connection, name, make=False, columns=None):
     time.sleep(wait)
     try:
       if name in connection.list_tables().tables:
-        return connection.open_table(name)
+        found = connection.open_table(name)
+        missing = [field for field in schema(columns) if field.name not in found.schema.names] if make else []
+        if missing:
+          found.add_columns(missing)
+        return found
       return connection.create_table(name, schema=schema(columns)) if make else None
     except (RuntimeError, ValueError) as error:
       failed = error

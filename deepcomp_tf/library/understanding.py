@@ -64,6 +64,12 @@ class Understanding(Embedder):
     except DeepcompError:
       return None
 
+  @functools.cached_property
+  def made_shares(self):
+    """What the column `segmenter` has of files whose masks it made; None without one."""
+    found = self.segmenter
+    return found and folders.digest(shipped.find(found.KIND, found.source), found.info)
+
   def forward(self, x):
     return self.pooled(x)
 
@@ -82,13 +88,25 @@ class Understanding(Embedder):
     return {"network": self.source, "space": self.space, "vector": vector, "labels": [self.class_names[k] for k in order],
             "probabilities": probabilities[order]}
 
-  def understand(self, data):
-    """The columns of a list of files, or their `DeepcompError`s."""
+  def understand(self, data, known=None):
+    """The columns of a list of files, or their `DeepcompError`s.
+
+    Args:
+      data: list of bytes.
+      known: list of dicts of the columns segmenter and shares of the same files, which stay as they are where this segmenter made
+        them; None where nothing is known.
+    """
     read = [dc.Bitstream(file) for file in data]  # whose symbols are decoded once, for both networks
-    answers = self.answer(read, "return")
-    for answer, mask in zip(answers, self.segmenter.answer(read, "return") if self.segmenter else ()):
-      if not isinstance(answer, DeepcompError):
-        answer["shares"] = {known.name: float(np.mean(mask == known.id)) for known in self.segmenter.classes}
+    answers, known = self.answer(read, "return"), known or [{}] * len(read)
+    todo = [number for number, before in enumerate(known)
+            if self.segmenter and not (before.get("shares") and before["segmenter"] == self.made_shares)]
+    masks = dict(zip(todo, self.segmenter.answer([read[number] for number in todo], "return") if todo else ()))
+    for number, (answer, before) in enumerate(zip(answers, known)):
+      if isinstance(answer, DeepcompError) or not self.segmenter:
+        continue
+      answer["segmenter"], answer["shares"] = self.made_shares, before.get("shares")
+      if number in masks:
+        answer["shares"] = {one.name: float(np.mean(masks[number] == one.id)) for one in self.segmenter.classes}
     return answers
 
 

@@ -53,11 +53,21 @@ def load(task, name, codec=None):
   return loaded
 
 
+def _weight_files(folder, info):
+  """Paths of a network's weights, in its folder and where its JSON says that it shares some."""
+  return [os.path.join(folder, path) for path in (WEIGHTS, info.get("shared_weights")) if path]
+
+
+def digest(folder, info):
+  """By which networks of other weights are told apart."""
+  return files.digest_of(*map(files.read, _weight_files(folder, info)))
+
+
 def read_weights(folder, info):
-  """A network's weights, float32 by their names, of its folder and of what its JSON says that it shares."""
+  """A network's weights, float32 by their names."""
   arrays = {}
-  for path in filter(None, (WEIGHTS, info.get("shared_weights"))):
-    arrays.update(files.read_arrays(os.path.join(folder, path)))
+  for path in _weight_files(folder, info):
+    arrays.update(files.read_arrays(path))
   return {name: _values(arrays, name) for name in arrays if not name.endswith((_LOW, _SCALE))}
 
 

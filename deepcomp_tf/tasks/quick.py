@@ -186,10 +186,8 @@ class Loader:
 
 def _of_task(task, name, info):
   """What the kept network of a task depends on, for `caches.path_of`."""
-  folder = shipped.find(task.KIND, name)
-  weights = [os.path.join(folder, path) for path in (folders.WEIGHTS, info.get("shared_weights")) if path]
   return {"task": task.__name__, "network": {key: info.get(key) for key in ("network", "cut", "rates")},
-          "weights": files.digest_of(*map(files.read, weights))}
+          "weights": folders.digest(shipped.find(task.KIND, name), info)}
 
 
 def _of_codec(point, part):

@@ -1,6 +1,7 @@
 """`dc.Library`: what is added is found again, whatever happens on the way.
 A small library, by the golden networks, serves all."""
 
+import collections
 import datetime
 import functools
 import importlib
@@ -229,11 +230,11 @@ def test_a_stopped_reindexing_goes_on(library, monkeypatch):
   network = understanding.Understanding.load(str(GOLDEN / "classifier"), None)  # what is loaded once
   original, calls = network.understand, []
 
-  def understand(data):
+  def understand(data, known):
     calls.append(len(data))
     if len(calls) == 2:
       raise KeyboardInterrupt
-    return original(data)
+    return original(data, known)
 
   monkeypatch.setattr(network, "understand", understand)
   monkeypatch.setattr(reindexing, "BATCH", 2)
@@ -241,6 +242,23 @@ def test_a_stopped_reindexing_goes_on(library, monkeypatch):
     library.reindex()
   library.reindex()
   assert sum(calls) == len(library) + calls[1] and not list(library.verify())
+
+
+def test_shares_stay_while_their_segmenter_does(library, tmp_path, monkeypatch):
+  before = {photo.name: photo.shares for photo in library}
+  with monkeypatch.context() as patch:
+    patch.setattr(dc.Segmenter, "answer", None)
+    library.reindex()
+  assert {photo.name: photo.shares for photo in library} == before
+  # A library of before that was known: new photos tell their segmenter, others after they are reindexed.
+  segmenters = lambda: library.table.search().select(["segmenter"]).to_arrow()["segmenter"].to_pylist()
+  made, = set(segmenters())
+  library.table.drop_columns(["segmenter"])
+  Image.fromarray(samples.photos()["coffee"][:32, :32]).save(tmp_path / "new.png")
+  assert library.add([tmp_path / "new.png"], **SETTINGS).added == 1
+  assert collections.Counter(segmenters()) == {None: len(before), made: 1}
+  library.reindex()
+  assert set(segmenters()) == {made} and {photo.name: photo.shares for photo in library}.items() >= before.items()
 
 
 def test_a_damaged_file_is_found(library):
