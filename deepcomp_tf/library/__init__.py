@@ -216,13 +216,12 @@ class Library:
   def _kept_labels(self):
     """The `labels.Labels` that an earlier process kept of the library as it is now; None where there are none, and once this
     process has read its own."""
-    if self._kept is None:
-      state = by_label.state_of(self.path)
-      if state and state != self._labels[0]:
-        self._labels = state, by_label.load(self.path, state)
-      if state:
-        return self._labels[1]
-    return None
+    state = None if self._kept else by_label.state_of(self.path)
+    if state is None:
+      return None
+    if state != self._labels[0]:
+      self._labels = state, by_label.load(self.path, state)
+    return self._labels[1]
 
   def _searched(self, search):
     """What a function finds in the `searching.Rows` of the table as it is now, which are kept until it changes. Threads take
@@ -265,7 +264,8 @@ class Library:
     state = by_label.state_of(self.path)
     if self._kept and state and self.table.version == self._kept.version:
       with contextlib.suppress(OSError, DeepcompError):  # the folder cannot be written
-        by_label.keep(self.path, state, self._kept.labels)
+        if by_label.load(self.path, state) is None:
+          by_label.keep(self.path, state, self._kept.labels)
     self._loader.keep()
 
   def duplicates(self, cutoff: float = NEAR_DUPLICATE) -> list[list[Hit]]:

@@ -158,15 +158,16 @@ def show_file(networks, data, max_pixels, original=None):
   picture, seconds = _timed(lambda: codec.decompress(data))
   answers, understanding = _timed(lambda: [network.answer(file) for network in found])  # its symbols once
   understood = [network.show(answer, picture) for network, answer in zip(found, answers)]
-  compared = through is not None and None not in through
+  seconds_on_pixels = None
+  if through and None not in through:
+    seconds_on_pixels = round(seconds + _timed(lambda: [run(picture) for run in through])[1], 2)
   for shown in understood:
     if "picture" in shown:
       shown["picture"] = url(encode_png(shown["picture"]))
   return {
       "point": codec.operating_point, "width": file.width, "height": file.height, "bytes": len(file),
       "bits_per_pixel": round(file.bits_per_pixel, 4), "seconds_decompressing": seconds,
-      "seconds_understanding": understanding, "seconds_through_pixels": round(
-          seconds + _timed(lambda: [run(picture) for run in through])[1], 2) if compared else None, "picture": url(encode_png(picture)),
+      "seconds_understanding": understanding, "seconds_through_pixels": seconds_on_pixels, "picture": url(encode_png(picture)),
       "channels": url(encode_png(mosaic(file.symbols))), "understood": understood,
       **(_rounded(metrics.distortion(original, picture)) if original is not None else {})}
 

@@ -7,8 +7,8 @@ import pytest
 import tensorflow as tf
 
 import deepcomp_tf as dc
-from deepcomp_tf.codec.inputs import NetworkInput
 from deepcomp_tf import mask_classes
+from deepcomp_tf.codec.inputs import NetworkInput
 from deepcomp_tf.models.pretrained import make_backbone
 from deepcomp_tf.models.surgery import find_cut
 from deepcomp_tf.tasks.folder import share_weights
