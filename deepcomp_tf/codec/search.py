@@ -165,7 +165,7 @@ class Search:
         result = distortion(values, photo)
       return result, tape.gradient(result, values)
 
-    return tf.function(with_gradient if gradient else distortion, jit_compile=False, input_signature=[
+    return tf.function(with_gradient if gradient else distortion, autograph=False, jit_compile=False, input_signature=[
         tf.TensorSpec([1, None, None, self._context.channels], tf.float32), tf.TensorSpec([1, None, None, 3], tf.uint8)])
 
   def _curvature(self, values, target, slope, random):
