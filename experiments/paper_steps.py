@@ -31,7 +31,8 @@ flags.DEFINE_float("share", 1.0, "Of the training images of ImageNet, and of the
                    "paper's scale.", lower_bound=1e-6, upper_bound=1.0)
 
 flags.DEFINE_string("paper_setting", None, "Folder of operating points in the paper's setting, such as FOLDER/bpp0.0983, for the "
-                    "small scale; empty: they are trained by their flagfiles.")
+                    "small scale; empty: they are trained by their flagfiles. Classifiers in it, named as their steps, are "
+                    "started from where --work_dir has none.")
 
 
 class Step:
@@ -79,8 +80,10 @@ class Step:
 
   @property
   def network_dir(self):
-    """Where the trained network lies."""
-    return os.path.join(self.run_dir, "segmenter" if self.task == "segmentation" else "classifier")
+    """Where the trained network lies: in the folder of its run, or, of a step that is recorded, kept in --paper_setting."""
+    trained = os.path.join(self.run_dir, "segmenter" if self.task == "segmentation" else "classifier")
+    kept = FLAGS.paper_setting and os.path.join(FLAGS.paper_setting, self.name)
+    return kept if kept and files.isdir(kept) and self.record() and not files.isdir(trained) else trained
 
   @property
   def point_dir(self):

@@ -177,6 +177,30 @@ def test_the_papers_own_setting_is_trained_and_measured(folders, capsys):
     assert "left: 2 of 3 steps" in capsys.readouterr().out
 
 
+def test_classifiers_that_are_kept_are_started_from(folders):
+  """Beside the operating points in the paper's setting, where the folder of runs has none, once they are recorded."""
+  kept = folders / "kept"
+  for name in ("bpp0.330", "paper_classification_cresnet51_bpp0.330"):
+    shutil.copytree(programs.ROOT / "docs/results/paper_setting/bpp0.330", kept / name)
+  with flagsaver.flagsaver(scale="small", paper_setting=str(kept)):
+    def planned():
+      """The two steps, and the names of those that the second one takes."""
+      steps = list(paper_plan.plan())
+      start, segments = (next(step for step in steps if step.name == f"paper_{task}_cresnet51_bpp0.330")
+                         for task in ("classification", "segmentation"))
+      return start, segments, [step.name for step in paper_steps.select(steps, f"^{segments.name}$")]
+
+    start, segments, chosen = planned()
+    own = os.path.join(start.run_dir, "classifier")
+    assert chosen == [start.name, segments.name] and f"--classifier={own}" in segments.command  # it is not recorded
+    (folders / "results").mkdir()
+    pathlib.Path(start.record_path).write_text(json.dumps(start.networks))
+    start, segments, chosen = planned()
+    assert chosen == [segments.name] and f"--classifier={kept / start.name}" in segments.command
+    os.makedirs(own)
+    assert f"--classifier={own}" in planned()[1].command
+
+
 @pytest.mark.parametrize("part", ["encoder", "decoder"])
 def test_pictures_are_measured_anew_with_a_newer_network_and_classifiers_are_not_trained_anew(folders, monkeypatch, part):
   read_info = paper_plan.operating_point.read_info
