@@ -126,14 +126,15 @@ def figure_11(finetuned):
 
 
 def moves(axis, places):
-  """Marks the stages of an operating point, (stage, (x, y), error of y or None) each, with arrows from the first to the
-  others."""
+  """Marks the stages of an operating point, (stage, (x, y), error of y or None) each, with arrows from what is fixed, where
+  that was measured, to the others."""
+  start = next((place for stage, place, _ in places if stage == "fixed"), None)
   for stage, (x, y), error in places:
     marker, colour = _STAGE_STYLES[stage]
     axis.errorbar([x], [y], error, marker=marker, color=colour, linestyle="", markersize=8, capsize=4, elinewidth=1,
                   label=stage)
-    if (x, y) != places[0][1]:
-      axis.annotate("", (x, y), places[0][1], arrowprops={
+    if start and (x, y) != start:
+      axis.annotate("", (x, y), start, arrowprops={
           "arrowstyle": "->", "color": colour, "shrinkB": 5,
           "connectionstyle": f"arc3,rad={0.2 if stage == 'joint' else -0.2}"})
   axis.margins(0.2)
