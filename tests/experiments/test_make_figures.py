@@ -5,6 +5,7 @@ import shutil
 
 from absl import flags
 from absl.testing import flagsaver
+import matplotlib.figure
 import numpy as np
 import programs
 import pytest
@@ -16,6 +17,7 @@ from deepcomp_tf.codec import operating_point
 from deepcomp_tf.evaluation import rate_distortion
 from deepcomp_tf.files import write_file
 from experiments import cost_curves
+from experiments import paper_figures
 from experiments import paper_tables
 from experiments import records
 
@@ -157,6 +159,15 @@ def test_joint_training_is_compared_at_its_controls_rate(recorded):
 
 
 @pytest.mark.slow
+def test_arrows_begin_at_what_is_fixed():
+  """Where that was not measured, there are none: an arrow from the control to joint training would say that one came of the other."""
+  stages = [("fixed", (0.1, 70.0), None), ("compression only", (0.2, 71.0), None), ("joint", (0.3, 72.0), None)]
+  for given, arrows in ((stages, 2), (stages[1:], 0)):
+    axis = matplotlib.figure.Figure().subplots()
+    paper_figures.moves(axis, given)
+    assert [arrow.xyann for arrow in axis.texts] == [stages[0][1]] * arrows
+
+
 def test_what_joint_training_gains_as_computation(paper_networks):
   """Section 6.2: the mIoU's share follows from Table 2, as the line through cResNet-51-d and cResNet-72-d has it."""
   panels = list(cost_curves.panels_of_figure_6({}, {("bpp0.0983", "cResNet-51"): [
