@@ -41,6 +41,8 @@ flags.DEFINE_string("class_names", None, "Text file with the backbone's class na
 flags.DEFINE_string("cut", None, "Layer of the backbone whose maps the adapter gives; by default it is found.")
 flags.DEFINE_integer("adapter_filters", 64, "Channels of the adapter's residual units.", lower_bound=1)
 flags.DEFINE_integer("adapter_units", 4, "The adapter's residual units.", lower_bound=0)
+flags.DEFINE_integer("adapter_bottleneck", None, "Channels within these units, where they are narrower inside: a 3x3 convolution "
+                     "between two of 1x1 in place of two of 3x3.", lower_bound=1)
 flags.DEFINE_string("operating_point", None, "The compression network: a name or a folder.", required=True)
 flags.DEFINE_enum("input", "representation", ["representation", "decoded"], "What learns to answer: a graft on the "
                   "representation, or, as its rival, the whole backbone on decoded pixels.")
@@ -104,7 +106,8 @@ def main(argv):
     if FLAGS.input == "decoded":
       network = dc.models.Backbone(backbone, cut, len(teacher.class_names), teacher.preprocessing)
     else:
-      network = dc.models.Graft(backbone, cut, FLAGS.adapter_filters, FLAGS.adapter_units, len(teacher.class_names))
+      network = dc.models.Graft(backbone, cut, FLAGS.adapter_filters, FLAGS.adapter_units, len(teacher.class_names),
+                                bottleneck=FLAGS.adapter_bottleneck)
     network.build([None, None, None, inputs.channels])
   with strategy.scope():
     # What the teacher answers on a crop, from its maps there; the whole photo may show something else.

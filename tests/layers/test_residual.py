@@ -1,4 +1,4 @@
-"""`ResidualUnit`: the identity at first, then x + conv(relu(conv(x)))."""
+"""`ResidualUnit`: the identity at first, then x + conv(relu(conv(x))), or, with a bottleneck, three convolutions."""
 
 import numpy as np
 import tensorflow as tf
@@ -23,21 +23,36 @@ def test_new_unit_is_the_identity_and_learns():
   assert np.abs(tape.gradient(loss, unit.conv2.kernel)).max() > 0
 
 
+def _float64(layer):
+  return [variable.numpy().astype(np.float64) for variable in layer.weights]
+
+
+def _convolution3x3(x, kernel, bias):
+  padded = np.pad(x, [(0, 0), (1, 1), (1, 1), (0, 0)])
+  return bias + sum(padded[:, dy:dy + x.shape[1], dx:dx + x.shape[2]] @ kernel[dy, dx]
+                    for dy in range(3) for dx in range(3))
+
+
 def test_formula():
   unit, x = dc.layers.ResidualUnit(3), _input(3)
   unit(x)
   _randomize(unit)
-  kernel1, bias1, kernel2, bias2 = (variable.numpy().astype(np.float64) for variable in unit.weights)
-
-  def convolution(x, kernel, bias):
-    padded = np.pad(x, [(0, 0), (1, 1), (1, 1), (0, 0)])
-    return bias + sum(padded[:, dy:dy + x.shape[1], dx:dx + x.shape[2]] @ kernel[dy, dx]
-                      for dy in range(3) for dx in range(3))
-
-  inner = np.maximum(convolution(x.numpy().astype(np.float64), kernel1, bias1), 0)
-  expected = x.numpy() + convolution(inner, kernel2, bias2)
+  kernel1, bias1, kernel2, bias2 = _float64(unit)
+  inner = np.maximum(_convolution3x3(x.numpy().astype(np.float64), kernel1, bias1), 0)
+  expected = x.numpy() + _convolution3x3(inner, kernel2, bias2)
   np.testing.assert_allclose(unit(x), expected, rtol=1e-4, atol=1e-4)
   assert expected.min() < 0  # no activation after the sum
+
+
+def test_formula_with_a_bottleneck():
+  unit, x = dc.layers.ResidualUnit(6, bottleneck=2), _input(6)
+  np.testing.assert_array_equal(unit(x), x)
+  _randomize(unit)
+  kernel1, bias1, kernel2, bias2, kernel3, bias3 = _float64(unit)
+  inner = np.maximum(x.numpy().astype(np.float64) @ kernel1[0, 0] + bias1, 0)
+  inner = np.maximum(_convolution3x3(inner, kernel2, bias2), 0)
+  np.testing.assert_allclose(unit(x), x.numpy() + inner @ kernel3[0, 0] + bias3, rtol=1e-4, atol=1e-4)
+  assert unit.count_params() == (6 * 2 + 2) + (9 * 2 * 2 + 2) + (2 * 6 + 6)
 
 
 def test_round_trips(tmp_path):

@@ -104,10 +104,13 @@ def test_a_teacher_gives_the_maps_that_its_graft_takes_and_the_networks_own_answ
   np.testing.assert_allclose(maps, _maps(same, "quarter", pixels / 127.5 - 1, 2), rtol=1e-3, atol=1e-5)
 
 
-def test_a_network_from_elsewhere_goes_into_the_folder_and_out_again(tmp_path):
+@pytest.mark.parametrize("bottleneck", [None, 3])
+def test_a_network_from_elsewhere_goes_into_the_folder_and_out_again(tmp_path, bottleneck):
   backbone = _tiny()
-  network = dc.models.Graft(backbone, filters=8, units=1)
+  network = dc.models.Graft(backbone, filters=8, units=1, bottleneck=bottleneck)
   dc.layers.naming.build(network, 8)
+  last = network.residual_units[0].convolutions[-1].kernel  # 0 in a new unit, which is the identity
+  last.assign(tf.random.stateless_normal(last.shape, [0, 1], stddev=0.3))
   assert network.cut == "eighth" and network.architecture == "graft of tiny"
   json.dumps(network.blueprint())
   codec = dc.Codec.load("bpp0.0983")
