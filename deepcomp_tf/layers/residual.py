@@ -23,14 +23,14 @@ class ResidualUnit(tf.keras.layers.Layer):
   def __init__(self, filters: int = 128, bottleneck: Optional[int] = None, **kwargs):
     super().__init__(**kwargs)
     self.filters, self.bottleneck = filters, bottleneck
-    if bottleneck:
-      self.conv1 = self._convolution("conv1", bottleneck, 1)
-      self.conv2 = self._convolution("conv2", bottleneck, 3)
-      self.conv3 = self._convolution("conv3", filters, 1, last=True)
-    else:
+    if bottleneck is None:
       self.conv1 = self._convolution("conv1", filters, 3)
       self.conv2 = self._convolution("conv2", filters, 3, last=True)
       self.conv3 = None
+    else:
+      self.conv1 = self._convolution("conv1", bottleneck, 1)
+      self.conv2 = self._convolution("conv2", bottleneck, 3)
+      self.conv3 = self._convolution("conv3", filters, 1, last=True)
 
   def _convolution(self, name, filters, size, last=False):
     return tf.keras.layers.Conv2D(
@@ -40,7 +40,7 @@ class ResidualUnit(tf.keras.layers.Layer):
   @property
   def convolutions(self):
     """Its two or three convolutions, first to last."""
-    return [self.conv1, self.conv2, *([self.conv3] if self.bottleneck else [])]
+    return [layer for layer in (self.conv1, self.conv2, self.conv3) if layer is not None]
 
   def build(self, input_shape):
     channels = self.filters

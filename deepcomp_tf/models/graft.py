@@ -74,7 +74,7 @@ class Graft(CutNetwork):
 
   def for_segmentation(self):
     """The dilated form without classes, with the same weights, as `DeepLab` takes it."""
-    dilated = Graft(self.source, self.cut, self.filters, self.units, None, dilated=True, bottleneck=self.bottleneck)
+    dilated = self.from_blueprint(self.blueprint(), None, dilated=True)
     naming.build(dilated, self.first.kernel.shape[2])
     naming.copy_weights(self, dilated)
     return dilated
