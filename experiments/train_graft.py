@@ -138,15 +138,16 @@ def main(argv):
 
   def whole_loss(stored, maps, logits, step):
     del logits, step
-    found, maps_of_teacher = network.maps(inputs(stored), training=True), tf.cast(maps, whole.compute_dtype)
+    # Batch normalization keeps the backbone's statistics: with a batch's own the graft would begin far from the backbone.
+    found, maps_of_teacher = network.maps(inputs(stored), training=False), tf.cast(maps, whole.compute_dtype)
     error = losses.map_error(network, maps, found)
     if FLAGS.vector_weight:
       teacher_vectors, teacher_logits = map(tf.stop_gradient, whole.vectors_and_logits(maps_of_teacher, training=False))
-      vectors, answers_of_graft = network.vectors_and_logits(network.as_they_are(found), training=True)
+      vectors, answers_of_graft = network.vectors_and_logits(network.as_they_are(found), training=False)
       further = {"vector_error": losses.vector_error(teacher_vectors, vectors)}
     else:
       teacher_logits = tf.stop_gradient(tf.cast(whole.logits(maps_of_teacher, training=False), tf.float32))
-      answers_of_graft, further = network.behind(found, training=True), {}
+      answers_of_graft, further = network.behind(found, training=False), {}
     figures = losses.distillation(teacher_logits, answers_of_graft, FLAGS.temperature)
     value = figures["divergence"] + FLAGS.map_weight * error + FLAGS.vector_weight * further.get("vector_error", 0.0)
     return value, {"loss": value, "map_error": error, **further, **figures}

@@ -20,10 +20,13 @@ def fixture_folder(tmp_path_factory):
   tf.keras.utils.set_random_seed(0)
   pixels = tf.keras.Input([32, 32, 3])
   eighth = tf.keras.layers.AveragePooling2D(8, name="eighth")(pixels)
-  mean = tf.keras.layers.GlobalAveragePooling2D()(eighth)
+  twice = tf.keras.layers.Conv2D(6, 1, use_bias=False, name="twice")(eighth)
+  normalized = tf.keras.layers.BatchNormalization(name="normalized")(twice)
+  mean = tf.keras.layers.GlobalAveragePooling2D()(normalized)
   logits = tf.keras.layers.Dense(3, use_bias=False)(mean)
   network = tf.keras.Model(pixels, logits, name="colours")
-  network.layers[-1].set_weights([0.1 * (3 * np.eye(3) - 1)])
+  network.get_layer("twice").set_weights([np.tile(np.eye(3), 2)[None, None]])
+  network.layers[-1].set_weights([np.tile(0.05 * (3 * np.eye(3) - 1), [2, 1])])
   network.save(folder / "colours.keras")
   (folder / "names.txt").write_text("red\ngreen\nblue\n")
   rng = np.random.default_rng(0)
@@ -56,6 +59,9 @@ def test_a_graft_learns_what_its_backbone_says_without_labels(folder, tmp_path):
   errors = programs.curve(tmp_path / "run", "vector_error")
   assert np.mean([errors[step] for step in range(116, 121)]) < 0.8 * np.mean([errors[step] for step in range(61, 66)])
   classifier = dc.Classifier.load(str(tmp_path / "run/classifier"))
+  of_graft = classifier.network.named_variables()
+  for statistic, value in (("mean", 0), ("variance", 1)):  # the backbone's; those of its maps are far from it
+    np.testing.assert_array_equal(of_graft[f"remainder/normalized/moving_{statistic}"], np.full(6, value))
   for number in range(9):
     photo = np.asarray(Image.open(folder / f"val/{number:02}.png"))
     assert classifier.classify(classifier.codec.compress(photo))[0][0] == ["red", "green", "blue"][number % 3]
