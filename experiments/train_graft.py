@@ -39,10 +39,10 @@ flags.DEFINE_string("backbone_weights", None, "File of its weights; by default t
 flags.DEFINE_enum("preprocessing", None, pretrained.PREPROCESSINGS, "What becomes of pixels before a backbone from a file.")
 flags.DEFINE_string("class_names", None, "Text file with the backbone's class names, one a line; empty for ImageNet's.")
 flags.DEFINE_string("cut", None, "Layer of the backbone whose maps the adapter gives; by default it is found.")
-flags.DEFINE_integer("adapter_filters", 64, "Channels of the adapter's residual units.", lower_bound=1)
-flags.DEFINE_integer("adapter_units", 4, "The adapter's residual units.", lower_bound=0)
-flags.DEFINE_integer("adapter_bottleneck", None, "Channels within these units, where they are narrower inside: a 3x3 convolution "
-                     "between two of 1x1 in place of two of 3x3.", lower_bound=1)
+flags.DEFINE_integer("adapter_filters", 128, "Channels of the adapter's residual units.", lower_bound=1)
+flags.DEFINE_integer("adapter_units", 8, "The adapter's residual units.", lower_bound=0)
+flags.DEFINE_integer("adapter_bottleneck", 48, "Channels within these units, which are narrower inside: a 3x3 convolution between "
+                     "two of 1x1. 0: two of 3x3, as wide as the units.", lower_bound=0)
 flags.DEFINE_string("operating_point", None, "The compression network: a name or a folder.", required=True)
 flags.DEFINE_enum("input", "representation", ["representation", "decoded"], "What learns to answer: a graft on the "
                   "representation, or, as its rival, the whole backbone on decoded pixels.")
@@ -59,7 +59,7 @@ flags.DEFINE_integer("crop_size", 224, "Edge of the crops that the graft sees in
                      "representation's.", lower_bound=8)
 flags.DEFINE_integer("adapter_steps", None, "Steps in which the adapter alone learns the maps.", required=True, lower_bound=0)
 flags.DEFINE_integer("steps", None, "Steps in all.", required=True, lower_bound=1)
-flags.DEFINE_float("adapter_learning_rate", 1e-3, "Adam's, of the first steps.", lower_bound=0.0)
+flags.DEFINE_float("adapter_learning_rate", 1e-2, "Adam's, of the first steps.", lower_bound=0.0)
 flags.DEFINE_float("learning_rate", 1e-3, "Adam's, of the steps after these.", lower_bound=0.0)
 flags.DEFINE_integer("warmup_steps", 100, "Steps in which either rises to that.", lower_bound=0)
 flags.DEFINE_float("map_weight", 0.5, "Of the squared error of the maps beside the answers.", lower_bound=0.0)
@@ -107,7 +107,7 @@ def main(argv):
       network = dc.models.Backbone(backbone, cut, len(teacher.class_names), teacher.preprocessing)
     else:
       network = dc.models.Graft(backbone, cut, FLAGS.adapter_filters, FLAGS.adapter_units, len(teacher.class_names),
-                                bottleneck=FLAGS.adapter_bottleneck)
+                                bottleneck=FLAGS.adapter_bottleneck or None)
     network.build([None, None, None, inputs.channels])
   with strategy.scope():
     # What the teacher answers on a crop, from its maps there; the whole photo may show something else.

@@ -29,11 +29,11 @@ class Graft(CutNetwork):
     num_classes: of a backbone that is given by its name; None for a graft that ends with its features.
     dilated: whether the strides behind the cut become dilation rates, for segmentation: output stride 1. Depthwise kernels
       behind the cut are not trained then.
-    bottleneck: channels within the adapter's units where they are narrower there, see `layers.ResidualUnit`.
+    bottleneck: channels within the adapter's units, which are narrower there, see `layers.ResidualUnit`; None: they are not.
   """
 
-  def __init__(self, backbone, cut: Optional[str] = None, filters: int = 64, units: int = 4, num_classes: Optional[int] = 1000,
-               dilated: bool = False, bottleneck: Optional[int] = None, **kwargs):
+  def __init__(self, backbone, cut: Optional[str] = None, filters: int = 128, units: int = 8, num_classes: Optional[int] = 1000,
+               dilated: bool = False, bottleneck: Optional[int] = 48, **kwargs):
     if filters < 1 or units < 0 or (bottleneck is not None and bottleneck < 1):
       raise DeepcompError("`filters` and, where it is given, `bottleneck` must be at least 1 and `units` at least 0. Received: "
                           f"filters={filters}, units={units}, bottleneck={bottleneck}")

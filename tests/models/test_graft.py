@@ -56,7 +56,7 @@ def test_an_exact_adapter_gives_the_backbones_answers(name, cut, channels):
 def test_resnet_50s_graft_has_conv3_x_to_conv5_x_of_the_paper():
   network = dc.models.Graft("ResNet50")
   dc.layers.naming.build(network, 32)
-  adapter = sum(28 * 28 * 9 * inputs * outputs for inputs, outputs in [(32, 64)] + 8 * [(64, 64)]) + 28 * 28 * 64 * 256
+  adapter = 28 * 28 * (9 * 32 * 128 + 8 * (128 * 48 + 9 * 48 * 48 + 48 * 128) + 128 * 256)
   # Table 1's ResNet-50 without its root and conv2_x, counted from Table 3.
   total, channels = 0, 256
   for filters, side, count in ((128, 28, 4), (256, 14, 6), (512, 7, 3)):
@@ -195,7 +195,7 @@ def test_networks_share_what_they_have_alike(tmp_path):
 
 def test_kernels_of_nine_bits_are_within_half_a_step_of_what_they_were(tmp_path):
   codec, folder = dc.Codec.load("bpp0.0983"), str(tmp_path / "a")
-  network = dc.models.Graft(_tiny(), filters=64, units=1)
+  network = dc.models.Graft(_tiny(), filters=64, units=1, bottleneck=None)
   dc.layers.naming.build(network, 8)
   dc.Classifier(network, NetworkInput("representation", codec), ["a", "b", "c"]).save(folder)
   before, bytes_before = dc.Classifier.load(folder), (tmp_path / "a/weights.npz").stat().st_size
