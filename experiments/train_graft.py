@@ -133,7 +133,7 @@ def main(argv):
 
   def adapter_loss(stored, maps, logits, step):
     del logits, step
-    error = losses.map_error(network, maps, network.maps(inputs(stored), training=True))
+    error = losses.map_error(network, maps, network.maps(inputs(stored), training=False))
     return error, {"map_error": error}
 
   def whole_loss(stored, maps, logits, step):

@@ -41,7 +41,8 @@ def fixture_folder(tmp_path_factory):
 def _flags(folder, run, *more):
   return ["train_graft", f"--backbone={folder}/colours.keras", "--preprocessing=none", f"--class_names={folder}/names.txt",
           "--operating_point=bpp0.0983", f"--photos={folder}/train", f"--validation_photos={folder}/val", "--image_size=32",
-          "--crop_size=24", "--batch_size=8", "--adapter_filters=8", "--adapter_units=1", "--adapter_bottleneck=0", "--warmup_steps=2", "--average=0.5",
+          "--crop_size=24", "--batch_size=8", "--adapter_filters=8", "--adapter_units=1",
+          "--adapter_bottleneck=0", "--warmup_steps=2", "--average=0.5",
           "--learning_rate=0.01", "--adapter_learning_rate=0.01", f"--run_dir={run}", "--checkpoint_every=2", "--summary_every=1",
           *more]
 
