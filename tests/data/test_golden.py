@@ -7,6 +7,7 @@ import numpy as np
 from PIL import Image
 import pytest
 import tensorflow as tf
+from tensorflow.python.eager import context
 
 import deepcomp_tf as dc
 from deepcomp_tf.codec import container
@@ -136,7 +137,14 @@ def _digest(batches):
   return digest
 
 
+@pytest.fixture(name="unseeded")
+def fixture_unseeded(monkeypatch):
+  """TensorFlow without a seed of the whole program, which a test before may have set; there is no public call that takes it back."""
+  monkeypatch.setattr(context.context(), "_seed", None)
+
+
 @pytest.mark.parametrize("name", READERS)
+@pytest.mark.usefixtures("unseeded")
 def test_first_batches(name, folder, tmp_path):
   make, expected = READERS[name]
   found = _digest(make(folder, tmp_path))
