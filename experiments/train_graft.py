@@ -22,6 +22,7 @@ from deepcomp_tf.evaluation import agreement
 from deepcomp_tf.models import pretrained
 from deepcomp_tf.models import surgery
 from deepcomp_tf.representation import STRIDE
+from deepcomp_tf.tasks import halving
 from deepcomp_tf.tasks import teachers
 from deepcomp_tf.training import flags as training_flags
 from deepcomp_tf.training import loop
@@ -54,7 +55,9 @@ flags.DEFINE_string("cache_dir", None, "Folder on a local disk for symbols and a
                     "folder.")
 flags.DEFINE_integer("image_size", 224, "Edge of the photos' squares that the backbone answers on, in pixels.", lower_bound=8)
 flags.DEFINE_list("more_sizes", [], "Edges of squares of the same photos that take turns with those of --image_size in training, "
-                  "batch by batch, and are validated, too.")
+                  "batch by batch, and are validated, too. 448/2: photos are stored with 448 pixels, their representation is "
+                  "halved as `Classifier.classify` does, and the backbone answers on 224.")
+flags.DEFINE_list("more_photos", [], "Those of --more_sizes, such as large ones alone; by default --photos.")
 flags.DEFINE_integer("crop_size", 224, "Edge of the crops that the graft sees in training, 8 times that of the "
                      "representation's.", lower_bound=8)
 flags.DEFINE_integer("adapter_steps", None, "Steps in which the adapter alone learns the maps.", required=True, lower_bound=0)
@@ -78,16 +81,17 @@ flags.DEFINE_string("start_operating_point", None, "Folder of the operating poin
 flags.DEFINE_string("data_note", "", "What the photos and the backbone are and under which terms; written into the classifier.")
 
 # What may differ when a run is continued.
-OPERATIONAL_FLAGS = ("backbone_weights", "photos", "validation_photos", "data_dir", "cache_dir", "class_names",
+OPERATIONAL_FLAGS = ("backbone_weights", "photos", "more_photos", "validation_photos", "data_dir", "cache_dir", "class_names",
                      "operating_point", "validate_every", "start", "start_operating_point", "data_note")
 
 
 def main(argv):
   del argv
   strategy = loop.begin()
-  sizes = [FLAGS.image_size, *training_flags.numbers("more_sizes")]
-  if FLAGS.crop_size % STRIDE or FLAGS.crop_size > min(sizes):
-    raise dc.DeepcompError(f"--crop_size must be a multiple of {STRIDE}, at most the photos' {min(sizes)}. "
+  sizes = [(FLAGS.image_size, FLAGS.image_size), *map(size_of, FLAGS.more_sizes)]
+  smallest = min(size for _, size in sizes)
+  if FLAGS.crop_size % STRIDE or FLAGS.crop_size > smallest:
+    raise dc.DeepcompError(f"--crop_size must be a multiple of {STRIDE}, at most the photos' {smallest}. "
                            f"Received: {FLAGS.crop_size}")
   if FLAGS.adapter_steps > FLAGS.steps:
     raise dc.DeepcompError(f"--adapter_steps must be at most --steps={FLAGS.steps}. Received: {FLAGS.adapter_steps}")
@@ -96,8 +100,9 @@ def main(argv):
                                   FLAGS.class_names and teachers.read_names(FLAGS.class_names))
   cut = FLAGS.cut or surgery.find_cut(teacher.network)
   (training, *more_training), (validation, *more_validation) = (
-      [answers.Answers(answers.Squares(photos, size, FLAGS.data_dir), inputs, teacher, cut, FLAGS.cache_dir) for size in sizes]
-      for photos in (FLAGS.photos, FLAGS.validation_photos))
+      [answers.Answers(answers.Squares(more if number else photos, size, FLAGS.data_dir), inputs, teacher, cut, FLAGS.cache_dir,
+                       stored) for number, (stored, size) in enumerate(sizes)]
+      for photos, more in ((FLAGS.photos, FLAGS.more_photos or FLAGS.photos), 2 * (FLAGS.validation_photos,)))
   logging.info("%d photos to train on, %d to validate on", len(training), len(validation))
   steps_per_epoch = loop.steps_per_epoch(min(map(len, (training, *more_training))))
 
@@ -131,15 +136,18 @@ def main(argv):
   if FLAGS.start:
     settings["start"] = "trained"
 
+  halved = halving.of_codec(inputs.codec) if any(stored > size for stored, size in sizes) else None
+  see = lambda stored, maps: halving.as_large_as(inputs(stored), maps, *halved) if halved else inputs(stored)
+
   def adapter_loss(stored, maps, logits, step):
     del logits, step
-    error = losses.map_error(network, maps, network.maps(inputs(stored), training=False))
+    error = losses.map_error(network, maps, network.maps(see(stored, maps), training=False))
     return error, {"map_error": error}
 
   def whole_loss(stored, maps, logits, step):
     del logits, step
     # Batch normalization keeps the backbone's statistics: with a batch's own the graft would begin far from the backbone.
-    found, maps_of_teacher = network.maps(inputs(stored), training=False), tf.cast(maps, whole.compute_dtype)
+    found, maps_of_teacher = network.maps(see(stored, maps), training=False), tf.cast(maps, whole.compute_dtype)
     error = losses.map_error(network, maps, found)
     if FLAGS.vector_weight:
       teacher_vectors, teacher_logits = map(tf.stop_gradient, whole.vectors_and_logits(maps_of_teacher, training=False))
@@ -167,7 +175,7 @@ def main(argv):
 
   def measure(kept):
     figures_of = lambda examples: agreement.measure(kept.network if kept else network, inputs, examples, FLAGS.batch_size)
-    return figures_of(validation) | {f"top_1_at_{examples.size}": figures_of(examples)["top_1"] for examples in more_validation}
+    return figures_of(validation) | {f"top_1_at_{examples.stored_size}": figures_of(examples)["top_1"] for examples in more_validation}
 
   if network.segments:
     task = dc.Segmenter(network, inputs, teacher.mask_classes)
@@ -183,6 +191,15 @@ def main(argv):
       result=task.KIND, keep=lambda: task.copy(rounded=True),
       measure=measure,
       every=FLAGS.validate_every, export=loop.save_task(task.KIND, crop_size=FLAGS.image_size))
+
+
+def size_of(text):
+  """(edge of the squares that are stored, edge of those that the backbone sees) of an element of --more_sizes."""
+  edge, _, over = text.partition("/")
+  if not edge.isdecimal() or (over and (over != "2" or int(edge) % (2 * STRIDE))):
+    raise dc.DeepcompError(f"--more_sizes takes edges in pixels, such as 320, and 448/2 for what is halved, a multiple of "
+                           f"{2 * STRIDE}. Received: {text}")
+  return int(edge), int(edge) // (2 if over else 1)
 
 
 def tell_costs(network, inputs, teacher):

@@ -41,6 +41,7 @@ class Squares:
   """
 
   def __init__(self, names, size, data_dir=None):
+    self._names, self._data_dir = names, data_dir
     if size < STRIDE or size % STRIDE:
       raise DeepcompError(f"the photos' size must be a positive multiple of {STRIDE}. Received: {size}")
     self.size, self._parts, identities = size, [], [str(size)]
@@ -63,6 +64,10 @@ class Squares:
 
   def __len__(self):
     return sum(count for count, _ in self._parts)
+
+  def at(self, size):
+    """The same photos at another size."""
+    return self if size == self.size else Squares(self._names, size, self._data_dir)
 
   def __iter__(self):
     """Yields uint8 `[size, size, 3]`, or the `DeepcompError` of a photo that cannot be read, always in the same order."""
@@ -93,28 +98,35 @@ class Answers:
     teacher: `tasks.teachers.Teacher`.
     cut_at: the layer of the teacher whose maps are kept.
     cache_dir: of `caches.cached_folder`.
+    stored_size: edge in pixels of the squares whose symbols are stored, twice that of `photos`, on which the teacher answers: the
+      graft sees them halved (`tasks.halving`). None: that of `photos`.
 
   Attributes:
-    stored: `inputs.encode` of the photos: uint8 symbols `[n, size / 8, size / 8, C]`, or pixels `[n, size, size, 3]`.
+    stored: `inputs.encode` of the photos: uint8 symbols `[n, size / 8, size / 8, C]`, or pixels `[n, size, size, 3]`; of a
+      `stored_size` for it in place of the size.
     maps: float16 `[n, size / 8, size / 8, c]`.
     logits: float16 `[n, classes]`; of a teacher that segments `[n, size / 8, size / 8, classes]`.
   """
 
-  def __init__(self, photos, inputs, teacher, cut_at, cache_dir=None):
-    edge = photos.size // STRIDE
-    self.size, self.name = photos.size, photos.name
+  def __init__(self, photos, inputs, teacher, cut_at, cache_dir=None, stored_size=None):
+    edge, stored_size = photos.size // STRIDE, stored_size or photos.size
+    if stored_size not in (photos.size, 2 * photos.size) or (stored_size > photos.size and inputs.kind != "representation"):
+      raise DeepcompError(f"squares are stored at the size that the teacher sees, or representations at twice that. Received: "
+                          f"{inputs.kind} at {stored_size} and {photos.size}")
+    self.size, self.stored_size, self.name = photos.size, stored_size, photos.name
     kind = {"representation": "symbols", "decoded": "decoded"}[inputs.kind]
     made_by = inputs.codec.encoder_identity if kind == "symbols" else inputs.codec.identity
     if inputs.effort:
       made_by += f" by effort {inputs.effort} for {inputs.codec.readers} with decoder {inputs.codec.decoder_version}"
     self.stored, = _kept(
-        cache_dir, photos, f"{kind} at {made_by}", lambda: lambda pixels: [inputs.encode(pixels)],
-        [(np.uint8, (photos.size // inputs.stride, photos.size // inputs.stride, inputs.channels))])
+        cache_dir, photos.at(stored_size), f"{kind} at {made_by}", lambda: lambda pixels: [inputs.encode(pixels)],
+        [(np.uint8, (stored_size // inputs.stride, stored_size // inputs.stride, inputs.channels))])
     self.maps, self.logits = _kept(
         cache_dir, photos, f"answers of {teacher.identity} at {cut_at}", lambda: teacher.answers(cut_at),
         [(np.float16, (edge, edge, teacher.channels_at(cut_at))),
          (np.float16, (*((edge, edge) if teacher.segments else ()), len(teacher.class_names)))])
-    self._fields = store.Maps.of_array(self.stored, inputs.stride), store.Maps.of_array(self.maps, STRIDE)
+    self._fields = (store.Maps.of_array(self.stored, inputs.stride * photos.size // stored_size),
+                    store.Maps.of_array(self.maps, STRIDE))
 
   def __len__(self):
     return len(self.stored)
@@ -137,12 +149,13 @@ class Answers:
 
     Returns:
       data set of crops of `stored`, uint8 `[batch, k, k, C]` or `[batch, crop_size, crop_size, 3]`, of `maps` at the same places,
-      float16 `[batch, k, k, c]`, and of the whole photos' `logits`.
+      float16 `[batch, k, k, c]`, and of the whole photos' `logits`. With a `stored_size` those of `stored` are twice as large.
     """
     begin, end = part.of(batch_size)
     turns = [answers._crops(batch_size, crop_size, seed, epoch, begin, end) for answers in (self, *beside)]
-    return cut.batches(lambda step: turns[step % len(turns)](step), self._specs(end - begin, crop_size), first_step,
-                       min(map(len, (self, *beside))) // batch_size)
+    alike = all(answers.stored_size == answers.size for answers in beside)
+    return cut.batches(lambda step: turns[step % len(turns)](step), self._specs(end - begin, crop_size if alike else None),
+                       first_step, min(map(len, (self, *beside))) // batch_size)
 
   def _crops(self, batch_size, crop_size, seed, epoch, begin, end):
     """The function that reads a part of a batch of an epoch, by the batch's number."""
@@ -165,7 +178,7 @@ class Answers:
     return cut.batches(read, self._specs(None, self.size), end=-(-len(self) // batch_size))
 
   def _specs(self, count, size):
-    return [(dtype, [count, size // field.stride, size // field.stride, field.channels])
+    return [(dtype, [count, *[size and size // field.stride] * 2, field.channels])
             for dtype, field in zip((tf.uint8, tf.float16), self._fields)] + [
                 (tf.float16, [count, *[None] * (self.logits.ndim - 2), self.logits.shape[-1]])]
 

@@ -7,10 +7,12 @@ from deepcomp_tf.evaluation.accuracy import totals_of
 from deepcomp_tf.evaluation.complexity import multiply_adds
 from deepcomp_tf.models import Graft
 from deepcomp_tf.representation import STRIDE
+from deepcomp_tf.tasks import halving
 
 
 def measure(network, inputs, answers, batch_size=32):
-  """Agreement of a graft, or of a whole backbone, with its teacher on whole photos.
+  """Agreement of a graft, or of a whole backbone, with its teacher on whole photos, whose representations are halved where they are
+  stored at twice the size.
 
   Args:
     network: a `models.Graft` or `models.Backbone`.
@@ -21,8 +23,11 @@ def measure(network, inputs, answers, batch_size=32):
   Returns:
     dict as of `of_answers`, with map_error: squared, over the maps' variance.
   """
+  halved = halving.of_codec(inputs.codec) if answers.stored_size > answers.size else None
+
   def figures_of(stored, maps, logits):
-    found = network.maps(inputs(stored))
+    x = inputs(stored)
+    found = network.maps(halving.halve(x, *halved) if halved else x)
     error = tf.math.squared_difference(network.standardized(maps), found)
     return {**_compare(network.behind(found, training=False), logits), "map_error": tf.reduce_mean(error, axis=[1, 2, 3])}
 

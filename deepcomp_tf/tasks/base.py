@@ -98,9 +98,7 @@ class Task(abc.ABC):
   @functools.cached_property
   def _halving(self):
     """What `tasks.halving` brings representations down by; None where it is not known for the operating point, or for pixels."""
-    if self.inputs.kind != "representation" or self.codec.source is None:
-      return None
-    return halving.load(shipped.find("operating point", self.codec.source))
+    return halving.of_codec(self.codec) if self.inputs.kind == "representation" else None
 
   @property
   def trained_size(self):

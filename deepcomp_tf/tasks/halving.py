@@ -11,6 +11,7 @@ import numpy as np
 from etils import epy
 
 from deepcomp_tf import files
+from deepcomp_tf import shipped
 
 with epy.lazy_imports():  # arrays are halved without it
   import tensorflow as tf
@@ -35,6 +36,11 @@ def load(folder):
   return arrays["kernel"].astype(np.float32), arrays["bias"]
 
 
+def of_codec(codec):
+  """What `load` gives for the operating point of a `Codec`; None of one that was not loaded from a folder, too."""
+  return codec.source and load(shipped.find("operating point", codec.source))
+
+
 def times(height, width, trained):
   """How often a photo of that size is halved so that its shorter side has 0.79 to 1.57 times `trained` pixels."""
   return max(0, round(float(np.log2(min(height, width) / trained)) - _LARGER))
@@ -51,6 +57,12 @@ def halve(representation, kernel, bias):
   padded = tf.pad(representation, [[0, 0], [0, height % 2], [0, width % 2], [0, 0]], "SYMMETRIC")
   padded = tf.pad(padded, [[0, 0], [1, 1], [1, 1], [0, 0]], "SYMMETRIC")
   return tf.nn.conv2d(padded, kernel, 2, "VALID") + bias
+
+
+def as_large_as(representation, maps, kernel, bias):
+  """`halve` of a tensor that has twice the height of `maps`, and itself of any other; for photos of several sizes in a graph."""
+  return tf.cond(tf.shape(representation)[1] == 2 * tf.shape(maps)[1], lambda: halve(representation, kernel, bias),
+                 lambda: representation)
 
 
 def windows(representation):

@@ -10,6 +10,7 @@ from deepcomp_tf.codec.inputs import NetworkInput
 from deepcomp_tf.data.answers import Answers
 from deepcomp_tf.data.answers import Squares
 from deepcomp_tf.data.part import Part
+from deepcomp_tf.tasks import halving
 
 
 class _Teacher:
@@ -131,6 +132,33 @@ def test_photos_of_several_sizes_take_turns(photos, inputs, tmp_path):
     for found, expected in zip(batch, alone[number % 2][number]):
       np.testing.assert_array_equal(found, expected)
   assert number == 2
+
+
+def test_symbols_of_photos_at_twice_the_size_are_cut_where_the_maps_are(photos, inputs, tmp_path):
+  """Smooth photos, on which the place of a crop shows: halved, the symbols are nearly those of the photo at the maps' size."""
+  (tmp_path / "smooth").mkdir()
+  rows, columns = np.mgrid[:96, :96].astype(np.uint8)
+  for number in range(2):
+    Image.fromarray(np.stack([2 * rows, 2 * columns, 255 - rows - columns][::1 - 2 * number], -1)).save(
+        tmp_path / f"smooth/{number}.png")
+  squares, teacher = Squares([str(tmp_path / "smooth")], 48), _Teacher()
+  plain, large = (Answers(squares, inputs, teacher, "blocks", str(tmp_path), stored) for stored in (None, 96))
+  assert large.stored.shape == (2, 12, 12, 8) and large.maps is not plain.maps and np.array_equal(large.maps, plain.maps)
+  kernel, bias = halving.of_codec(inputs.codec)
+  for number, batch in enumerate(plain.training_batches(1, 32, 5, beside=[large])):
+    stored, maps, logits = batch
+    assert stored.shape == ((1, 4, 4, 8), (1, 8, 8, 8))[number] and maps.shape == (1, 4, 4, 3)
+    x = halving.as_large_as(inputs(stored), maps, kernel, bias)
+    of_photo = int(np.argmin([np.abs(its - logits[0]).sum() for its in plain.logits]))
+    (top, left), = [(top, left) for top in range(3) for left in range(3)
+                    if np.array_equal(plain.maps[of_photo, top:top + 4, left:left + 4], maps[0])]
+    errors = {(row, column): np.mean((inputs(plain.stored[of_photo:of_photo + 1])[:, row:row + 4, column:column + 4] - x) ** 2)
+              for row in range(3) for column in range(3)}
+    assert min(errors, key=errors.get) == (top, left)
+  assert number == 1
+  for kind, stored in (("representation", 64), ("decoded", 96)):
+    with pytest.raises(dc.DeepcompError, match=f"at twice that. Received: {kind} at {stored} and 48"):
+      Answers(squares, NetworkInput(kind, inputs.codec), teacher, "blocks", str(tmp_path), stored)
 
 
 def test_photos_that_cannot_be_read_are_left_out_of_everything(photos, inputs, tmp_path):

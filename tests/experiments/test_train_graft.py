@@ -48,13 +48,13 @@ def _flags(folder, run, *more):
 
 
 def test_a_graft_learns_what_its_backbone_says_without_labels(folder, tmp_path):
-  steps = ["--adapter_steps=60", "--steps=120", "--validate_every=60", "--more_sizes=48", "--vector_weight=1"]
+  steps = ["--adapter_steps=60", "--steps=120", "--validate_every=60", "--more_sizes=48,64/2", "--vector_weight=1"]
   code, output = programs.finish(programs.start(*_flags(folder, tmp_path / "run", *steps)))
   assert code == 0, output[-3000:]
   assert "decoding and the whole colours take" in output
   history = [json.loads(line) for line in (tmp_path / "run/history.jsonl").read_text().splitlines()]
   assert [line["step"] for line in history] == [60, 120] and history[-1]["top_1"] == 1.0 and history[-1]["photos"] == 9
-  assert history[-1]["top_1_at_48"] == 1.0
+  assert history[-1]["top_1_at_48"] == history[-1]["top_1_at_64"] == 1.0
   errors = programs.curve(tmp_path / "run", "map_error")
   assert errors[60] < 0.3 * errors[1]
   errors = programs.curve(tmp_path / "run", "vector_error")
@@ -107,6 +107,8 @@ def test_bad_flags(folder, tmp_path):
       (["--crop_size=28"], "--crop_size must be a multiple of 8, at most the photos' 32. Received: 28"),
       (["--cut=nowhere"], "must be a layer of colours"),
       (["--class_names=" + str(folder / "val/00.png")], "expected a text file of class names"),
+      (["--more_sizes=40/2"], "and 448/2 for what is halved, a multiple of 16. Received: 40/2"),
+      (["--more_sizes=32/2"], "--crop_size must be a multiple of 8, at most the photos' 16. Received: 24"),
       (["--adapter_steps=9"], "--adapter_steps must be at most --steps=2. Received: 9"),
       (["--photos=nowhere"], "expected a folder of photos, or a TFDS set and its split"),
       (["--backbone=ResNet51"], "expected a file, or one of EfficientNet-Lite0")):
