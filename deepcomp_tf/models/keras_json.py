@@ -10,6 +10,7 @@ import tensorflow as tf
 
 from deepcomp_tf.errors import DeepcompError
 from deepcomp_tf.errors import one_line
+from deepcomp_tf.keras_version import KERAS_3
 
 # Layers of Keras that have functions, files or other networks' code in them.
 _WITH_CODE = ("Lambda", "__lambda__", "TFSMLayer", "TorchModuleWrapper", "JaxLayer", "FlaxLayer", "StringLookup", "IntegerLookup",
@@ -27,16 +28,52 @@ _PLAIN_FUNCTIONS = ("cast", "clip_by_value", "concat", "expand_dims", "gather", 
 
 
 def read(text):
-  """The Keras network that a JSON text describes; a ValueError where it is no network.
+  """The Keras network that a JSON text describes, by Keras 2 or 3; a ValueError where it is no network.
 
   Raises:
     DeepcompError: it has layers that run code, or that are neither Keras' nor registered.
   """
-  _check(json.loads(text))
+  described = json.loads(text)
+  _check(described)
   try:
-    return tf.keras.models.model_from_json(text)
-  except TypeError as error:  # what Keras 3 makes of a config that it cannot use
+    return tf.keras.models.model_from_json(json.dumps(_for_this_keras(described)))
+  except (TypeError, KeyError, AttributeError) as error:  # what Keras makes of a config that it cannot use
     raise ValueError(one_line(error)) from None
+
+
+def _for_this_keras(network):
+  """A functional network's JSON that the other Keras wrote, as the installed one reads it; of its own nothing changes.
+
+  Layers are those that both have. Keras 3 tells a layer's inputs as arguments of a call, Keras 2 as lists of names. How weights
+  begin is left out: they are set behind this.
+  """
+  by_keras_3 = str(network.get("module")).startswith("keras.src.models")
+  if network.get("class_name") != "Functional" or by_keras_3 == KERAS_3:
+    return network
+  for layer in network["config"]["layers"]:
+    settings = layer["config"] = {name: value for name, value in layer["config"].items() if not name.endswith("_initializer")}
+    if KERAS_3 and layer["class_name"] == "DepthwiseConv2D":
+      settings.pop("groups", None)
+    if not KERAS_3:
+      if "batch_shape" in settings:
+        settings["batch_input_shape"] = settings.pop("batch_shape")
+        settings.pop("optional", None)
+      if isinstance(settings.get("dtype"), dict):
+        settings["dtype"] = settings["dtype"]["config"]["name"]
+      layer["inbound_nodes"] = list(map(_node_of_keras_2, layer["inbound_nodes"]))
+  for name in ("input_layers", "output_layers"):
+    end = network["config"][name]
+    end = end[0] if isinstance(end[0], list) else end
+    network["config"][name] = end if KERAS_3 else [end]
+  kept = {name: network[name] for name in ("class_name", "config")}
+  return {**kept, "module": "keras.src.models.functional"} if KERAS_3 else kept
+
+
+def _node_of_keras_2(node):
+  """A call of a layer on a tensor, or on a list of them."""
+  tensors, = node["args"]
+  given = {name: value for name, value in node["kwargs"].items() if value is not None}
+  return [[*tensor["config"]["keras_history"], given] for tensor in (tensors if isinstance(tensors, list) else [tensors])]
 
 
 def _check(value):

@@ -30,6 +30,50 @@ def test_keras_own_layers_come_back():
   assert keras_json.read(ours.to_json()).count_params() == ours.count_params()
 
 
+def _of_keras_2(kernel):
+  """What Keras 2.15 writes of a network of a depthwise convolution that is added to its input, less what is at its default."""
+  layer = lambda name, kind, inputs, **settings: {
+      "module": "keras.layers", "class_name": kind, "config": {"name": name, "trainable": True, "dtype": "float32", **settings},
+      "registered_name": None, "name": name, "inbound_nodes": [[[one, 0, 0, {}] for one in inputs]] if inputs else []}
+  start = layer("pixels", "InputLayer", [], batch_input_shape=[None, 8, 8, 3], sparse=False, ragged=False)
+  start["config"].pop("trainable")
+  return {"class_name": "Functional", "keras_version": "2.15.0", "backend": "tensorflow", "config": {
+      "name": "twice", "trainable": True, "layers": [
+          start, layer("depthwise", "DepthwiseConv2D", ["pixels"], kernel_size=[kernel, kernel], padding="same", groups=1),
+          layer("both", "Add", ["depthwise", "pixels"])],
+      "input_layers": [["pixels", 0, 0]], "output_layers": [["both", 0, 0]]}}
+
+
+def _of_keras_3(kernel):
+  """The same of Keras 3."""
+  policy = {"module": "keras", "class_name": "DTypePolicy", "config": {"name": "float32"}, "registered_name": None}
+  tensor = lambda name: {"class_name": "__keras_tensor__", "config": {
+      "shape": [None, 8, 8, 3], "dtype": "float32", "keras_history": [name, 0, 0]}}
+  layer = lambda name, kind, inputs, **settings: {
+      "module": "keras.layers", "class_name": kind, "config": {"name": name, **settings}, "registered_name": None, "name": name,
+      "inbound_nodes": [{"args": inputs, "kwargs": {}}] if inputs else []}
+  return {"module": "keras.src.models.functional", "class_name": "Functional", "registered_name": "Functional", "config": {
+      "name": "twice", "trainable": True, "layers": [
+          layer("pixels", "InputLayer", [], batch_shape=[None, 8, 8, 3], dtype="float32", sparse=False, ragged=False,
+                optional=False),
+          layer("depthwise", "DepthwiseConv2D", [tensor("pixels")], trainable=True, dtype=policy, kernel_size=[kernel, kernel],
+                padding="same", depthwise_initializer={"module": "keras.initializers", "class_name": "GlorotUniform", "config": {
+                    "seed": None, "input_axes": None, "output_axes": None}, "registered_name": None}),
+          layer("both", "Add", [[tensor("depthwise"), tensor("pixels")]], trainable=True, dtype=policy)],
+      "input_layers": ["pixels", 0, 0], "output_layers": ["both", 0, 0]}}
+
+
+@pytest.mark.parametrize("written", [_of_keras_2, _of_keras_3])
+def test_networks_of_both_kerases_are_read(written):
+  network = keras_json.read(json.dumps(written(3)))
+  depthwise = network.get_layer("depthwise")
+  depthwise.set_weights([np.full([3, 3, 3, 1], 1 / 9, np.float32), np.ones(3, np.float32)])
+  pixels = np.random.default_rng(0).normal(size=[2, 8, 8, 3]).astype(np.float32)
+  around = np.pad(pixels, ((0, 0), (1, 1), (1, 1), (0, 0)))
+  means = sum(around[:, row:row + 8, column:column + 8] for row in range(3) for column in range(3)) / 9
+  np.testing.assert_allclose(network(pixels), means + 1 + pixels, rtol=1e-5, atol=1e-6)
+
+
 def _without_modules(value):
   """JSON as earlier versions wrote it."""
   if isinstance(value, dict):
