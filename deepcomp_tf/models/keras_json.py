@@ -42,7 +42,8 @@ def read(text):
 
 
 def _for_this_keras(network):
-  """A functional network's JSON that the other Keras wrote, as the installed one reads it; of its own nothing changes.
+  """JSON of a functional network of one input and one output that the other Keras wrote, as the installed one reads it; of its own
+  nothing changes.
 
   Layers are those that both have. Keras 3 tells a layer's inputs as arguments of a call, Keras 2 as lists of names. How weights
   begin is left out: they are set behind this.
@@ -62,8 +63,8 @@ def _for_this_keras(network):
         settings["dtype"] = settings["dtype"]["config"]["name"]
       layer["inbound_nodes"] = list(map(_node_of_keras_2, layer["inbound_nodes"]))
   for name in ("input_layers", "output_layers"):
-    end = network["config"][name]
-    end = end[0] if isinstance(end[0], list) else end
+    ends = network["config"][name]
+    end, = ends if isinstance(ends[0], list) else [ends]  # a ValueError of several
     network["config"][name] = end if KERAS_3 else [end]
   kept = {name: network[name] for name in ("class_name", "config")}
   return {**kept, "module": "keras.src.models.functional"} if KERAS_3 else kept

@@ -91,7 +91,7 @@ class Networks:
 @functools.lru_cache(maxsize=None)
 def _whole(backbone, cut):
   """The network that grafts were cut from, with random weights."""
-  return models.Backbone(backbone, cut)
+  return models.Backbone(backbone, cut, preprocessing="none" if backbone.startswith("{") else None)
 
 
 def through_pixels(task):
