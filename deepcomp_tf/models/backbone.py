@@ -56,8 +56,10 @@ class CutNetwork(tf.keras.Model):
     if not self.segments:
       return self.remainder(maps, training=training)
     height, width = tf.shape(maps)[1], tf.shape(maps)[2]
-    # Strided convolutions keep corners on corners where sizes are odd.
-    maps = tf.pad(maps, [[0, 0], [0, 1 - height % 2], [0, 1 - width % 2], [0, 0]], "SYMMETRIC")
+    # Strided convolutions keep corners on corners where sizes are odd: else the last row or column is there twice. (Behind `tf.pad`
+    # LiteRT does not know how many channels there are.)
+    maps = tf.concat([maps, maps[:, height - 1 + height % 2:]], axis=1)
+    maps = tf.concat([maps, maps[:, :, width - 1 + width % 2:]], axis=2)
     found = tflite.resized_like(self.remainder(maps, training=training), maps)
     return found[:, :height, :width]
 

@@ -66,6 +66,19 @@ def test_a_segmenter_and_an_embedder(inputs, tmp_path):
     np.testing.assert_allclose(vector, embedder.embed(inputs.codec.compress(photo)), atol=1e-5)
 
 
+@pytest.mark.slow
+def test_the_shipped_segmenters(tmp_path):
+  """Grafts of networks that segment; of even and of odd numbers of positions."""
+  segmenter = dc.Segmenter.load("graft_bpp0.0983")
+  segmenter.export_litert(tmp_path / "masks.tflite")
+  for height, width in ((192, 256), (99, 125)):
+    photo = samples.photos(256)["chelsea"][:height, :width]
+    mask, = answers(tmp_path / "masks.tflite", segmenter.codec, [photo])["classes"]
+    height, width = photo.shape[:2]
+    expected = segmenter.segment(segmenter.codec.compress(photo))
+    assert len(np.unique(expected)) > 1 and np.mean(segmenter.mask_ids[mask[:height, :width]] != expected) < 1e-3
+
+
 def test_what_cannot_be_exported(inputs, tmp_path):
   network = dc.models.CResNet(12, 2, width=0.125)
   with pytest.raises(dc.DeepcompError, match="expected a file that ends in .tflite. Received: .*/photos.lite"):
