@@ -90,12 +90,18 @@ def main(argv):
   strategy = loop.begin()
   sizes = [(FLAGS.image_size, FLAGS.image_size), *map(size_of, FLAGS.more_sizes)]
   smallest = min(size for _, size in sizes)
+  if FLAGS.more_photos and not FLAGS.more_sizes:
+    raise dc.DeepcompError("--more_photos are those of --more_sizes. Received: "
+                           f"--more_photos={','.join(FLAGS.more_photos)} alone")
   if FLAGS.crop_size % STRIDE or FLAGS.crop_size > smallest:
     raise dc.DeepcompError(f"--crop_size must be a multiple of {STRIDE}, at most the photos' {smallest}. "
                            f"Received: {FLAGS.crop_size}")
   if FLAGS.adapter_steps > FLAGS.steps:
     raise dc.DeepcompError(f"--adapter_steps must be at most --steps={FLAGS.steps}. Received: {FLAGS.adapter_steps}")
   inputs = NetworkInput(FLAGS.input, dc.Codec.load(FLAGS.operating_point))
+  if any(stored > size for stored, size in sizes) and not halving.of_codec(inputs.codec):
+    raise dc.DeepcompError("--more_sizes=448/2 takes an operating point that experiments.fit_halving has fitted. Received: "
+                           f"--operating_point={FLAGS.operating_point}")
   teacher = teachers.load_teacher(FLAGS.backbone, FLAGS.backbone_weights, FLAGS.preprocessing,
                                   FLAGS.class_names and teachers.read_names(FLAGS.class_names))
   cut = FLAGS.cut or surgery.find_cut(teacher.network)
@@ -133,21 +139,21 @@ def main(argv):
   settings = training_flags.settings("backbone", leave_out=OPERATIONAL_FLAGS)
   settings.update(cut=cut, teacher=teacher.identity, photos=training.name, examples=len(training),
                   fingerprint=inputs.codec.fingerprint.hex())
+  if FLAGS.more_photos:
+    settings.update(more_photos=more_training[0].name, more_examples=len(more_training[0]))
   if FLAGS.start:
     settings["start"] = "trained"
 
-  halved = halving.of_codec(inputs.codec) if any(stored > size for stored, size in sizes) else None
-  see = lambda stored, maps: halving.as_large_as(inputs(stored), maps, *halved) if halved else inputs(stored)
-
   def adapter_loss(stored, maps, logits, step):
     del logits, step
-    error = losses.map_error(network, maps, network.maps(see(stored, maps), training=False))
+    error = losses.map_error(network, maps, network.maps(halving.input_for(inputs, stored, maps), training=False))
     return error, {"map_error": error}
 
   def whole_loss(stored, maps, logits, step):
     del logits, step
     # Batch normalization keeps the backbone's statistics: with a batch's own the graft would begin far from the backbone.
-    found, maps_of_teacher = network.maps(see(stored, maps), training=False), tf.cast(maps, whole.compute_dtype)
+    found = network.maps(halving.input_for(inputs, stored, maps), training=False)
+    maps_of_teacher = tf.cast(maps, whole.compute_dtype)
     error = losses.map_error(network, maps, found)
     if FLAGS.vector_weight:
       teacher_vectors, teacher_logits = map(tf.stop_gradient, whole.vectors_and_logits(maps_of_teacher, training=False))

@@ -23,11 +23,8 @@ def measure(network, inputs, answers, batch_size=32):
   Returns:
     dict as of `of_answers`, with map_error: squared, over the maps' variance.
   """
-  halved = halving.of_codec(inputs.codec) if answers.stored_size > answers.size else None
-
   def figures_of(stored, maps, logits):
-    x = inputs(stored)
-    found = network.maps(halving.halve(x, *halved) if halved else x)
+    found = network.maps(halving.input_for(inputs, stored, maps))
     error = tf.math.squared_difference(network.standardized(maps), found)
     return {**_compare(network.behind(found, training=False), logits), "map_error": tf.reduce_mean(error, axis=[1, 2, 3])}
 

@@ -90,7 +90,7 @@ class Networks:
 
 @functools.lru_cache(maxsize=None)
 def _whole(backbone, cut):
-  """The network that grafts were cut from, with random weights."""
+  """The network that grafts were cut from, with random weights; of one from a file, pixels go in as they are."""
   return models.Backbone(backbone, cut, preprocessing="none" if backbone.startswith("{") else None)
 
 

@@ -59,10 +59,13 @@ def halve(representation, kernel, bias):
   return tf.nn.conv2d(padded, kernel, 2, "VALID") + bias
 
 
-def as_large_as(representation, maps, kernel, bias):
-  """`halve` of a tensor that has twice the height of `maps`, and itself of any other; for photos of several sizes in a graph."""
-  return tf.cond(tf.shape(representation)[1] == 2 * tf.shape(maps)[1], lambda: halve(representation, kernel, bias),
-                 lambda: representation)
+def input_for(inputs, stored, maps):
+  """What a network sees of the symbols or pixels that are stored for a `NetworkInput`: a representation of twice the height that the
+  teacher's maps of the photo have is halved."""
+  x = inputs(stored)
+  if inputs.kind != "representation" or (x.shape[1] is not None and x.shape[1] == maps.shape[1]):
+    return x
+  return tf.cond(tf.shape(x)[1] == 2 * tf.shape(maps)[1], lambda: halve(x, *of_codec(inputs.codec)), lambda: x)
 
 
 def windows(representation):

@@ -144,11 +144,10 @@ def test_symbols_of_photos_at_twice_the_size_are_cut_where_the_maps_are(photos, 
   squares, teacher = Squares([str(tmp_path / "smooth")], 48), _Teacher()
   plain, large = (Answers(squares, inputs, teacher, "blocks", str(tmp_path), stored) for stored in (None, 96))
   assert large.stored.shape == (2, 12, 12, 8) and large.maps is not plain.maps and np.array_equal(large.maps, plain.maps)
-  kernel, bias = halving.of_codec(inputs.codec)
   for number, batch in enumerate(plain.training_batches(1, 32, 5, beside=[large])):
     stored, maps, logits = batch
     assert stored.shape == ((1, 4, 4, 8), (1, 8, 8, 8))[number] and maps.shape == (1, 4, 4, 3)
-    x = halving.as_large_as(inputs(stored), maps, kernel, bias)
+    x = halving.input_for(inputs, stored, maps)
     of_photo = int(np.argmin([np.abs(its - logits[0]).sum() for its in plain.logits]))
     (top, left), = [(top, left) for top in range(3) for left in range(3)
                     if np.array_equal(plain.maps[of_photo, top:top + 4, left:left + 4], maps[0])]

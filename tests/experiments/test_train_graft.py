@@ -109,6 +109,7 @@ def test_bad_flags(folder, tmp_path):
       (["--class_names=" + str(folder / "val/00.png")], "expected a text file of class names"),
       (["--more_sizes=40/2"], "and 448/2 for what is halved, a multiple of 16. Received: 40/2"),
       (["--more_sizes=32/2"], "--crop_size must be a multiple of 8, at most the photos' 16. Received: 24"),
+      (["--more_photos=elsewhere"], "--more_photos are those of --more_sizes. Received: --more_photos=elsewhere alone"),
       (["--adapter_steps=9"], "--adapter_steps must be at most --steps=2. Received: 9"),
       (["--photos=nowhere"], "expected a folder of photos, or a TFDS set and its split"),
       (["--backbone=ResNet51"], "expected a file, or one of EfficientNet-Lite0")):

@@ -30,7 +30,7 @@ def test_keras_own_layers_come_back():
   assert keras_json.read(ours.to_json()).count_params() == ours.count_params()
 
 
-def _of_keras_2(kernel):
+def _of_keras_2():
   """What Keras 2.15 writes of a network of a depthwise convolution that is added to its input, less what is at its default."""
   layer = lambda name, kind, inputs, **settings: {
       "module": "keras.layers", "class_name": kind, "config": {"name": name, "trainable": True, "dtype": "float32", **settings},
@@ -39,12 +39,12 @@ def _of_keras_2(kernel):
   start["config"].pop("trainable")
   return {"class_name": "Functional", "keras_version": "2.15.0", "backend": "tensorflow", "config": {
       "name": "twice", "trainable": True, "layers": [
-          start, layer("depthwise", "DepthwiseConv2D", ["pixels"], kernel_size=[kernel, kernel], padding="same", groups=1),
+          start, layer("depthwise", "DepthwiseConv2D", ["pixels"], kernel_size=[3, 3], padding="same", groups=1),
           layer("both", "Add", ["depthwise", "pixels"])],
       "input_layers": [["pixels", 0, 0]], "output_layers": [["both", 0, 0]]}}
 
 
-def _of_keras_3(kernel):
+def _of_keras_3():
   """The same of Keras 3."""
   policy = {"module": "keras", "class_name": "DTypePolicy", "config": {"name": "float32"}, "registered_name": None}
   tensor = lambda name: {"class_name": "__keras_tensor__", "config": {
@@ -56,7 +56,7 @@ def _of_keras_3(kernel):
       "name": "twice", "trainable": True, "layers": [
           layer("pixels", "InputLayer", [], batch_shape=[None, 8, 8, 3], dtype="float32", sparse=False, ragged=False,
                 optional=False),
-          layer("depthwise", "DepthwiseConv2D", [tensor("pixels")], trainable=True, dtype=policy, kernel_size=[kernel, kernel],
+          layer("depthwise", "DepthwiseConv2D", [tensor("pixels")], trainable=True, dtype=policy, kernel_size=[3, 3],
                 padding="same", depthwise_initializer={"module": "keras.initializers", "class_name": "GlorotUniform", "config": {
                     "seed": None, "input_axes": None, "output_axes": None}, "registered_name": None}),
           layer("both", "Add", [[tensor("depthwise"), tensor("pixels")]], trainable=True, dtype=policy)],
@@ -65,7 +65,7 @@ def _of_keras_3(kernel):
 
 @pytest.mark.parametrize("written", [_of_keras_2, _of_keras_3])
 def test_networks_of_both_kerases_are_read(written):
-  network = keras_json.read(json.dumps(written(3)))
+  network = keras_json.read(json.dumps(written()))
   depthwise = network.get_layer("depthwise")
   depthwise.set_weights([np.full([3, 3, 3, 1], 1 / 9, np.float32), np.ones(3, np.float32)])
   pixels = np.random.default_rng(0).normal(size=[2, 8, 8, 3]).astype(np.float32)
