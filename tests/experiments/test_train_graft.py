@@ -81,11 +81,15 @@ def test_a_graft_learns_what_its_backbone_says_without_labels(folder, tmp_path):
                                                       "colours, trained on decoded photos, at bpp0.0983"]
 
   other = ["--adapter_steps=0", "--steps=1", f"--start={tmp_path}/run/classifier", "--operating_point=bpp0.330"]
-  code, output = programs.finish(programs.start(*_flags(folder, tmp_path / "other", *other)))
-  assert code == 0, output[-3000:]
-  before, after = (dc.Classifier.load(str(tmp_path / run / "classifier")).network.named_variables() for run in ("run", "other"))
-  moved = {name: float(np.abs(before[name] - after[name]).max()) for name in before if name != "adapter/first/kernel"}
-  assert max(moved.values()) < 0.05  # one small step away; from random weights it would not be
+  for run, share in (("other", 0.0), ("between", 0.5)):
+    code, output = programs.finish(programs.start(*_flags(folder, tmp_path / run, *other, f"--start_share={share}")))
+    assert code == 0, output[-3000:]
+  before, after, between = (dc.Classifier.load(str(tmp_path / run / "classifier")).network.named_variables()
+                            for run in ("run", "other", "between"))
+  alike = [name for name in before if name != "adapter/first/kernel"]
+  assert 0.002 < max(float(np.abs(before[name] - after[name]).max()) for name in alike) < 0.05  # a small step, not random weights
+  for name in alike:
+    np.testing.assert_allclose(between[name], (before[name] + after[name]) / 2, atol=5e-4, err_msg=name)
 
 
 def test_a_run_that_is_killed_in_either_part_goes_on_as_if_it_had_not_been(folder, tmp_path):
@@ -111,6 +115,8 @@ def test_bad_flags(folder, tmp_path):
       (["--more_sizes=32/2"], "--crop_size must be a multiple of 8, at most the photos' 16. Received: 24"),
       (["--more_photos=elsewhere"], "--more_photos are those of --more_sizes. Received: --more_photos=elsewhere alone"),
       (["--adapter_steps=9"], "--adapter_steps must be at most --steps=2. Received: 9"),
+      (["--start=graft_bpp0.0983", "--start_share=0.5"], "--start_share takes a --start, all of which is trained on, without "
+       "--adapter_steps. Received: --start=graft_bpp0.0983, --adapter_steps=1"),
       (["--photos=nowhere"], "expected a folder of photos, or a TFDS set and its split"),
       (["--backbone=ResNet51"], "expected a file, or one of EfficientNet-Lite0")):
     line, output = programs.error(programs.start(*_flags(folder, tmp_path / "run", "--adapter_steps=1", "--steps=2", *flags)))
