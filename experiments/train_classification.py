@@ -75,9 +75,7 @@ flags.DEFINE_string("start", None, "Trained classifier to start from, in place o
                     "classes, the last layer is a new one.")
 flags.DEFINE_integer("last_layer_steps", 0, "Before the epochs the last layer alone learns for so many steps, from what it sees "
                      "of the photos' centers, which is computed once.", lower_bound=0)
-flags.DEFINE_float("start_share", 0.0, "Share of the weights of --start in those that are kept at the end. With 0.5, a "
-                   "classifier that was trained further on the files of a new encoder stays good on those of the old one "
-                   "(Wortsman et al. 2022).", lower_bound=0.0, upper_bound=1.0)
+training_flags.define_start_share_flag()
 flags.DEFINE_string("data_note", "", "What the images are and under which terms; written into the classifier.")
 
 # What may differ when a run is continued.
@@ -133,19 +131,14 @@ def main(argv):
   evaluate = lambda network: accuracy.evaluator(network, crops, validation, FLAGS.batch_size, strategy=strategy)
   evaluate_training = evaluate(network)  # traced once
 
-  def keep():
-    classifier = dc.Classifier(network, inputs, class_names)
-    if FLAGS.start_share:
-      classifier = classifier.copy()
-      starts.from_trained(classifier.network, trained.network, FLAGS.start, share=FLAGS.start_share)
-    return classifier.copy(rounded=True)
-
   loop.train(
       strategy,
       [loop.Stage(FLAGS.epochs * steps_per_epoch, loss, optimizer_parts, lambda *place: crops.training_batches(
           training, FLAGS.batch_size, FLAGS.seed, *place), steps_per_epoch)],
       {f"network/{name}": variable for name, variable in named.items()}, program="train_classification", settings=settings,
-      result="classifier", keep=keep,
+      result="classifier",
+      keep=lambda: starts.kept(dc.Classifier(network, inputs, class_names), FLAGS.start_share and trained.network, FLAGS.start,
+                               FLAGS.start_share),
       start=(lambda: fit_last_layer(network, crops, training)) if FLAGS.last_layer_steps else None,
       measure=lambda kept: evaluate(kept.network)() if kept else evaluate_training(), every=steps_per_epoch, count_epochs=True,
       export=loop.save_task("classifier", crop_size=crops.crop_size, crop=crops.crop, image_size=crops.image_size,

@@ -77,9 +77,7 @@ flags.DEFINE_float("average", 0.99, "Momentum of the running average of the weig
 flags.DEFINE_integer("validate_every", 500, "Steps between validations.", lower_bound=1)
 flags.DEFINE_string("start", None, "Graft of the same backbone whose adapter to start from, perhaps of another operating point; "
                     "with --adapter_steps=0 all of it. Behind a trained adapter the backbone's remainder is the better start.")
-flags.DEFINE_float("start_share", 0.0, "Of the weights of --start in those that are kept, which are the mean of both: "
-                   "trained on for something new, a network so forgets less of what it knew (Wortsman et al., CVPR 2022, "
-                   "https://arxiv.org/abs/2109.01903).", lower_bound=0.0, upper_bound=1.0)
+training_flags.define_start_share_flag()
 flags.DEFINE_string("start_operating_point", None, "Folder of the operating point of --start, where that is not where it says.")
 flags.DEFINE_string("data_note", "", "What the photos and the backbone are and under which terms; written into the classifier.")
 
@@ -185,15 +183,10 @@ def main(argv):
   batches = lambda *place: training.training_batches(
       FLAGS.batch_size, FLAGS.crop_size, FLAGS.seed, *place, beside=more_training)
 
-  def keep():
-    copy = task.copy()
-    if FLAGS.start_share:
-      starts.from_trained(copy.network, before.network, FLAGS.start, other_channels=True, share=FLAGS.start_share)
-    return copy.copy(rounded=True)
-
   def measure(kept):
     figures_of = lambda examples: agreement.measure(kept.network if kept else network, inputs, examples, FLAGS.batch_size)
-    return figures_of(validation) | {f"top_1_at_{examples.stored_size}": figures_of(examples)["top_1"] for examples in more_validation}
+    return figures_of(validation) | {
+        f"top_1_at_{examples.stored_size}": figures_of(examples)["top_1"] for examples in more_validation}
 
   if network.segments:
     task = dc.Segmenter(network, inputs, teacher.mask_classes)
@@ -206,7 +199,8 @@ def main(argv):
        loop.Stage(FLAGS.steps, whole_loss, lambda: {"whole_optimizer": adam(
            FLAGS.learning_rate, FLAGS.steps - FLAGS.adapter_steps, of_whole)}, batches, steps_per_epoch)],
       {f"network/{name}": variable for name, variable in named.items()}, program="train_graft", settings=settings,
-      result=task.KIND, keep=keep, measure=measure,
+      result=task.KIND, measure=measure,
+      keep=lambda: starts.kept(task, FLAGS.start_share and before.network, FLAGS.start, FLAGS.start_share),
       every=FLAGS.validate_every, export=loop.save_task(task.KIND, crop_size=FLAGS.image_size))
 
 

@@ -62,6 +62,13 @@ def define_pixel_mean_flag(default):
                     "rounding of it, or DeepLab's mean over VOC. The representation has its own mean.")
 
 
+def define_start_share_flag():
+  """--start_share, of the weights that a training started from in those that it ends with."""
+  flags.DEFINE_float("start_share", 0.0, "Share of the weights of --start in those that are kept at the end. So a network that "
+                     "is trained on for something new, other sizes or the files of a new encoder, forgets less of what it knew "
+                     "(Wortsman et al., CVPR 2022, https://arxiv.org/abs/2109.01903).", lower_bound=0.0, upper_bound=1.0)
+
+
 def define_cache_flags(caches, default="none"):
   """How examples are kept: one of `caches`, and where."""
   meanings = {"none": "read the splits in every epoch (none)", "encoded": "keep their files in memory (encoded)",

@@ -1,5 +1,6 @@
 """What networks start from: the weights of trained ones; and fitting a compression network's entropy before anything else."""
 
+import numpy as np
 import tensorflow as tf
 
 from deepcomp_tf.data.part import distribute
@@ -26,7 +27,21 @@ def from_trained(network, trained, start, leave_out=(), other_channels=False, sh
   weights = trained.named_variables()
   for name, variable in network.named_variables().items():
     if not name.startswith(tuple(leave_out)) and not (other_channels and weights[name].shape != variable.shape):
-      variable.assign(share * weights[name].numpy() + (1.0 - share) * variable.numpy())
+      # In float64, so that what is the same in both stays as it is.
+      theirs, own = (value.numpy().astype(np.float64) for value in (weights[name], variable))
+      mixed = share * theirs + (1.0 - share) * own
+      variable.assign(mixed.astype(np.float32))
+
+
+def kept(task, trained, start, share):
+  """A rounded copy of a task to keep, with a share of the weights of the network that its training started from.
+
+  A network behind another operating point has no such weights in the layer that reads the representation, which stays whole.
+  """
+  if share:
+    task = task.copy()
+    from_trained(task.network, trained, start, other_channels=True, share=share)
+  return task.copy(rounded=True)
 
 
 def from_operating_point(model, source, scale=1.0):
