@@ -36,7 +36,7 @@ flags.DEFINE_string("operating_point", None, "Folder of their operating point, w
 flags.DEFINE_list("photos", None, "As of experiments.train_graft.", required=True)
 flags.DEFINE_string("backbone_weights", None, "As of experiments.train_graft.")
 flags.DEFINE_enum("preprocessing", None, PREPROCESSINGS, "As of experiments.train_graft.")
-flags.DEFINE_string("backbone", None, "File of the backbone, where Keras saved it.")
+flags.DEFINE_string("backbone", None, "File of the backbone, where it came from one.")
 flags.DEFINE_string("data_dir", None, "Where TFDS keeps its sets.")
 flags.DEFINE_string("cache_dir", None, "As of experiments.train_graft.")
 flags.DEFINE_integer("image_size", 0, "Edge in pixels of the squares that grafts see, a multiple of 8; 0: as in their training.",

@@ -33,7 +33,7 @@ def test_names_that_differ_in_capitals_alone_are_different_classes():
   assert imagenet.places_of(["unicorn"], names) == [None]
 
 
-@pytest.mark.parametrize("name", dc.Classifier.names())
+@pytest.mark.parametrize("name", [name for name in dc.Classifier.names() if "birds" not in name])
 def test_the_shipped_classifiers_know_imagenettes_ids(name):
   known = files.read_json(shipped.info_path("classifier", name))["class_names"]
   places = imagenet.places_of(["n01440764", "n02102040", "n02979186", "n03000684", "n03028079", "n03394916", "n03417042",
