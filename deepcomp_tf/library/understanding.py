@@ -74,7 +74,7 @@ class Understanding(Embedder):
     return self.pooled(x)
 
   def run(self, stored, height, width):
-    pooled = np.asarray(self._forward(self.brought_down(stored, height, width)))
+    pooled = self.mean_answer(self._forward, stored, height, width)
     vectors = np.zeros([len(pooled), VECTOR_SIZE], np.float32)  # fewer directions leave zeros
     vectors[:, :self.directions.shape[1]] = pooled @ self.directions
     vectors /= np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)

@@ -116,10 +116,20 @@ class Task(abc.ABC):
 
   def brought_down(self, stored, height, width):
     """The network's input for photos of one size, brought down to the size that the network knows."""
-    x = self.inputs(stored)
+    return self._inputs_by_size(stored, height, width)[-1]
+
+  def mean_answer(self, answer, stored, height, width):
+    """What `answer`, a function of the network's input that gives an array, says of photos of one size: of them brought down, or, where
+    their size is between what one sees well as it is and halved, the mean of both."""
+    both = self.halvings(height, width) and halving.is_between(height, width, self.trained_size)
+    return np.mean([np.asarray(answer(x)) for x in self._inputs_by_size(stored, height, width)[-2 if both else -1:]], axis=0)
+
+  def _inputs_by_size(self, stored, height, width):
+    """The network's inputs, from the photos' own size to that which `brought_down` gives, each half of the one before."""
+    inputs = [self.inputs(stored)]
     for _ in range(self.halvings(height, width)):
-      x = halving.halve(x, *self._halving)
-    return x
+      inputs.append(halving.halve(inputs[-1], *self._halving))
+    return inputs
 
   @abc.abstractmethod
   def served(self, representation):

@@ -28,7 +28,8 @@ class Classifier(Task):
     >>> classifier.classify(data)         # bytes -> [(class name, probability), ...], most probable first
 
   `export_saved_model` gives `logits` and `probabilities`, float32 `[batch, num_classes]`. Networks know objects of the size that
-  they were trained on: representations of larger photos are halved until they have about that size (`tasks.halving`).
+  they were trained on: representations of larger photos are halved until they have about that size (`tasks.halving`), and what is
+  between the sizes is seen in both.
 
   Args:
     network: a `models.ResNet`, `models.CResNet`, `models.Graft` or `models.Backbone`.
@@ -56,9 +57,9 @@ class Classifier(Task):
 
   def run(self, stored, height, width):
     threads.check_fork()
-    logits = self._forward(self.brought_down(stored, height, width))
+    logits = self.mean_answer(self._forward, stored, height, width)
     return [[(self.class_names[k], float(row[k])) for k in np.argsort(-row, kind="stable")]
-            for row in special.softmax(np.asarray(logits) / self.temperature, axis=-1)]
+            for row in special.softmax(logits / self.temperature, axis=-1)]
 
   @overload
   def classify(self, data: FileBytes, errors: Errors = ...) -> list[tuple[str, float]]: ...
@@ -102,7 +103,7 @@ class Classifier(Task):
                           f"Received: {len(names)}"
                           + (f", {unknown[0]!r} among them" if unknown else ""))
     see = tf.function(lambda x: self.network.vectors(x, training=False), reduce_retracing=True)
-    vectors = self._each(list(data), "raise", lambda *photos: list(see(self.brought_down(*photos)).numpy()))
+    vectors = self._each(list(data), "raise", lambda *photos: list(self.mean_answer(see, *photos)))
     last_layer.fit(self.network.last_layer, np.stack(vectors), [self.class_names.index(name) for name in names], **settings)
     return self
 

@@ -85,7 +85,8 @@ class Embedder(Task):
 
   def run(self, stored, height, width):
     threads.check_fork()
-    return list(np.asarray(self._forward(self.brought_down(stored, height, width))))
+    vectors = self.mean_answer(self._forward, stored, height, width)
+    return list(vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12))
 
   @overload
   def embed(self, data: FileBytes, errors: Errors = ...) -> np.ndarray: ...

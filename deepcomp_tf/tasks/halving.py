@@ -21,6 +21,8 @@ FILE = "halving.npz"
 # Objects that are too small are seen worse than those that are too large,
 # so that photos are halved from 1.57 times the size on, not from the square root of 2.
 _LARGER = 0.15
+# Up to so many times the size the answers before and after the halving are better together than either.
+_BOTH_UP_TO = 1.9
 
 
 def path_of(folder):
@@ -44,6 +46,13 @@ def of_codec(codec):
 def times(height, width, trained):
   """How often a photo of that size is halved so that its shorter side has 0.79 to 1.57 times `trained` pixels."""
   return max(0, round(float(np.log2(min(height, width) / trained)) - _LARGER))
+
+
+def is_between(height, width, trained):
+  """Whether a photo of that size is, before it is halved for the last time, so near to what a network knows that its answers
+  there count, too."""
+  count = times(height, width, trained)
+  return count > 0 and min(height, width) / 2 ** (count - 1) < _BOTH_UP_TO * trained
 
 
 def halve(representation, kernel, bias):

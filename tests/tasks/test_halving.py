@@ -65,6 +65,26 @@ def test_photos_are_halved_to_about_the_size_that_the_network_knows():
   assert [halving.times(side, 9999, 224) for side in (64, 224, 336, 360, 448, 900, 3000)] == [0, 0, 0, 1, 1, 2, 4]
 
 
+@pytest.mark.parametrize("size, whole, halved", [(96, True, False), (112, True, True), (136, False, True), (192, False, True)])
+def test_classifiers_see_photos_between_the_sizes_in_both(size, whole, halved):
+  """From 1.57 times the 64 pixels that the network knows on halved, up to 1.9 times as they are, too; 192 is 96 when halved."""
+  tf.keras.utils.set_random_seed(0)
+  codec = dc.Codec.load("bpp0.0983")
+  inputs, info = NetworkInput("representation", codec), {"crop_size": 64}
+  classifier = dc.Classifier(dc.models.CResNet(12, 4, width=0.125), inputs, ["a", "b", "c", "d"], info)
+  embedder = dc.Embedder(dc.models.CResNet(12, None, width=0.125), inputs, info)
+  symbols = codec.encode(samples.photos()["chelsea"][:size, :size + 40])[np.newaxis]
+  x = inputs(symbols)
+  seen = whole * [x] + halved * [halving.halve(x, *halving.load(shipped.find("operating point", "bpp0.0983")))]
+  logits = np.mean([classifier.network(x, training=False)[0] for x in seen], axis=0)
+  (found,) = classifier.run(symbols, size, size + 40)
+  np.testing.assert_allclose([dict(found)[name] for name in "abcd"], tf.nn.softmax(logits), rtol=1e-4)
+  pooled = [np.mean(embedder.network.features(x, training=False)[0], axis=(0, 1)) for x in seen]
+  expected = np.mean([one / np.linalg.norm(one) for one in pooled], axis=0)
+  (vector,) = embedder.run(symbols, size, size + 40)
+  np.testing.assert_allclose(vector, expected / np.linalg.norm(expected), rtol=1e-3, atol=1e-5)
+
+
 @pytest.mark.slow
 def test_a_large_photo_is_what_a_small_one_is():
   codec, cat = dc.Codec.load("bpp0.330"), Image.fromarray(samples.photos()["chelsea"]).crop((76, 0, 376, 300))
