@@ -25,9 +25,10 @@ from deepcomp_tf.data.answers import square
 from deepcomp_tf.evaluation import agreement
 from deepcomp_tf.files import write_json
 from deepcomp_tf.models.pretrained import PREPROCESSINGS
+from deepcomp_tf.representation import STRIDE
 from deepcomp_tf.tasks import aim
-from deepcomp_tf.training import flags as training_flags
 from deepcomp_tf.tasks import teachers
+from deepcomp_tf.training import flags as training_flags
 
 FLAGS = flags.FLAGS
 flags.DEFINE_list("classifiers", None, "Grafts of one backbone, and that backbone trained on decoded pixels: shipped names, or "
@@ -77,8 +78,10 @@ def main(argv):
         agreement.measure(network, inputs, answers, FLAGS.batch_size), alone, rate)
     if FLAGS.image_size and inputs.kind == "representation":
       said = [teacher.class_names[place] for place in np.argmax(answers.logits, axis=1)]
-      figures, rate_of_large = on_large(classifier, inputs, Squares(FLAGS.photos, FLAGS.image_size, FLAGS.data_dir), said)
-      add(f"the same on squares of {FLAGS.image_size} pixels", classifier, figures, alone, rate_of_large)
+      figures, positions, rate_of_large = on_large(
+          classifier, inputs, Squares(FLAGS.photos, FLAGS.image_size, FLAGS.data_dir), said)
+      add(f"the same on squares of {FLAGS.image_size} pixels", classifier, figures, alone * positions * STRIDE ** 2 / size ** 2,
+          rate_of_large)
     if classifier.operating_point not in done:
       done.add(classifier.operating_point)
       picture = inputs.picture if inputs.kind == "representation" else lambda pixels: pixels
@@ -95,15 +98,16 @@ def main(argv):
 
 
 def on_large(classifier, inputs, squares, said):
-  """Agreement of a classifier on `Squares` of another size with the classes that its teacher said, and bits per pixel of their
-  payloads."""
+  """Agreement of a classifier on `Squares` of another size with the classes that its teacher said, the positions of the
+  representation that it saw of each, and bits per pixel of their payloads."""
   alike, rates = [], []
   for photo, expected in zip(squares, said, strict=True):
     stored = np.asarray(inputs.encode(photo[np.newaxis]))
     classes, = classifier.run(stored, squares.size, squares.size)
     alike.append([name == expected for name, _ in classes[:5]])
     rates.append(8 * len(inputs.codec.encode_symbols(stored[0])) / squares.size ** 2)
-  return ({"top_1": float(np.mean([first for first, *_ in alike])), "top_5": float(np.mean(list(map(any, alike))))},
+  positions = sum(x.shape[1] * x.shape[2] for x in classifier.seen(stored, squares.size, squares.size))
+  return ({"top_1": float(np.mean([first for first, *_ in alike])), "top_5": float(np.mean(list(map(any, alike))))}, positions,
           float(np.mean(rates)))
 
 

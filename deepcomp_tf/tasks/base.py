@@ -116,20 +116,19 @@ class Task(abc.ABC):
 
   def brought_down(self, stored, height, width):
     """The network's input for photos of one size, brought down to the size that the network knows."""
-    return self._inputs_by_size(stored, height, width)[-1]
+    return self.seen(stored, height, width)[-1]
+
+  def seen(self, stored, height, width):
+    """What the network sees of photos of one size, a list of its inputs: the photos brought down; before these, where their
+    size is between what is seen well as it is and halved, the photos before the last halving."""
+    x = before = self.inputs(stored)
+    for _ in range(self.halvings(height, width)):
+      x, before = halving.halve(x, *self._halving), x
+    return [before, x] if x is not before and halving.is_between(height, width, self.trained_size) else [x]
 
   def mean_answer(self, answer, stored, height, width):
-    """What `answer`, a function of the network's input that gives an array, says of photos of one size: of them brought down, or, where
-    their size is between what one sees well as it is and halved, the mean of both."""
-    both = self.halvings(height, width) and halving.is_between(height, width, self.trained_size)
-    return np.mean([np.asarray(answer(x)) for x in self._inputs_by_size(stored, height, width)[-2 if both else -1:]], axis=0)
-
-  def _inputs_by_size(self, stored, height, width):
-    """The network's inputs, from the photos' own size to that which `brought_down` gives, each half of the one before."""
-    inputs = [self.inputs(stored)]
-    for _ in range(self.halvings(height, width)):
-      inputs.append(halving.halve(inputs[-1], *self._halving))
-    return inputs
+    """The mean of what `answer`, a function of the network's input that gives an array, says of all that is `seen`."""
+    return np.mean([np.asarray(answer(x)) for x in self.seen(stored, height, width)], axis=0)
 
   @abc.abstractmethod
   def served(self, representation):
