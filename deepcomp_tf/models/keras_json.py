@@ -59,6 +59,8 @@ def _for_this_keras(network):
       if "batch_shape" in settings:
         settings["batch_input_shape"] = settings.pop("batch_shape")
         settings.pop("optional", None)
+      if settings.get("quantization_config", 0) is None:  # of dense layers
+        del settings["quantization_config"]
       if isinstance(settings.get("dtype"), dict):
         settings["dtype"] = settings["dtype"]["config"]["name"]
       layer["inbound_nodes"] = list(map(_node_of_keras_2, layer["inbound_nodes"]))

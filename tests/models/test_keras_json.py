@@ -31,7 +31,8 @@ def test_keras_own_layers_come_back():
 
 
 def _of_keras_2():
-  """What Keras 2.15 writes of a network of a depthwise convolution that is added to its input, less what is at its default."""
+  """What Keras 2.15 writes of a network of a depthwise convolution that is added to its input, and a dense layer, less what is at
+  its default."""
   layer = lambda name, kind, inputs, **settings: {
       "module": "keras.layers", "class_name": kind, "config": {"name": name, "trainable": True, "dtype": "float32", **settings},
       "registered_name": None, "name": name, "inbound_nodes": [[[one, 0, 0, {}] for one in inputs]] if inputs else []}
@@ -40,8 +41,8 @@ def _of_keras_2():
   return {"class_name": "Functional", "keras_version": "2.15.0", "backend": "tensorflow", "config": {
       "name": "twice", "trainable": True, "layers": [
           start, layer("depthwise", "DepthwiseConv2D", ["pixels"], kernel_size=[3, 3], padding="same", groups=1),
-          layer("both", "Add", ["depthwise", "pixels"])],
-      "input_layers": [["pixels", 0, 0]], "output_layers": [["both", 0, 0]]}}
+          layer("both", "Add", ["depthwise", "pixels"]), layer("sums", "Dense", ["both"], units=1)],
+      "input_layers": [["pixels", 0, 0]], "output_layers": [["sums", 0, 0]]}}
 
 
 def _of_keras_3():
@@ -59,8 +60,9 @@ def _of_keras_3():
           layer("depthwise", "DepthwiseConv2D", [tensor("pixels")], trainable=True, dtype=policy, kernel_size=[3, 3],
                 padding="same", depthwise_initializer={"module": "keras.initializers", "class_name": "GlorotUniform", "config": {
                     "seed": None, "input_axes": None, "output_axes": None}, "registered_name": None}),
-          layer("both", "Add", [[tensor("depthwise"), tensor("pixels")]], trainable=True, dtype=policy)],
-      "input_layers": ["pixels", 0, 0], "output_layers": ["both", 0, 0]}}
+          layer("both", "Add", [[tensor("depthwise"), tensor("pixels")]], trainable=True, dtype=policy),
+          layer("sums", "Dense", [tensor("both")], trainable=True, dtype=policy, units=1, quantization_config=None)],
+      "input_layers": ["pixels", 0, 0], "output_layers": ["sums", 0, 0]}}
 
 
 @pytest.mark.parametrize("written", [_of_keras_2, _of_keras_3])
@@ -68,10 +70,11 @@ def test_networks_of_both_kerases_are_read(written):
   network = keras_json.read(json.dumps(written()))
   depthwise = network.get_layer("depthwise")
   depthwise.set_weights([np.full([3, 3, 3, 1], 1 / 9, np.float32), np.ones(3, np.float32)])
+  network.get_layer("sums").set_weights([np.ones([3, 1], np.float32), np.zeros(1, np.float32)])
   pixels = np.random.default_rng(0).normal(size=[2, 8, 8, 3]).astype(np.float32)
   around = np.pad(pixels, ((0, 0), (1, 1), (1, 1), (0, 0)))
   means = sum(around[:, row:row + 8, column:column + 8] for row in range(3) for column in range(3)) / 9
-  np.testing.assert_allclose(network(pixels), means + 1 + pixels, rtol=1e-5, atol=1e-6)
+  np.testing.assert_allclose(network(pixels), (means + 1 + pixels).sum(-1, keepdims=True), rtol=1e-5, atol=1e-5)
 
 
 def _without_modules(value):
