@@ -43,13 +43,18 @@ def read(text):
 
 def _for_this_keras(network):
   """JSON of a functional network of one input and one output that the other Keras wrote, as the installed one reads it; of its own
-  nothing changes.
+  only what older versions do not know is left out, where it says nothing.
 
   Layers are those that both have. Keras 3 tells a layer's inputs as arguments of a call, Keras 2 as lists of names. How weights
   begin is left out: they are set behind this.
   """
   by_keras_3 = str(network.get("module")).startswith("keras.src.models")
-  if network.get("class_name") != "Functional" or by_keras_3 == KERAS_3:
+  if network.get("class_name") != "Functional":
+    return network
+  for layer in network["config"]["layers"]:
+    if layer["config"].get("quantization_config", "none given") is None:  # of dense layers; only the newest Keras 3 know it
+      del layer["config"]["quantization_config"]
+  if by_keras_3 == KERAS_3:
     return network
   for layer in network["config"]["layers"]:
     settings = layer["config"] = {name: value for name, value in layer["config"].items() if not name.endswith("_initializer")}
@@ -59,8 +64,6 @@ def _for_this_keras(network):
       if "batch_shape" in settings:
         settings["batch_input_shape"] = settings.pop("batch_shape")
         settings.pop("optional", None)
-      if settings.get("quantization_config", 0) is None:  # of dense layers
-        del settings["quantization_config"]
       if isinstance(settings.get("dtype"), dict):
         settings["dtype"] = settings["dtype"]["config"]["name"]
       layer["inbound_nodes"] = list(map(_node_of_keras_2, layer["inbound_nodes"]))
