@@ -81,7 +81,6 @@ def main(argv):
   class_ids = [chosen.id for chosen in classes]
   well_covered = [chosen.name for chosen in training_flags.chosen_classes("well_covered_ids", known)]
 
-  tf.keras.utils.set_random_seed(FLAGS.seed)  # now that the set is prepared, which draws random numbers, too
   classifier = dc.Classifier.load(FLAGS.classifier, FLAGS.operating_point and dc.Codec.load(FLAGS.operating_point))
   inputs = NetworkInput(classifier.inputs.kind, classifier.codec, pixel_mean=FLAGS.pixel_mean or classifier.inputs.pixel_mean)
   for flag, value in (("network", classifier.network.architecture), ("input", inputs.kind)):

@@ -35,16 +35,17 @@ class Squares:
       with their splits, such as imagenet2012:train; where there are no photos, that is an error.
     size: edge in pixels, a multiple of 8.
     data_dir: where TFDS keeps its sets.
+    mirrored: whether left and right are exchanged.
 
   Attributes:
-    identity: text that differs for other photos and other sizes.
+    identity: text that differs for other photos, other sizes and for mirrored ones.
   """
 
-  def __init__(self, names, size, data_dir=None):
-    self._names, self._data_dir = names, data_dir
+  def __init__(self, names, size, data_dir=None, mirrored=False):
+    self._names, self._data_dir, self._mirrored = names, data_dir, mirrored
     if size < STRIDE or size % STRIDE:
       raise DeepcompError(f"the photos' size must be a positive multiple of {STRIDE}. Received: {size}")
-    self.size, self._parts, identities = size, [], [str(size)]
+    self.size, self._parts, identities = size, [], [f"{size} mirrored" if mirrored else str(size)]
     for name in names:
       if files.exists(name):
         paths = photo_files.find_photos(name)
@@ -67,11 +68,11 @@ class Squares:
 
   def at(self, size):
     """The same photos at another size."""
-    return self if size == self.size else Squares(self._names, size, self._data_dir)
+    return self if size == self.size else Squares(self._names, size, self._data_dir, self._mirrored)
 
   def __iter__(self):
     """Yields uint8 `[size, size, 3]`, or the `DeepcompError` of a photo that cannot be read, always in the same order."""
-    read = lambda stored: square(read_image(*stored), self.size)
+    read = lambda stored: square(read_image(*stored), self.size)[:, ::-1 if self._mirrored else 1]
     return threads.ordered_map(lambda stored: or_error(read, stored), self._stored(), threads.cores(), ahead=4 * BATCH)
 
   def _stored(self):

@@ -46,13 +46,14 @@ def remainder_of(backbone, cut, dilated=False, classes=True, dtype="float32"):
                         f"of {tuple(at.output.shape[1:])} for photos of {size} pixels")
   if not _all_paths_lead_through(backbone, cut):
     raise DeepcompError(f"`cut` must be a layer that all paths lead through. Received: cut={cut!r} of {backbone.name}")
-  end = backbone.layers[-1]
+  end = _end_with_logits(backbone)
   if not classes:
     end = [layer for layer in backbone.layers if len(layer.output.shape) == 4 and layer.output.shape[1] > 1][-1]
   behind = tf.keras.Model(at.output, end.output)
   changes = _strides_given_up(behind, at.output if subsampled else None, dilated)
   if classes:
-    changes.setdefault(end.name, {}).update(dtype="float32", **_without_softmax(end, backbone.name))
+    linear = {"activation": "linear"} if isinstance(end, (tf.keras.layers.Dense, tf.keras.layers.Conv2D)) else {}
+    changes.setdefault(end.name, {}).update(dtype="float32", **linear)
 
   def changed(layer):
     change = {"dtype": dtype, **changes[layer.name]} if layer.name in changes else {}
@@ -92,13 +93,12 @@ def _strides_given_up(behind, subsampled, dilated):
   return changes
 
 
-def _without_softmax(end, name):
-  """What changes in the configuration of a network's last layer so that it gives logits."""
-  if isinstance(end, tf.keras.layers.Softmax):
-    raise DeepcompError(f"expected a network whose last layer is a dense layer or an activation. Received: {name}, which ends "
-                        "with a separate layer for the softmax")
-  return {"activation": "linear"} if isinstance(
-      end, (tf.keras.layers.Dense, tf.keras.layers.Conv2D, tf.keras.layers.Activation)) else {}
+def _end_with_logits(network):
+  """The last layer of a functional network, or the one before where the last is a softmax of its own or another activation."""
+  end = network.layers[-1]
+  if not isinstance(end, (tf.keras.layers.Activation, tf.keras.layers.Softmax)):
+    return end
+  return next(layer for layer in network.layers if layer.output is end.input)
 
 
 def dense_end(network, name):

@@ -57,8 +57,8 @@ def read(data, name):
   """The network of a TensorFlow Lite file, in floating point.
 
   Weights are dequantized, and what only rounds is left out. The network of a quantized file takes pixels in 0..255, as the file
-  does; that of another takes what its file takes. What makes answers of logits is left out, too:
-  a softmax at the end, an enlargement to the photo's size and the largest class.
+  does; that of another takes what its file takes. What makes masks of logits is left out, too: an enlargement to the photo's size
+  and the largest class.
 
   Args:
     data: its bytes.
@@ -102,11 +102,7 @@ def read(data, name):
       raise DeepcompError("expected operations as Keras has them. "
                           f"Received: {name}, with {operation.name} from {[tuple(tensor.shape) for tensor in operation.maps]} "
                           f"to {operation.shape} ({one_line(error)})") from None
-  network = tf.keras.Model(network_input, last, name=name.replace(" ", "_"))
-  end = network.layers[-1]
-  if isinstance(end, tf.keras.layers.Activation) and end.activation is tf.keras.activations.softmax:
-    network = tf.keras.Model(network_input, end.input, name=network.name)
-  return network
+  return tf.keras.Model(network_input, last, name=name.replace(" ", "_"))
 
 
 def takes_pixels(network):

@@ -55,7 +55,11 @@ def begin():
 
 @contextlib.contextmanager
 def networks(strategy):
-  """Context in which networks that are to be trained are made, with a strategy and in `--precision`."""
+  """Context in which networks that are to be trained are made, with a strategy and in `--precision`.
+
+  It seeds TensorFlow again: what a program has prepared before, which draws random numbers, may lie in a cache the next time.
+  """
+  tf.keras.utils.set_random_seed(FLAGS.seed)
   with strategy.scope(), distribution.precision(FLAGS.precision):
     yield
 

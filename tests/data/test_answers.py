@@ -134,6 +134,16 @@ def test_photos_of_several_sizes_take_turns(photos, inputs, tmp_path):
   assert number == 2
 
 
+def test_mirrored_photos_are_encoded_and_answered_on_as_photos_of_their_own(photos, inputs, tmp_path):
+  plain, mirrored = (Answers(Squares([str(photos)], 48, mirrored=mirrored), inputs, _Teacher(), "blocks", str(tmp_path))
+                     for mirrored in (False, True))
+  np.testing.assert_allclose(mirrored.maps, plain.maps[:, :, ::-1], atol=0.1)
+  for stored, pixels in zip(mirrored.stored, Squares([str(photos)], 48)):
+    np.testing.assert_array_equal(stored, inputs.codec.model.symbols_of(pixels[np.newaxis, :, ::-1])[0])
+  mirrored, pixels = Squares([str(photos)], 48, mirrored=True), list(Squares([str(photos)], 24))
+  np.testing.assert_array_equal(next(iter(mirrored.at(24))), pixels[0][:, ::-1])
+
+
 def test_symbols_of_photos_at_twice_the_size_are_cut_where_the_maps_are(photos, inputs, tmp_path):
   """Smooth photos, on which the place of a crop shows: halved, the symbols are nearly those of the photo at the maps' size."""
   (tmp_path / "smooth").mkdir()

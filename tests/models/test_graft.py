@@ -215,6 +215,20 @@ def test_kernels_of_nine_bits_are_within_half_a_step_of_what_they_were(tmp_path)
   assert all(np.array_equal(again[name].numpy(), array) for name, array in found.items())
 
 
+@pytest.mark.parametrize("end", [
+    lambda x: tf.keras.layers.Softmax()(tf.keras.layers.Dense(3)(x)),
+    lambda x: tf.keras.layers.Activation("softmax")(tf.keras.layers.Dense(3)(x))])
+def test_a_softmax_of_its_own_is_cut_off(end):
+  whole = _tiny(end)
+  network = dc.models.Graft(whole, filters=8, units=1)
+  dc.layers.naming.build(network, 4)
+  network.take_weights(whole)
+  assert isinstance(network.remainder.layers[-1], tf.keras.layers.Dense)  # as other classes and vectors take
+  pixels = np.random.default_rng(1).normal(0, 1, [2, 64, 64, 3]).astype(np.float32)
+  maps = tf.keras.Model(whole.input, whole.get_layer(network.cut).output)(pixels)
+  np.testing.assert_allclose(tf.nn.softmax(network.behind(maps)), whole(pixels), atol=1e-6)
+
+
 def test_places_where_a_network_cannot_be_cut():
   backbone = _tiny()
   for cut, message in (("nowhere", "must be a layer of tiny"), ("quarter", "an eighth of the photo's size"),
@@ -240,7 +254,7 @@ def _subsampled_by_1x1(size=64):
   return tf.keras.Model(pixels, tf.keras.layers.Dense(3)(x), name="subsampled")
 
 
-def _tiny():
+def _tiny(end=lambda x: tf.keras.layers.Dense(3, "softmax")(x)):
   """A network with a branch beside its maps at 1/8."""
   convolution = lambda filters, name, strides=2: tf.keras.layers.Conv2D(
       filters, 3, strides, padding="same", activation="relu", name=name)
@@ -251,4 +265,4 @@ def _tiny():
   x = tf.keras.layers.Concatenate()([x, eighth])
   x = convolution(16, "sixteenth")(x)
   x = tf.keras.layers.GlobalAveragePooling2D()(x)
-  return tf.keras.Model(pixels, tf.keras.layers.Dense(3, "softmax")(x), name="tiny")
+  return tf.keras.Model(pixels, end(x), name="tiny")

@@ -3,6 +3,7 @@
 import json
 import types
 
+import numpy as np
 import pytest
 import tensorflow as tf
 
@@ -102,3 +103,16 @@ def test_too_few_examples(monkeypatch):
   assert loop.steps_per_epoch(11) == 2
   with pytest.raises(dc.DeepcompError, match="--batch_size must be at most the 3 training examples. Received: 4"):
     loop.steps_per_epoch(3)
+
+
+def test_networks_begin_alike_whatever_was_prepared_before(monkeypatch):
+  monkeypatch.setattr(loop, "FLAGS", types.SimpleNamespace(seed=3, precision="float32"))
+  begun = []
+  for drawn_before in (0, 2):
+    for _ in range(drawn_before):
+      tf.keras.layers.Dense(4).build([None, 4])
+    with loop.networks(tf.distribute.get_strategy()):
+      layer = tf.keras.layers.Dense(4)
+      layer.build([None, 4])
+    begun.append(layer.kernel.numpy())
+  np.testing.assert_array_equal(*begun)
