@@ -58,8 +58,8 @@ flags.DEFINE_list("more_sizes", [], "Edges of squares of the same photos that ta
                   "batch by batch, and are validated, too. 448/2: photos are stored with 448 pixels, their representation is "
                   "halved as `Classifier.classify` does, and the backbone answers on 224.")
 flags.DEFINE_list("more_photos", [], "Those of --more_sizes, such as large ones alone; by default --photos.")
-flags.DEFINE_bool("mirror", False, "Whether all photos are trained on mirrored, too, batch by batch in turns. Mirrored photos "
-                  "are encoded and answered on anew.")
+flags.DEFINE_integer("views", 0, "Further views of each photo that take turns with its middle in training, at all sizes: parts "
+                     "of it, some mirrored, in other light. Each is encoded and answered on.", lower_bound=0)
 flags.DEFINE_integer("crop_size", 224, "Edge of the crops that the graft sees in training, 8 times that of the "
                      "representation's.", lower_bound=8)
 flags.DEFINE_integer("adapter_steps", None, "Steps in which the adapter alone learns the maps.", required=True, lower_bound=0)
@@ -111,12 +111,12 @@ def main(argv):
   teacher = teachers.load_teacher(FLAGS.backbone, FLAGS.backbone_weights, FLAGS.preprocessing,
                                   FLAGS.class_names and teachers.read_names(FLAGS.class_names))
   cut = FLAGS.cut or surgery.find_cut(teacher.network)
-  answers_on = lambda photos, more, mirrored=False: [
-      answers.Answers(answers.Squares(more if number else photos, size, FLAGS.data_dir, mirrored), inputs, teacher, cut,
+  answers_on = lambda photos, more, view=0: [
+      answers.Answers(answers.Squares(more if number else photos, size, FLAGS.data_dir, view), inputs, teacher, cut,
                       FLAGS.cache_dir, stored) for number, (stored, size) in enumerate(sizes)]
   validation, *more_validation = answers_on(FLAGS.validation_photos, FLAGS.validation_photos)
-  training, *more_training = (seen for mirrored in range(1 + FLAGS.mirror) for seen in answers_on(
-      FLAGS.photos, FLAGS.more_photos or FLAGS.photos, bool(mirrored)))
+  training, *more_training = (seen for view in range(1 + FLAGS.views) for seen in answers_on(
+      FLAGS.photos, FLAGS.more_photos or FLAGS.photos, view))
   logging.info("%d photos to train on, %d to validate on", len(training), len(validation))
   steps_per_epoch = loop.steps_per_epoch(min(map(len, (training, *more_training))))
 

@@ -5,6 +5,7 @@ import os
 
 import numpy as np
 from PIL import Image
+from PIL import ImageEnhance
 from PIL import ImageOps
 import tensorflow as tf
 import tqdm
@@ -28,24 +29,25 @@ BATCH = 32
 
 
 class Squares:
-  """The middles of photos, at one size: their shorter side is resized, and what the longer one has more is cut off.
+  """The middles of photos, at one size: their shorter side is resized, and what the longer one has more is cut off. Or other
+  views of them, by `drawn_view`.
 
   Args:
     names: list of folders, which are gone through with the folders in them, of text files that list paths, and of TFDS sets
       with their splits, such as imagenet2012:train; where there are no photos, that is an error.
     size: edge in pixels, a multiple of 8.
     data_dir: where TFDS keeps its sets.
-    mirrored: whether left and right are exchanged.
+    view: 0 for the middles, other numbers for other views, which are drawn by this number and the photo's place.
 
   Attributes:
-    identity: text that differs for other photos, other sizes and for mirrored ones.
+    identity: text that differs for other photos, other sizes and other views.
   """
 
-  def __init__(self, names, size, data_dir=None, mirrored=False):
-    self._names, self._data_dir, self._mirrored = names, data_dir, mirrored
+  def __init__(self, names, size, data_dir=None, view=0):
+    self._names, self._data_dir, self._view = names, data_dir, view
     if size < STRIDE or size % STRIDE:
       raise DeepcompError(f"the photos' size must be a positive multiple of {STRIDE}. Received: {size}")
-    self.size, self._parts, identities = size, [], [f"{size} mirrored" if mirrored else str(size)]
+    self.size, self._parts, identities = size, [], [f"{size} view {view}" if view else str(size)]
     for name in names:
       if files.exists(name):
         paths = photo_files.find_photos(name)
@@ -68,12 +70,16 @@ class Squares:
 
   def at(self, size):
     """The same photos at another size."""
-    return self if size == self.size else Squares(self._names, size, self._data_dir, self._mirrored)
+    return self if size == self.size else Squares(self._names, size, self._data_dir, self._view)
 
   def __iter__(self):
     """Yields uint8 `[size, size, 3]`, or the `DeepcompError` of a photo that cannot be read, always in the same order."""
-    read = lambda stored: square(read_image(*stored), self.size)[:, ::-1 if self._mirrored else 1]
-    return threads.ordered_map(lambda stored: or_error(read, stored), self._stored(), threads.cores(), ahead=4 * BATCH)
+    def read(stored):
+      place, photo = stored[0], read_image(*stored[1:])
+      return drawn_view(photo, self.size, np.random.default_rng([self._view, place])) if self._view else square(photo, self.size)
+
+    numbered = ((place, *stored) for place, stored in enumerate(self._stored()))
+    return threads.ordered_map(lambda stored: or_error(read, stored), numbered, threads.cores(), ahead=4 * BATCH)
 
   def _stored(self):
     """What `read_image` takes of each."""
@@ -85,6 +91,22 @@ class Squares:
 def square(photo, size):
   """The middle of a photo, uint8 `[h, w, 3]` -> uint8 `[size, size, 3]`: its shorter side becomes `size`."""
   return np.asarray(ImageOps.fit(Image.fromarray(photo), (size, size), Image.Resampling.BICUBIC))
+
+
+def drawn_view(photo, size, rng):
+  """A part of a photo at random, uint8 `[h, w, 3]` -> uint8 `[size, size, 3]`: 35 to 100 % of its area, perhaps mirrored, a little
+  brighter or darker, with more or less contrast and colour. `rng` is a NumPy generator.
+  """
+  height, width = photo.shape[:2]
+  area, ratio = rng.uniform(0.35, 1) * height * width, np.exp(rng.uniform(-np.log(4 / 3), np.log(4 / 3)))
+  part = min(width, np.sqrt(area * ratio)), min(height, np.sqrt(area / ratio))
+  left, top = rng.uniform(0, [width - part[0], height - part[1]])
+  view = Image.fromarray(photo).resize((size, size), Image.Resampling.BICUBIC, (left, top, left + part[0], top + part[1]))
+  if rng.random() < 0.5:
+    view = ImageOps.mirror(view)
+  for change in (ImageEnhance.Brightness, ImageEnhance.Contrast, ImageEnhance.Color):
+    view = change(view).enhance(rng.uniform(0.75, 1.3))
+  return np.asarray(view)
 
 
 class Answers:

@@ -134,14 +134,30 @@ def test_photos_of_several_sizes_take_turns(photos, inputs, tmp_path):
   assert number == 2
 
 
-def test_mirrored_photos_are_encoded_and_answered_on_as_photos_of_their_own(photos, inputs, tmp_path):
-  plain, mirrored = (Answers(Squares([str(photos)], 48, mirrored=mirrored), inputs, _Teacher(), "blocks", str(tmp_path))
-                     for mirrored in (False, True))
-  np.testing.assert_allclose(mirrored.maps, plain.maps[:, :, ::-1], atol=0.1)
-  for stored, pixels in zip(mirrored.stored, Squares([str(photos)], 48)):
-    np.testing.assert_array_equal(stored, inputs.codec.model.symbols_of(pixels[np.newaxis, :, ::-1])[0])
-  mirrored, pixels = Squares([str(photos)], 48, mirrored=True), list(Squares([str(photos)], 24))
-  np.testing.assert_array_equal(next(iter(mirrored.at(24))), pixels[0][:, ::-1])
+def test_views_are_parts_of_the_photos_and_are_encoded_and_answered_on_anew(inputs, tmp_path):
+  """Photos of a chessboard, on which the sides of a view can be counted, whose green grows to the right."""
+  columns, rows = np.meshgrid(np.arange(160), np.arange(120))
+  (tmp_path / "photos").mkdir()
+  for number in range(40):
+    Image.fromarray(np.stack([255 * ((columns // 10 + rows // 10) % 2), columns, 0 * rows], -1).astype(np.uint8)).save(
+        tmp_path / f"photos/{number:02}.png")
+  views = np.stack(list(Squares([str(tmp_path / "photos")], 96, view=1)))
+  assert 8 < sum(np.diff(views[..., 1].astype(np.float64), axis=2).mean((1, 2)) < 0) < 32  # mirrored
+  bright = views[..., 0] > views[..., 0].mean((1, 2), keepdims=True)
+  # Where the edges of the board's squares are not crossed at an angle, their number in the rows and columns of a view.
+  wide, high = (np.median((np.diff(bright, axis=axis) != 0).sum(axis), axis=1) for axis in (2, 1))
+  areas, ratios = (wide + 0.5) * (high + 0.5) / (16 * 12), (wide + 0.5) / (high + 0.5)
+  assert 0.25 < areas.min() < 0.5 < 0.8 < areas.max() < 1.1 and 0.6 < ratios.min() < 0.9 < 1.1 < ratios.max() < 1.6
+  means = views.mean((1, 2, 3))
+  assert means.max() > 1.3 * means.min()  # lights
+  np.testing.assert_array_equal(views, list(Squares([str(tmp_path / "photos")], 96, view=1)))
+  assert len({view.tobytes() for view in [*views, *Squares([str(tmp_path / "photos")], 96, view=2)]}) == 80
+
+  halves = next(iter(Squares([str(tmp_path / "photos")], 96, view=1).at(48))).astype(np.float64)
+  assert np.abs(halves - views[0].reshape(48, 2, 48, 2, 3).mean((1, 3))).mean() < 10  # the same part
+  answers = Answers(Squares([str(tmp_path / "photos")], 96, view=1), inputs, _Teacher(), "blocks", str(tmp_path / "cache"))
+  np.testing.assert_allclose(answers.logits, views.mean((1, 2)), atol=0.1)
+  np.testing.assert_array_equal(answers.stored[7], inputs.codec.model.symbols_of(views[7:8])[0])
 
 
 def test_symbols_of_photos_at_twice_the_size_are_cut_where_the_maps_are(photos, inputs, tmp_path):
