@@ -94,7 +94,7 @@ def _strides_given_up(behind, subsampled, dilated):
 
 
 def _end_with_logits(network):
-  """The last layer of a functional network, or the one before where the last is a softmax of its own or another activation."""
+  """The last layer of a functional network, or the one before it where the last only activates, as with a softmax."""
   end = network.layers[-1]
   if not isinstance(end, (tf.keras.layers.Activation, tf.keras.layers.Softmax)):
     return end
