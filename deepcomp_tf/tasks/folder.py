@@ -119,6 +119,7 @@ def save(task, folder, operating_point=None):
   weights = {key: variable.numpy().astype(np.float16 if key.endswith("kernel") else np.float32)
              for key, variable in task.network.named_variables().items()}
   info = {**task.info, **task.to_json(), "input": task.inputs.kind}
+  info.pop("shared_weights", None)  # all are in the folder
   if task.inputs.kind != "representation":
     info["pixel_mean"] = task.inputs.pixel_mean
   if task.codec is not None:

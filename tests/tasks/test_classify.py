@@ -97,6 +97,15 @@ def test_round_trip(codec, files, tmp_path, kind):
     assert name == other and p == pytest.approx(q, rel=1e-5, abs=1e-9)
 
 
+def test_what_shares_weights_is_saved_with_all_of_its_own(tmp_path):
+  shipped = dc.Classifier.load("graft_bpp0.0983")
+  shipped.save(tmp_path / "one")
+  twin = dc.Classifier.load(str(tmp_path / "one"))
+  weights = shipped.network.named_variables()
+  for name, variable in twin.network.named_variables().items():
+    np.testing.assert_allclose(variable, weights[name], rtol=1e-3, atol=1e-6, err_msg=name)
+
+
 def _moved_point(codec, folder):
   """A copy of the operating point in a folder of its own."""
   shutil.copytree(pathlib.Path(shipped.__file__).parent / "operating_points" / codec.source, folder)
