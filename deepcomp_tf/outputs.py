@@ -60,7 +60,7 @@ def places(names, folders, extension, output_dir=""):
     names: paths of the files.
     folders: dict from such a path to the folder that it was found in; others were named by themselves.
     extension: of the outputs.
-    output_dir: the folder; empty: beside the files; `-`: standard output.
+    output_dir: the folder; empty: beside the files.
 
   Returns:
     dict of paths by the files' paths.
@@ -71,8 +71,7 @@ def places(names, folders, extension, output_dir=""):
   found, taken = {}, {}
   for name in names:
     place = os.path.relpath(name, folders[name]) if output_dir and name in folders else os.path.basename(name)
-    path = STANDARD if output_dir == STANDARD else (
-        os.path.join(output_dir or os.path.dirname(name), os.path.splitext(place)[0] + extension))
+    path = os.path.join(output_dir or os.path.dirname(name), os.path.splitext(place)[0] + extension)
     if path in taken:
       raise shared(taken[path], name, path)
     taken[path], found[name] = name, path

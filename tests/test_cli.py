@@ -160,12 +160,45 @@ def test_standard_input_and_output(folder, tmp_path, monkeypatch):
   given(monkeypatch, b"no photo")
   result = deepcomp_here(*compress, cwd=tmp_path)
   assert result.returncode == 1 and "expected an image file that Pillow can read. Received: -" in result.stderr
-  for wrong, message in ((["compress", "-", "-o", "out"], "expected -o - for the file of standard input"),
+  for wrong, message in ((["compress", "-", "-o", "out"], "expected - or a file, such as NAME.deepcomp, for the output of standard input"),
                          (["decompress", "coffee.deepcomp", "-"], "expected a single file for standard output"),
                          (["info", "-", "-"], "expected - for standard input once")):
     result = deepcomp_here(*wrong, cwd=tmp_path)
     assert result.returncode == 1 and message in result.stderr and not result.stdout
   assert os.listdir(tmp_path) == ["coffee.deepcomp"]
+
+
+def test_the_output_of_a_single_file_may_be_named(folder, tmp_path, monkeypatch):
+  photo = str(folder / "coffee.png")
+  codec = dc.Codec.load("bpp0.330")
+  data = codec.compress(read_image(photo))
+  picture = codec.decompress(data)
+  given(monkeypatch, (folder / "coffee.png").read_bytes())
+  for source, name in ((photo, "new/named.deepcomp"), ("-", "of_input.deepcomp")):
+    result = deepcomp_here("compress", source, "-o", name, "--effort=0", cwd=tmp_path)
+    assert result.returncode == 0 and result.stdout.startswith(f"{source} -> {name}: 120x96"), result.stderr
+    assert (tmp_path / name).read_bytes() == data
+  for name, kind in (("a.png", "PNG"), ("a.JPEG", "JPEG"), ("a.webp", "WEBP")):
+    result = deepcomp_here("decompress", "of_input.deepcomp", "-o", name, cwd=tmp_path)
+    assert result.returncode == 0 and result.stdout == f"of_input.deepcomp -> {name}: 120x96\n", result.stderr
+    assert Image.open(tmp_path / name).format == kind
+  np.testing.assert_array_equal(np.array(Image.open(tmp_path / "a.png")), picture)
+
+  before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.*")}
+  assert deepcomp_here("compress", photo, "-o", "of_input.deepcomp", "--effort=0", "--resume", cwd=tmp_path).returncode == 0
+  for wrong, message in ((["compress", photo, "-o", "of_input.deepcomp"], "of_input.deepcomp exists; give --overwrite"),
+                         (["compress", photo, str(folder), "-o", "b.deepcomp"], "expected a single file for b.deepcomp. Received: "),
+                         (["decompress", "new", "-o", "b.png"], "expected a single file for b.png. Received: new"),
+                         (["decompress", "of_input.deepcomp", "-o", "b.webp", "--format=jpg"],
+                          "expected --format=webp for b.webp. Received: --format=jpg"),
+                         (["decompress", "of_input.deepcomp", "-o", "b.png", "--quality=80"], "expected --quality in 1 to 100, with "),
+                         (["compress", "-", "-o", "of_input.deepcomp", "--resume"], "--resume is for files that have names")):
+    result = deepcomp_here(*wrong, cwd=tmp_path)
+    assert result.returncode == 1 and message in result.stderr and len(result.stderr.splitlines()) == 1, result.stderr
+  assert before == {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.*")}
+  (tmp_path / "c.png").mkdir()  # a folder, whatever it is called
+  assert deepcomp_here("decompress", "of_input.deepcomp", "-o", "c.png", cwd=tmp_path).returncode == 0
+  assert os.listdir(tmp_path / "c.png") == ["of_input.png"]
 
 
 def test_compress_makes_larger_photos_smaller(folder, tmp_path):

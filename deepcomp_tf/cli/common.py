@@ -1,6 +1,7 @@
 """What subcommands share: their files, one after the other, a line for each, and flags that several have."""
 
 import json
+import os
 import sys
 
 import tqdm
@@ -26,11 +27,16 @@ def add_point(parser, text):
   parser.add_argument("--operating_point", default="", help=f"{POINT_HELP}; by default {text}.")
 
 
-def add_outputs(parser, place="beside each input"):
+def add_outputs(parser, place):
   """Flags for a folder of outputs."""
   parser.add_argument("-o", "--output_dir", default="", help="Folder for the outputs, made if it is missing; "
                       f"by default {place}.")
   add_overwrite(parser)
+
+
+def add_outputs_or_one(parser, ending):
+  """Flags for a folder of outputs, or the output of a single file."""
+  add_outputs(parser, f"beside each input. Or, for a single file, its output, such as NAME{ending}; {STANDARD} is standard output")
 
 
 def add_lines(parser):
@@ -71,8 +77,8 @@ def check(args):
   effort = getattr(args, "effort", None)
   if effort is not None and not 0 <= effort <= MAX_EFFORT:
     raise DeepcompError(f"`effort` must be an integer in 0..{MAX_EFFORT}. Received: effort={effort}")
-  if getattr(args, "output_dir", "") == STANDARD:
-    outputs.check([STANDARD], args.overwrite)
+  if getattr(args, "one", False):
+    outputs.check([args.output_dir], args.overwrite, args.resume)
   elif getattr(args, "output_dir", ""):
     outputs.check_folder(args.output_dir)
   if getattr(args, "lines", ""):
@@ -83,17 +89,21 @@ def check(args):
     shipped.find("operating point", point)
 
 
-def check_standard(args):
-  """Lets the output of standard input go to standard output, and refuses what else goes or stays there."""
+def check_one(args, endings):
+  """Sets `args.one`, whether --output_dir is no folder but the output of a single file: standard output, where that of standard
+  input goes by default, or a path that has one of `endings` and is no folder."""
   if STANDARD in args.files:
     args.output_dir = args.output_dir or STANDARD
-    if args.output_dir != STANDARD:
-      raise DeepcompError(f"expected -o - for the file of standard input, which has no name. Received: -o {args.output_dir}")
-  if args.output_dir == STANDARD:
-    if len(args.files) > 1 or is_folder(args.files[0]):
-      raise DeepcompError(f"expected a single file for standard output. Received: {' '.join(args.files[:3])}")
-    if args.resume:
-      raise DeepcompError("--resume is for outputs that have names. Received: --resume with -o -")
+  args.one = args.output_dir == STANDARD or (
+      os.path.splitext(args.output_dir)[1].lower() in endings and not files.isdir(args.output_dir))
+  if STANDARD in args.files and not args.one:
+    raise DeepcompError(f"expected {STANDARD} or a file, such as NAME{endings[0]}, for the output of standard input, which has no "
+                        f"name. Received: -o {args.output_dir}")
+  if args.one and (len(args.files) > 1 or is_folder(args.files[0])):
+    output = "standard output" if args.output_dir == STANDARD else args.output_dir
+    raise DeepcompError(f"expected a single file for {output}. Received: {' '.join(args.files[:3])}")
+  if args.resume and STANDARD in (*args.files, args.output_dir):
+    raise DeepcompError("--resume is for files that have names. Received: --resume with -")
 
 
 def say(line, file=None):

@@ -9,6 +9,7 @@ from deepcomp_tf import outputs
 from deepcomp_tf import quiet
 from deepcomp_tf import shipped
 from deepcomp_tf.cli import common
+from deepcomp_tf.codec import container
 from deepcomp_tf.codec import images
 from deepcomp_tf.codec import target
 from deepcomp_tf.codec.codec import READERS
@@ -40,15 +41,15 @@ def add_arguments(parser):
   parser.add_argument("--jobs", type=int, default=cores(), help="Threads that read photos, by default %(default)s. "
                       "The network takes all cores.")
   common.add_resume(parser)
-  common.add_outputs(parser, f"beside each input; {common.STANDARD} is standard output, of a single file")
+  common.add_outputs_or_one(parser, container.EXTENSION)
   common.add_json(parser)
 
 
 def run(args):
   """Compresses the photos. Returns the exit code."""
   sides = _check(args)
-  if args.output_dir == outputs.STANDARD:
-    return _to_standard(args, sides)
+  if outputs.STANDARD in (*args.files, args.output_dir):
+    return _by_standard(args, sides)
   tasks, failed, folders, others = _tasks(args)
   skipped, count = 0, len(tasks) + len(failed)
   if tasks:
@@ -82,15 +83,15 @@ def _check(args):
     target.check(args.max_bytes, args.bits_per_pixel)
     if args.effort == 0:
       raise DeepcompError("--max_bytes and --bits_per_pixel take an --effort above 0. Received: --effort=0")
-  common.check_standard(args)
+  common.check_one(args, [container.EXTENSION])
   common.check(args)
   if args.readers != READERS[0] and args.effort == 0:
     raise DeepcompError(f"--for={args.readers} takes an --effort above 0. Received: --effort=0")
   return images.Sides(args.max_side, args.shorter_side)
 
 
-def _to_standard(args, sides):
-  """Compresses a photo to standard output; its line goes to standard error. Returns the exit code."""
+def _by_standard(args, sides):
+  """Compresses a photo from standard input, or to standard output; its line goes to standard error then. Returns the exit code."""
   name, = args.files
   image = sides.bring_down(images.read_image(name, common.read(name) if name == common.STANDARD else None))
   quiet.import_tensorflow()
@@ -99,7 +100,7 @@ def _to_standard(args, sides):
   outputs.write(args.output_dir, data, args.overwrite)
   height, width = image.shape[:2]
   _say_done(photo_files.Done(photo_files.Task(name, args.output_dir), height=height, width=width, size=len(data)),
-            args.json, False, sys.stderr)
+            args.json, False, common.lines_of(args))
   return 0
 
 
@@ -130,7 +131,8 @@ def _compressor(args):
 def _tasks(args):
   """(tasks, failed, whether there are folders, files in them that are no photos) of what is to be compressed."""
   names = [name for name in args.files if not common.is_folder(name)]
-  tasks, refused = photo_files.tasks_of(names, output_dir=args.output_dir)
+  tasks, refused = ([photo_files.Task(*names, args.output_dir)], []) if args.one else (
+      photo_files.tasks_of(names, output_dir=args.output_dir))
   others, taken = [], {task.output: task.photo for task in tasks}
   tasks, failed = _without_refused(tasks, args)
   for folder in (name for name in args.files if common.is_folder(name)):
