@@ -53,7 +53,7 @@ def add_arguments(parser):
   flag("--before", help="Only photos taken before a day or time, such as 2024-12-31.")
   flag("--after", help="Only photos taken then or later.")
   flag("--top", type=int, default=20, help="As many at most; by default %(default)s.")
-  flag("--at_least", type=float, help="The least score.")
+  flag("--at_least", type=float, help="The least score; of a text 0.1 if it is not given.")
   flag("--sheet", default="", help="PNG file for small pictures of what is found, with scores.")
   flag("--overwrite", action="store_true", help="Replace a --sheet that exists.")
   flag = verb(_duplicates, "Groups of photos that are nearly the same.")
@@ -117,7 +117,10 @@ def _search(args, library):
     from deepcomp_tf.library import sheet
 
     outputs.write(args.sheet, sheet.contact_sheet(library, hits), args.overwrite)
-  code = _say_if_none(args, hits)
+  from deepcomp_tf.library.labels import LEAST_SCORE
+
+  least = LEAST_SCORE if args.at_least is None else args.at_least
+  code = _say_if_none(args, hits, f" The least score is {least:g}; a lower --at_least finds what is less sure." if args.text else "")
   library.quicken()
   return code
 
@@ -140,9 +143,9 @@ def _record(hit):
           "labels": [{"name": name, "probability": round(probability, 6)} for name, probability in hit.labels]}
 
 
-def _say_if_none(args, found):
+def _say_if_none(args, found, hint=""):
   if not found and not args.json:
-    common.say("Nothing was found.")
+    common.say("Nothing was found." + hint)
   return 0
 
 

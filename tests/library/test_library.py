@@ -291,6 +291,8 @@ def test_the_command(photos, tmp_path):
   assert "0 photos added, 6 there before, 1 failed" in result.stdout and "broken.jpg: expected an image" in result.stderr
   lines = command("search", "lib", "cat", "--json", "--at_least=0").stdout.splitlines()
   assert set(json.loads(lines[0])) == {"name", "score", "labels"} and len(lines) == 6
+  assert command("search", "lib", "cat", "--at_least=0.99").stdout == (
+      "Nothing was found. The least score is 0.99; a lower --at_least finds what is less sure.\n")
   assert command("search", "lib", "--like=photos/coffee.png", "--sheet=out.png").returncode == 0
   assert Image.open(tmp_path / "out.png").width > 400
   assert "lib: 6 photos" in command("info", "lib").stdout and "all whole" in command("verify", "lib").stdout
