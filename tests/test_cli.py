@@ -264,6 +264,7 @@ def test_resuming_from_files(folder, tmp_path):
     (["classify", "broken.png", "--classifier=graft_bpp0.330"], "not a compressed image"),
     (["segment", "broken.png", "none.png", "-o", "-"], "expected a single file for standard output. Received: 2 files"),
     (["segment", "broken.png", "-o", "m.png", "--overlay=m.png"], "expected an --overlay other than --output"),
+    (["embed", "broken.png", "-o", "v.csv"], "expected an --output that ends in .npy or .parquet. Received: v.csv"),
     (["embed", "broken.png", "-o", "v.npy", "--resume"], "ends in .parquet, which names its files. Received: v.npy"),
     (["evaluate", "--images=.", "--peers=jpeg,gif"], "one of the formats jpeg, jpeg2000, webp, avif. Received: gif"),
     (["evaluate", "--dataset=/nowhere"], "expected a TFDS set or a folder. Received: --dataset=/nowhere"),

@@ -111,6 +111,8 @@ class Embedder(Task):
 
   @classmethod
   def check_arguments(cls, args):
+    if args.output != outputs.STANDARD and not args.output.endswith((".npy", ".parquet")):
+      raise DeepcompError(f"expected an --output that ends in .npy or .parquet. Received: {args.output}")
     if args.resume and not args.output.endswith(".parquet"):
       raise DeepcompError(f"--resume takes an --output that ends in .parquet, which names its files. Received: {args.output}")
     outputs.check([args.output], args.overwrite, args.resume)
