@@ -36,7 +36,8 @@ def add_outputs(parser, place):
 
 def add_outputs_or_one(parser, ending):
   """Flags for a folder of outputs, or the output of a single file."""
-  add_outputs(parser, f"beside each input. Or, for a single file, its output, such as NAME{ending}; {STANDARD} is standard output")
+  add_outputs(parser, f"beside each input. Or, for a single file, its output, such as NAME{ending}; {STANDARD} is standard "
+              "output")
 
 
 def add_lines(parser):
@@ -97,8 +98,8 @@ def check_one(args, endings):
   args.one = args.output_dir == STANDARD or (
       os.path.splitext(args.output_dir)[1].lower() in endings and not files.isdir(args.output_dir))
   if STANDARD in args.files and not args.one:
-    raise DeepcompError(f"expected {STANDARD} or a file, such as NAME{endings[0]}, for the output of standard input, which has no "
-                        f"name. Received: -o {args.output_dir}")
+    raise DeepcompError(f"expected {STANDARD} or a file, such as NAME{endings[0]}, for the output of standard input, which has "
+                        f"no name. Received: -o {args.output_dir}")
   if args.one and (len(args.files) > 1 or is_folder(args.files[0])):
     output = "standard output" if args.output_dir == STANDARD else args.output_dir
     raise DeepcompError(f"expected a single file for {output}. Received: {' '.join(args.files[:3])}")

@@ -91,7 +91,7 @@ def _check(args):
 
 
 def _by_standard(args, sides):
-  """Compresses a photo from standard input, or to standard output; its line goes to standard error then. Returns the exit code."""
+  """Compresses a photo from standard input or to standard output. Returns the exit code."""
   name, = args.files
   image = sides.bring_down(images.read_image(name, common.read(name) if name == common.STANDARD else None))
   quiet.import_tensorflow()

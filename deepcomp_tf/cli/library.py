@@ -120,7 +120,7 @@ def _search(args, library):
   from deepcomp_tf.library.labels import LEAST_SCORE
 
   least = LEAST_SCORE if args.at_least is None else args.at_least
-  code = _say_if_none(args, hits, f" The least score is {least:g}; a lower --at_least finds what is less sure." if args.text else "")
+  code = _say_if_none(args, hits, args.text and f" The least score is {least:g}; a lower --at_least finds what is less sure.")
   library.quicken()
   return code
 
@@ -143,9 +143,9 @@ def _record(hit):
           "labels": [{"name": name, "probability": round(probability, 6)} for name, probability in hit.labels]}
 
 
-def _say_if_none(args, found, hint=""):
+def _say_if_none(args, found, hint=None):
   if not found and not args.json:
-    common.say("Nothing was found." + hint)
+    common.say(f"Nothing was found.{hint or ''}")
   return 0
 
 
