@@ -117,10 +117,7 @@ def _search(args, library):
     from deepcomp_tf.library import sheet
 
     outputs.write(args.sheet, sheet.contact_sheet(library, hits), args.overwrite)
-  from deepcomp_tf.library.labels import LEAST_SCORE
-
-  least = LEAST_SCORE if args.at_least is None else args.at_least
-  code = _say_if_none(args, hits, args.text and f" The least score is {least:g}; a lower --at_least finds what is less sure.")
+  code = _say_if_none(args, hits, _less_sure(args))
   library.quicken()
   return code
 
@@ -143,9 +140,17 @@ def _record(hit):
           "labels": [{"name": name, "probability": round(probability, 6)} for name, probability in hit.labels]}
 
 
-def _say_if_none(args, found, hint=None):
+def _less_sure(args):
+  """How to find what a search by words left out for its score, if it can have."""
+  from deepcomp_tf.library.labels import LEAST_SCORE
+
+  least = LEAST_SCORE if args.at_least is None else args.at_least
+  return f" The least score is {least:g}; a lower --at_least finds what is less sure." if args.text and least > 0 else ""
+
+
+def _say_if_none(args, found, hint=""):
   if not found and not args.json:
-    common.say(f"Nothing was found.{hint or ''}")
+    common.say("Nothing was found." + hint)
   return 0
 
 
