@@ -89,9 +89,13 @@ def figure_7(finetuned):
   panels = [("classification", "top_1", "top-1 accuracy [%]"), ("segmentation", *masks[0])]
   for row, ((point, prefix), stages) in zip(axes, finetuned.items()):
     for axis, (task, name, label) in zip(row, panels):
-      moves(axis, [(stage, (records.mean_of(measured, records.rate_of(point, prefix), seeds=len(runs[task])),
-                            records.mean_and_values(runs[task], name)[0]),
-                    records.standard_error(runs[task], name)) for stage, (measured, runs) in stages.items() if runs[task]])
+      moved = [(stage, (records.mean_of(measured, records.rate_of(point, prefix), seeds=len(runs[task])),
+                        records.mean_and_values(runs[task], name)[0]),
+                records.standard_error(runs[task], name)) for stage, (measured, runs) in stages.items() if runs[task]]
+      if len(moved) < 2:  # nothing has moved yet
+        axis.set_axis_off()
+        continue
+      moves(axis, moved)
       axis.set(xlabel=rate_label(point, prefix), ylabel=label, title=paper.label(point, prefix))
   axes[0, 0].legend(*unique_handles(figure), fontsize=8)
   return figure

@@ -108,7 +108,6 @@ def _add(args, library):
 def _search(args, library):
   if args.sheet:
     outputs.check([args.sheet], args.overwrite)
-  if args.sheet:
     quiet.import_tensorflow()
   hits = library.search(args.text, args.like, args.label, args.class_share, args.before, args.after, args.top, args.at_least)
   for hit in hits:
