@@ -156,6 +156,9 @@ def test_joint_training_is_compared_at_its_controls_rate(recorded):
     lines = paper_tables.joint_table({("bpp0.0983", records.SHIPPED): stages})
     assert lines[-1].startswith("| bpp0.0983 | joint, at the control's rate | 0.2828 | 27.00 | 0.2700 | 0.5000 |")
     assert records.joint_at_the_controls_rate({"joint": stages["joint"]}, "bpp0.0983") is None
+    # Accuracy moves from what is fixed to joint training; of masks one stage alone is recorded, which moves nowhere.
+    accuracy, masks = paper_figures.figure_7({("bpp0.0983", records.SHIPPED): stages}).axes
+    assert accuracy.axison and not masks.axison
 
 
 @pytest.mark.slow
