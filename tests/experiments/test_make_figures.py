@@ -147,6 +147,7 @@ def test_joint_training_is_compared_at_its_controls_rate(recorded):
     (recorded / "runs" / f"{name}_rate_distortion_seed1.json").unlink(missing_ok=True)
   for name in ("fixed_bpp0.0983", "control_bpp0.0983_classification_longer"):
     shutil.copy(recorded / "runs/joint_bpp0.0983.json", recorded / f"runs/{name}.json")
+  shutil.copy(recorded / "runs/segmentation_cresnet51_bpp0.0983.json", recorded / "runs/joint_bpp0.0983_segmentation.json")
   flags.FLAGS.mark_as_parsed()
   with flagsaver.flagsaver(results_dir=str(recorded / "runs")):
     stages = records.read_stages("bpp0.0983")
@@ -157,6 +158,7 @@ def test_joint_training_is_compared_at_its_controls_rate(recorded):
     assert lines[-1].startswith("| bpp0.0983 | joint, at the control's rate | 0.2828 | 27.00 | 0.2700 | 0.5000 |")
     assert records.joint_at_the_controls_rate({"joint": stages["joint"]}, "bpp0.0983") is None
     # Accuracy moves from what is fixed to joint training; of masks one stage alone is recorded, which moves nowhere.
+    assert [len(runs["segmentation"]) for _, runs in stages.values()] == [0, 0, 1]
     accuracy, masks = paper_figures.figure_7({("bpp0.0983", records.SHIPPED): stages}).axes
     assert accuracy.axison and not masks.axison
 
