@@ -37,7 +37,6 @@ from deepcomp_tf.tasks import litert
 from deepcomp_tf.tasks.segment import class_ids
 from deepcomp_tf.threads import cores
 from deepcomp_tf.representation import STRIDE
-from deepcomp_tf.models.pretrained import make_backbone
 from deepcomp_tf.models.resnet import make_network
 from deepcomp_tf.models.resnet import takes_representation
 from deepcomp_tf.training import flags as training_flags
@@ -135,7 +134,7 @@ def full_network(name):
   if FLAGS.task == "classification":
     return make_network(name, 1000)
   if FLAGS.task == "graft":
-    return dc.models.Graft(FLAGS.backbone) if name.startswith("graft of ") else make_backbone(name)
+    return (dc.models.Graft if name.startswith("graft of ") else dc.models.Backbone)(FLAGS.backbone)
   return dc.models.DeepLab(make_network(name, None, dilated=True), len(mask_classes.VOC))
 
 

@@ -72,7 +72,7 @@ def main(argv):
     inputs = NetworkInput(classifier.inputs.kind, codec, FLAGS.effort)
     answers = Answers(photos, inputs, teacher, network.cut, FLAGS.cache_dir)
     rate = mean_rate(codec, answers) if inputs.kind == "representation" else None
-    alone, decoder, whole = agreement.costs(network, classifier.codec.model, teacher.network)
+    alone, decoder, whole = agreement.costs(network, classifier.codec.model, teacher.cut_network(network.cut), size)
     trained = "" if classifier.inputs.kind == "representation" else ", trained on decoded photos,"
     add(f"{network.architecture}{trained} at {classifier.operating_point}", classifier,
         agreement.measure(network, inputs, answers, FLAGS.batch_size), alone, rate)

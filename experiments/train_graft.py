@@ -141,7 +141,7 @@ def main(argv):
     before = dc.Classifier.load(FLAGS.start, FLAGS.start_operating_point and dc.Codec.load(FLAGS.start_operating_point))
     starts.from_trained(network, before.network, FLAGS.start, leave_out=("remainder/",) if FLAGS.adapter_steps else (),
                         other_channels=True)
-  tell_costs(network, inputs, teacher)
+  tell_costs(network, inputs, teacher, validation.size)
   named = network.named_variables()
 
   settings = training_flags.settings("backbone", leave_out=OPERATIONAL_FLAGS)
@@ -217,10 +217,9 @@ def size_of(text):
   return int(edge), int(edge) // (2 if over else 1)
 
 
-def tell_costs(network, inputs, teacher):
-  """Logs the multiply-adds of the graft, and those of decoding and the whole backbone."""
-  size = teacher.network.input_shape[1]
-  graft, decoder, whole = agreement.costs(network, inputs.codec.model, teacher.network)
+def tell_costs(network, inputs, teacher, size):
+  """Logs the multiply-adds of the graft for a photo of a size, and those of decoding and the whole backbone."""
+  graft, decoder, whole = agreement.costs(network, inputs.codec.model, teacher.cut_network(network.cut), size)
   if inputs.kind == "decoded":
     logging.info("decoding and the whole %s: %.0f M + %.0f M multiply-adds for a photo of %dx%d pixels", teacher.name,
                  decoder / 1e6, whole / 1e6, size, size)

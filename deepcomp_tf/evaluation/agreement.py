@@ -31,19 +31,19 @@ def measure(network, inputs, answers, batch_size=32):
   return _means(figures_of, answers, batch_size)
 
 
-def costs(network, model, backbone):
-  """Multiply-adds for a photo of the size that the backbone is made for.
+def costs(network, model, backbone, size):
+  """Multiply-adds for a photo of size x size pixels.
 
   Args:
     network: a `models.Graft`, or a `models.Backbone` on decoded pixels.
     model: the `models.CompressionModel` of its operating point.
-    backbone: functional network for pixels.
+    backbone: the `models.Backbone` that it is compared with.
+    size: edge of the photo in pixels, a multiple of 8.
 
   Returns:
     those from symbols to classes, of the decoder, and of the whole backbone.
   """
-  size = backbone.input_shape[1]
-  symbols = (-(-size // STRIDE), -(-size // STRIDE), model.channels)
+  symbols = (size // STRIDE, size // STRIDE, model.channels)
   decoder, whole = multiply_adds(model.decoder, symbols), multiply_adds(backbone, (size, size, 3))
   return multiply_adds(network, symbols) if isinstance(network, Graft) else decoder + whole, decoder, whole
 

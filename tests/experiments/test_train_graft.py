@@ -9,6 +9,7 @@ import pytest
 import tensorflow as tf
 
 import deepcomp_tf as dc
+from deepcomp_tf.evaluation import agreement
 
 pytestmark = pytest.mark.slow
 
@@ -79,6 +80,10 @@ def test_a_graft_learns_what_its_backbone_says_without_labels(folder, tmp_path):
   assert graft["multiply_adds"] < decoded["multiply_adds"] == rival["multiply_adds"]
   assert [row["way"] for row in (decoded, rival)] == ["colours on photos decoded at bpp0.0983",
                                                       "colours, trained on decoded photos, at bpp0.0983"]
+
+  # Of photos of another size than the backbone's 32 pixels: a 1x1 convolution from 3 to 6 channels on 8x8 positions, a dense layer.
+  backbone = dc.models.Backbone(tf.keras.models.load_model(folder / "colours.keras"), preprocessing="none")
+  assert agreement.costs(classifier.network, classifier.codec.model, backbone, 64)[2] == 64 * 3 * 6 + 6 * 3
 
   other = ["--adapter_steps=0", "--steps=1", f"--start={tmp_path}/run/classifier", "--operating_point=bpp0.330"]
   for run, share in (("other", 0.0), ("between", 0.5)):
