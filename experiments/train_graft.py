@@ -11,6 +11,8 @@ what `dc.Segmenter.load` takes. With --input=decoded --adapter_steps=0 the whole
 answer on decoded pixels: a graft's rival.
 """
 
+import functools
+
 from absl import flags
 from absl import logging
 import tensorflow as tf
@@ -62,6 +64,8 @@ flags.DEFINE_integer("views", 0, "Further views of each photo that take turns wi
                      "of it, some mirrored, in other light. Each is encoded and answered on.", lower_bound=0)
 flags.DEFINE_integer("crop_size", 224, "Edge of the crops that the graft sees in training, 8 times that of the "
                      "representation's.", lower_bound=8)
+flags.DEFINE_integer("adapter_crop_size", None, "Edge of the crops while the adapter learns alone, which small ones teach in "
+                     "less time; by default --crop_size.", lower_bound=8)
 flags.DEFINE_integer("adapter_steps", None, "Steps in which the adapter alone learns the maps.", required=True, lower_bound=0)
 flags.DEFINE_integer("steps", None, "Steps in all.", required=True, lower_bound=1)
 flags.DEFINE_float("adapter_learning_rate", 1e-2, "Adam's, of the first steps.", lower_bound=0.0)
@@ -96,9 +100,10 @@ def main(argv):
   if FLAGS.more_photos and not FLAGS.more_sizes:
     raise dc.DeepcompError("--more_photos are those of --more_sizes. Received: "
                            f"--more_photos={','.join(FLAGS.more_photos)} alone")
-  if FLAGS.crop_size % STRIDE or FLAGS.crop_size > smallest:
-    raise dc.DeepcompError(f"--crop_size must be a multiple of {STRIDE}, at most the photos' {smallest}. "
-                           f"Received: {FLAGS.crop_size}")
+  for name in ("crop_size", "adapter_crop_size"):
+    edge = FLAGS[name].value
+    if edge and (edge % STRIDE or edge > smallest):
+      raise dc.DeepcompError(f"--{name} must be a multiple of {STRIDE}, at most the photos' {smallest}. Received: {edge}")
   if FLAGS.start_share and (FLAGS.adapter_steps or not FLAGS.start):
     raise dc.DeepcompError("--start_share takes a --start, all of which is trained on, without --adapter_steps. Received: "
                            f"--start={FLAGS.start}, --adapter_steps={FLAGS.adapter_steps}")
@@ -184,8 +189,7 @@ def main(argv):
                or (isinstance(layer, tf.keras.layers.DepthwiseConv2D) and not FLAGS.train_depthwise))
   of_whole = {name: variable for name, variable in optimizers.trainable(named).items() if not name.startswith(kept)}
   of_adapter = {name: variable for name, variable in of_whole.items() if not name.startswith("remainder/")}
-  batches = lambda *place: training.training_batches(
-      FLAGS.batch_size, FLAGS.crop_size, FLAGS.seed, *place, beside=more_training)
+  crops = lambda edge: functools.partial(training.training_batches, FLAGS.batch_size, edge, FLAGS.seed, beside=more_training)
 
   def measure(kept):
     figures_of = lambda examples: agreement.measure(kept.network if kept else network, inputs, examples, FLAGS.batch_size)
@@ -199,9 +203,10 @@ def main(argv):
   loop.train(
       strategy,
       [loop.Stage(FLAGS.adapter_steps, adapter_loss, lambda: {"adapter_optimizer": adam(
-          FLAGS.adapter_learning_rate, FLAGS.adapter_steps, of_adapter)}, batches, steps_per_epoch),
+          FLAGS.adapter_learning_rate, FLAGS.adapter_steps, of_adapter)},
+                  crops(FLAGS.adapter_crop_size or FLAGS.crop_size), steps_per_epoch),
        loop.Stage(FLAGS.steps, whole_loss, lambda: {"whole_optimizer": adam(
-           FLAGS.learning_rate, FLAGS.steps - FLAGS.adapter_steps, of_whole)}, batches, steps_per_epoch)],
+           FLAGS.learning_rate, FLAGS.steps - FLAGS.adapter_steps, of_whole)}, crops(FLAGS.crop_size), steps_per_epoch)],
       {f"network/{name}": variable for name, variable in named.items()}, program="train_graft", settings=settings,
       result=task.KIND, measure=measure,
       keep=lambda: starts.kept(task, FLAGS.start_share and before.network, FLAGS.start, FLAGS.start_share),

@@ -98,7 +98,7 @@ def test_a_graft_learns_what_its_backbone_says_without_labels(folder, tmp_path):
 
 
 def test_a_run_that_is_killed_in_either_part_goes_on_as_if_it_had_not_been(folder, tmp_path):
-  steps = ["--adapter_steps=6", "--steps=12", "--adapter_bottleneck=4", "--views=1"]
+  steps = ["--adapter_steps=6", "--steps=12", "--adapter_bottleneck=4", "--views=1", "--adapter_crop_size=16"]
   whole = programs.start(*_flags(folder, tmp_path / "whole", *steps))
   killed = _flags(folder, tmp_path / "killed", *steps)
   for step in (4, 10):
@@ -114,6 +114,7 @@ def test_a_run_that_is_killed_in_either_part_goes_on_as_if_it_had_not_been(folde
 def test_bad_flags(folder, tmp_path):
   for flags, message in (
       (["--crop_size=28"], "--crop_size must be a multiple of 8, at most the photos' 32. Received: 28"),
+      (["--adapter_crop_size=40"], "--adapter_crop_size must be a multiple of 8, at most the photos' 32. Received: 40"),
       (["--cut=nowhere"], "must be a layer of colours"),
       (["--class_names=" + str(folder / "val/00.png")], "expected a text file of class names"),
       (["--more_sizes=40/2"], "and 448/2 for what is halved, a multiple of 16. Received: 40/2"),
