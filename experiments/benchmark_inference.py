@@ -4,11 +4,11 @@
   python -m experiments.benchmark_inference --task=segmentation --memory
   python -m experiments.benchmark_inference --task=graft --runtime=litert
 
-With networks of full width and random weights, at --operating_point:
+With networks of full width and random weights, of grafts trained ones, at --operating_point:
   (a) bitstream -> symbols -> cResNet-39, -51, -72; for segmentation cResNet-39-d, -51-d, -72-d
   (b) the same bitstream -> symbols -> decoder -> ResNet-50, -71; for segmentation ResNet-50-d, -71-d
   (c) JPEG bytes -> pixels -> ResNet-50; classification only
-For grafts: (a) with the graft of --backbone, (b) with the decoder and the whole of it.
+For grafts: (a) with the graft that is --classifier, (b) with the decoder and the whole of its backbone.
 Prints milliseconds per image (the median over the rounds, measured in turns), what of them is reading the bytes and what the
 decoder, which is also run alone, the ratio to (b) with ResNet-50, and the ratio of the multiply-adds of the networks; `--record`
 keeps them as JSON. TensorFlow runs the networks, or with --runtime=litert LiteRT, as commands do; the files are the same. The
@@ -44,10 +44,11 @@ from . import measuring
 
 FLAGS = flags.FLAGS
 flags.DEFINE_enum("task", "classification", ["classification", "segmentation", "graft"], "What the networks say.")
-flags.DEFINE_string("backbone", "EfficientNet-Lite0", "Of --task=graft.")
+flags.DEFINE_string("classifier", None, "Of --task=graft: a graft, by its name or its folder; by default what is shipped for "
+                    "--operating_point.")
 flags.DEFINE_string("operating_point", "bpp0.0983", "A name or a folder.")
-flags.DEFINE_list("image_sizes", [], "Edges of the photos in pixels, multiples of 8. Empty: 224, and 320 and 512 for "
-                  "segmentation.")
+flags.DEFINE_list("image_sizes", [], "Edges of the photos in pixels, multiples of 8. Empty: 224, for grafts what they "
+                  "were trained on, and 320 and 512 for segmentation.")
 flags.DEFINE_list("batch_sizes", [], "Files at a time. Empty: 1 and 32, and 1 for segmentation.")
 flags.DEFINE_enum("runtime", "tensorflow", ["tensorflow", "litert"], "What runs the networks and the decoder.")
 flags.DEFINE_integer("repeats", 10, "Measurements of each; the median counts.", lower_bound=3)
@@ -82,7 +83,9 @@ def main(argv):
   if FLAGS.memory_of:
     measure_memory(codec, FLAGS.memory_of)
     return
-  sizes = training_flags.numbers("image_sizes") or ([320, 512] if segmentation else [224])
+  graft = load_graft() if FLAGS.task == "graft" else None
+  sizes = training_flags.numbers("image_sizes") or (
+      [320, 512] if segmentation else [graft.info["crop_size"]] if graft else [224])
   batches = training_flags.numbers("batch_sizes") or ([1] if segmentation else [1, 32])
   if any(size % STRIDE or not size for size in sizes):
     raise dc.DeepcompError(f"--image_sizes must be positive multiples of {STRIDE}. Received: {','.join(FLAGS.image_sizes)}")
@@ -91,11 +94,11 @@ def main(argv):
   entropy_coder.warm_up()
   names = {"classification": ("cResNet-39", "cResNet-51", "cResNet-72", "ResNet-50", "ResNet-71"),
            "segmentation": ("cResNet-39", "cResNet-51", "cResNet-72", "ResNet-50", "ResNet-71"),
-           "graft": (f"graft of {FLAGS.backbone}", FLAGS.backbone)}[FLAGS.task]
+           "graft": graft and (graft.network.architecture, backbone_of(graft))}[FLAGS.task]
   if FLAGS.memory:  # before there is much in this process: a new process begins with its parent's peak
     for name in names:
       print(*measuring.outputs_of(measuring.start("benchmark_inference", *sys.argv[1:], f"--memory_of={name}")), end="")
-  decoded = label(FLAGS.backbone if FLAGS.task == "graft" else "ResNet-50")
+  decoded = label(backbone_of(graft) if graft else "ResNet-50")
   networks = {name: full_network(name) for name in names}
   machine, rows = measuring.machine(), []
   print(f"{machine}; {codec.operating_point}; {FLAGS.runtime}")
@@ -129,12 +132,28 @@ def main(argv):
                               "runtime": FLAGS.runtime, "operating_point": codec.operating_point, "rows": rows}, sort_keys=True)
 
 
+def load_graft():
+  """The classifier of --task=graft."""
+  name = FLAGS.classifier or f"graft_{FLAGS.operating_point}"
+  classifier = dc.Classifier.load(name)
+  if not isinstance(classifier.network, dc.models.Graft):
+    raise dc.DeepcompError(f"--task=graft takes a graft. Received: --classifier={name}, a {classifier.network.architecture}")
+  return classifier
+
+
+def backbone_of(graft):
+  """What the network is called that a classifier is a graft of."""
+  return graft.network.architecture.removeprefix("graft of ")
+
+
 def full_network(name):
-  """The network of full width that a row stands for, with random weights: of 1000 or VOC's classes."""
+  """The network of full width that a row stands for, with random weights: of 1000 or VOC's classes. A graft is what it is."""
   if FLAGS.task == "classification":
     return make_network(name, 1000)
   if FLAGS.task == "graft":
-    return (dc.models.Graft if name.startswith("graft of ") else dc.models.Backbone)(FLAGS.backbone)
+    graft = load_graft().network
+    return graft if name == graft.architecture else dc.models.Backbone(
+        graft.source, graft.cut, graft.num_classes, preprocessing="lite")
   return dc.models.DeepLab(make_network(name, None, dilated=True), len(mask_classes.VOC))
 
 
